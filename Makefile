@@ -1,0 +1,75 @@
+# Needs only make and Python 3.11 or later; everything else sets itself up in .venv.
+#
+#   PYTHON=python3.12   this Python instead of the newest that works
+#   DJANGO=5.2          this series of Django instead of the newest
+#   DB=postgres         the demo's database (sqlite)
+#   DATABASES, REQUIRE  for the tests: which to use, which not to miss (sqlite,postgres,mariadb,mysql)
+#   ARGS="-k claim"     more words for pytest
+#   ROUNDS, SCALE, PEERS, WORKLOADS, WRITE=1   for bench; see benchmarks/README.md
+
+VENV ?= .venv$(DJANGO:%=-django%)
+PY := $(VENV)/bin/python
+DB ?= sqlite
+BENCH := .venv-bench/bin/python
+TESTS := $(PY) tests/run.py $(DATABASES:%=--databases=%) $(REQUIRE:%=--require=%)
+
+.NOTPARALLEL:
+.PHONY: help demo demo-check test check lint types contracts coverage wheel bench format clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo.stamp  ## Run the demo site (DB=postgres: on PostgreSQL)
+	DB=$(DB) $(PY) demo/run.py
+
+demo-check: $(VENV)/demo.stamp  ## Run the demo's main job once and check what it did
+	DB=$(DB) $(PY) demo/check.py
+
+test: $(VENV)/test.stamp  ## Run the tests on every database that is there
+	$(TESTS) $(ARGS)
+
+check: lint types contracts coverage wheel  ## Run all that CI runs
+
+lint: $(VENV)/dev.stamp  ## Look for mistakes and untidy lines
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+
+format: $(VENV)/dev.stamp  ## Tidy the lines
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+types: $(VENV)/dev.stamp $(VENV)/test.stamp  ## Check the types
+	$(PY) -m mypy
+
+contracts: $(VENV)/dev.stamp  ## Check that imports run one way
+	$(VENV)/bin/lint-imports
+
+coverage: $(VENV)/test.stamp  ## Run the tests and see that they reach enough of the code
+	$(PY) -m coverage erase
+	$(TESTS) --coverage $(ARGS)
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report
+
+wheel: $(VENV)/dev.stamp  ## Build the package and use it in an empty environment
+	tools/check_wheel.sh $(PY)
+
+bench: .venv-bench/stamp  ## Measure this beside other queues
+	$(BENCH) -m benchmarks.run $(ROUNDS:%=--rounds=%) $(SCALE:%=--scale=%) $(PEERS:%=--peers=%) \
+	    $(WORKLOADS:%=--workloads=%) $(WRITE:%=--write)
+
+.venv-bench/stamp: benchmarks/requirements.txt pyproject.toml
+	$${PYTHON:-$$(tools/find_python.sh)} -m venv .venv-bench
+	$(BENCH) -m pip install --quiet --editable . -r benchmarks/requirements.txt
+	@touch $@
+
+clean:  ## Remove what make and the tools left behind
+	rm -rf .venv* build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(PY):
+	python=$${PYTHON:-$$(tools/find_python.sh)} && echo "Setting up $(VENV) with $$python" && $$python -m venv $(VENV)
+
+# One stamp for each extra of pyproject.toml. Django 5.2 has no django.tasks of its own.
+$(VENV)/%.stamp: pyproject.toml | $(PY)
+	$(PY) -m pip install --quiet --editable ".[$*]" $(DJANGO:%="Django~=%.0")
+	$(PY) -c "import django.tasks" 2>/dev/null || $(PY) -m pip install --quiet --editable ".[backport]"
+	@touch $@

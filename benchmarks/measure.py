@@ -1,0 +1,241 @@
+"""How fast one queue is at one thing."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import psutil
+import psycopg
+
+from benchmarks.peers.base import Peer
+from benchmarks.server import Server, cpu_of_tree
+
+ROOT = Path(__file__).resolve().parents[1]
+ONE_COMMIT_EACH, IN_ONE_TRANSACTION = 1_000, 1_000  # jobs
+STAMPS = 200  # jobs
+BETWEEN_STAMPS = 0.02  # seconds
+STARTED = 30.0  # seconds
+PATIENCE = 300.0  # seconds, for one measurement
+BALLAST = 1_000_000  # rows
+
+
+class NotMeasured(Exception):
+    """Why there is no figure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One figure of one measurement."""
+
+    what: str  # the row of the table
+    value: float
+    unit: str
+    better: str = "more"  # or "less"
+
+
+def drain(peer: Peer, server: Server, workload: str) -> list[Figure]:
+    """Let workers do all jobs; measure from the first tenth to the last job."""
+    kind = "row" if workload == "row" else "noop"
+    number = _number(peer, "drain" if workload == "held" else workload)
+    peer.empty()
+    peer.fill(kind, number)
+    peer.analyze()
+    with _onlooker(peer.dsn) if workload == "held" else nullcontext():
+        return _drained(peer, server, workload, kind=kind, number=number)
+
+
+@contextmanager
+def _onlooker(dsn: str) -> Iterator[None]:
+    """Hold a transaction open that may still see every row as it is now."""
+    with psycopg.connect(dsn) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.execute("SELECT COUNT(*) FROM bench_row")
+        yield
+
+
+def _drained(
+    peer: Peer, server: Server, workload: str, *, kind: str, number: int
+) -> list[Figure]:
+    processes = 2 if workload == "drain2" else 1
+    with working(peer, processes) as pids:
+        _wait(lambda: peer.left() <= 0.9 * number, every=0.05)
+        began, left = time.perf_counter(), peer.left()
+        before = [sum(map(cpu_of_tree, pids)), server.cpu()]
+        log_before = _log_position(peer)
+        _wait(lambda: peer.left() < 0.1 * number, every=0.2)
+        _wait(lambda: peer.left() == 0, every=0.02)
+        seconds = time.perf_counter() - began
+        after = [sum(map(cpu_of_tree, pids)), server.cpu()]
+        log = (_log_position(peer) - log_before) / left
+    if kind == "row":
+        _check_rows(peer, number)
+    worker, database = ((b - a) / left * 1e6 for a, b in zip(before, after, strict=True))
+    return [
+        Figure(what=workload, value=left / seconds, unit="jobs/s"),
+        Figure(what=f"{workload}: CPU of the worker", value=worker, unit="µs/job", better="less"),
+        Figure(
+            what=f"{workload}: CPU of PostgreSQL", value=database, unit="µs/job", better="less"
+        ),
+        Figure(what=f"{workload}: log written", value=log, unit="bytes/job", better="less"),
+    ]
+
+
+def flat(peer: Peer, server: Server, workload: str) -> list[Figure]:
+    """Drain and enqueue with a million other rows in the table, of each kind."""
+    figures = []
+    rows = int(BALLAST * _scale())
+    for ballast in ("nothing", *peer.ballasts):
+        peer.empty()
+        if ballast != "nothing":
+            peer.load(ballast, rows)
+        peer.fill("noop", number := _number(peer, "flat"))
+        peer.analyze()
+        with working(peer, 1):
+            _wait(lambda: peer.due() <= 0.9 * number, every=0.02)
+            began, due = time.perf_counter(), peer.due()
+            _wait(lambda: peer.due() == 0, every=0.02)
+            rate = due / (time.perf_counter() - began)
+        seconds = peer.in_transaction(IN_ONE_TRANSACTION) or 0
+        beside = f"with {ballast}" if ballast == "nothing" else f"with {rows:,} {ballast}"
+        figures += [
+            Figure(what=f"drain {beside}", value=rate, unit="jobs/s"),
+            Figure(what=f"enqueue {beside}", value=IN_ONE_TRANSACTION / seconds, unit="jobs/s"),
+        ]
+    return figures
+
+
+def enqueue(peer: Peer, server: Server, workload: str) -> list[Figure]:
+    """Enqueue from one process, in each way that there is."""
+    peer.empty()
+    figures = []
+    if one := peer.enqueue_one():
+        began = time.perf_counter()
+        for _one in range(ONE_COMMIT_EACH):
+            one()
+        rate = ONE_COMMIT_EACH / (time.perf_counter() - began)
+        figures.append(Figure(what="enqueue, own commit", value=rate, unit="jobs/s"))
+    if seconds := peer.in_transaction(IN_ONE_TRANSACTION):
+        rate = IN_ONE_TRANSACTION / seconds
+        figures.append(Figure(what="enqueue, in a transaction", value=rate, unit="jobs/s"))
+    number = min(_number(peer, "drain"), 50_000)
+    began = time.perf_counter()
+    peer.fill("noop", number)
+    rate = number / (time.perf_counter() - began)
+    figures.append(Figure(what="enqueue, bulk", value=rate, unit="jobs/s"))
+    return figures
+
+
+def idle(peer: Peer, server: Server, workload: str) -> list[Figure]:
+    """Send jobs one at a time to an idle worker; from the call to the task's first line."""
+    send = peer.send_stamp()
+    if send is None:
+        raise NotMeasured("no such task")
+    peer.empty()
+    with working(peer, 1):
+        send()
+        _wait(lambda: _stamps(peer) == 1, every=0.05, patience=STARTED)
+        for number in range(STAMPS):
+            time.sleep(BETWEEN_STAMPS)
+            send()
+            _wait(lambda: _stamps(peer) == number + 2, every=0.005)  # noqa: B023
+    rows = peer.connection.execute("SELECT number FROM bench_row ORDER BY number").fetchall()
+    spans = [row[0] / 1e6 for row in rows]
+    return [
+        Figure(what="idle, p50", value=median(spans), unit="ms", better="less"),
+        Figure(what="idle, p99", value=spans[int(len(spans) * 0.99)], unit="ms", better="less"),
+    ]
+
+
+WORKLOADS: dict[str, Callable[[Peer, Server, str], list[Figure]]] = {
+    "drain": drain,
+    "drain2": drain,
+    "row": drain,
+    "enqueue": enqueue,
+    "idle": idle,
+    "held": drain,
+    "flat": flat,
+}
+
+
+@contextmanager
+def working(peer: Peer, processes: int) -> Iterator[list[int]]:
+    """Run worker processes for as long as the block lasts."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    started = [
+        subprocess.Popen(
+            peer.command(),
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for _number in range(processes)
+    ]
+    try:
+        yield [one.pid for one in started]
+    finally:
+        for one in started:
+            _end(one)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _number(peer: Peer, workload: str) -> int:
+    return max(int(peer.jobs[workload] * _scale()), 100)
+
+
+def _scale() -> float:
+    return float(os.environ.get("BENCH_SCALE", "1"))
+
+
+def _wait(condition: Callable[[], bool], *, every: float, patience: float = PATIENCE) -> None:
+    ends = time.perf_counter() + patience
+    while not condition():
+        if time.perf_counter() > ends:
+            raise NotMeasured(f"not done within {patience:g} s")
+        time.sleep(every)
+
+
+def _stamps(peer: Peer) -> int:
+    return int(peer.connection.execute("SELECT COUNT(*) FROM bench_row").fetchone()[0])
+
+
+def _log_position(peer: Peer) -> int:
+    return int(peer.connection.execute("SELECT pg_current_wal_lsn() - '0/0'").fetchone()[0])
+
+
+def _check_rows(peer: Peer, number: int) -> None:
+    _wait(lambda: _stamps(peer) >= number, every=0.05, patience=STARTED)  # the last is at work
+    rows = peer.connection.execute(
+        "SELECT COUNT(*), COUNT(DISTINCT number) FROM bench_row"
+    ).fetchone()
+    if rows != (number, number):
+        raise NotMeasured(f"{number} jobs have left {rows} rows")
+
+
+def machine() -> str:
+    """Return what the figures were measured on."""
+    memory = psutil.virtual_memory().total / 2**30
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        "unknown processor",
+    )
+    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB"

@@ -1,0 +1,146 @@
+"""aftercommit, and django-tasks-db: both behind ``django.tasks``."""
+
+import sys
+import time
+from functools import partial
+from importlib import metadata
+from typing import Any, ClassVar
+
+import django
+from django.core.management import call_command
+from django.db import transaction
+
+from benchmarks.peers.base import Enqueue, Peer, timed
+
+BALLAST = {
+    "finished rows": {"state": "succeeded", "after": "0", "finished": "now()", "priority": 0},
+    "rows for later": {"state": "ready", "after": "1 day", "finished": "NULL", "priority": 0},
+    "ready rows behind": {"state": "ready", "after": "0", "finished": "NULL", "priority": -50},
+}
+LOAD = """
+INSERT INTO aftercommit_job (
+    id, state, queue, priority, run_after, backend, task_path, payload, meta, token, attempts,
+    crashes, conflicts, max_attempts, cancel_requested, unique_until_started, enqueued_at,
+    finished_at, errors
+)
+SELECT gen_random_uuid(), '{state}', 'default', {priority}, now() + interval '{after}',
+    'default', 'benchmarks.tasks.noop', '{{"args":[1],"kwargs":{{}}}}', '{{}}', 0, 0, 0, 0, 5,
+    false, false, now(), {finished}, '[]'
+FROM generate_series(1, %(number)s)
+"""
+DUE = """
+SELECT COUNT(*) FROM aftercommit_job
+WHERE state = 'ready' AND queue = 'default' AND priority = 0 AND run_after <= now()
+"""
+
+
+class DjangoQueue(Peer):
+    """A backend of ``django.tasks``."""
+
+    suffix: ClassVar[str] = ""
+    package: ClassVar[str]
+
+    @property
+    def version(self) -> str:
+        """Which release is measured."""
+        return f"{metadata.version(self.package)}, Django {django.__version__}"
+
+    def set_up(self) -> None:
+        """Migrate."""
+        django.setup()
+        call_command("migrate", verbosity=0)
+
+    def task(self, kind: str) -> Any:
+        """Return the task of a kind."""
+        from benchmarks import tasks  # noqa: PLC0415 - once Django is set up
+
+        return getattr(tasks, kind + self.suffix)
+
+    def fill(self, kind: str, number: int) -> None:
+        """One by one, in one transaction: there is no other way."""
+        task = self.task(kind)
+        with transaction.atomic():
+            for one in range(number):
+                task.enqueue(one)
+
+    def enqueue_one(self) -> Enqueue:
+        """Enqueue in autocommit."""
+        return partial(self.task("noop").enqueue, 1)
+
+    def in_transaction(self, number: int) -> float:
+        """Enqueue in ``atomic()``."""
+        task = self.task("noop")
+
+        def all_of_them() -> None:
+            with transaction.atomic():
+                for one in range(number):
+                    task.enqueue(one)
+
+        return timed(all_of_them)
+
+    def send_stamp(self) -> Enqueue:
+        """Enqueue the present moment."""
+        task = self.task("stamp")
+        return lambda: task.enqueue(time.time_ns())
+
+
+class Aftercommit(DjangoQueue):
+    """This project, with its default settings."""
+
+    name = "aftercommit"
+    package = "aftercommit"
+    jobs: ClassVar = {"drain": 150_000, "drain2": 150_000, "row": 15_000, "flat": 100_000}
+    workloads = (*DjangoQueue.workloads, "flat")
+    ballasts: ClassVar = tuple(BALLAST)
+    tables = ("aftercommit_job",)
+    unfinished = "SELECT COUNT(*) FROM aftercommit_job WHERE state IN ('ready', 'running')"
+
+    def fill(self, kind: str, number: int) -> None:
+        """Use ``enqueue_many``, 5,000 at a time."""
+        for start in range(0, number, 5_000):
+            calls = [(one,) for one in range(start, min(start + 5_000, number))]
+            self.task(kind).enqueue_many(calls)
+
+    def load(self, ballast: str, number: int) -> None:
+        """Insert them with SQL."""
+        columns = BALLAST[ballast]
+        self.connection.execute(LOAD.format(**columns), {"number": number})
+
+    def due(self) -> int:
+        """Ask the index that the claims use."""
+        return int(self.connection.execute(DUE).fetchone()[0])
+
+    def command(self) -> list[str]:
+        """Return the command of one worker process."""
+        return [sys.executable, "-m", "django", "aftercommit", "worker", "--backend", "default"]
+
+
+class AftercommitAtomic(Aftercommit):
+    """The same with ``atomic=True``: effect and completion in one commit."""
+
+    name = "aftercommit-atomic"
+    workloads = ("row",)
+    jobs: ClassVar = {"row": 5_000}
+
+    def task(self, kind: str) -> Any:
+        """Return the atomic task."""
+        return super().task(f"atomic_{kind}")
+
+
+class TasksDb(DjangoQueue):
+    """django-tasks-db."""
+
+    name = "django-tasks-db"
+    package = "django-tasks-db"
+    suffix = "_db"
+    jobs: ClassVar = {"drain": 2_000, "drain2": 3_000, "row": 1_500}
+    tables = ("django_tasks_database_dbtaskresult",)
+    unfinished = (
+        "SELECT COUNT(*) FROM django_tasks_database_dbtaskresult"
+        " WHERE status IN ('READY', 'RUNNING')"
+    )
+
+    def command(self) -> list[str]:
+        """Return the command of one worker process."""
+        options = ("--backend", "tasks_db", "--interval", "0.05", "--no-startup-delay")
+        return [sys.executable, "-m", "django", "db_worker", *options]

@@ -1,0 +1,21 @@
+"""All queues that are measured. Imported when the server runs: some read its address."""
+
+from benchmarks.peers.base import Peer
+from benchmarks.peers.brokers import Celery, Dramatiq, Huey, Rq
+from benchmarks.peers.django_queues import Aftercommit, AftercommitAtomic, TasksDb
+from benchmarks.peers.graphile import Graphile
+from benchmarks.peers.pgqueuer import PgQueuer
+from benchmarks.peers.procrastinate import Procrastinate
+
+PEERS: tuple[type[Peer], ...] = (
+    Aftercommit,
+    AftercommitAtomic,
+    Graphile,
+    PgQueuer,
+    Procrastinate,
+    TasksDb,
+    Celery,
+    Dramatiq,
+    Huey,
+    Rq,
+)

@@ -1,0 +1,106 @@
+"""Measure queues side by side: python -m benchmarks.run [--peers a,b] [--workloads c,d]."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+from rich.console import Console
+from rich.markdown import Markdown
+
+from benchmarks.limits import limits
+from benchmarks.measure import WORKLOADS, NotMeasured, machine
+from benchmarks.report import Results
+from benchmarks.server import Server, throw_away_server
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+console = Console()
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = _options()
+    with throw_away_server() as server:
+        os.environ |= {"BENCH_DSN": server.dsn, "DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
+        os.environ["BENCH_SCALE"] = str(options.scale)
+        results = Results()
+        with _peers(server, options.peers, results) as peers:
+            for number in range(options.rounds):
+                _round(number + 1, peers, server, options.workloads, results)
+            versions = "\n".join(f"- {peer.name} {peer.version}" for peer in peers)
+        text = _head(server, options, versions) + results.markdown()
+    console.print(Markdown(text))
+    if options.write:
+        RESULTS.write_text(text)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of jobs")
+    parser.add_argument("--peers", type=_names, default=(), help="default: all")
+    parser.add_argument("--workloads", type=_names, default=tuple(WORKLOADS))
+    parser.add_argument("--write", action="store_true", help="write RESULTS.md")
+    return parser.parse_args()
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+@contextmanager
+def _peers(server: Server, wanted: tuple[str, ...], results: Results) -> Iterator[list]:
+    from benchmarks.queues import PEERS  # noqa: PLC0415 - they read the environment
+
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE bench_row (number bigint NOT NULL)")
+    peers = []
+    for kind in PEERS:
+        if wanted and kind.name not in wanted:
+            continue
+        try:
+            peer = kind(server.dsn)
+            peer.set_up()
+            peers.append(peer)
+        except Exception as error:  # one that is not there must not hide the others
+            results.miss(kind.name, "set-up", f"{type(error).__name__}: {error}")
+    try:
+        yield peers
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+def _round(
+    number: int, peers: list, server: Server, workloads: tuple[str, ...], results: Results
+) -> None:
+    results.add("the database alone", limits(server.dsn))
+    for workload in workloads:
+        for peer in (one for one in peers if workload in one.workloads):
+            console.print(f"round {number}: {workload}, {peer.name} …", end=" ")
+            try:
+                figures = WORKLOADS[workload](peer, server, workload)
+            except NotMeasured as why:
+                results.miss(peer.name, workload, str(why))
+                console.print(f"not measured: {why}")
+                continue
+            results.add(peer.name, figures)
+            console.print(f"{figures[0].value:,.1f} {figures[0].unit}")
+
+
+def _head(server: Server, options: argparse.Namespace, versions: str) -> str:
+    command = f"make bench ROUNDS={options.rounds} SCALE={options.scale:g}"
+    today = datetime.now(UTC).date().isoformat()
+    python = sys.version.split()[0]
+    return (
+        f"# Results\n\n`{command}`, {today}, on {machine()}: PostgreSQL {server.version}, "
+        f"Python {python}. Client, workers and server share this machine.\n\n{versions}\n\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The same three tasks, for each Django queue."""
+
+import time
+
+from django.db import connection
+from django.tasks import task as djangos_task
+
+from aftercommit import task
+
+INSERT = "INSERT INTO bench_row (number) VALUES (%s)"
+
+
+def write_row(number: int) -> None:
+    """Insert one row."""
+    with connection.cursor() as cursor:
+        cursor.execute(INSERT, [number])
+
+
+@task
+def noop(number: int) -> None:
+    """Do nothing."""
+
+
+@task
+def row(number: int) -> None:
+    """Write a row, at least once."""
+    write_row(number)
+
+
+@task(atomic=True)
+def atomic_row(number: int) -> None:
+    """Write a row, exactly once."""
+    write_row(number)
+
+
+@task
+def stamp(sent: int) -> None:
+    """Note how long it took from the call to here."""
+    write_row(time.time_ns() - sent)
+
+
+@djangos_task(backend="tasks_db")
+def noop_db(number: int) -> None:
+    """Do nothing."""
+
+
+@djangos_task(backend="tasks_db")
+def row_db(number: int) -> None:
+    """Write a row, at least once."""
+    write_row(number)
+
+
+@djangos_task(backend="tasks_db")
+def stamp_db(sent: int) -> None:
+    """Note how long it took from the call to here."""
+    write_row(time.time_ns() - sent)

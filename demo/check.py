@@ -1,0 +1,84 @@
+"""Play the demo's three stories without a browser and say what was observed.
+
+python demo/check.py [--db sqlite|postgres]
+
+It brings its own database, data directory and ports, so it disturbs no running demo,
+and kills its worker with -9 in the middle. The exit status is 0 if everything held.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+import django
+
+from processes import Demo, DemoFailed, any_free_port
+from screen import say, table
+from servers import KINDS, variables_for
+from stories import Observation, compare, editing_prices, signing_up, url_lengths
+
+HEAD = ("Story", "What", "Expected", "Observed", "Held")
+
+
+def main() -> int:
+    """Play everything; return the exit status."""
+    parser = argparse.ArgumentParser(description="Check what the demo promises.")
+    parser.add_argument("--db", choices=KINDS, default=os.environ.get("DB", "sqlite"))
+    kind = parser.parse_args().db
+    name = f"aftercommit_check_{os.getpid()}"
+    brought = {"name": name, "throw_away": True}
+    with tempfile.TemporaryDirectory(prefix=name, ignore_cleanup_errors=True) as folder:
+        data = Path(folder, "data")
+        try:
+            with variables_for(kind, data=data, **brought) as variables:
+                observations = _play(data, kind, variables)
+        except DemoFailed as failure:
+            say(str(failure))
+            return 1
+    stories = list(dict.fromkeys(seen.story for seen in observations))
+    observations.sort(key=lambda seen: stories.index(seen.story))
+    rows = [seen.row for seen in observations]
+    held = sum(seen.held for seen in observations)
+    table(f"aftercommit demo on {kind}: {held} of {len(rows)} held", HEAD, rows)
+    return 0 if held == len(rows) else 1
+
+
+def _play(data: Path, kind: str, variables: Mapping[str, str]) -> list[Observation]:
+    demo = Demo(data=data, database=kind, variables=variables, port=any_free_port())
+    os.environ.update(demo.environment)
+    django.setup()
+    # Now that there are settings: these two look into the tables.
+    killing_the_worker = import_module("crash").killing_the_worker
+    waiting_for_commits = import_module("evidence").waiting_for_commits
+    plays = (url_lengths, signing_up, editing_prices, killing_the_worker, waiting_for_commits)
+    demo.prepare()
+    observations = []
+    with demo.running():
+        for play in plays:
+            say(f"Playing: {play.__name__.replace('_', ' ')} …")
+            try:
+                observations += play(demo)
+            except DemoFailed as failure:
+                observations.append(_broken_off(play.__name__, failure))
+    return [*observations, _farewell(demo)]
+
+
+def _broken_off(play: str, failure: DemoFailed) -> Observation:
+    return compare(play, "is played to its end", expected="yes", observed=str(failure))
+
+
+def _farewell(demo: Demo) -> Observation:
+    return compare(
+        "Stop",
+        "exit status of the worker after SIGTERM",
+        expected="0",
+        observed=str(demo.worker.returncode),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

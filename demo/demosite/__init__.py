@@ -1,0 +1,1 @@
+"""The demo site: settings, addresses and the entrance hall to three rooms."""

@@ -1,0 +1,1 @@
+"""URL lengths: a job fetches a page and stores how long it is."""

@@ -1,0 +1,298 @@
+"""DatabaseBackend: a Task becomes a NewJob, a Job becomes a TaskResult."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.apps import apps
+from django.core.checks import CheckMessage, Error
+from django.utils import timezone
+
+from aftercommit._compat import (
+    BaseTaskBackend,
+    InvalidTask,
+    TaskError,
+    TaskResult,
+    TaskResultDoesNotExist,
+    TaskResultStatus,
+    task_enqueued,
+    tasks_base,
+    tasks_signals,
+)
+from aftercommit.conf import BackendOptions
+from aftercommit.events import Audience
+from aftercommit.payload import check_meta, dump_arguments, load_arguments
+from aftercommit.policy import max_attempts_of
+from aftercommit.store import default_alias, store_for
+from aftercommit.tasks import Arguments, Task, discover, registered, split_call
+from aftercommit.values import NewJob
+
+if TYPE_CHECKING:
+    from aftercommit.models import Job
+    from aftercommit.store.base import Store
+
+LONGEST_NAME = 100  # of queues and backends, as the columns
+LONGEST_TASK_PATH = 255
+_audience = Audience(
+    task_enqueued,
+    log=tasks_signals.logger,
+    own=id(getattr(tasks_signals, "log_task_enqueued", None)),
+)
+STATUS = {
+    "ready": TaskResultStatus.READY,
+    "running": TaskResultStatus.RUNNING,
+    "succeeded": TaskResultStatus.SUCCESSFUL,
+    "failed": TaskResultStatus.FAILED,
+    "cancelled": TaskResultStatus.FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult(TaskResult):  # type: ignore[misc] # frozen at run time, if not in the stubs
+    """Django's ``TaskResult``, with the job's own state beside Django's four statuses."""
+
+    state: str = "ready"
+
+    def refresh(self) -> None:
+        """Read the job again."""
+        self._take(self.task.get_backend().get_result(self.id))
+
+    async def arefresh(self) -> None:
+        """See ``refresh``."""
+        self._take(await self.task.get_backend().aget_result(self.id))
+
+    def _take(self, fresh: TaskResult) -> None:
+        for name in (*tasks_base.TASK_REFRESH_ATTRS, "state"):
+            object.__setattr__(self, name, getattr(fresh, name))
+
+
+class DatabaseBackend(BaseTaskBackend):
+    """Keeps jobs in the user's own database, in the transaction that enqueues them."""
+
+    task_class = Task
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        self.config = BackendOptions.from_mapping(
+            self.options, where=f"TASKS[{alias!r}]['OPTIONS']"
+        )
+
+    @property
+    def using(self) -> str:
+        """The database alias of the jobs."""
+        return self.config.using or default_alias()
+
+    @property
+    def store(self) -> "Store":
+        """The store of that alias."""
+        return store_for(self.using)
+
+    def check(self, **_kwargs: Any) -> list[CheckMessage]:
+        """Say what is wrong with the settings; see ``aftercommit.checks`` for the rest."""
+        if apps.is_installed("aftercommit"):
+            return []
+        return [
+            Error(
+                f"TASKS[{self.alias!r}] keeps its jobs in the database, but 'aftercommit' is "
+                "not in INSTALLED_APPS, so there is no table for them.",
+                hint="Add 'aftercommit' to INSTALLED_APPS and run migrate.",
+                id="aftercommit.E011",
+            )
+        ]
+
+    def validate_task(self, task: Any) -> None:
+        """Refuse what could not be run or stored; see Django's method for the rest."""
+        _check_run_after(task)
+        super().validate_task(task)
+        if not isinstance(task, Task):
+            raise InvalidTask(
+                f"{task.module_path} was declared for a backend of another kind, so no worker "
+                "would know it: declare it with aftercommit.task."
+            )
+        _check_names(task)
+        if self.config.atomic and task.atomic is not False and iscoroutinefunction(task.func):
+            raise InvalidTask(
+                f"{task.module_path} is async, and this backend runs tasks in a transaction "
+                "(OPTIONS['atomic']), which an async function cannot have: declare it with "
+                "atomic=False."
+            )
+
+    def enqueue(  # type: ignore[override]
+        self, task: Task, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> JobResult:
+        """Insert one job, in the transaction that is open on the jobs' database.
+
+        Raises ``InvalidTask``, ``PayloadError`` or ``PayloadTooLarge`` before anything
+        is written, ``django.db`` errors as any INSERT does.
+        """
+        return self._insert(task, self.new_job(task, args, kwargs))
+
+    def enqueue_with_meta(
+        self, task: Task, args: Sequence[Any], meta: dict[str, Any]
+    ) -> JobResult:
+        """Do as ``enqueue`` does, and keep a JSON object with the job."""
+        return self._insert(task, self.new_job(task, args, {}, meta=meta))
+
+    def _insert(self, task: Task, job: NewJob) -> JobResult:
+        self.store.insert([job])
+        return self._announce(task, job)
+
+    def enqueue_many(self, task: Task, calls: Iterable[Arguments]) -> list[str]:
+        """Insert one job for each call, all of them or none; return their ids in order.
+
+        One statement on PostgreSQL and SQLite, one for 500 jobs on MySQL and MariaDB.
+        Raises as ``enqueue`` does, and ``TypeError`` for a call that is neither a tuple
+        nor a list nor a dict.
+        """
+        self.validate_task(task)
+        split = [split_call(call, index) for index, call in enumerate(calls)]
+        jobs = [self._job(task, args, kwargs) for args, kwargs in split]
+        if jobs:
+            self.store.insert(jobs)
+        if _audience.hears(logging.DEBUG):
+            for job in jobs:
+                self._announce(task, job)
+        return [str(job.id) for job in jobs]
+
+    def new_job(
+        self,
+        task: Task,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        *,
+        meta: dict[str, Any] | None = None,
+    ) -> NewJob:
+        """Return the job that a call of ``task`` stands for, checked but not stored.
+
+        Raises as ``enqueue`` does; ``meta`` is a JSON object that is kept with the job.
+        """
+        self.validate_task(task)
+        return self._job(task, args, kwargs, meta=meta)
+
+    def _job(
+        self,
+        task: Task,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        *,
+        meta: dict[str, Any] | None = None,
+    ) -> NewJob:
+        path, limit = task.module_path, self.config.max_payload
+        if meta:
+            check_meta(meta, task_path=path, limit=limit)
+        return NewJob(
+            task_path=path,
+            payload=dump_arguments(args, kwargs, task_path=path, limit=limit),
+            backend=self.alias,
+            queue=task.queue_name,
+            priority=int(task.priority),
+            run_after=task.run_after,
+            max_attempts=max_attempts_of(task, self.config),
+            meta=meta or {},
+        )
+
+    def get_result(self, result_id: str) -> JobResult:
+        """Read a job as Django shows it.
+
+        Raises ``TaskResultDoesNotExist`` for an id that no job of this backend has, or
+        whose task no installed app declares.
+        """
+        job = self._find(result_id)
+        if job is None or job.backend != self.alias:
+            raise TaskResultDoesNotExist(result_id)
+        task = registered(job.task_path)
+        if task is None:
+            discover(self.config.task_modules)
+            task = registered(job.task_path)
+        if task is None:
+            raise TaskResultDoesNotExist(result_id)
+        return result_of(job, task)
+
+    def _find(self, result_id: str) -> "Job | None":
+        try:
+            job_id = UUID(str(result_id))
+        except ValueError:
+            return None
+        return self.store.job(job_id)
+
+    def _announce(self, task: Task, job: NewJob) -> JobResult:
+        args, kwargs = load_arguments(job.payload)
+        result = JobResult(
+            task=task,
+            id=str(job.id),
+            status=TaskResultStatus.READY,
+            enqueued_at=timezone.now(),
+            started_at=None,
+            last_attempted_at=None,
+            finished_at=None,
+            args=args,
+            kwargs=kwargs,
+            backend=self.alias,
+            errors=[],
+            worker_ids=[],
+        )
+        if _audience.hears(logging.DEBUG):
+            task_enqueued.send_robust(type(self), task_result=result)
+        return result
+
+
+def result_of(job: "Job", task: Task) -> JobResult:
+    """Return Django's view of a job."""
+    errors = job.error_list
+    workers = [entry["worker_id"] for entry in errors]
+    if job.worker_id is not None:
+        workers.append(str(job.worker_id))
+    result = JobResult(
+        task=task,
+        id=str(job.id),
+        status=STATUS[job.state],
+        state=job.state,
+        enqueued_at=job.enqueued_at,
+        started_at=job.started_at,
+        last_attempted_at=job.claimed_at,
+        finished_at=job.finished_at,
+        args=job.args,
+        kwargs=job.kwargs,
+        backend=job.backend,
+        errors=[
+            TaskError(
+                exception_class_path=entry["exception_class_path"],
+                traceback=entry["traceback"],
+            )
+            for entry in errors
+        ],
+        # After a manual retry the attempts count anew; earlier errors stay readable.
+        worker_ids=workers[-job.attempts :] if job.attempts else [],
+    )
+    object.__setattr__(result, "_return_value", job.return_value)
+    return result
+
+
+def _check_run_after(task: Any) -> None:
+    if task.run_after is not None and not isinstance(task.run_after, datetime):
+        raise InvalidTask(
+            f"{task.module_path}: run_after must be an aware datetime, got "
+            f"{task.run_after!r}. For a span, add it to django.utils.timezone.now()."
+        )
+
+
+def _check_names(task: Task) -> None:
+    name = task.queue_name
+    if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
+        raise InvalidTask(
+            f"{task.module_path}: queue_name must have 1 to {LONGEST_NAME} printable "
+            f"characters, got {name!r}."
+        )
+    if len(task.module_path) > LONGEST_TASK_PATH:
+        raise InvalidTask(
+            f"{task.module_path}: a task's dotted path must have at most "
+            f"{LONGEST_TASK_PATH} characters."
+        )

@@ -1,0 +1,131 @@
+"""Checks of the settings, TASKS first of all; they need no database."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import combinations
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.db import connections, router
+
+from aftercommit._compat import BaseTaskBackend
+from aftercommit.backend import DatabaseBackend
+from aftercommit.checks.subjects import our_backends
+from aftercommit.conf import ExceptionTypes
+from aftercommit.errors import ConfigurationError
+from aftercommit.policy import exception_classes
+from aftercommit.tasks import declared_tasks
+
+BACKPORT = "django_tasks"
+# A worker rescues and renews for a whole alias, so it can have only one of each.
+OF_AN_ALIAS = ("lease", "heartbeat", "poll_interval", "max_crashes", "session_locks")
+
+
+def check_project(**_kwargs: Any) -> list[CheckMessage]:
+    """Look at the settings of our backends."""
+    backends = our_backends()
+    if not backends:
+        return []
+    return [
+        *_backport_app(),
+        *_time_zones(),
+        *(message for backend in backends for message in _backend(backend)),
+        *_exceptions_of_tasks(),
+        *_shared_aliases(backends),
+    ]
+
+
+def _backport_app() -> Iterator[CheckMessage]:
+    if BaseTaskBackend.__module__.startswith(BACKPORT) and not apps.is_installed(BACKPORT):
+        yield Warning(
+            "Tasks come from the django-tasks backport, but 'django_tasks' is not in "
+            "INSTALLED_APPS, so its own checks of TASKS are not run.",
+            hint="Add 'django_tasks' to INSTALLED_APPS.",
+            id="aftercommit.W001",
+        )
+
+
+def _time_zones() -> Iterator[CheckMessage]:
+    if not settings.USE_TZ:
+        yield Error(
+            "USE_TZ is False. The database's clock decides in UTC what is due; moments without "
+            "a time zone would be hours early or late.",
+            hint="Set USE_TZ = True.",
+            id="aftercommit.E006",
+        )
+
+
+def _backend(backend: DatabaseBackend) -> Iterator[CheckMessage]:
+    where = f"TASKS[{backend.alias!r}]"
+    if backend.using in connections:
+        yield from _router(backend.using, where)
+    else:
+        yield Error(
+            f"{where} keeps its jobs in database {backend.using!r}, which is not in DATABASES.",
+            hint=f"Set OPTIONS['using'] to one of: {', '.join(connections)}.",
+            id="aftercommit.E009",
+        )
+    options = backend.config
+    for module in options.task_modules:
+        yield from _module(module, f"{where}['OPTIONS']['task_modules']")
+    for name, given in (("retry_on", options.retry_on), ("discard_on", options.discard_on)):
+        yield from _exceptions(name, given, f"{where}['OPTIONS']")
+
+
+def _router(using: str, where: str) -> Iterator[CheckMessage]:
+    # By name: this module is imported before there are models.
+    if not router.allow_migrate_model(using, apps.get_model("aftercommit", "Job")):
+        yield Error(
+            f"{where} keeps its jobs in database {using!r}, but DATABASE_ROUTERS do not allow "
+            "our tables there, so migrate leaves them out and every enqueue fails.",
+            hint=f"Let allow_migrate({using!r}, 'aftercommit') return True, or set "
+            "OPTIONS['using'] to another database.",
+            id="aftercommit.E012",
+        )
+
+
+def _module(name: str, where: str) -> Iterator[CheckMessage]:
+    try:
+        import_module(name)
+    except ImportError as error:
+        yield _not_importable(f"{where} names {name!r}, which cannot be imported: {error}.")
+
+
+def _exceptions_of_tasks() -> Iterator[CheckMessage]:
+    for task in declared_tasks():
+        for name, given in (("retry_on", task.retry_on), ("discard_on", task.discard_on)):
+            yield from _exceptions(name, given, f"@task of {task.module_path}")
+
+
+def _exceptions(name: str, given: ExceptionTypes | None, where: str) -> Iterator[CheckMessage]:
+    try:
+        exception_classes(name, given or ())
+    except ConfigurationError as error:
+        yield _not_importable(f"{where}: {error}")
+
+
+def _not_importable(what: str) -> CheckMessage:
+    return Error(
+        f"{what} Its jobs would fail, or wait for ever.",
+        hint="Correct the dotted path, or install what it needs.",
+        id="aftercommit.E010",
+    )
+
+
+def _shared_aliases(backends: list[DatabaseBackend]) -> Iterator[CheckMessage]:
+    for first, second in combinations(backends, 2):
+        different = [
+            name
+            for name in OF_AN_ALIAS
+            if getattr(first.config, name) != getattr(second.config, name)
+        ]
+        if different and first.using == second.using:
+            yield Warning(
+                f"TASKS[{first.alias!r}] and TASKS[{second.alias!r}] keep their jobs in one "
+                f"database, {first.using!r}, but differ in {', '.join(different)}. A worker "
+                f"looks after a whole database and takes them from {first.alias!r}.",
+                hint="Give both the same values, or each a database of its own.",
+                id="aftercommit.W006",
+            )

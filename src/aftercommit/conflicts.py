@@ -1,0 +1,45 @@
+"""Errors of the database that are nobody's fault: the same work may well succeed again."""
+
+from typing import Any
+
+from django.db import Error, InterfaceError
+
+# PostgreSQL, by SQLSTATE: serialization failure, deadlock, lock not available, the server
+# shuts down or has crashed, a session that stood still in a transaction.
+SQLSTATES = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "25P03", "25P04"}
+CONNECTION_CLASS = "08"  # every SQLSTATE of a broken connection begins so
+# MySQL and MariaDB, by number: lock wait timeout, deadlock, server gone, connection lost,
+# killed, shutdown, idle too long.
+NUMBERS = {1205, 1213, 2006, 2013, 1927, 1053, 4031}
+SQLITE_TEXTS = ("database is locked", "database table is locked", "database is busy")
+
+
+def is_conflict(error: BaseException, *, vendor: str) -> bool:
+    """Tell whether ``error`` is a deadlock, a lock timeout or a lost connection.
+
+    Some drivers say of a lost connection no more than a sentence: see ``is_lost``.
+    """
+    if not isinstance(error, Error):
+        return False
+    if isinstance(error, InterfaceError):
+        return True
+    cause = error.__cause__ or error
+    state = getattr(cause, "sqlstate", None) or ""
+    if state in SQLSTATES or state.startswith(CONNECTION_CLASS):
+        return True
+    first = cause.args[0] if cause.args else None
+    return first in NUMBERS or (
+        vendor == "sqlite" and any(text in str(error) for text in SQLITE_TEXTS)
+    )
+
+
+def is_lost(raw: Any) -> bool:
+    """Tell, without asking the server, whether a driver's connection is gone.
+
+    Ask about the connection that was used: after a failed COMMIT Django has a new one.
+    """
+    try:
+        getattr(raw, "in_transaction", None)  # of SQLite: raises once it is closed
+    except Exception:
+        return True
+    return raw is None or bool(getattr(raw, "closed", False)) or getattr(raw, "open", 1) == 0

@@ -1,0 +1,191 @@
+"""Every exception that aftercommit raises, each with its message and its fix."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, Self
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class AftercommitError(Exception):
+    """The root of everything that aftercommit raises."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by calling the class again: it takes facts, and the sentence is written.
+        return type(self)._unpickled, (self.args,), self.__dict__
+
+    @classmethod
+    def _unpickled(cls, args: tuple[Any, ...]) -> Self:
+        error = cls.__new__(cls)
+        error.args = args
+        return error
+
+
+class ConfigurationError(AftercommitError, ImproperlyConfigured):
+    """A setting, an option or an argument of a command says something impossible."""
+
+
+class MissingBackport(ConfigurationError):
+    """Django is older than 6.0 and the ``django-tasks`` backport is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Django has no django.tasks, and the backport is not installed.\n"
+            "No task can be defined or run without one of them.\n"
+            "Fix: pip install 'aftercommit[backport]' and add 'django_tasks' to "
+            "INSTALLED_APPS, or use Django 6.0 or newer."
+        )
+
+
+class PayloadError(AftercommitError, TypeError):
+    """An argument or a result is not JSON, or does not survive the way there and back."""
+
+    def __init__(self, *, path: str, problem: str, task_path: str) -> None:
+        super().__init__(
+            f"{task_path}: {path}: {problem}.\n"
+            "Arguments and results travel as JSON; nothing was enqueued or stored.\n"
+            "Fix: pass strings, numbers, booleans, None, lists and dicts with string "
+            "keys, for example str(uuid), moment.isoformat() or obj.pk."
+        )
+        self.path = path
+        self.task_path = task_path
+
+
+class PayloadTooLarge(AftercommitError, ValueError):
+    """Arguments or a result are larger than the backend allows."""
+
+    def __init__(self, *, what: str, size: int, limit: int, task_path: str) -> None:
+        super().__init__(
+            f"{task_path}: {what} take {size:,} bytes as JSON; the limit is {limit:,}.\n"
+            "Large rows slow every query on the table; nothing was enqueued or stored.\n"
+            "Fix: store the data in a model or a file and pass its id, or raise "
+            "OPTIONS['max_payload']."
+        )
+        self.size = size
+        self.limit = limit
+
+
+class EnqueueFailed(AftercommitError):
+    """A unique job met a holder of its key that came and went three times."""
+
+    def __init__(self, *, unique_key: str) -> None:
+        super().__init__(
+            f"No job could be enqueued with the unique key {unique_key!r}: each of three "
+            "tries met another job that ended before it could be read.\n"
+            "No job exists for this call.\n"
+            "Fix: enqueue again; if it happens often, the key is too coarse."
+        )
+        self.unique_key = unique_key
+
+
+class FunctionNotAllowed(AftercommitError):
+    """A function was named by path and the allow-list does not cover it."""
+
+    def __init__(self, *, path: str, allowed: Iterable[str]) -> None:
+        super().__init__(
+            f"{path!r} may not be run by name: allowed are functions in "
+            f"{', '.join(sorted(allowed)) or '(nothing)'}.\n"
+            "A name in a row must not be able to start arbitrary code.\n"
+            "Fix: add its module to OPTIONS['allowed_functions'] of this backend."
+        )
+        self.path = path
+
+
+class NotAFunction(AftercommitError):
+    """A path or an object given to ``schedule()`` is not a plain module-level function."""
+
+    def __init__(self, *, path: str, problem: str) -> None:
+        super().__init__(
+            f"{path!r} cannot be scheduled: {problem}.\n"
+            "The worker finds a function by its dotted path, so it needs one of its own.\n"
+            "Fix: name a function at the top level of a module, 'package.module.function'."
+        )
+        self.path = path
+
+
+class ClaimLost(AftercommitError):
+    """The claim on a job ended before its run did; everything in its transaction was undone."""
+
+    def __init__(self, *, job_id: object = "(this one)") -> None:
+        # The default is for Python, which raises it inside a body without arguments.
+        super().__init__(
+            f"Job {job_id} was taken from this worker before it could finish "
+            "(lease over, or cancelled by an operator).\n"
+            "Its transaction was rolled back; another worker runs the job.\n"
+            "Fix: nothing, if it is rare. If it is not, look for a worker that stands "
+            "still, or give the backend a longer lease."
+        )
+
+
+class WorkerDied(AftercommitError):
+    """Recorded on a job whose worker went away while running it; never raised."""
+
+
+class TimedOut(BaseException):
+    """Raised inside a task that has run longer than its ``timeout``.
+
+    A ``BaseException``, so that ``except Exception`` in a task does not swallow it.
+    """
+
+    def __init__(self, timeout: timedelta | None = None) -> None:
+        # Python raises it in the task's thread by class, without arguments.
+        super().__init__(
+            f"The task ran longer than its timeout of {timeout}."
+            if timeout
+            else "The task ran longer than its timeout."
+        )
+
+
+class Stopped(BaseException):
+    """Raised inside a task whose worker must end at once; the job is given back."""
+
+
+class RolledBack(AftercommitError):
+    """The body of an atomic task ended with its transaction marked for rollback."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The task returned, but its transaction is marked for rollback "
+            "(set_rollback(True), or a database error that was caught inside).\n"
+            "Marking the job as done would lose its effects in silence, so the run "
+            "counts as failed.\n"
+            "Fix: let the error pass, or wrap the part that may fail in "
+            "transaction.atomic()."
+        )
+
+
+class TransactionBroken(AftercommitError):
+    """The transaction that holds a job's effects was ended from inside the task."""
+
+    def __init__(self, *, using: str) -> None:
+        super().__init__(
+            f"The transaction on database {using!r} was ended from inside the task: a raw "
+            "COMMIT or ROLLBACK, a closed connection, or (MySQL, MariaDB) a statement "
+            "such as CREATE TABLE that commits by itself.\n"
+            "What came before may be committed without the job being done, so it is not "
+            "run again.\n"
+            "Fix: leave the transaction to the worker, or declare the task without "
+            "atomic=True."
+        )
+
+
+class AlreadyCommitted(AftercommitError):
+    """``context.commit()`` was entered a second time in one run."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "context.commit() was used twice in one run.\n"
+            "The first one has already committed the effects and marked the job as done.\n"
+            "Fix: put all effects into one block, or enqueue a second task inside it."
+        )
+
+
+class NotRunByWorker(AftercommitError):
+    """``context.commit()`` was used outside a worker."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "context.commit() works only while a worker runs the job.\n"
+            "There is no claim to finish here.\n"
+            "Fix: enqueue the task, or pass a context of your own in a test."
+        )

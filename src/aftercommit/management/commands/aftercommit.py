@@ -1,0 +1,134 @@
+"""``manage.py aftercommit worker``: run the jobs of this project."""
+
+import argparse
+import atexit
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import Tags
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error, connections
+from django.utils.autoreload import run_with_reloader
+
+from aftercommit import telemetry
+from aftercommit.conf import WorkerConfig
+from aftercommit.errors import ConfigurationError
+from aftercommit.process import stop_on_signals
+from aftercommit.worker.progress import progress_for
+from aftercommit.worker.remains import Remains
+from aftercommit.worker.setup import served
+from aftercommit.worker.supervisor import Supervisor
+
+
+class Command(BaseCommand):
+    """Translate the command line, wire, run."""
+
+    help = "Background jobs: run a worker."
+    stealth_options = ("stdin",)
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the subcommands."""
+        commands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
+        worker = commands.add_parser("worker", help="run jobs until told to stop")
+        add_worker_arguments(worker)
+        _accept_here_as_well(worker)
+
+    def check(self, *args: Any, **options: Any) -> None:
+        """Check; what only a database that is away could answer is left out."""
+        try:
+            super().check(*args, **options)
+        except Error as error:
+            name = type(error).__name__
+            self.stderr.write(f"A database does not answer ({name}): not all is checked.")
+
+    def handle(self, *, subcommand: str, **options: Any) -> None:
+        """Run the subcommand; exit with its status."""
+        config = config_from(options)
+        reload = settings.DEBUG if options["reload"] is None else options["reload"]
+        finite = config.drain or config.max_jobs is not None
+        if reload and not finite:
+            run_with_reloader(lambda: self._work(config, reloads=True))
+            return
+        status = self._work(config)
+        if status:
+            raise SystemExit(status)
+
+    def _work(self, config: WorkerConfig, *, reloads: bool = False) -> int:
+        telemetry.show_log()
+        supervisor = Supervisor(config, died=Remains(config))
+        if reloads:
+            # Before multiprocessing waits, at the end of this process, for its children.
+            atexit.register(supervisor.end_children)
+        with stop_on_signals(supervisor.stop):  # a deploy may end what has just begun
+            try:
+                aliases = [one.using for one in served(config)]  # mistakes are said here, once
+            except ConfigurationError as error:
+                raise CommandError(str(error)) from error
+            self._check_databases(aliases)
+            with progress_for(aliases, config, self.stdout) as show:
+                return supervisor.run(show=show)
+
+    def _check_databases(self, aliases: list[str]) -> None:
+        """Say at the start what would go wrong later."""
+        for alias in aliases:
+            self.check(tags=[Tags.database], databases=[alias])
+        connections.close_all()
+
+
+def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``worker`` takes; defaults live in ``WorkerConfig``."""
+    parser.add_argument("--queues", type=_names, help="queues, with commas (default: every one)")
+    parser.add_argument(
+        "--backend",
+        action="append",
+        dest="backends",
+        metavar="ALIAS",
+        help="a backend of TASKS; may be repeated (default: every one of ours)",
+    )
+    parser.add_argument("--processes", type=int, help="worker processes (default: 1)")
+    parser.add_argument("--threads", type=int, help="jobs at once in each process (default: 4)")
+    parser.add_argument("--drain", action="store_true", help="run what is due, then end")
+    parser.add_argument("--max-jobs", type=int, help="end after so many runs (default: never)")
+    parser.add_argument(
+        "--grace", type=_seconds, help="seconds that a stop waits for running jobs (default: 30)"
+    )
+    parser.add_argument(
+        "--reload",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="start again when code changes (default: with DEBUG)",
+    )
+
+
+def _accept_here_as_well(parser: argparse.ArgumentParser) -> None:
+    """Take Django's own options behind the subcommand, too: where everybody writes them."""
+    unseen: Any = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+    parser.add_argument("-v", "--verbosity", type=int, choices=range(4), **unseen)
+    for name in ("--settings", "--pythonpath"):
+        parser.add_argument(name, **unseen)
+    for name in ("--traceback", "--no-color", "--force-color", "--skip-checks"):
+        parser.add_argument(name, action="store_true", **unseen)
+
+
+def config_from(options: dict[str, Any]) -> WorkerConfig:
+    """Build the configuration from what was given on the command line."""
+    names = ("queues", "backends", "processes", "threads", "drain", "max_jobs", "grace")
+    given = {name: options[name] for name in names if options.get(name) is not None}
+    if "backends" in given:
+        given["backends"] = tuple(given["backends"])
+    try:
+        return WorkerConfig.from_mapping(given, where="aftercommit worker")
+    except ConfigurationError as error:
+        raise CommandError(str(error)) from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _seconds(text: str) -> timedelta:
+    try:
+        return timedelta(seconds=float(text))
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"expected seconds, got {text!r}") from error

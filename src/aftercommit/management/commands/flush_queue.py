@@ -1,0 +1,41 @@
+"""``manage.py flush_queue``: run what is due, then end, as Django Async did."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from aftercommit import telemetry
+from aftercommit.errors import ConfigurationError
+from aftercommit.process import stop_on_signals
+from aftercommit.worker.flush import Flush, Share
+
+
+class Command(BaseCommand):
+    """Translate the command line, run."""
+
+    help = "Run the jobs that are due, one after the other, and end."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options that Django Async gave this command."""
+        parser.add_argument("--jobs", type=int, help="run at most so many (default: all)")
+        parser.add_argument("--which", type=int, default=1, help="this share (from 1)")
+        parser.add_argument("--outof", type=int, default=1, help="of so many shares (default: 1)")
+        parser.add_argument(
+            "--filter",
+            default="",
+            metavar="NAME",
+            help="only functions and tasks whose dotted path begins with NAME",
+        )
+
+    def handle(self, **options: Any) -> None:
+        """Run them, and say how many there were."""
+        telemetry.show_log()
+        telemetry.write_log()
+        try:
+            share = Share(which=options["which"], outof=options["outof"])
+            flush = Flush(share=share, name=options["filter"], most=options["jobs"])
+        except ConfigurationError as error:
+            raise CommandError(str(error)) from error
+        with stop_on_signals(flush.stop):
+            count = flush.run()
+        self.stdout.write(f"{count} jobs were run.")

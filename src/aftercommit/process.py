@@ -1,0 +1,98 @@
+"""A bell that ends waits, and signals that stop."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from types import FrameType
+
+STOP_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP")
+    if hasattr(signal, name)
+)
+
+
+class Bell:
+    """Wakes the one thread that waits on it; rings while nobody waits are kept."""
+
+    def __init__(self) -> None:
+        # Not threading.Event: ring() is called from signal handlers, where Event.set()
+        # can deadlock and SimpleQueue.put() cannot.
+        self._rings: SimpleQueue[None] = SimpleQueue()
+
+    def ring(self) -> None:
+        """End the present wait, or the next one."""
+        if self._rings.empty():  # many rings, one awakening
+            self._rings.put(None)
+
+    def wait(self, limit: timedelta) -> bool:
+        """Wait for a ring, ``limit`` at most; True if there was one."""
+        try:
+            self._rings.get(timeout=max(limit.total_seconds(), 0))
+        except Empty:
+            return False
+        while not self._rings.empty():  # many rings, one awakening
+            self._rings.get()
+        return True
+
+
+@contextmanager
+def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` for each stop signal while the block runs; main thread only."""
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave_signals_to_parent(*, but: tuple[signal.Signals, ...] = ()) -> None:
+    """Do nothing on stop signals, which reach a whole process group: the parent decides.
+
+    A function, not SIG_IGN, which the programs that a task starts would inherit.
+    """
+    for number in STOP_SIGNALS:
+        if number not in but:
+            signal.signal(number, lambda _number, _frame: None)
+
+
+class Forks:
+    """How often this process is a fork of one that has loaded this module."""
+
+    count = 0
+
+    def __init__(self) -> None:
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(after_in_child=self._add)
+
+    def _add(self) -> None:
+        self.count += 1
+
+
+forks = Forks()
+
+
+@contextmanager
+def forks_end_here() -> Iterator[None]:
+    """End a child that was forked in the block and leaves it: it must not go on as we do.
+
+    Its connections are ours. Whatever it said on them would be taken for our own words.
+    """
+    before = forks.count
+    try:
+        yield
+    finally:
+        if forks.count != before:
+            os._exit(0)

@@ -1,0 +1,42 @@
+"""The only door to the database: one store for each database alias."""
+
+from typing import TYPE_CHECKING
+
+from django.db import connections
+from django.utils.module_loading import import_string
+
+from aftercommit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from aftercommit.store.base import Store
+
+STORES = {
+    "postgresql": "aftercommit.store.postgresql.PostgreSQLStore",
+    "mysql": "aftercommit.store.mysql.MySQLStore",
+    "sqlite": "aftercommit.store.sqlite.SQLiteStore",
+}
+
+
+def store_for(alias: str) -> "Store":
+    """Return the store of a database alias.
+
+    The class is imported here, on first use, because it needs the models: tasks are
+    declared while Django's app registry is still being filled.
+
+    Raises ``ConfigurationError`` for a database that has no store.
+    """
+    vendor = connections[alias].vendor
+    if vendor not in STORES:
+        raise ConfigurationError(
+            f"Database {alias!r} is {vendor}; aftercommit keeps its jobs in {', '.join(STORES)}."
+        )
+    store: Store = import_string(STORES[vendor])(alias)
+    return store
+
+
+def default_alias() -> str:
+    """Return the alias that the database router names for writing jobs."""
+    from django.db import router  # noqa: PLC0415
+
+    alias: str = router.db_for_write(import_string("aftercommit.models.Job"))
+    return alias

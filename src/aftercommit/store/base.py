@@ -1,0 +1,41 @@
+"""Store: the contract that each database fulfils, put together from its subjects.
+
+Each transition of a job (STATE_MACHINE: T0 to T10) is one method, and each of its
+writes names the whole condition in its WHERE. The caller looks at what it returns.
+
+=============  ===========================================================  ============
+enqueue        ``insert``                                                   T0
+claims         ``claim``, ``renew``, ``finish``, ``finish_many``            T1-T5, T7, T8'
+rescue         ``rescue``, ``crashed``                                      T6
+operations     ``cancel``, ``retry``, ``prune``                             T8-T10
+reading        ``job``, ``due``, ``queues``, ``counts``, ``pulse`` …
+=============  ===========================================================  ============
+"""
+
+from abc import abstractmethod
+from uuid import UUID
+
+from aftercommit.store.claims import Claims
+from aftercommit.store.enqueue import Enqueue, unique_lock
+from aftercommit.store.operations import CancelAnswer, Operations, Retried
+from aftercommit.store.presence import Presence
+from aftercommit.store.reading import Reading
+from aftercommit.store.rescue import WORKER_DIED, Rescue, Rescued
+
+__all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique_lock"]
+
+
+class Store(Enqueue, Claims, Rescue, Operations, Reading):
+    """The jobs of one database alias. Stateless; the connection is the calling thread's."""
+
+    @abstractmethod
+    def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
+        """Hold the session lock of a worker process, if wanted; see ``Presence``."""
+
+    @abstractmethod
+    def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
+        """Return those whose session lock nobody holds."""
+
+    def bury(self, worker_ids: set[UUID]) -> None:
+        """Forget dead workers, once their jobs are rescued."""
+        self.workers.forget(worker_ids)

@@ -1,0 +1,111 @@
+"""T1 to T5, T7, T8': a worker claims a job, keeps it, and says how its run ended."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from aftercommit.models import State
+from aftercommit.store.changes import changes
+from aftercommit.store.clock import in_future
+from aftercommit.store.table import Table
+from aftercommit.values import Claim, Outcome, Place
+
+
+class Claims(Table, ABC):
+    """The way through."""
+
+    @abstractmethod
+    def claim(
+        self,
+        *,
+        queue: str,
+        limit: int,
+        worker_id: UUID,
+        lease: timedelta,
+        backends: Sequence[str] = (),
+        unknown: Sequence[str] = (),
+        only: Sequence[UUID] | None = None,
+        after: Place | None = None,
+    ) -> list[Claim]:
+        """Take up to ``limit`` due jobs for ``worker_id`` and start their lease.
+
+        A job is due when it is ready and its ``run_after`` is not in the future by the
+        *database's* clock. The most urgent are taken: highest priority, then earliest
+        ``run_after``, then lowest id; the list itself has no order. Fewer than
+        ``limit`` means that nothing else was due and unlocked at this moment, not that
+        the queue is empty.
+
+        ``backends`` and ``only`` bound the choice to jobs of those backends (default:
+        all) and to the jobs named. Jobs of ``unknown`` tasks are left for a worker that
+        knows them.
+
+        ``after`` is a hint: only jobs of its priority behind it are wanted. A store that can
+        begin there does; the others look at all.
+
+        ``lease`` is how long the worker may stay silent: once it is over, ``rescue()``
+        gives the job to someone else. Each claim counts as one attempt, even if the
+        worker dies before the task's first line.
+
+        Call it outside a transaction. Raises ``django.db.OperationalError`` when the
+        database is away. A lost answer costs one lease and nothing else, so the caller
+        may simply try again.
+        """
+
+    def renew(self, claims: Iterable[tuple[UUID, int]], *, lease: timedelta) -> dict[UUID, bool]:
+        """Extend the leases of claims, given as ``(job_id, token)``.
+
+        Returns the jobs that are still ours, each with whether someone asked for its
+        cancellation. A job that does not come back is lost: its run should stop.
+
+        Never waits for a lock. A row that someone else holds at this moment (a view that
+        asks for its cancellation and has not committed yet) comes back as ours but keeps
+        its old lease, which costs nothing if it is extended the next time; waiting would
+        cost the leases of all others.
+        """
+        wanted = dict(claims)
+        if not wanted:
+            return {}
+        with self._write():
+            ours = self._jobs.filter(state=State.RUNNING, id__in=wanted).order_by("id")
+            for job_id in self._locked(ours, skip=True).values_list("id", flat=True):
+                self._mine(job_id, wanted[job_id]).update(lease_until=in_future(lease))
+            rows = ours.values_list("id", "token", "cancel_requested")
+            return {
+                job_id: cancel_requested
+                for job_id, token, cancel_requested in rows
+                if token == wanted[job_id]
+            }
+
+    def hold(self, claim: Claim) -> None:
+        """Make sure, at the start of an atomic run, that ``finish()`` can end it.
+
+        Where a renewal meanwhile would make the transaction fail at its end, it locks
+        the row until then; nobody renews or rescues it while the lock is held.
+        """
+
+    def savepoint(self) -> str:
+        """Set a savepoint in the open transaction; return its name."""
+        return str(self.connection.savepoint())
+
+    def finish(self, claim: Claim, outcome: Outcome) -> bool:
+        """Record how a claimed run ended; False if the claim was lost meanwhile.
+
+        Inside a transaction it belongs to it: as the last statement before COMMIT it
+        decides whether the effects of the run count. It waits for whoever holds the
+        row, so after a COMMIT whose answer is lost it returns the verdict.
+        """
+        still_mine = self._mine(claim.job_id, claim.token)
+        return still_mine.update(**changes(claim, outcome)) == 1
+
+    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> frozenset[UUID]:
+        """Record how several runs ended, in one transaction; return those still ours.
+
+        The rows are locked in the order of their ids, so two batches cannot deadlock.
+        """
+        with self._write():
+            return frozenset(
+                claim.job_id
+                for claim, outcome in sorted(ended, key=lambda one: one[0].job_id)
+                if self.finish(claim, outcome)
+            )

@@ -1,0 +1,43 @@
+"""The database's clock, in expressions for the ORM."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import (
+    DateTimeField,
+    DurationField,
+    ExpressionWrapper,
+    Func,
+    Value,
+)
+from django.db.models.expressions import Combinable
+
+
+class DatabaseNow(Func):
+    """The present moment by the database's clock, in UTC.
+
+    Not Django's ``Now()``: on MySQL and MariaDB that is CURRENT_TIMESTAMP, which follows
+    the time zone of the session, while Django stores UTC. On PostgreSQL it is
+    STATEMENT_TIMESTAMP(), because now() stands still inside a transaction.
+    """
+
+    output_field = DateTimeField()
+    template = "%(function)s"
+    function = "STATEMENT_TIMESTAMP()"
+
+    def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """UTC, in microseconds."""
+        return self.as_sql(compiler, connection, function="UTC_TIMESTAMP(6)", **context)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """UTC, in milliseconds, in the form in which Django stores a moment."""
+        function = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW')"
+        return self.as_sql(compiler, connection, function=function, **context)
+
+
+def in_future(span: timedelta) -> Combinable:
+    """Return the moment ``span`` from now (a negative span lies in the past)."""
+    return ExpressionWrapper(
+        DatabaseNow() + Value(span, output_field=DurationField()),
+        output_field=DateTimeField(),
+    )

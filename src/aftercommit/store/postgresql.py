@@ -1,0 +1,261 @@
+"""The store on PostgreSQL: one statement for each transition."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import OperationalError, transaction
+from psycopg import IsolationLevel
+from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.types.datetime import TimestamptzLoader
+
+from aftercommit.models import State
+from aftercommit.store.base import Store
+from aftercommit.store.changes import ending
+from aftercommit.store.postgresql_presence import PostgreSQLPresence, lock_key
+from aftercommit.store.postgresql_statements import (
+    AFTER,
+    CLAIM,
+    FINISH,
+    FREE_LOCKS,
+    HOLD,
+    INSERT_MANY,
+    ONLY,
+    OR_SKIP,
+    READY_HOLDER,
+    RENEW,
+    SUCCEED,
+    WAKE,
+    insert_one,
+)
+from aftercommit.store.presence import Presence
+from aftercommit.store.rows import INSERTED, row_from
+from aftercommit.values import Claim, NewJob, Outcome, Place, Succeeded
+
+Execute = Callable[[str, dict[str, Any]], list[Any]]
+IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
+SERIALIZATION_FAILURE = "40001"
+
+
+class PostgreSQLStore(Store):
+    """Jobs on PostgreSQL 15 or newer."""
+
+    now_sql = "SELECT clock_timestamp()"
+    _savepoints = 0  # set so far; a name may come twice, of which the server takes the later
+
+    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
+        if len(jobs) == 1:
+            row = dict(zip(INSERTED, row_from(jobs[0]), strict=True))
+            unset = frozenset([name for name, value in row.items() if value is None])
+            self._run(insert_one(unset, or_skip=or_skip), row)
+            return
+        rows = [dict(zip(INSERTED, _json_row(job), strict=True)) for job in jobs]
+        document = json.dumps(rows, ensure_ascii=False)
+        self._run(INSERT_MANY.format(or_skip=OR_SKIP * or_skip), {"jobs": document})
+
+    def _holder(self, lock: str) -> UUID | None:
+        ready = self._run(READY_HOLDER, {"unique_lock": lock})
+        return ready[0][0] if ready else super()._holder(lock)
+
+    def _broke(self, raw: Any, error: Exception) -> bool:
+        return bool(raw.closed)
+
+    def claim(
+        self,
+        *,
+        queue: str,
+        limit: int,
+        worker_id: UUID,
+        lease: timedelta,
+        backends: Sequence[str] = (),
+        unknown: Sequence[str] = (),
+        only: Sequence[UUID] | None = None,
+        after: Place | None = None,
+    ) -> list[Claim]:
+        """Claim by one statement in autocommit; see ``Store.claim``."""
+        given = {
+            "queue": queue,
+            "limit": limit,
+            "worker_id": worker_id,
+            "lease": lease,
+            "backends": list(backends),
+            "unknown": list(unknown),
+        }
+        which = ""
+        if only is not None:
+            which += ONLY
+            given["only"] = list(only)
+        if after is not None:
+            which += AFTER
+            given |= after._asdict()
+        sql = CLAIM.format(which=which)
+        rows = self._run(sql, given, execute=self._execute_native)
+        return [Claim._make((*row, worker_id)) for row in rows]
+
+    def renew(self, claims: Iterable[tuple[UUID, int]], *, lease: timedelta) -> dict[UUID, bool]:
+        """Renew by one statement; see ``Store.renew``."""
+        held = dict(claims)
+        given = {"ids": list(held), "tokens": list(held.values()), "lease": lease}
+        return dict(self._run(RENEW, given)) if held else {}
+
+    def hold(self, claim: Claim) -> None:
+        """Lock the row above READ COMMITTED, where a row changed meanwhile is an error."""
+        raw: Any = self.connection.connection
+        if raw.isolation_level not in {None, IsolationLevel.READ_COMMITTED}:
+            self._run(HOLD, {"id": claim.job_id})
+
+    def savepoint(self) -> str:
+        """Set a savepoint past the layers that a statement without values does not need."""
+        raw: Any = self.connection.connection
+        if raw.info.transaction_status != TransactionStatus.INTRANS:
+            return super().savepoint()  # which begins the transaction, or fails as it should
+        self._savepoints += 1
+        name = f"aftercommit_{self._savepoints}"
+        answer = raw.pgconn.exec_(f"SAVEPOINT {name}".encode())
+        return name if answer.status == ExecStatus.COMMAND_OK else super().savepoint()
+
+    def finish(self, claim: Claim, outcome: Outcome) -> bool:
+        """Finish by one statement; see ``Store.finish``."""
+        return bool(self.finish_many([(claim, outcome)]))
+
+    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> frozenset[UUID]:
+        """Finish by one statement, and a second one if not all are ours.
+
+        See ``Store.finish_many``.
+        """
+        if not ended:
+            return frozenset()
+        in_order = sorted(ended, key=_by_id)
+        if any(type(outcome) is not Succeeded for _claim, outcome in ended):
+            return self._finish_in_order(in_order)
+        ours = self._succeed(in_order)
+        if len(ours) == len(ended):
+            return ours
+        return ours | self._finish_in_order(
+            [one for one in in_order if one[0].job_id not in ours]
+        )
+
+    def _succeed(self, in_order: Sequence[tuple[Claim, Any]]) -> frozenset[UUID]:
+        given = {
+            "ids": _array([claim.job_id.hex for claim, _outcome in in_order]),
+            "tokens": _array([claim.token for claim, _outcome in in_order]),
+            "results": json.dumps([outcome.result for _claim, outcome in in_order]),
+        }
+        return frozenset([row[0] for row in self._run(SUCCEED, given)])
+
+    def _finish_in_order(self, in_order: Sequence[tuple[Claim, Outcome]]) -> frozenset[UUID]:
+        ends = [(claim, ending(claim, outcome)) for claim, outcome in in_order]
+        given = {
+            "ids": _array([claim.job_id.hex for claim, _end in ends]),
+            "tokens": _array([claim.token for claim, _end in ends]),
+            "states": _array([end.state for _claim, end in ends]),
+            "delays": _array([_seconds(end.delay) for _claim, end in ends]),
+            "refunds": _array([end.refund for _claim, end in ends]),
+            "conflicts": _array([end.conflicts for _claim, end in ends]),
+            "keeps": _array([end.keeps_worker for _claim, end in ends]),
+            "results": json.dumps([end.result for _claim, end in ends]),
+            "errors": json.dumps([end.errors for _claim, end in ends]),
+        }
+        ours = frozenset(row[0] for row in self._run(FINISH, given))
+        due = {
+            claim.queue
+            for claim, end in ends
+            if end.state == State.READY and end.delay is None and claim.job_id in ours
+        }
+        self._wake(due)
+        return ours
+
+    def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
+        """Hold an advisory lock and LISTEN, on a connection of its own."""
+        return PostgreSQLPresence(self.connection, worker_id, session_locks=session_locks)
+
+    def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
+        """See ``Store.free_locks``. Shared, so that two rescuers do not mislead each other."""
+        given = {"ids": list(worker_ids), "keys": [lock_key(one) for one in worker_ids]}
+        return {row[0] for row in self._run(FREE_LOCKS, given)} if worker_ids else set()
+
+    def _in_transaction(self) -> bool:
+        # Also one that was begun by a BEGIN in SQL, of which Django knows nothing.
+        raw: Any = self.connection.connection
+        begun = raw is not None and raw.info.transaction_status in IN_TRANSACTION
+        return begun or super()._in_transaction()
+
+    def _wake(self, queues: Iterable[str]) -> None:
+        if names := sorted(queues):
+            self._run(WAKE, {"queues": names})
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        """Write in READ COMMITTED, whatever the user's sessions use.
+
+        In REPEATABLE READ a row that changed since the snapshot is an error instead of a
+        row to be looked at again.
+        """
+        with self._read_committed(), transaction.atomic(using=self.alias):
+            yield
+
+    @contextmanager
+    def _read_committed(self) -> Iterator[None]:
+        if self._in_transaction():
+            yield
+            return
+        raw: Any = self.connection.connection
+        before = raw.isolation_level
+        raw.isolation_level = IsolationLevel.READ_COMMITTED  # of the next BEGIN
+        try:
+            yield
+        finally:
+            if raw.info.transaction_status == TransactionStatus.IDLE:
+                raw.isolation_level = before
+
+    def _run(
+        self, sql: str, given: dict[str, Any], *, execute: Execute | None = None
+    ) -> list[Any]:
+        """Run one statement; in autocommit a REPEATABLE READ session must not matter.
+
+        There the isolation cannot be chosen without the price of a BEGIN, and only other
+        levels than READ COMMITTED refuse: so it is paid when one has refused.
+        """
+        execute = execute or self._execute
+        try:
+            return execute(sql, given)
+        except OperationalError as error:
+            refused = getattr(error.__cause__, "sqlstate", None) == SERIALIZATION_FAILURE
+            if not refused or self._in_transaction():
+                raise
+        with self._write():
+            return execute(sql, given)
+
+    def _execute(self, sql: str, given: dict[str, Any]) -> list[Any]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, given)
+            return list(cursor.fetchall())
+
+    def _execute_native(self, sql: str, given: dict[str, Any]) -> list[Any]:
+        """Do the same, with the driver's own moments: aware ones, and quicker than Django's."""
+        with self.connection.cursor() as cursor:
+            cursor.cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+            cursor.execute(sql, given)
+            return list(cursor.fetchall())
+
+
+def _json_row(job: NewJob) -> list[Any]:
+    job_id, *values = row_from(job)
+    run_after = None if job.run_after is None else job.run_after.isoformat()
+    return [job_id.hex, *values[:5], run_after, values[6], job.meta, *values[8:]]
+
+
+def _by_id(ended: tuple[Claim, Outcome]) -> int:
+    return ended[0].job_id.int  # compared faster than the id itself
+
+
+def _array(values: Iterable[object]) -> str:
+    """Return an array literal of values that need no quotes."""
+    return f"{{{','.join(map(str, values))}}}"
+
+
+def _seconds(delay: timedelta | None) -> float | str:
+    return "NULL" if delay is None else delay.total_seconds()

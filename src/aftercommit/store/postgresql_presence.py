@@ -1,0 +1,73 @@
+"""Presence on PostgreSQL: an advisory lock and LISTEN on one connection."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from aftercommit.store.presence import Presence
+
+# A router that drops an idle connection tells nobody: without these the worker would hear
+# nothing, and believe that it holds its lock, for two hours.
+KEEPALIVES = {
+    "keepalives_idle": 10,  # seconds
+    "keepalives_interval": 5,  # seconds
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+}
+
+
+def lock_key(worker_id: UUID) -> int:
+    """Return the advisory lock of a worker: 63 bits of its id."""
+    return worker_id.int & (2**63 - 1)
+
+
+class PostgreSQLPresence(Presence):
+    """Wakes at once on NOTIFY, and when the server ends the connection."""
+
+    def __init__(
+        self, connection: BaseDatabaseWrapper, worker_id: UUID, *, session_locks: bool
+    ) -> None:
+        super().__init__(worker_id)
+        self._wants_lock = session_locks
+        self._locked = False
+        self._wrapper = connection.copy()
+        # Never from a pool: this connection is kept for as long as the process lives.
+        options = self._wrapper.settings_dict["OPTIONS"]
+        options.pop("pool", None)
+        self._wrapper.settings_dict["OPTIONS"] = KEEPALIVES | options
+        self._wrapper.ensure_connection()
+        self._raw: Any = self._wrapper.connection
+        with self._wrapper.wrap_database_errors:
+            self._raw.execute("LISTEN aftercommit")
+            self._take_lock()
+
+    @property
+    def locked(self) -> bool:
+        """Whether the advisory lock is held."""
+        return self._locked
+
+    def wait(self, limit: timedelta) -> bool:
+        """Wait for NOTIFY; see ``Presence.wait``."""
+        with self._wrapper.wrap_database_errors:
+            self._take_lock()
+            if not self._select(limit, self._raw.fileno()):
+                return False
+            heard = list(self._raw.notifies(timeout=0))
+            if not heard:  # readable without a notification: the end of the connection
+                self._raw.execute("SELECT 1")
+            return bool(heard)
+
+    def close(self) -> None:
+        """End the connection, and with it the lock."""
+        self._wrapper.close()
+        super().close()
+
+    def _take_lock(self) -> None:
+        # Try again and again: after a cut the server may still hold our old session.
+        if self._wants_lock and not self._locked:
+            answer = self._raw.execute(
+                "SELECT pg_try_advisory_lock(%s)", [lock_key(self.worker_id)]
+            )
+            self._locked = answer.fetchone()[0]

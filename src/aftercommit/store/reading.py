@@ -1,0 +1,83 @@
+"""What can be asked without changing anything."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+
+from aftercommit.models import Job, State
+from aftercommit.store.clock import DatabaseNow
+from aftercommit.store.rows import moment_from
+from aftercommit.store.table import Table
+from aftercommit.store.workers import Workers
+
+# From name to name by the index: PostgreSQL's and SQLite's DISTINCT reads every ready row.
+QUEUES = """
+WITH RECURSIVE names (queue) AS (
+    SELECT MIN(queue) FROM aftercommit_job WHERE state = 'ready'
+    UNION ALL
+    SELECT (
+        SELECT MIN(job.queue) FROM aftercommit_job AS job
+        WHERE job.state = 'ready' AND job.queue > names.queue
+    )
+    FROM names
+    WHERE names.queue IS NOT NULL
+)
+SELECT queue FROM names WHERE queue IS NOT NULL
+"""
+
+
+class Reading(Table):
+    """Looks at jobs, queues and workers."""
+
+    now_sql: str
+
+    def job(self, job_id: UUID) -> Job | None:
+        """Return a job as it is now, or None."""
+        return self._jobs.filter(id=job_id).first()
+
+    def due(self, *, limit: int, name: str = "") -> list[UUID]:
+        """Return up to ``limit`` due jobs, the most urgent first.
+
+        With ``name`` only those whose task's path, or whose function's path for
+        ``schedule()``, begins with it.
+        """
+        rows = self._due()
+        if name:
+            rows = rows.filter(Q(task_path__startswith=name) | Q(meta__function__startswith=name))
+        ordered = rows.order_by("-priority", "run_after", "id")
+        return list(ordered.values_list("id", flat=True)[:limit])
+
+    def queues(self) -> list[str]:
+        """Return the names of queues that hold ready jobs, sorted."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(QUEUES)
+            return sorted(queue for (queue,) in cursor.fetchall())
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how many jobs are ready and how many are running."""
+        return {
+            State.READY: self._jobs.filter(state=State.READY).count(),
+            State.RUNNING: self._running().count(),
+        }
+
+    def oldest_due_age(self) -> timedelta | None:
+        """Return how long the oldest due job has been waiting, or None."""
+        oldest = self._due().annotate(now=DatabaseNow()).order_by("run_after").first()
+        return None if oldest is None else oldest.now - oldest.run_after
+
+    def pulse(self, worker_id: UUID) -> tuple[datetime, set[UUID]]:
+        """Return the database's clock, and the other workers that hold or held a lock."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(self.now_sql, [])
+            now = moment_from(cursor.fetchone()[0])
+        return now, self.workers.locked(but=worker_id)
+
+    @property
+    def workers(self) -> Workers:
+        """The worker processes that this database knows of."""
+        return Workers(self.alias)
+
+    def _due(self) -> QuerySet[Job]:
+        return self._jobs.filter(state=State.READY, run_after__lte=DatabaseNow())

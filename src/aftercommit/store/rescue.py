@@ -1,0 +1,130 @@
+"""T6: jobs are taken from workers that died or fell silent."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db.models import Q
+
+from aftercommit.models import Job, State
+from aftercommit.store.changes import released, with_error
+from aftercommit.store.clock import DatabaseNow
+from aftercommit.store.table import Table
+from aftercommit.values import Claim, RunError
+
+WORKER_DIED = RunError(
+    exception_class_path="aftercommit.errors.WorkerDied",
+    traceback="The worker process died, or was silent for longer than its lease, "
+    "while it ran this job.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescued:
+    """A job that was taken from a dead or silent worker."""
+
+    job_id: UUID
+    worker_id: UUID
+    task_path: str
+    crashes: int
+    state: str  # ready again, or failed for good, or cancelled
+
+
+class Rescue(Table):
+    """The way back."""
+
+    def rescue(
+        self,
+        *,
+        max_crashes: int,
+        dead_workers: Iterable[UUID] = (),
+        silent: bool = True,
+        limit: int = 100,
+    ) -> list[Rescued]:
+        """Take jobs from ``dead_workers`` and, if ``silent``, all whose lease is over.
+
+        Each counts one crash. With fewer than ``max_crashes`` the job is ready again
+        at its old place in the queue; then it is failed, because it may be what kills
+        the workers. One whose cancellation was requested is cancelled. The token stays
+        as it is: the claim of the dead worker is worth nothing once someone else
+        claims, and until then the state guards.
+
+        ``limit`` bounds one call (default 100 jobs); call again while it returns that
+        many. Rows that another rescuer holds are skipped.
+        """
+        lost = Q(worker_id__in=list(dead_workers))
+        if silent:
+            lost |= Q(lease_until__lt=DatabaseNow())
+        # Not limited: a hundred rows in hanging transactions must not hide all others.
+        found = list(self._running().filter(lost).values_list("id", flat=True))
+        if not found:
+            return []
+        with self._write():
+            chosen = self._jobs.filter(id__in=found).order_by("lease_until", "id")
+            rows = list(self._locked(chosen, skip=True)[:limit])
+            tried = [self._rescue_one(row, lost, max_crashes) for row in rows]
+            rescued = [one for one in tried if one is not None]
+            self._wake_for(rescued, rows)
+            return rescued
+
+    def disown(self, worker_id: UUID, *, begun: Collection[UUID]) -> int:
+        """Give back what a worker had claimed but not ``begun``; return how many jobs.
+
+        Only for a worker that is known to be dead. They lose neither an attempt nor a
+        crash, unlike rescued ones. Suspects are left to ``rescue()``: they may have
+        begun in processes of their own.
+        """
+        claimed = self._running().filter(worker_id=worker_id, crashes=0).exclude(id__in=begun)
+        if not claimed.exists():
+            return 0
+        with self._write():
+            rows = list(self._locked(claimed.order_by("id"), skip=True))
+            ours = [row for row in rows if self._give_back(row)]
+            self._wake({row.queue for row in ours})
+            return len(ours)
+
+    def _give_back(self, row: Job) -> bool:
+        mine = self._mine(row.id, row.token).filter(worker_id=row.worker_id)
+        return mine.update(**released()) == 1
+
+    def crashed(self, claim: Claim, *, max_crashes: int) -> Rescued | None:
+        """Record that the process which ran this claim alone has died; None if it was lost."""
+        with self._write():
+            row = self._locked(self._mine(claim.job_id, claim.token)).first()
+            rescued = None if row is None else self._rescue_one(row, Q(), max_crashes)
+            if row is not None and rescued is not None:
+                self._wake_for([rescued], [row])
+            return rescued
+
+    def _rescue_one(self, row: Job, lost: Q, max_crashes: int) -> Rescued | None:
+        crashes = row.crashes + 1
+        state = State.READY
+        if row.cancel_requested:
+            state = State.CANCELLED
+        elif crashes >= max_crashes:
+            state = State.FAILED
+        finished = state != State.READY
+        still_lost = self._mine(row.id, row.token).filter(lost)
+        applied = still_lost.update(
+            state=state,
+            crashes=crashes,
+            errors=with_error(row.errors, WORKER_DIED, worker_id=row.worker_id),
+            worker_id=None,
+            lease_until=None,
+            slot=None,
+            finished_at=DatabaseNow() if finished else None,
+            **({"unique_lock": None} if finished else {}),
+        )
+        if not applied or row.worker_id is None:
+            return None
+        return Rescued(
+            job_id=row.id,
+            worker_id=row.worker_id,
+            task_path=row.task_path,
+            crashes=crashes,
+            state=str(state),
+        )
+
+    def _wake_for(self, rescued: list[Rescued], rows: list[Job]) -> None:
+        ready = {one.job_id for one in rescued if one.state == State.READY}
+        self._wake({row.queue for row in rows if row.id in ready})

@@ -1,0 +1,140 @@
+"""The store on SQLite: one writer at a time, so each write says so from its start."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from aftercommit.store.base import Store
+from aftercommit.store.presence import Presence
+from aftercommit.store.rows import CLAIMED, INSERTED, claim_from, row_from
+from aftercommit.store.sqlite_presence import SQLitePresence, lock_is_free, remove_lock
+from aftercommit.values import Claim, NewJob, Place
+
+NOW = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW')"
+GIVEN = [
+    f"COALESCE(json_extract(value, '$[{number}]'), {NOW})"
+    if name == "run_after"
+    else f"json_extract(value, '$[{number}]')"
+    for number, name in enumerate(INSERTED)
+]
+INSERT = f"""
+INSERT INTO aftercommit_job (
+    {", ".join(INSERTED)},
+    state, token, attempts, crashes, conflicts, cancel_requested, enqueued_at, errors
+)
+SELECT
+    {", ".join(GIVEN)},
+    'ready', 0, 0, 0, 0, FALSE, {NOW}, '[]'
+FROM json_each(%s)
+WHERE true
+{{or_skip}}
+"""  # noqa: S608 - fixed names
+# A look before the write: an idle worker must not take the write lock at every poll.
+DUE = f"""
+SELECT id
+FROM aftercommit_job
+WHERE state = 'ready' AND queue = %s AND run_after <= {NOW} {{chosen}}
+ORDER BY priority DESC, run_after, id
+LIMIT %s
+"""  # noqa: S608
+CLAIM = f"""
+UPDATE aftercommit_job
+SET state = 'running', token = token + 1, attempts = attempts + 1, worker_id = %s,
+    lease_until = STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW', %s),
+    claimed_at = {NOW}, started_at = COALESCE(started_at, {NOW}),
+    unique_lock = CASE WHEN unique_until_started THEN NULL ELSE unique_lock END
+WHERE state = 'ready' AND id IN ({{due}})
+RETURNING {", ".join(CLAIMED)}
+"""  # noqa: S608
+
+
+class SQLiteStore(Store):
+    """Jobs on SQLite 3.37 or newer, in a file."""
+
+    now_sql = f"SELECT {NOW}"
+
+    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
+        sql = INSERT.format(or_skip="ON CONFLICT DO NOTHING" if or_skip else "")
+        self._run(sql, [json.dumps([self._values(job) for job in jobs])])
+
+    def _values(self, job: NewJob) -> list[Any]:
+        adapt = self.connection.ops.adapt_datetimefield_value
+        row = dict(zip(INSERTED, row_from(job), strict=True))
+        row |= {"id": job.id.hex, "run_after": adapt(job.run_after)}
+        return list(row.values())
+
+    def _broke(self, raw: Any, error: Exception) -> bool:
+        return False
+
+    def claim(
+        self,
+        *,
+        queue: str,
+        limit: int,
+        worker_id: UUID,
+        lease: timedelta,
+        backends: Sequence[str] = (),
+        unknown: Sequence[str] = (),
+        only: Sequence[UUID] | None = None,
+        after: Place | None = None,
+    ) -> list[Claim]:
+        """Claim by one statement, if a look finds anything due; see ``Store.claim``."""
+        chosen = f"AND backend IN ({_marks(backends)})" if backends else ""
+        chosen += f" AND task_path NOT IN ({_marks(unknown)})" if unknown else ""
+        if only is not None:
+            chosen += f" AND id IN ({_marks(only)})"
+        due = DUE.format(chosen=chosen)
+        given = [queue, *backends, *unknown, *(one.hex for one in only or ()), limit]
+        if not self._run(due, given):
+            return []
+        span = f"{lease.total_seconds():+.3f} seconds"
+        rows = self._run(CLAIM.format(due=due), [worker_id.hex, span, *given])
+        return [claim_from(row, worker_id=worker_id) for row in rows]
+
+    def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
+        """Hold a lock file beside the database."""
+        return SQLitePresence(self._file, worker_id, session_locks=session_locks)
+
+    def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
+        """See ``Store.free_locks``."""
+        return {one for one in worker_ids if lock_is_free(self._file, one)}
+
+    def bury(self, worker_ids: set[UUID]) -> None:
+        """Forget dead workers and remove their lock files."""
+        super().bury(worker_ids)
+        for worker_id in worker_ids:
+            remove_lock(self._file, worker_id)
+
+    @property
+    def _file(self) -> str:
+        return str(self.connection.settings_dict["NAME"])
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        """BEGIN IMMEDIATE: a transaction that reads first and then writes is refused at once.
+
+        With a plain BEGIN SQLite answers "database is locked" without waiting when
+        another connection has written meanwhile.
+        """
+        self.connection.ensure_connection()  # which reads the option
+        before = self.connection.transaction_mode  # type: ignore[attr-defined]
+        self.connection.transaction_mode = "IMMEDIATE"  # type: ignore[attr-defined]
+        try:
+            with transaction.atomic(using=self.alias):
+                yield
+        finally:
+            self.connection.transaction_mode = before  # type: ignore[attr-defined]
+
+    def _run(self, sql: str, given: Sequence[Any]) -> list[Any]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, given)
+            return list(cursor.fetchall())
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join(["%s"] * len(values))

@@ -1,0 +1,72 @@
+"""Presence on SQLite: a locked file beside the database, and polling."""
+
+import contextlib
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+from uuid import UUID
+
+from aftercommit.store.presence import Presence
+
+try:
+    import fcntl
+except ImportError:  # Windows: the lease alone remains
+    fcntl = None  # type: ignore[assignment]
+
+
+class SQLitePresence(Presence):
+    """Holds ``<database>-workers/<worker>.lock``; the kernel frees it with the process."""
+
+    def __init__(self, database: str, worker_id: UUID, *, session_locks: bool) -> None:
+        super().__init__(worker_id)
+        self._database = database
+        path = _lock_path(database, worker_id)
+        self._file: IO[bytes] | None = None
+        if session_locks and fcntl is not None and Path(database).is_file():
+            path.parent.mkdir(exist_ok=True)
+            self._file = path.open("wb")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    @property
+    def locked(self) -> bool:
+        """Whether the file is locked."""
+        return self._file is not None
+
+    def wait(self, limit: timedelta) -> bool:
+        """Wait; nobody announces jobs on SQLite."""
+        self._select(limit)
+        return False
+
+    def close(self) -> None:
+        """Unlock and remove the file."""
+        if self._file is not None:
+            remove_lock(self._database, self.worker_id)
+            self._file.close()
+        super().close()
+
+
+def lock_is_free(database: str, worker_id: UUID) -> bool:
+    """Tell whether nobody holds a worker's lock file; a dead one's file is removed."""
+    if fcntl is None:
+        return False
+    path = _lock_path(database, worker_id)
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
+
+
+def remove_lock(database: str, worker_id: UUID) -> None:
+    """Remove the file of a worker that is known to be dead, and an empty folder."""
+    path = _lock_path(database, worker_id)
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty: other workers live
+        path.parent.rmdir()
+
+
+def _lock_path(database: str, worker_id: UUID) -> Path:
+    return Path(f"{database}-workers") / f"{worker_id.hex}.lock"

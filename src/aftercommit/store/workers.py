@@ -1,0 +1,39 @@
+"""The table of worker processes: who serves this database, and who is known to be dead."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from aftercommit.models import WorkerPresence
+from aftercommit.store.clock import DatabaseNow, in_future
+from aftercommit.store.presence import this_process
+
+
+class Workers:
+    """The rows of ``WorkerPresence`` in one database alias."""
+
+    def __init__(self, alias: str) -> None:
+        self._rows = WorkerPresence.objects.using(alias)
+
+    def announce(self, worker_id: UUID, *, locked: bool) -> None:
+        """Say that a worker serves this database, and whether it holds its lock."""
+        host, pid = this_process()
+        given = {"host": host, "pid": pid, "locked": locked, "seen_at": DatabaseNow()}
+        if not self._rows.filter(id=worker_id).update(**given):
+            self._rows.create(id=worker_id, started_at=DatabaseNow(), **given)
+
+    def seen(self, worker_id: UUID) -> bool:
+        """Note that it is still there; False if nobody knows of it."""
+        return bool(self._rows.filter(id=worker_id).update(seen_at=DatabaseNow()))
+
+    def forget(self, worker_ids: set[UUID]) -> None:
+        """Remove workers that have ended."""
+        if worker_ids:
+            self._rows.filter(id__in=worker_ids).delete()
+
+    def forget_silent(self, span: timedelta) -> None:
+        """Remove workers that nobody has seen for ``span``."""
+        self._rows.filter(seen_at__lt=in_future(-span)).delete()
+
+    def locked(self, *, but: UUID) -> set[UUID]:
+        """Return the others that hold, or held, a session lock."""
+        return set(self._rows.filter(locked=True).exclude(id=but).values_list("id", flat=True))

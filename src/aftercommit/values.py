@@ -1,0 +1,142 @@
+"""The frozen values that the rooms hand to each other."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from aftercommit.ids import new_job_id
+
+NO_TIME = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job on its way into the table, in the transaction of whoever enqueues it."""
+
+    id: UUID = field(default_factory=new_job_id)
+    task_path: str
+    payload: str  # JSON text, ASCII: {"args": [...], "kwargs": {...}}
+    backend: str = "default"
+    queue: str = "default"
+    priority: int = 0  # -100 to 100, higher first
+    run_after: datetime | None = None  # None: at once
+    max_attempts: int = 5
+    unique_key: str | None = None  # at most one ready or running job has it
+    unique_until_started: bool = False  # the key is free again at the first claim
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+class Claim(NamedTuple):  # not a dataclass: a full batch of them is made at once
+    """The right to run one attempt of one job until its lease ends.
+
+    ``(job_id, token)`` is the fencing token. Every later write about this run names
+    both, so a worker that has lost its lease changes nothing.
+    """
+
+    job_id: UUID
+    token: int  # the fence: one more at every claim, never lowered
+    attempt: int  # 1 for the first run; crashed runs count, released ones do not
+    crashes: int  # runs that ended with the death of their worker
+    conflicts: int  # runs given back because of a deadlock or a lost connection
+    max_attempts: int  # runs that may end with an exception
+    task_path: str
+    payload: str
+    errors: str  # JSON text: one entry for each failed run so far
+    backend: str
+    queue: str
+    priority: int
+    run_after: datetime
+    enqueued_at: datetime
+    started_at: datetime  # of the first run
+    claimed_at: datetime  # of this run
+    worker_id: UUID
+
+    @property
+    def failed_runs(self) -> int:
+        """Runs before this one that ended with an exception."""
+        return self.attempt - self.crashes - 1
+
+    def history(self) -> tuple[list["RunError"], list[str]]:
+        """Return why earlier runs failed, and the workers they were on."""
+        entries = json.loads(self.errors)
+        errors = [
+            RunError(
+                exception_class_path=entry["exception_class_path"],
+                traceback=entry["traceback"],
+            )
+            for entry in entries
+        ]
+        return errors, [entry["worker_id"] for entry in entries]
+
+
+class Place(NamedTuple):
+    """Where in the order of its queue a job stands."""
+
+    priority: int
+    run_after: datetime
+    job_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunError:
+    """Why one run did not succeed, in text that every database can store."""
+
+    exception_class_path: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The task returned."""
+
+    result: str = "null"  # JSON text
+
+    @property
+    def value(self) -> Any:
+        """What the task returned."""
+        return json.loads(self.result)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The run failed and an attempt is left: ready again after ``delay``."""
+
+    error: RunError
+    delay: timedelta = NO_TIME
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The run failed for good."""
+
+    error: RunError
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The run was ended on request."""
+
+    error: RunError
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The run is given back and does not count: a shutdown, a snooze, a lost connection."""
+
+    delay: timedelta = NO_TIME  # zero keeps the job's place in the queue
+    conflict: bool = False  # the database's fault; such runs are counted apart
+
+
+Outcome = Succeeded | Retry | Failed | Cancelled | Released
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a run ended, and whether that is already in the table (atomic tasks)."""
+
+    outcome: Outcome
+    recorded: bool = False
+    exception: BaseException | None = None
+    in_doubt: Succeeded | None = None  # COMMIT was sent: perhaps this is the outcome

@@ -1,0 +1,50 @@
+"""What a task with ``takes_context=True`` is given."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aftercommit._compat import TaskContext
+from aftercommit.errors import NotRunByWorker
+
+
+def _no_commit() -> AbstractContextManager[Any]:
+    raise NotRunByWorker
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobContext(TaskContext):  # type: ignore[misc]
+    """Django's ``TaskContext``, with the job's id and the way to finish it by hand."""
+
+    enter_commit: Callable[[], AbstractContextManager[Any]] = field(
+        default=_no_commit, repr=False
+    )
+    is_cancel_requested: Callable[[], bool] = field(default=_never, repr=False)
+
+    @property
+    def job_id(self) -> str:
+        """The id of the job: the same in every attempt, so fit for an idempotency key."""
+        job_id: str = self.task_result.id
+        return job_id
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether someone asked for this job to stop."""
+        return self.is_cancel_requested()
+
+    def commit(self) -> AbstractContextManager[Any]:
+        """Open the transaction that holds the task's effects and its completion.
+
+        ``with context.commit() as finish:`` commits the block's effects and marks the
+        job as succeeded in one step; set ``finish.return_value`` if there is one. What
+        the task does afterwards changes nothing about the job. Once a run.
+
+        Raises ``AlreadyCommitted`` the second time, ``ClaimLost`` if another worker has
+        the job by now, ``RuntimeError`` inside another transaction.
+        """
+        return self.enter_commit()

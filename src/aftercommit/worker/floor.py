@@ -1,0 +1,53 @@
+"""Where in a queue the next claim begins."""
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+from aftercommit.values import Claim, Place
+
+FROM_FRONT = timedelta(milliseconds=100)  # how often at least, if that is quick
+SHARE = 0.1  # of the time, at most, that looks from the front may take
+
+
+class Floor:
+    """Remembers where the last full batch of one queue has ended; the next begins behind it.
+
+    PostgreSQL's index keeps an entry for each job that was claimed until no open transaction
+    could see it as ready, and a claim from the front steps over all of them: with one
+    transaction open for minutes, over all that were done in those minutes. A claim from the
+    floor does not.
+
+    What is in front of the floor all the same (urgent, retried, committed late) is found from
+    the front: several times a second, and whenever there was too little behind the floor.
+    """
+
+    def __init__(self) -> None:
+        self._place: Place | None = None
+        self._from_front_at = float("-inf")
+        self._took = 0.0  # seconds, from the front
+
+    @property
+    def place(self) -> Place | None:
+        """Where to begin; None: at the front."""
+        pause = max(FROM_FRONT.total_seconds(), self._took / SHARE)
+        over = time.monotonic() - self._from_front_at > pause
+        return None if over else self._place
+
+    def looked_from_front(self, *, seconds: float) -> None:
+        """Note that nothing was left out, and how long it took."""
+        self._from_front_at = time.monotonic()
+        self._took = seconds
+
+    def claimed(self, claims: Sequence[Claim], *, full: bool) -> None:
+        """Note what the last batch was; one that was not full has seen the end."""
+        self._place = min(map(_place, claims), key=_last) if full and claims else None
+
+
+def _place(claim: Claim) -> Place:
+    return Place(claim.priority, claim.run_after, claim.job_id)
+
+
+def _last(place: Place) -> tuple[int, float, int]:
+    """Put first what comes last in the order of a queue."""
+    return place.priority, -place.run_after.timestamp(), -place.job_id.int

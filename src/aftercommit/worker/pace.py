@@ -1,0 +1,34 @@
+"""How long the bodies of a task take."""
+
+from datetime import timedelta
+
+SHORT = timedelta(milliseconds=2)
+FIRST_RUNS = 4  # alone, before anything is concluded from them
+WEIGHT = 1 / 16  # of the latest run in the mean
+
+
+class Pace:
+    """Follows the mean: one run of a second, and the next hundred are not expected to be short.
+
+    The longest would not do: a body that waits for a thread that computes looks long.
+    """
+
+    def __init__(self) -> None:
+        self._runs = 0
+        self._mean = 0.0  # seconds
+        self._apart = False
+
+    def took(self, seconds: float) -> None:
+        """Note how long a body has run."""
+        self._runs += 1
+        self._mean += (seconds - self._mean) * max(WEIGHT, 1 / self._runs)
+
+    def keep_apart(self) -> None:
+        """Never again call this task short: it says what others must not hear."""
+        self._apart = True
+
+    @property
+    def short(self) -> bool:
+        """Whether a run may be expected to be over at once."""
+        expected = self._mean if self._runs >= FIRST_RUNS else float("inf")
+        return expected < SHORT.total_seconds() and not self._apart

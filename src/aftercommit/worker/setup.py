@@ -1,0 +1,120 @@
+"""Which database aliases a worker serves, and with what settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aftercommit._compat import task_backends
+from aftercommit.backend import DatabaseBackend
+from aftercommit.conf import BackendOptions, WorkerConfig
+from aftercommit.errors import ConfigurationError
+from aftercommit.schedules import register_function_task
+from aftercommit.tasks import Task, discover, registered
+from aftercommit.values import Claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """One database alias: the queues to serve there, and how."""
+
+    using: str
+    queues: tuple[str, ...] | None  # None: every queue that has jobs
+    backends: tuple[str, ...]  # aliases in TASKS; empty: all that keep their jobs there
+    options: BackendOptions  # of the first backend of this alias
+
+
+def served_backends(wanted: Sequence[str]) -> dict[str, DatabaseBackend]:
+    """Return our backends of TASKS by alias, or those that are ``wanted``.
+
+    Raises ``ConfigurationError`` for an alias that does not exist or is not ours, and
+    when there is none at all.
+    """
+    ours = {
+        alias: backend
+        for alias in task_backends.settings
+        if isinstance(backend := task_backends[alias], DatabaseBackend)
+    }
+    for alias in wanted:
+        if alias not in ours:
+            raise ConfigurationError(
+                f"--backend {alias}: no aftercommit.DatabaseBackend of this name in TASKS; "
+                f"there are: {', '.join(ours) or 'none'}."
+            )
+    chosen = {alias: ours[alias] for alias in wanted or ours}
+    if not chosen:
+        raise ConfigurationError(
+            "TASKS names no aftercommit.DatabaseBackend, so there is nothing to serve. "
+            'Add {"default": {"BACKEND": "aftercommit.DatabaseBackend"}}.'
+        )
+    return chosen
+
+
+def served(config: WorkerConfig) -> list[Served]:
+    """Group the backends by database alias; import every module with tasks."""
+    backends = served_backends(config.backends)
+    for backend in backends.values():
+        discover(backend.config.task_modules)
+        register_function_task(backend)
+    aliases = dict.fromkeys(backend.using for backend in backends.values())
+    return [_served(using, backends, config) for using in aliases]
+
+
+def _served(using: str, backends: dict[str, DatabaseBackend], config: WorkerConfig) -> Served:
+    here = [backend for backend in backends.values() if backend.using == using]
+    names = {name for backend in here for name in backend.queues}
+    if config.queues:
+        queues: tuple[str, ...] | None = config.queues
+        unknown = set(config.queues) - names
+        if unknown and all(backend.queues for backend in backends.values()):
+            everywhere = {name for one in backends.values() for name in one.queues}
+            _refuse(unknown - everywhere, everywhere)
+    else:
+        queues = None if any(not backend.queues for backend in here) else tuple(sorted(names))
+    return Served(
+        using=using,
+        queues=queues,
+        backends=tuple(backend.alias for backend in here) if config.backends else (),
+        options=here[0].config,
+    )
+
+
+def _refuse(unknown: set[str], known: set[str]) -> None:
+    if unknown:
+        raise ConfigurationError(
+            f"--queues {','.join(sorted(unknown))}: no backend has such a queue; "
+            f"QUEUES name: {', '.join(sorted(known))}."
+        )
+
+
+def is_known(claim: Claim) -> bool:
+    """Tell whether this process has the task and the backend of a claim."""
+    return registered(claim.task_path) is not None and claim.backend in task_backends.settings
+
+
+class Catalogue:
+    """The tasks of this process with the defaults of their backends, looked up once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], tuple[Task, BackendOptions]] = {}
+
+    def __call__(self, claim: Claim) -> tuple[Task, BackendOptions]:
+        """Return the task of a claim and the defaults of its backend.
+
+        Raises ``ConfigurationError`` if this process does not know them.
+        """
+        name = (claim.task_path, claim.backend)
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = task_of(claim)
+        return found
+
+
+def task_of(claim: Claim) -> tuple[Task, BackendOptions]:
+    """Look up the task of a claim and the defaults of its backend; see ``Catalogue``."""
+    task = registered(claim.task_path)
+    if task is None or claim.backend not in task_backends.settings:
+        raise ConfigurationError(
+            f"Task {claim.task_path!r} of backend {claim.backend!r} is not known to this worker."
+        )
+    backend = task_backends[claim.backend]
+    options = backend.config if isinstance(backend, DatabaseBackend) else BackendOptions()
+    return task, options

@@ -1,0 +1,1 @@
+"""Tests: tests/run.py runs them on every database it finds."""

@@ -1,0 +1,1 @@
+"""A small app for tasks to act upon."""

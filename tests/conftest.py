@@ -1,0 +1,78 @@
+"""What every test may ask for."""
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from tests import services
+from tests.databases import name_of_this_run, remove_sqlite_files
+
+if TYPE_CHECKING:
+    from aftercommit.store.base import Store
+
+
+NEEDS_NO_DATABASE = ("pure", "lint")
+TESTS = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests/run.py run the tests that need no database once, not once for each."""
+    parser.addoption("--part", choices=["pure", "database"], help="see tests/run.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the wanted part of the tests: those in ``tests`` itself are pure, too."""
+    if part := config.getoption("part"):
+        unwanted = [item for item in items if _is_pure(item) != (part == "pure")]
+        config.hook.pytest_deselected(items=unwanted)
+        items[:] = [item for item in items if item not in unwanted]
+
+
+def _is_pure(item: pytest.Item) -> bool:
+    folder, *deeper = item.path.relative_to(TESTS).parts
+    return not deeper or folder in NEEDS_NO_DATABASE
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stop with one clear line when the database under test is not there.
+
+    A run in the background is started deaf to Ctrl-C, and so would be all that it starts.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        services.find(os.environ.get("AFTERCOMMIT_DB", "sqlite"))
+    except services.NoServer as error:
+        pytest.exit(
+            f"{error}; tests/run.py runs on what is there and starts what it can",
+            returncode=pytest.ExitCode.USAGE_ERROR,
+        )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Name what is needed to repeat this run; pytest-randomly prints the seed."""
+    server = services.find(settings.DATABASE_KIND)
+    return f"database: {server.kind} {server.version}, {name_of_this_run()}"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the SQLite files, with what killed workers left beside them."""
+    remove_sqlite_files(name_of_this_run())
+
+
+@pytest.fixture
+def vendor() -> str:
+    """Return the database under test in Django's words: sqlite, postgresql, mysql."""
+    return connection.vendor
+
+
+@pytest.fixture
+def store() -> "Store":
+    """Return the store of the database under test."""
+    from aftercommit.store import store_for
+
+    return store_for("default")

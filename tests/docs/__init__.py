@@ -1,0 +1,1 @@
+"""The pages of the documentation, read and run as a reader would."""

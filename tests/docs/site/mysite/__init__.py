@@ -1,0 +1,1 @@
+"""What startproject makes, shortened; the pages add the rest."""

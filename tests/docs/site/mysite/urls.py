@@ -1,0 +1,3 @@
+"""The addresses that a page finds before it adds its own."""
+
+urlpatterns = []

@@ -1,0 +1,1 @@
+"""A shop for tasks to act upon."""

@@ -1,0 +1,1 @@
+"""Tests of the linter; they need no database and run once."""

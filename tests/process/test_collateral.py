@@ -1,0 +1,118 @@
+"""One job that kills whatever process runs it, among a hundred good ones in four threads."""
+
+import os
+import signal
+from datetime import timedelta
+
+import pytest
+
+from tests.app.chores import plain
+from tests.app.poison import swallow
+from tests.process.checker import key_of
+from tests.process.rig import Job, Rig, Tree
+from tests.process.test_ahead import show_short_jobs
+from tests.process.weakened import GUARD
+from tests.waiting import wait_until
+
+GOOD = 100
+LASTING = 0.05  # seconds, so that its neighbours are at work when it strikes
+MAX_CRASHES = 3
+BUSY = timedelta(minutes=2)
+
+
+def test_a_job_that_kills_its_process_costs_its_neighbours_one_run_at_most(rig):
+    worker = strike(rig)
+
+    assert complaints(rig, worker) == []
+    rig.wait_quiet()
+    worker.signal(signal.SIGTERM)
+    status = worker.wait()
+
+    assert status == 0
+    poison = Job.objects.get(task_path=swallow.module_path)
+    assert (poison.state, poison.crashes, poison.token) == ("failed", MAX_CRASHES, MAX_CRASHES)
+    good = Job.objects.exclude(id=poison.id)
+    assert [job.state for job in good] == ["succeeded"] * GOOD
+    hit = [key_of(job) for job in good if job.crashes]
+    print(f"{len(hit)} neighbours hit, {len(rig.children(worker))} worker processes")
+    assert hit
+    report = rig.check(committed=[*map(key_of, Job.objects.all())])
+    assert [one for one in report.violations if swallow.module_path not in one] == []
+
+
+def test_a_death_costs_those_nothing_that_were_only_claimed(rig):
+    worker, waiting = die_with_jobs_ahead(rig)
+
+    rig.wait_quiet()
+
+    print(f"{waiting} jobs were claimed ahead")
+    assert crashed() == ["blocked 0", "blocked 1"]
+    report = rig.check(committed=map(key_of, Job.objects.all()))
+    assert not report.violations
+    assert len(rig.children(worker)) == 2
+
+
+def test_a_parent_that_does_not_tell_them_apart_is_noticed(rig):
+    rig.environment[GUARD] = "board"
+    rig.settings(modules="tests.process.weakened")
+
+    die_with_jobs_ahead(rig)
+
+    wait_until(lambda: len(crashed()) > 2, deadline=BUSY, why="others count as crashed, too")
+
+
+def die_with_jobs_ahead(rig: Rig) -> tuple[Tree, int]:
+    """Kill a process whose threads are blocked, with jobs that it had claimed for later."""
+    rig.settings(poll_interval=0.2)
+    worker = rig.worker("--threads", "2")
+    show_short_jobs(rig)
+    (child,) = rig.children(worker)
+    blocked = [((f"blocked {number}",), {"gate": "go"}) for number in range(2)]
+    rig.enqueue_many(plain, blocked + [((f"later {n}",), {}) for n in range(GOOD)])
+    rig.wait_note("begin", key="blocked 0")
+    rig.wait_note("begin", key="blocked 1")
+    os.kill(child, signal.SIGSTOP)
+    waiting = rig.running() - 2
+    assert waiting > 0
+    os.kill(child, signal.SIGKILL)
+    rig.open_gate("go")
+    return worker, waiting
+
+
+def crashed() -> list[str]:
+    """Return the keys of the jobs that have a crash on their account."""
+    return sorted(key_of(job) for job in Job.objects.filter(crashes__gt=0))
+
+
+@pytest.mark.parametrize("guard", ["solitude", "counting"])
+def test_a_worker_without_this_guard_is_noticed(rig, guard):
+    rig.environment[GUARD] = guard
+    rig.settings(modules="tests.process.weakened")
+
+    worker = strike(rig)
+
+    assert complaints(rig, worker) != []
+
+
+def strike(rig: Rig) -> Tree:
+    """Run all of them until they have ended, or until there is something to complain about."""
+    rig.settings(modules="tests.app.poison", max_crashes=MAX_CRASHES, poll_interval=0.2)
+    calls = [((f"good {number}",), {"lasting": LASTING}) for number in range(GOOD)]
+    rig.enqueue_many(plain, calls[: GOOD // 2])
+    rig.enqueue(swallow, "segfault")
+    rig.enqueue_many(plain, calls[GOOD // 2 :])
+    worker = rig.worker("--threads", "4")
+    wait_until(lambda: complaints(rig, worker) or not rig.open_jobs(), deadline=BUSY)
+    return worker
+
+
+def complaints(rig: Rig, worker: Tree) -> list[str]:
+    """Return who has run too often, and whether it killed a second worker process."""
+    most = {plain.module_path: 2, swallow.module_path: MAX_CRASHES}
+    found = [
+        f"{key_of(job)} was begun {job.token} times"
+        for job in Job.objects.all()
+        if job.token > most[job.task_path]
+    ]
+    processes = len(rig.children(worker))
+    return found + [f"{processes} worker processes"] * (processes > 2)  # alone, it kills none

@@ -1,0 +1,91 @@
+"""Each guard is taken away once, and the fault test that stands for it must fail.
+
+The test itself runs, on workers without the guard: it passes with it, in its own file.
+"""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+
+from tests.app.chores import plain
+from tests.process import rig as rigs
+from tests.process import test_kill as kill
+from tests.process import test_poison as poison
+from tests.process import test_server_faults as server_faults
+from tests.process import test_signals as signals
+from tests.process import test_zombies as zombies
+from tests.process.storm import Storm
+from tests.process.test_server_faults import cluster, torn  # noqa: F401 - fixtures
+from tests.process.weakened import GUARD
+
+SHORT = timedelta(seconds=10)  # to wait for what will never be
+
+
+def weaken(rig, guard):
+    """Let all workers of a rig do without this guard."""
+    rig.environment[GUARD] = guard
+    rig.settings(modules="tests.process.weakened")
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Wait for a short time only."""
+    for name in ("STARTED", "QUIET"):
+        monkeypatch.setattr(rigs, name, SHORT)
+
+
+@pytest.mark.parametrize(
+    ("guard", "test"),
+    [
+        ("rescue", kill.test_a_job_whose_worker_was_killed_runs_again_within_two_seconds),
+        ("token", zombies.test_a_zombie_changes_nothing_whatever_its_last_act_is),
+        ("release", signals.test_a_grace_of_no_time_is_no_time),
+        ("refund", signals.test_a_grace_of_no_time_is_no_time),
+    ],
+    ids=lambda one: one if isinstance(one, str) else one.__name__,
+)
+def test_a_worker_without_this_guard_is_noticed(rig, impatient, guard, test):
+    weaken(rig, guard)
+
+    with pytest.raises(AssertionError):
+        test(rig)
+
+
+def test_a_storm_whose_victims_nobody_rescues_is_noticed(rig):
+    weaken(rig, "rescue")
+    rig.settings(lease=1, heartbeat=0.3)
+    storm = Storm(rig, sizes=(1,), longest=0.02)
+
+    with pytest.raises(AssertionError, match="0 hit"):
+        storm.rage(kills=1, hits=1, deadline=SHORT)
+
+    assert storm.kills >= 1
+
+
+def test_a_worker_that_hands_on_spoiled_connections_is_noticed(rig, monkeypatch):
+    weaken(rig, "tidying")
+    monkeypatch.setattr(poison, "BUSY", SHORT)
+    few = [one for one in poison.POISONS if one[0].startswith(("leave", "set"))]
+
+    with pytest.raises(AssertionError):
+        poison.test_no_poison_takes_the_worker_or_its_neighbours_down(rig, few)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs a server that may crash")
+def test_a_worker_that_judges_leases_right_after_an_outage_is_noticed(torn, cluster):  # noqa: F811
+    weaken(torn, "contact")
+
+    with pytest.raises(AssertionError):
+        server_faults.test_after_an_outage_no_healthy_job_is_rescued(torn, cluster)
+
+    assert torn.notes("rescued")
+
+
+def test_the_guards_are_there_without_being_named(rig):
+    rig.settings(modules="tests.process.weakened")
+    rig.enqueue(plain, "one")
+
+    rig.worker("--drain").wait()
+
+    assert not rig.check(committed=["one"]).violations

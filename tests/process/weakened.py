@@ -1,0 +1,125 @@
+"""Workers without one of their guards: what the fault tests must notice.
+
+Imported by the worker through ``OPTIONS['task_modules']``; the environment names the guard.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from aftercommit.models import Job
+from aftercommit.store import changes, store_for
+from aftercommit.store.base import Store
+from aftercommit.store.claims import Claims
+from aftercommit.store.rescue import Rescue, Rescued
+from aftercommit.values import NO_TIME, Claim, Outcome, Released
+from aftercommit.worker.maintenance import Contact
+from aftercommit.worker.pool import Order, Pool
+from aftercommit.worker.session import Session
+from aftercommit.worker.station import Station
+
+GUARD = "AFTERCOMMIT_TEST_WITHOUT"
+STORE = type(store_for("default"))
+
+
+def solitude() -> None:
+    """Run suspects among all others."""
+    begin = Station._begin
+
+    def weak(self: Station, claims: list[Claim], **more: int) -> None:
+        begin(self, [claim._replace(crashes=0) for claim in claims], **more)
+
+    Station._begin = weak
+
+
+def counting() -> None:
+    """Count no crash."""
+    rescue_one = Rescue._rescue_one
+
+    def weak(self: Rescue, row: Job, *more: Any) -> Rescued | None:
+        row.crashes = -1
+        return rescue_one(self, row, *more)
+
+    Rescue._rescue_one = weak
+
+
+def board() -> None:
+    """Do not tell what a dead process had begun from what it had only claimed."""
+    Rescue.disown = lambda self, worker_id, **_begun: 0
+
+
+def patience() -> None:
+    """Keep jobs that were claimed ahead, however long they wait."""
+    unstarted = Pool.unstarted
+
+    def weak(self: Pool, *, held_for: timedelta = NO_TIME) -> list[Order]:
+        return [] if held_for else unstarted(self)
+
+    Pool.unstarted = weak
+
+
+def rescue() -> None:
+    """Take no job from the dead."""
+    Rescue.rescue = lambda self, **_wanted: []
+
+
+def token() -> None:
+    """Let whoever has ever claimed a job end it."""
+
+    def weak(self: Store, job_id: UUID, _token: int) -> QuerySet[Job]:
+        return self._jobs.filter(id=job_id)
+
+    Store._mine = weak
+    STORE.finish_many = Claims.finish_many  # which asks _mine() on every database
+
+
+def contact() -> None:
+    """Judge leases right after an outage, in which nobody could renew them."""
+    Contact.lasted = property(lambda self: timedelta(days=1))
+
+
+def release() -> None:
+    """Keep the jobs that a stopping worker could not end."""
+    finish_many = STORE.finish_many
+
+    def weak(self: Store, ended: list[tuple[Claim, Outcome]]) -> frozenset[UUID]:
+        return finish_many(self, [one for one in ended if not isinstance(one[1], Released)])
+
+    STORE.finish_many = weak
+
+
+def refund() -> None:
+    """Let a run that was given back cost an attempt."""
+    ending = changes.ending
+    for module in (changes, sys.modules[STORE.__module__]):
+        module.ending = lambda *given: replace(ending(*given), refund=0)
+
+
+def tidying() -> None:
+    """Leave connections to the next task as the last one left them."""
+    Session.tidy = lambda self: None
+
+
+GUARDS: dict[str, Callable[[], None]] = {
+    guard.__name__: guard
+    for guard in (
+        board,
+        contact,
+        counting,
+        patience,
+        refund,
+        release,
+        rescue,
+        solitude,
+        tidying,
+        token,
+    )
+}
+if wanted := os.environ.get(GUARD):
+    GUARDS[wanted]()

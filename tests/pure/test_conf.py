@@ -1,0 +1,187 @@
+"""Options are checked when they are given, and every message says what was expected."""
+
+import dataclasses
+from datetime import timedelta
+
+import pytest
+
+from aftercommit import Exponential
+from aftercommit.conf import LARGEST_COUNT, BackendOptions, WorkerConfig
+from aftercommit.errors import ConfigurationError
+
+SECOND = timedelta(seconds=1)
+WHERE = "TASKS['default']['OPTIONS']"
+
+
+def options(**given):
+    """Build the options of a backend."""
+    return BackendOptions.from_mapping(given, where=WHERE)
+
+
+@pytest.mark.parametrize("config", [BackendOptions, WorkerConfig])
+def test_nothing_has_to_be_given(config):
+    assert config.from_mapping({}, where=WHERE) == config()
+
+
+@pytest.mark.parametrize("config", [BackendOptions(), WorkerConfig()])
+def test_options_cannot_be_changed(config):
+    name = dataclasses.fields(config)[0].name
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(config, name, None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("max_atempts", "max_attempts"),
+        ("USING", "using"),
+        ("poll_intervall", "poll_interval"),
+        ("backof", "backoff"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_nearest_one(wrong, meant):
+    with pytest.raises(ConfigurationError) as refused:
+        options(**{wrong: 1})
+
+    assert str(refused.value) == f"{WHERE}: unknown option {wrong!r}. Did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize("wrong", ["zzz", 7, None])
+def test_an_option_like_no_other_is_refused_with_all_of_them(wrong):
+    with pytest.raises(
+        ConfigurationError, match=r"unknown option .* Known: allowed_functions, a"
+    ):
+        BackendOptions.from_mapping({wrong: 1}, where=WHERE)
+
+
+@pytest.mark.parametrize("given", [None, [], "using", 5])
+def test_options_are_a_dict(given):
+    with pytest.raises(ConfigurationError, match=r"OPTIONS'\]: expected a dict, got"):
+        BackendOptions.from_mapping(given, where=WHERE)
+
+
+COUNT = "expected a whole number from 1 to 2,147,483,647"
+SPAN = "expected a timedelta above zero"
+FLAG = "expected True or False"
+LIST = "expected a list or a tuple"
+NAME = "expected a name"
+EXCEPTIONS = "expected an exception class, its dotted path, or a tuple of them"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("using", ["", 5, b"default"], NAME),
+        ("max_attempts", [0, -1, True, 2.5, "3", None, LARGEST_COUNT + 1], COUNT),
+        ("max_crashes", [0, False, None], COUNT),
+        ("max_payload", [0, 1e6], COUNT),
+        ("backoff", [5, "5s", [], [-SECOND], None, Exponential], "expected a timedelta, a list"),
+        ("retry_on", [5, [5], [int], {"a": 1}, ValueError()], EXCEPTIONS),
+        ("discard_on", [5, [None], object], EXCEPTIONS),
+        ("atomic", [None, 1, "yes"], FLAG),
+        ("timeout", [0, 30, timedelta(0), -SECOND], SPAN),
+        ("lease", [30, None, timedelta(0), -SECOND], SPAN),
+        ("heartbeat", [10, timedelta(0)], SPAN),
+        ("poll_interval", [0, timedelta(0)], SPAN),
+        ("session_locks", [None, 0], FLAG),
+        ("task_modules", ["app.jobs", 5], LIST),
+        ("allowed_functions", ["app.jobs"], LIST),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_shown_beside_what_was_expected(name, values, expected):
+    for value in values:
+        with pytest.raises(ConfigurationError) as refused:
+            options(**{name: value})
+
+        said = str(refused.value)
+        assert said.startswith(f"{WHERE}: {name}: {expected}"), value
+        assert "got " in said
+
+
+@pytest.mark.parametrize("name", ["task_modules", "allowed_functions"])
+def test_a_list_of_names_holds_names(name):
+    with pytest.raises(ConfigurationError, match=rf"{name}\[1\]: expected a name, got 5"):
+        options(**{name: ["app.jobs", 5]})
+
+
+def test_every_option_can_be_given():
+    given = {
+        "using": "other",
+        "max_attempts": LARGEST_COUNT,
+        "backoff": [SECOND],
+        "retry_on": (ConnectionError,),
+        "discard_on": ("app.errors.Hopeless",),
+        "atomic": True,
+        "fuse": False,
+        "timeout": SECOND,
+        "max_crashes": 1,
+        "max_payload": 1,
+        "allowed_functions": ("shop.tasks",),
+        "lease": 3 * SECOND,
+        "heartbeat": SECOND,
+        "poll_interval": SECOND,
+        "session_locks": False,
+        "task_modules": ("shop.jobs",),
+    }
+
+    built = options(**given)
+
+    assert {field.name for field in dataclasses.fields(built)} == set(given)
+    for name, value in given.items():
+        assert getattr(built, name) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (ValueError, (ValueError,)),
+        ("app.errors.Hopeless", ("app.errors.Hopeless",)),
+        ([ValueError, "app.errors.Hopeless"], (ValueError, "app.errors.Hopeless")),
+        ({KeyboardInterrupt}, (KeyboardInterrupt,)),
+        ((), ()),
+    ],
+)
+@pytest.mark.parametrize("name", ["retry_on", "discard_on"])
+def test_one_exception_may_stand_alone_or_in_a_list(name, given, kept):
+    assert getattr(options(**{name: given}), name) == kept
+
+
+def test_none_is_what_is_not_given():
+    built = options(retry_on=None, discard_on=None, task_modules=None, timeout=None)
+
+    assert built == BackendOptions()
+
+
+def test_a_lease_holds_for_more_than_two_heartbeats():
+    with pytest.raises(ConfigurationError) as refused:
+        options(lease=2 * SECOND, heartbeat=SECOND)
+
+    assert str(refused.value) == (
+        f"{WHERE}: lease (0:00:02) must be longer than two heartbeats (0:00:01 each), "
+        "or running jobs are given away."
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"processes": 0}, f"processes: {COUNT}, got 0."),
+        ({"threads": 0}, f"threads: {COUNT}, got 0."),
+        ({"threads": "4"}, f"threads: {COUNT}, got '4'."),
+        ({"max_jobs": 0}, f"max_jobs: {COUNT}, got 0."),
+        ({"drain": 1}, f"drain: {FLAG}, got 1."),
+        ({"grace": -SECOND}, "grace: expected a timedelta, not negative, got "),
+        ({"grace": 30}, "grace: expected a timedelta, not negative, got 30."),
+        ({"thread": 4}, "unknown option 'thread'. Did you mean 'threads'?"),
+    ],
+)
+def test_a_worker_is_told_nothing_impossible(given, expected):
+    with pytest.raises(ConfigurationError) as refused:
+        WorkerConfig.from_mapping(given, where="worker")
+
+    assert str(refused.value).startswith(f"worker: {expected}")
+
+
+def test_a_worker_may_stop_without_grace():
+    assert WorkerConfig(grace=timedelta(0)).grace == timedelta(0)

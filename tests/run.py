@@ -1,0 +1,214 @@
+"""Run the tests on every database that is there, and say which were not.
+
+The tests that need no database run once. Everything after our own options is
+handed to pytest: ``tests/run.py tests/store -k claim``.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.databases import KINDS, URL_VARIABLES  # noqa: E402
+from tests.services import NoServer, Server, find, own_postgres  # noqa: E402
+
+LONGEST_REASON = 300  # characters
+NO_TESTS = 5  # pytest's exit code when nothing was selected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One pytest run to come: a part of the tests on one database."""
+
+    label: str
+    part: str
+    server: Server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How one pytest run ended."""
+
+    run: Run
+    exit_code: int
+    passed: int
+    failures: tuple[str, ...]  # what failed and why, a line each
+    skipped: int
+    seconds: float
+
+    @property
+    def failed(self) -> int:
+        """Return how many failed."""
+        return len(self.failures)
+
+    @property
+    def good(self) -> bool:
+        """Tell whether nothing failed; no test selected is no failure."""
+        return self.exit_code in (0, NO_TESTS)
+
+
+def main() -> int:
+    """Run everything and return the exit code."""
+    options, pytest_options = _parser().parse_known_args()
+    with ExitStack() as servers:
+        found, missing = find_servers(options.databases, servers)
+        runs = [
+            Run(label="pure", part="pure", server=find("sqlite")),
+            *(Run(label=s.kind, part="database", server=s) for s in sorted(found, key=_slowest)),
+        ]
+        command = _pytest_command(pytest_options, coverage=options.coverage)
+        with ThreadPoolExecutor(options.at_once) as threads:
+            results = list(threads.map(lambda run: run_pytest(run, command), runs))
+    return report(results, missing, required=options.require)
+
+
+def _slowest(server: Server) -> int:
+    """Put first what takes longest, so that nobody waits for it in the end."""
+    return ("postgres", "sqlite", "mariadb", "mysql").index(server.kind)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--databases",
+        type=_kinds,
+        default=KINDS,
+        help="comma-separated; default: all that are there",
+    )
+    parser.add_argument(
+        "--require",
+        type=_kinds,
+        default=(),
+        help="comma-separated; to miss one of these is a failure",
+    )
+    parser.add_argument("--at-once", type=int, default=2, help="runs side by side; default: 2")
+    parser.add_argument("--coverage", action="store_true", help="measure coverage")
+    return parser
+
+
+def _kinds(names: str) -> tuple[str, ...]:
+    kinds = tuple(name for name in names.split(",") if name)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise argparse.ArgumentTypeError(f"expected some of {', '.join(KINDS)}; got {kind!r}")
+    return kinds
+
+
+def find_servers(kinds: Iterable[str], servers: ExitStack) -> tuple[list[Server], dict[str, str]]:
+    """Return the servers that are there, and why each other one is not."""
+    found, missing = [], {}
+    for kind in kinds:
+        try:
+            found.append(_find_or_start(kind, servers))
+        except NoServer as error:
+            missing[kind] = str(error)
+    return found, missing
+
+
+def _find_or_start(kind: str, servers: ExitStack) -> Server:
+    try:
+        return find(kind)
+    except NoServer as error:
+        # An address given by hand is meant: nothing else may stand in for it.
+        if kind != "postgres" or os.environ.get(URL_VARIABLES[kind]):
+            raise
+        print(f"postgres: {error}; starting one", flush=True)
+    os.environ[URL_VARIABLES[kind]] = servers.enter_context(own_postgres())
+    return find(kind)
+
+
+def _pytest_command(options: list[str], *, coverage: bool) -> list[str]:
+    measured = ["-m", "coverage", "run"] if coverage else []
+    color = ["--color=yes"] if sys.stdout.isatty() else []
+    return [sys.executable, *measured, "-m", "pytest", *color, *options]
+
+
+def run_pytest(run: Run, command: list[str]) -> Result:
+    """Run pytest, pass its lines on under the run's label, and count."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="aftercommit_run_") as directory:
+        counts = Path(directory, "junit.xml")
+        exit_code = _stream([*command, f"--part={run.part}", f"--junitxml={counts}"], run)
+        passed, failures, skipped = _count(counts)
+    if not failures and exit_code not in (0, NO_TESTS):
+        failures = (f"the run itself, with exit code {exit_code}",)
+    return Result(
+        run=run,
+        exit_code=exit_code,
+        passed=passed,
+        failures=failures,
+        skipped=skipped,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _stream(command: list[str], run: Run) -> int:
+    environment = {**os.environ, "AFTERCOMMIT_DB": run.server.kind}
+    environment.pop("AFTERCOMMIT_DB_NAME", None)  # each run has its own databases
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        for line in process.stdout or ():
+            print(f"{run.label:8} | {line}", end="", flush=True)
+    return process.returncode
+
+
+def _count(junit: Path) -> tuple[int, tuple[str, ...], int]:
+    passed, failures, skipped = 0, [], 0
+    cases = ElementTree.parse(junit).iter("testcase") if junit.exists() else ()  # noqa: S314  # our own file
+    for case in cases:
+        fault = next((one for one in case if one.tag in {"failure", "error"}), None)
+        if fault is not None:
+            why = " ".join(fault.get("message", "").split())[:LONGEST_REASON]
+            failures.append(f"{case.get('classname')}::{case.get('name')}: {why}")
+        elif case.find("skipped") is not None:
+            skipped += 1
+        else:
+            passed += 1
+    return passed, tuple(failures), skipped
+
+
+def report(results: list[Result], missing: dict[str, str], *, required: tuple[str, ...]) -> int:
+    """Print the closing table and return the exit code."""
+    print(f"\n{'':9}{'version':12}{'passed':>8}{'failed':>8}{'skipped':>9}{'s':>8}")
+    for result in results:
+        version = "" if result.run.label == "pure" else result.run.server.version
+        print(
+            f"{result.run.label:9}{version:12}{result.passed:8}{result.failed:8}"
+            f"{result.skipped:9}{result.seconds:8.1f}"
+        )
+    for result in results:
+        for name in result.failures:
+            print(f"FAILED: {result.run.label} {name}")
+    for kind, why in missing.items():
+        word = "MISSING" if kind in required else "SKIPPED"
+        print(f"{word}: {kind} ({why})")
+    passed, failed, skipped = (
+        sum(getattr(result, name) for result in results)
+        for name in ("passed", "failed", "skipped")
+    )
+    print(f"total: {passed} passed, {failed} failed, {skipped} skipped")
+    if not passed + failed + skipped:
+        return NO_TESTS
+    all_good = all(result.good for result in results)
+    return int(not all_good or any(kind in missing for kind in required))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

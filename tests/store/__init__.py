@@ -1,0 +1,1 @@
+"""The contract of the store: the same tests on every database."""

@@ -1,0 +1,81 @@
+"""What the tests of the store are given: jobs and claims, without what does not matter."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import connection
+
+from aftercommit.models import Job
+from aftercommit.store.base import Store
+from aftercommit.values import Claim, NewJob, RunError
+
+LEASE = timedelta(minutes=1)
+ALREADY_OVER = timedelta(minutes=-1)
+LONG_AGO = timedelta(days=-1)
+ERROR = RunError(exception_class_path="builtins.ValueError", traceback="ValueError: no")
+MOST_CRASHES = 3
+
+
+def new_job(**given: Any) -> NewJob:
+    """Return a job that nobody has enqueued yet."""
+    return NewJob(
+        **{"task_path": "tests.app.tasks.add", "payload": '{"args":[],"kwargs":{}}', **given}
+    )
+
+
+def ready_job(store: Store, **given: Any) -> UUID:
+    """Return the id of an enqueued job."""
+    (job_id,) = store.insert([new_job(**given)])
+    return job_id
+
+
+def ready_jobs(store: Store, count: int, **given: Any) -> list[UUID]:
+    """Return the ids of several enqueued jobs."""
+    return store.insert([new_job(**given) for _ in range(count)])
+
+
+def claim_all(
+    store: Store, *, limit: int = 100, queue: str = "default", **given: Any
+) -> list[Claim]:
+    """Claim whatever is due."""
+    given = {"worker_id": uuid4(), "lease": LEASE, **given}
+    return store.claim(queue=queue, limit=limit, **given)
+
+
+def claim_one(store: Store, **given: Any) -> Claim:
+    """Claim one job, which must be there."""
+    (claim,) = claim_all(store, limit=1, **given)
+    return claim
+
+
+def lost_claim(store: Store) -> tuple[Claim, Claim]:
+    """Return a claim that was lost, and the present one on the same job."""
+    late = claim_one(store, lease=ALREADY_OVER)
+    store.rescue(max_crashes=MOST_CRASHES)
+    return late, claim_one(store)
+
+
+def job(store: Store, job_id: UUID) -> Job:
+    """Return a job that must be there, as it is now."""
+    found = store.job(job_id)
+    assert found is not None
+    return found
+
+
+def state(store: Store, job_id: UUID) -> str:
+    """Return a job's state; "gone" without a row."""
+    found = store.job(job_id)
+    return "gone" if found is None else str(found.state)
+
+
+def locked(*job_ids: UUID) -> list[Job]:
+    """Lock jobs, as anyone may who has them in a transaction."""
+    return list(Job.objects.select_for_update().filter(id__in=job_ids))
+
+
+def wipe() -> None:
+    """Remove all jobs and workers."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM aftercommit_job")
+        cursor.execute("DELETE FROM aftercommit_workerpresence")

@@ -1,0 +1,359 @@
+"""Each guard is watched by a test: take the guard away, and the test must fail."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from aftercommit.values import Released, Retry, Succeeded
+from tests.store import (
+    mutants,
+    test_cancel,
+    test_claim,
+    test_clock,
+    test_enqueue,
+    test_finish,
+    test_prune,
+    test_renew,
+    test_rescue,
+    test_retry,
+    test_schedules,
+    test_sqlite,
+    test_unique_keys,
+)
+from tests.store.given import ERROR, wipe
+from tests.store.mutants import Weaken
+from tests.store.schedules import failed, ready, rescued, running, taken_over
+
+EVERYWHERE = ("postgresql", "mysql", "sqlite")
+SERVERS = ("postgresql", "mysql")
+
+# The schedules' fixture; the others may keep theirs.
+caller = test_schedules.caller
+plain_begin = test_sqlite.plain_begin
+attempts_table = test_rescue.attempts_table
+standing_still = test_claim.standing_still
+answer_lost = test_enqueue.answer_lost
+
+
+@dataclass(frozen=True, slots=True)
+class Killer:
+    """A test, with what it is given beside its fixtures."""
+
+    test: Any
+    given: dict[str, Any]
+
+    def run(self, request: pytest.FixtureRequest) -> None:
+        """Run the test as pytest would."""
+        names = inspect.signature(self.test).parameters
+        store = request.getfixturevalue("store")
+        values = {
+            name: self.given[name] if name in self.given else request.getfixturevalue(name)
+            for name in names
+            if name in self.given or names[name].default is inspect.Parameter.empty
+        }
+        if values.get("finish") is BY_STORE:
+            values["finish"] = store.finish
+        self.test(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A guard taken away, and the tests that notice."""
+
+    weaken: Weaken
+    killers: tuple[Killer, ...]
+    vendors: tuple[str, ...] = EVERYWHERE
+
+    def __str__(self) -> str:
+        return self.weaken.__name__
+
+
+BY_STORE = object()  # the fixture ``finish``, in its plain form
+
+
+def by(test: Any, **given: Any) -> Killer:
+    """Name a test as a killer."""
+    return Killer(test, given)
+
+
+def pairs(make: Any, outer: str, *inners: str) -> Killer:
+    """Name schedules of a transition and others as a killer."""
+    return by(test_schedules.check_pairs, make=make, outer=outer, inners=inners)
+
+
+def zombie(make: Any, name: str, *others: str) -> Killer:
+    """Name schedules of a zombie as a killer."""
+    return by(test_schedules.check_zombie, make=make, zombie=name, others=others)
+
+
+LATE = by(
+    test_finish.test_a_late_worker_cannot_overwrite_the_one_that_took_over,
+    finish=BY_STORE,
+    outcome=Succeeded(),
+)
+RESCUED = by(
+    test_finish.test_a_worker_that_was_rescued_cannot_write_although_nobody_took_over,
+    finish=BY_STORE,
+    outcome=Retry(ERROR),
+)
+FIRST_LIFE = by(
+    test_retry.test_the_token_goes_on_counting_so_a_zombie_of_the_first_life_stays_fenced
+)
+LOST_ANSWER = by(
+    test_enqueue.test_a_job_is_enqueued_once_although_the_answer_was_lost, unique_key=None
+)
+MUTANTS = [
+    Mutant(
+        mutants.fence_without_token,
+        (
+            LATE,
+            by(test_renew.test_a_late_worker_does_not_extend_the_lease_of_the_one_that_took_over),
+            zombie(taken_over, "T4 retry after an error", "T1 claim"),
+            zombie(taken_over, "T2 renew", "T6 rescue"),
+        ),
+    ),
+    Mutant(
+        mutants.fence_without_state,
+        (RESCUED, zombie(rescued, "T3 succeed", "T8 cancel")),
+    ),
+    Mutant(
+        mutants.no_fence,
+        (
+            LATE,
+            RESCUED,
+            pairs(running, "T6 rescue", "T3 succeed"),
+            zombie(taken_over, "T5 fail", "T2 renew"),
+        ),
+    ),
+    Mutant(
+        mutants.rescue_gives_the_token_back,
+        (
+            by(test_claim.test_the_token_rises_by_one_at_each_claim_whatever_happens_between),
+            LATE,
+            pairs(running, "T6 rescue", "T1 claim"),
+        ),
+    ),
+    Mutant(
+        mutants.release_gives_the_token_back,
+        (
+            by(test_claim.test_the_token_rises_by_one_at_each_claim_whatever_happens_between),
+            pairs(running, "T7 release", "T1 claim"),
+        ),
+    ),
+    Mutant(
+        mutants.save_instead_of_update,
+        (pairs(running, "T3 succeed", "T6 rescue"), pairs(running, "T7 release", "T8 cancel")),
+    ),
+    Mutant(
+        mutants.nobody_counts_rows, (LATE, RESCUED, zombie(taken_over, "T7 release", "T1 claim"))
+    ),
+    Mutant(
+        mutants.a_request_is_forgotten,
+        (
+            by(
+                test_finish.test_a_job_that_shall_end_is_not_ready_again,
+                finish=BY_STORE,
+                outcome=Released(),
+            ),
+        ),
+    ),
+    Mutant(
+        mutants.error_without_release_of_the_key,
+        (by(test_unique_keys.test_a_job_that_runs_again_keeps_its_key, outcome=Retry(ERROR)),),
+    ),
+    Mutant(
+        mutants.endings_keep_nothing,
+        (
+            by(
+                test_finish.test_a_released_run_does_not_count_and_keeps_its_place,
+                finish=BY_STORE,
+            ),
+        ),
+    ),
+    Mutant(
+        mutants.claim_waits,
+        (by(test_claim.test_a_claimer_passes_over_a_job_that_someone_else_is_claiming),),
+        SERVERS,
+    ),
+    Mutant(
+        mutants.claim_is_select_then_update, (pairs(ready, "T1 claim", "T1 claim", "T8 cancel"),)
+    ),
+    Mutant(
+        mutants.claim_locks_the_whole_row,
+        (by(test_rescue.test_a_job_that_an_open_transaction_points_at_goes_its_way),),
+        ("postgresql",),
+    ),
+    Mutant(
+        mutants.claim_as_the_session_is,
+        (
+            by(
+                test_claim.test_a_claim_looks_again_at_a_job_that_changed_meanwhile,
+                isolation="REPEATABLE READ",
+            ),
+        ),
+        ("postgresql",),
+    ),
+    Mutant(
+        mutants.claim_as_the_session_is,
+        (by(test_claim.test_claims_are_read_committed_where_sessions_are_repeatable_read),),
+        ("mysql",),
+    ),
+    Mutant(
+        mutants.the_clock_of_the_transaction,
+        (by(test_clock.test_time_does_not_stand_still_inside_a_transaction),),
+        ("postgresql",),
+    ),
+    Mutant(
+        mutants.rescue_from_a_stale_read,
+        (
+            by(test_rescue.test_a_healthy_run_that_renews_or_ends_just_now_is_left_alone),
+            by(test_rescue.test_two_rescuers_count_a_crash_once),
+            pairs(running, "T6 rescue", "T3 succeed", "T2 renew"),
+        ),
+    ),
+    Mutant(
+        mutants.rescue_without_a_second_look,
+        (
+            by(test_rescue.test_a_healthy_run_that_renews_or_ends_just_now_is_left_alone),
+            pairs(running, "T6 rescue", "T2 renew"),
+        ),
+    ),
+    Mutant(
+        mutants.rescue_waits,
+        (by(test_rescue.test_rows_in_hanging_transactions_do_not_hide_those_behind_them),),
+        SERVERS,
+    ),
+    Mutant(
+        mutants.rescue_locks_the_whole_row,
+        (by(test_rescue.test_a_job_that_a_hanging_transaction_points_at_is_rescued),),
+        ("postgresql",),
+    ),
+    Mutant(
+        mutants.renew_waits,
+        (by(test_renew.test_one_row_in_someones_transaction_does_not_cost_the_other_leases),),
+        SERVERS,
+    ),
+    Mutant(
+        mutants.plain_begin,
+        (
+            by(
+                test_sqlite.test_a_transaction_of_ours_that_reads_first_is_not_refused_when_others_write
+            ),
+            pairs(running, "T6 rescue", "T2 renew"),
+        ),
+        ("sqlite",),
+    ),
+    Mutant(
+        mutants.any_index_will_do,
+        (by(test_cancel.test_a_job_that_is_released_just_now_does_not_slip_through),),
+        ("mysql",),
+    ),
+    Mutant(mutants.repeated_as_if_new, (LOST_ANSWER,), SERVERS),
+    Mutant(
+        mutants.repeated_in_manual_transactions,
+        (by(test_enqueue.test_in_manual_transactions_a_lost_answer_is_the_callers_to_handle),),
+        SERVERS,
+    ),
+    Mutant(
+        mutants.a_holder_may_start_early,
+        (
+            by(
+                test_unique_keys.test_a_holder_starts_only_after_everyone_who_counts_on_it_has_committed
+            ),
+        ),
+        SERVERS,
+    ),
+    Mutant(
+        mutants.a_running_holder_is_locked,
+        (
+            by(
+                test_unique_keys.test_a_running_holder_can_be_renewed_and_finished_while_someone_counts_on_it
+            ),
+        ),
+        SERVERS,
+    ),
+    Mutant(
+        mutants.cancel_running_as_if_ready,
+        (
+            by(test_cancel.test_a_running_job_is_asked_to_end_and_goes_on_until_it_does),
+            by(test_cancel.test_each_of_many_jobs_gets_its_own_answer),
+        ),
+    ),
+    Mutant(
+        mutants.cancel_without_a_lock,
+        (by(test_cancel.test_a_job_that_is_released_just_now_does_not_slip_through),),
+        SERVERS,
+    ),
+    Mutant(
+        mutants.retry_whatever_its_state,
+        (by(test_retry.test_jobs_that_are_ready_running_or_done_are_left_alone),),
+    ),
+    Mutant(mutants.retry_from_the_first_token, (FIRST_LIFE,)),
+    Mutant(
+        mutants.prune_by_id,
+        (
+            by(test_prune.test_a_job_that_someone_makes_ready_meanwhile_is_kept),
+            pairs(failed, "T10 prune", "T9 retry by hand"),
+        ),
+    ),
+    Mutant(mutants.prune_unfinished, (by(test_prune.test_unfinished_jobs_are_never_deleted),)),
+    Mutant(
+        mutants.the_clock_of_the_session,
+        (
+            by(
+                test_clock.test_what_is_due_is_due_in_any_session_zone,
+            ),
+        ),
+        ("mysql",),
+    ),
+    Mutant(
+        mutants.leases_by_the_clock_of_the_session,
+        (by(test_clock.test_leases_and_ages_are_measured_in_any_session_zone),),
+        ("mysql",),
+    ),
+]
+
+
+@pytest.fixture
+def session_zone(vendor):
+    """Live far to the east of the tables; see ``test_clock.session_zone``."""
+    yield from test_clock.in_zone(vendor, "+05:30")
+
+
+@pytest.fixture
+def mutant(request, vendor):
+    """Return a mutant that makes sense on this database."""
+    if vendor not in request.param.vendors:
+        pytest.skip(f"makes sense on {', '.join(request.param.vendors)}")
+    return request.param
+
+
+each_mutant = pytest.mark.parametrize("mutant", MUTANTS, ids=str, indirect=True)
+
+
+@each_mutant
+def test_with_the_guard_in_place_its_tests_pass(request, store, mutant):
+    for killer in mutant.killers:
+        wipe()
+        killer.run(request)
+
+
+@each_mutant
+def test_without_the_guard_each_of_its_tests_fails(request, store, mutant, monkeypatch):
+    mutant.weaken(monkeypatch, type(store))
+
+    survived = [killer for killer in mutant.killers if passes(killer, request)]
+
+    monkeypatch.undo()
+    assert survived == []
+
+
+def passes(killer, request):
+    wipe()
+    try:
+        killer.run(request)
+    except (Exception, pytest.fail.Exception):
+        return False
+    return True

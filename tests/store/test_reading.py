@@ -1,0 +1,135 @@
+"""What can be asked without changing anything."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from django.db import connection
+
+from aftercommit.ids import new_job_id
+from aftercommit.models import WorkerPresence
+from aftercommit.store.clock import in_future
+from aftercommit.values import Succeeded
+from tests.store.callers import statements
+from tests.store.given import claim_all, claim_one, ready_job, ready_jobs
+
+EARLY = datetime(2020, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def in_an_hour():
+    return datetime.now(UTC) + timedelta(hours=1)
+
+
+def test_a_job_that_nobody_enqueued_is_none(store):
+    assert store.job(new_job_id()) is None
+
+
+def test_due_jobs_come_in_the_order_of_their_claims(store):
+    ready_job(store, run_after=in_an_hour())
+    third, second = ready_job(store, priority=-1), ready_job(store)
+    first = ready_job(store, priority=5, queue="mail")
+
+    assert store.due(limit=10) == [first, second, third]
+    assert store.due(limit=2) == [first, second]
+
+
+def test_due_jobs_are_found_by_the_beginning_of_a_tasks_path(store):
+    mail = ready_job(store, task_path="shop.tasks.mail")
+    scheduled = ready_job(store, meta={"function": "shop.tasks.clean"})
+    ready_job(store, task_path="blog.tasks.mail")
+
+    assert set(store.due(limit=9, name="shop.")) == {mail, scheduled}
+    assert store.due(limit=9, name="shop.tasks.cl") == [scheduled]
+    assert store.due(limit=9, name="100%") == []
+
+
+def test_queues_are_those_with_ready_jobs(store):
+    for queue in ("mail", "export", "mail", "pošta", "a queue, with ' and %"):
+        ready_job(store, queue=queue)
+    ready_job(store, queue="later", run_after=in_an_hour())
+    ready_job(store, queue="busy")
+    claim_one(store, queue="busy")
+
+    assert store.queues() == sorted(["a queue, with ' and %", "export", "later", "mail", "pošta"])
+
+
+def test_without_ready_jobs_there_are_no_queues(store):
+    assert store.queues() == []
+
+
+def test_the_number_of_jobs_does_not_change_how_queues_are_found(store):
+    ready_jobs(store, 50, queue="a")
+
+    with statements() as found:
+        assert store.queues() == ["a"]
+
+    assert len(found) == 1
+
+
+def test_counts_tell_ready_and_running_jobs(store):
+    ready_jobs(store, 5)
+    running, finished = claim_all(store, limit=2)
+    store.finish(finished, Succeeded())
+
+    assert store.counts() == {"ready": 3, "running": 1}
+    assert running.token == 1
+
+
+def test_the_age_of_the_oldest_due_job_is_measured_by_the_database(store):
+    assert store.oldest_due_age() is None
+
+    ready_job(store, run_after=in_an_hour())
+    assert store.oldest_due_age() is None
+
+    ready_job(store, run_after=EARLY)
+    ready_job(store, priority=9)
+    assert store.oldest_due_age() > datetime.now(UTC) - EARLY - DAY
+
+
+def test_the_pulse_is_the_databases_clock_and_the_others_with_locks(store):
+    ours, locked, without = uuid4(), uuid4(), uuid4()
+    store.workers.announce(ours, locked=True)
+    store.workers.announce(locked, locked=True)
+    store.workers.announce(without, locked=False)
+
+    first, others = store.pulse(ours)
+    second, _others = store.pulse(ours)
+
+    assert others == {locked}
+    assert first.utcoffset() == timedelta(0)
+    assert first <= second
+
+
+def test_a_worker_is_announced_seen_and_forgotten(store):
+    worker_id = uuid4()
+    store.workers.announce(worker_id, locked=False)
+    first = WorkerPresence.objects.get()
+    store.workers.announce(worker_id, locked=True)
+    store.workers.seen(worker_id)
+    last = WorkerPresence.objects.get()
+
+    store.workers.forget({worker_id})
+    store.workers.forget(set())
+
+    assert (first.id, first.locked, last.locked) == (worker_id, False, True)
+    assert first.pid > 0
+    assert first.started_at == last.started_at <= first.seen_at <= last.seen_at
+    assert not WorkerPresence.objects.exists()
+
+
+def test_workers_that_nobody_has_seen_for_long_are_forgotten(store):
+    silent, lively = uuid4(), uuid4()
+    for worker_id in (silent, lively):
+        store.workers.announce(worker_id, locked=True)
+    WorkerPresence.objects.filter(id=silent).update(seen_at=in_future(-2 * DAY))
+
+    store.workers.forget_silent(DAY)
+
+    assert WorkerPresence.objects.get().id == lively
+
+
+def test_seen_of_a_worker_that_was_forgotten_brings_nothing_back(store):
+    store.workers.seen(uuid4())
+
+    assert not WorkerPresence.objects.exists()
+    assert not connection.in_atomic_block

@@ -1,0 +1,1 @@
+"""Faults at every point, and what is left of the jobs afterwards."""

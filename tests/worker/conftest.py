@@ -1,0 +1,28 @@
+"""What the tests of the rooms share."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from aftercommit.worker import fusing
+from tests.worker.rig import Rig
+
+
+@pytest.fixture
+def rig(transactional_db: None) -> Iterator[Rig]:
+    """Return the rooms of a worker around this thread."""
+    rig = Rig()
+    yield rig
+    rig.close()
+
+
+@pytest.fixture(params=["alone", "in company"])
+def alone_and_in_company(
+    rig: Rig, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Run atomic jobs in a transaction of their own, and in one shared with others."""
+    monkeypatch.setattr(fusing, "BUDGET", timedelta(minutes=1))
+    rig.in_company = request.param == "in company"
+    yield
+    rig.check_company()

@@ -1,0 +1,152 @@
+"""The fetcher: which queues are asked, in what order, and for what."""
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import OperationalError
+
+from aftercommit.models import Job, State
+from aftercommit.store.clock import DatabaseNow
+from aftercommit.tasks import registered
+from aftercommit.worker.fetcher import Fetcher
+from tests.app.tasks import add
+from tests.worker.rig import LEASE, commits
+
+pytestmark = commits
+
+QUEUES = ["a", "b", "c"]
+LONG_AGO = timedelta(hours=1)
+
+
+@pytest.fixture
+def fetcher(store):
+    """Return a function that builds one for queues."""
+
+    def build(queues):
+        return Fetcher(
+            store,
+            queues=queues,
+            backends=(),
+            worker_id=uuid4(),
+            lease=LEASE,
+            knows=lambda claim: registered(claim.task_path) is not None,
+        )
+
+    return build
+
+
+def enqueue(queue, number=1, **columns):
+    """Enqueue so many jobs that are due; return their ids."""
+    ids = [UUID(add.using(queue_name=queue).enqueue(1, 2).id) for _number in range(number)]
+    if columns:
+        Job.objects.filter(id__in=ids).update(**columns)
+    return ids
+
+
+def test_queues_are_asked_in_turn(fetcher):
+    for queue in QUEUES:
+        enqueue(queue, 3)
+    room = fetcher(QUEUES)
+
+    order = [claim.queue for _number in range(9) for claim in room.fetch(limit=1)]
+
+    assert [set(order[first : first + 3]) for first in (0, 3, 6)] == [set(QUEUES)] * 3
+
+
+def test_a_full_queue_does_not_starve_the_others(fetcher):
+    enqueue("a", 20, priority=100)
+    (job_id,) = enqueue("b", priority=-100)
+    room = fetcher(["a", "b"])
+
+    claims = [*room.fetch(limit=2), *room.fetch(limit=2)]
+
+    assert job_id in [claim.job_id for claim in claims]
+
+
+def test_one_fetch_takes_from_many_queues_and_no_more_than_it_may(fetcher):
+    for queue in QUEUES:
+        enqueue(queue, 3)
+    room = fetcher(QUEUES)
+
+    claims = room.fetch(limit=4)
+
+    assert len(claims) == 4
+    assert len({claim.queue for claim in claims}) == 2
+    assert len(room.fetch(limit=100)) == 5
+    assert room.fetch(limit=100) == []
+
+
+def test_only_the_queues_that_were_named_are_asked(fetcher):
+    enqueue("a")
+    enqueue("other")
+
+    claims = fetcher(["a"]).fetch(limit=10)
+
+    assert [claim.queue for claim in claims] == ["a"]
+
+
+def test_without_names_every_queue_is_asked_new_ones_too(fetcher):
+    room = fetcher(None)
+    assert room.fetch(limit=10) == []
+    enqueue("one")
+    enqueue("two")
+
+    claims = room.fetch(limit=10)
+
+    assert {claim.queue for claim in claims} == {"one", "two"}
+
+
+def test_a_task_that_is_not_known_stays_ready_and_is_not_asked_for_again(fetcher, caplog):
+    (job_id,) = enqueue("a", task_path="tests.app.tasks.gone")
+    room = fetcher(["a"])
+
+    assert room.fetch(limit=10) == []
+    Job.objects.update(run_after=DatabaseNow() - LONG_AGO)  # due again, if it was put off
+    assert room.fetch(limit=10) == []
+
+    job = Job.objects.get(id=job_id)
+    assert (job.state, job.attempts, job.token) == (State.READY, 0, 1)
+    assert caplog.text.count("tests.app.tasks.gone") == 1
+
+
+def test_tasks_that_are_not_known_hide_no_others(fetcher):
+    enqueue("a", 5, task_path="tests.app.tasks.gone", priority=100)
+    (job_id,) = enqueue("a")
+    room = fetcher(["a"])
+
+    claims = [claim for _number in range(2) for claim in room.fetch(limit=2)]
+
+    assert [claim.job_id for claim in claims] == [job_id]
+
+
+def test_claims_are_not_forgotten_when_the_next_queue_fails(fetcher, store, monkeypatch):
+    for queue in QUEUES:
+        enqueue(queue)
+    real, asked = store.claim, []
+
+    def claim(*, queue, **more):
+        asked.append(queue)
+        if len(asked) == 2:
+            raise OperationalError
+        return real(queue=queue, **more)
+
+    monkeypatch.setattr(store, "claim", claim)
+    room = fetcher(QUEUES)
+
+    first = room.fetch(limit=10)
+    second = room.fetch(limit=10)
+
+    assert len(first) == 1
+    assert len(second) == 2
+    assert not Job.objects.filter(state=State.READY).exists()
+
+
+def test_a_database_that_does_not_answer_at_all_is_told(fetcher, store, monkeypatch):
+    def claim(**_):
+        raise OperationalError
+
+    monkeypatch.setattr(store, "claim", claim)
+
+    with pytest.raises(OperationalError):
+        fetcher(["a"]).fetch(limit=1)

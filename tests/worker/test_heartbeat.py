@@ -1,0 +1,150 @@
+"""The heartbeat: leases are renewed, lost claims and requests to cancel end a run."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import connection, connections
+
+from aftercommit.models import State
+from aftercommit.values import Released, Succeeded
+from aftercommit.worker.heartbeat import Heartbeat
+from aftercommit.worker.runs import now
+from tests.waiting import wait_until
+from tests.worker.rig import AT_ONCE, commits
+
+pytestmark = commits
+
+EVERY = timedelta(seconds=10)
+SHORT, LONG = timedelta(seconds=5), timedelta(minutes=10)
+INTERRUPTED = timedelta(seconds=20)  # at the latest; a busy machine
+
+
+@pytest.fixture
+def heartbeat(rig):
+    """Return the heartbeat of the rig's runs."""
+    return Heartbeat(rig.store, rig.runs, lease=LONG, heartbeat=EVERY)
+
+
+def elsewhere(step):
+    """Take a step in a thread of its own, as a worker does."""
+
+    def take():
+        try:
+            step()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+
+
+def until_interrupted():
+    """Stay in the body until something is raised there."""
+    wait_until(lambda: False, deadline=INTERRUPTED, why="the body is interrupted")
+
+
+def test_leases_of_all_runs_are_extended(rig, heartbeat):
+    claims = [rig.claim(rig.enqueue(lambda context: None), lease=SHORT) for _number in range(3)]
+    runs = [rig.runs.add(claim) for claim in claims]
+    before = [run.renewed_at for run in runs]
+
+    wait = heartbeat.step()
+
+    assert wait == EVERY
+    for run, renewed_at in zip(runs, before, strict=True):
+        job = rig.job(run.claim.job_id)
+        assert job.lease_until - job.claimed_at > LONG - SHORT
+        assert renewed_at <= run.renewed_at <= now()
+        assert not run.lost
+
+
+def test_without_runs_nothing_is_asked(heartbeat, django_assert_num_queries):
+    with django_assert_num_queries(0):
+        assert heartbeat.step() == EVERY
+
+
+# On SQLite an atomic task holds the only lock: nobody can take its job from it meanwhile.
+@pytest.mark.parametrize("atomic", [False] if connection.vendor == "sqlite" else [False, True])
+def test_a_lost_claim_interrupts_the_body(rig, heartbeat, atomic):
+    reached = []
+
+    def body(context):
+        elsewhere(heartbeat.step)
+        until_interrupted()
+        reached.append("the end")
+
+    job_id = rig.enqueue(body, atomic=atomic, max_attempts=1)
+    claim = rig.claim(job_id)
+    run = rig.runs.add(claim)
+    successor = rig.lose(claim)
+
+    ran = rig.execute_run(run)
+
+    assert isinstance(ran.outcome, Released)
+    assert run.lost
+    assert reached == []
+    job = rig.job(job_id)
+    assert (job.state, job.token) == (State.RUNNING, successor.token)
+
+
+def test_a_lost_claim_is_not_asked_for_again(rig, heartbeat, django_assert_num_queries):
+    claim = rig.claim(rig.enqueue(lambda context: None))
+    run = rig.runs.add(claim)
+    rig.lose(claim)
+    heartbeat.step()
+
+    with django_assert_num_queries(0):
+        heartbeat.step()
+
+    assert run.lost
+    assert run.interrupted_at is None  # no body was running
+
+
+def test_a_request_to_cancel_interrupts_the_body(rig, heartbeat):
+    heard = []
+
+    def body(context):
+        heard.append(context.cancel_requested)
+        elsewhere(lambda: rig.store.cancel([claim.job_id]))
+        try:
+            elsewhere(heartbeat.step)
+            until_interrupted()
+        finally:
+            heard.append(context.cancel_requested)
+
+    job_id = rig.enqueue(body, max_attempts=5)
+    claim = rig.claim(job_id)
+
+    rig.finish(claim, rig.execute(claim))
+
+    assert heard == [False, True]
+    assert rig.job(job_id).state == State.CANCELLED
+
+
+def test_a_request_to_cancel_that_comes_too_late_changes_nothing(rig, heartbeat):
+    job_id = rig.enqueue(lambda context: "done")
+    claim = rig.claim(job_id)
+    ran = rig.execute(claim)  # the body is over; its end is not written yet
+    rig.store.cancel([job_id])
+
+    heartbeat.step()
+    rig.finish(claim, ran)
+
+    assert ran.outcome == Succeeded('"done"')
+    assert rig.job(job_id).state == State.SUCCEEDED
+
+
+def test_a_run_that_would_be_tried_again_is_cancelled_on_request(rig, heartbeat):
+    def body(context):
+        elsewhere(lambda: rig.store.cancel([claim.job_id]))
+        raise ValueError("on its own")
+
+    job_id = rig.enqueue(body, max_attempts=5, backoff=AT_ONCE)
+    claim = rig.claim(job_id)
+
+    rig.finish(claim, rig.execute(claim))
+    heartbeat.step()
+
+    assert rig.job(job_id).state == State.CANCELLED
