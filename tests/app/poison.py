@@ -16,6 +16,7 @@ from django.db import connection, transaction
 
 from aftercommit import Cancel, task
 from tests.app.models import Effect
+from tests.app.notes import note
 
 SOON = timedelta(milliseconds=20)
 IN_TIME = timedelta(seconds=0.5)
@@ -97,6 +98,7 @@ def named(key: str) -> Poison:
 @task(max_attempts=2, backoff=SOON)
 def swallow(key: str, *_arguments: Any) -> Any:
     """Do the worst, in a plain task."""
+    note("swallow", key=key)
     return named(key)()
 
 

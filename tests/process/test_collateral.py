@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -30,7 +31,8 @@ def test_a_job_that_kills_its_process_costs_its_neighbours_one_run_at_most(rig):
 
     assert status == 0
     poison = Job.objects.get(task_path=swallow.module_path)
-    assert (poison.state, poison.crashes, poison.token) == ("failed", MAX_CRASHES, MAX_CRASHES)
+    assert (poison.state, poison.crashes) == ("failed", MAX_CRASHES)
+    assert len(rig.notes("swallow")) == MAX_CRASHES
     good = Job.objects.exclude(id=poison.id)
     assert [job.state for job in good] == ["succeeded"] * GOOD
     hit = [key_of(job) for job in good if job.crashes]
@@ -107,12 +109,13 @@ def strike(rig: Rig) -> Tree:
 
 
 def complaints(rig: Rig, worker: Tree) -> list[str]:
-    """Return who has run too often, and whether it killed a second worker process."""
-    most = {plain.module_path: 2, swallow.module_path: MAX_CRASHES}
-    found = [
-        f"{key_of(job)} was begun {job.token} times"
-        for job in Job.objects.all()
-        if job.token > most[job.task_path]
-    ]
+    """Return who has run too often, and whether it killed a second worker process.
+
+    Runs are counted, not claims: a suspect for which no thread is free is given back.
+    """
+    good = Counter(one["key"] for one in rig.notes("begin"))
+    found = [f"{key} was begun {runs} times" for key, runs in good.items() if runs > 2]
+    swallowed = len(rig.notes("swallow"))
+    found += [f"the killer was begun {swallowed} times"] * (swallowed > MAX_CRASHES)
     processes = len(rig.children(worker))
     return found + [f"{processes} worker processes"] * (processes > 2)  # alone, it kills none
