@@ -1,19 +1,37 @@
 """tests/run.py: what counts as a failure, and what is said aloud."""
 
+import sys
+
 import pytest
 
-from tests.run import NO_TESTS, Result, Run, report
+import tests.run
+from tests.run import FAILURES, MOST_UNSTEADY, NO_TESTS, Result, Run, report, run_pytest
 from tests.services import Server
 
 ANSWERED = Server(kind="postgres", version="18.4")
 
 
-def ended(*, passed=0, failures=(), skipped=0, exit_code=0):
+RUN = Run(label="postgres", part="database", server=ANSWERED)
+CONFTEST = 'def pytest_addoption(parser): parser.addoption("--part")'
+FAILS_ONCE = """
+import pathlib, pytest
+
+@pytest.mark.parametrize("number", range({times}))
+def test_it(number, been=pathlib.Path(__file__)):
+    been = been.with_name(f"been{{number}}")
+    first = not been.exists()
+    been.touch()
+    assert not first, "the first time"
+"""
+
+
+def ended(*, passed=0, failures=(), unsteady=(), skipped=0, exit_code=0):
     return Result(
-        run=Run(label="postgres", part="database", server=ANSWERED),
+        run=RUN,
         exit_code=exit_code,
         passed=passed,
         failures=failures,
+        unsteady=unsteady,
         skipped=skipped,
         seconds=1.5,
     )
@@ -53,3 +71,42 @@ def test_a_selection_without_tests_on_one_database_is_no_failure():
 
 def test_a_selection_without_any_test_is_not_passed_off_as_success():
     assert report([ended(exit_code=NO_TESTS)], {}, required=()) == NO_TESTS
+
+
+def run_in(folder, monkeypatch, *, part="process", times=1):
+    """Run tests that fail the first time only, in a project of their own."""
+    for package in (folder / "tests", folder / "tests" / part):
+        package.mkdir()
+        package.joinpath("__init__.py").touch()
+    folder.joinpath("conftest.py").write_text(CONFTEST)
+    package.joinpath("test_it.py").write_text(FAILS_ONCE.format(times=times))
+    monkeypatch.setattr(tests.run, "ROOT", folder)
+    return run_pytest(RUN, [sys.executable, "-m", "pytest", "-p", "no:django"])
+
+
+def test_a_fault_test_that_fails_once_is_called_unsteady(tmp_path, monkeypatch, capsys):
+    result = run_in(tmp_path, monkeypatch)
+
+    assert (result.exit_code, result.passed, result.failures) == (0, 1, ())
+    assert report([result], {}, required=()) == 0
+    unsteady = capsys.readouterr().out.splitlines()[-2]
+    assert unsteady.startswith("UNSTEADY: postgres tests.process.test_it::test_it[0]: ")
+    assert "the first time" in unsteady
+
+
+@pytest.mark.parametrize(
+    "project", [{"times": MOST_UNSTEADY + 1}, {"part": "store"}], ids=["many", "no processes"]
+)
+def test_a_failure_stays_one_that_no_machine_explains(project, tmp_path, monkeypatch):
+    result = run_in(tmp_path, monkeypatch, **project)
+
+    assert (result.exit_code, result.failed) == (FAILURES, project.get("times", 1))
+
+
+def test_what_fails_twice_has_failed(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "FAILS_ONCE", "def test_it(): raise ValueError")
+
+    result = run_in(tmp_path, monkeypatch)
+
+    assert (result.exit_code, result.unsteady) == (FAILURES, ())
+    assert "ValueError" in result.failures[0]
