@@ -66,6 +66,8 @@ def _drained(
     with working(peer, processes) as pids:
         _wait(lambda: peer.left() <= 0.9 * number, every=0.05)
         began, left = time.perf_counter(), peer.left()
+        if not left:
+            raise NotMeasured(f"{number} jobs are too few: all were done at the first look")
         before = [sum(map(cpu_of_tree, pids)), server.cpu()]
         log_before = _log_position(peer)
         _wait(lambda: peer.left() < 0.1 * number, every=0.2)

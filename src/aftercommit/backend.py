@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -25,11 +26,12 @@ from aftercommit._compat import (
 )
 from aftercommit.conf import BackendOptions
 from aftercommit.events import Audience
+from aftercommit.ids import new_job_ids
 from aftercommit.payload import check_meta, dump_arguments, load_arguments
 from aftercommit.policy import max_attempts_of
 from aftercommit.store import default_alias, store_for
 from aftercommit.tasks import Arguments, Task, discover, registered, split_call
-from aftercommit.values import NewJob
+from aftercommit.values import NewJob, NewJobs
 
 if TYPE_CHECKING:
     from aftercommit.models import Job
@@ -143,7 +145,7 @@ class DatabaseBackend(BaseTaskBackend):
 
     def _insert(self, task: Task, job: NewJob) -> JobResult:
         self.store.insert([job])
-        return self._announce(task, job)
+        return self._announce(task, str(job.id), job.payload)
 
     def enqueue_many(self, task: Task, calls: Iterable[Arguments]) -> list[str]:
         """Insert one job for each call, all of them or none; return their ids in order.
@@ -153,14 +155,16 @@ class DatabaseBackend(BaseTaskBackend):
         nor a list nor a dict.
         """
         self.validate_task(task)
-        split = [split_call(call, index) for index, call in enumerate(calls)]
-        jobs = [self._job(task, args, kwargs) for args, kwargs in split]
-        if jobs:
-            self.store.insert(jobs)
+        dump = partial(dump_arguments, task_path=task.module_path, limit=self.config.max_payload)
+        payloads = [dump(*split_call(call, index)) for index, call in enumerate(calls)]
+        ids = new_job_ids(len(payloads))
+        if ids:
+            like = self._job(task, payload="")
+            self.store.insert_alike(NewJobs(ids=ids, payloads=payloads, like=like))
         if _audience.hears(logging.DEBUG):
-            for job in jobs:
-                self._announce(task, job)
-        return [str(job.id) for job in jobs]
+            for job_id, payload in zip(ids, payloads, strict=True):
+                self._announce(task, job_id, payload)
+        return ids
 
     def new_job(
         self,
@@ -175,22 +179,16 @@ class DatabaseBackend(BaseTaskBackend):
         Raises as ``enqueue`` does; ``meta`` is a JSON object that is kept with the job.
         """
         self.validate_task(task)
-        return self._job(task, args, kwargs, meta=meta)
-
-    def _job(
-        self,
-        task: Task,
-        args: Sequence[Any],
-        kwargs: dict[str, Any],
-        *,
-        meta: dict[str, Any] | None = None,
-    ) -> NewJob:
         path, limit = task.module_path, self.config.max_payload
         if meta:
             check_meta(meta, task_path=path, limit=limit)
+        payload = dump_arguments(args, kwargs, task_path=path, limit=limit)
+        return self._job(task, payload, meta or {})
+
+    def _job(self, task: Task, payload: str, meta: dict[str, Any] | None = None) -> NewJob:
         return NewJob(
-            task_path=path,
-            payload=dump_arguments(args, kwargs, task_path=path, limit=limit),
+            task_path=task.module_path,
+            payload=payload,
             backend=self.alias,
             queue=task.queue_name,
             priority=int(task.priority),
@@ -223,11 +221,11 @@ class DatabaseBackend(BaseTaskBackend):
             return None
         return self.store.job(job_id)
 
-    def _announce(self, task: Task, job: NewJob) -> JobResult:
-        args, kwargs = load_arguments(job.payload)
+    def _announce(self, task: Task, job_id: str, payload: str) -> JobResult:
+        args, kwargs = load_arguments(payload)
         result = JobResult(
             task=task,
-            id=str(job.id),
+            id=job_id,
             status=TaskResultStatus.READY,
             enqueued_at=timezone.now(),
             started_at=None,

@@ -3,14 +3,14 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from json import encoder as json_encoder
 from json.scanner import make_scanner
 from typing import Any
 
 from aftercommit.errors import PayloadError, PayloadTooLarge
 
 _NOT_IN_JSONB = re.compile("[\0\ud800-\udfff]")
-_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 # What loads() comes to, for text with nothing around it.
 _scan: Any = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
 DEEPEST = 100  # levels of lists and dicts; far below the recursion limit of any reader
@@ -83,6 +83,29 @@ def _is_plain(value: Any) -> bool:
     return value is None or kind is bool or (kind is str and value.isascii())
 
 
+def _encoder() -> Callable[[Any, int], Iterable[str]]:
+    """Return what ``JSONEncoder.encode()`` makes anew for each text, if there is such a thing."""
+    encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+    try:
+        made: Callable[[Any, int], Iterable[str]] = json_encoder.c_make_encoder(  # type: ignore[attr-defined]
+            None,  # no look-out for cycles: they are refused by their depth
+            encoder.default,
+            json_encoder.encode_basestring_ascii,
+            None,
+            encoder.key_separator,
+            encoder.item_separator,
+            encoder.sort_keys,
+            encoder.skipkeys,
+            encoder.allow_nan,
+        )
+    except (AttributeError, TypeError):  # another Python, another way
+        return lambda value, _level: encoder.encode(value)
+    return made
+
+
+_chunks = _encoder()
+
+
 class _Checked:
     """Looks at each value as often as the text would show it, and stops at the limit."""
 
@@ -105,7 +128,7 @@ class _Checked:
 
     def dump(self, value: Any) -> str:
         """Return an accepted value as JSON text."""
-        text = _encode(value)
+        text = "".join(_chunks(value, 0))
         if len(text) > self._limit:
             raise self._too_large(len(text), self._what)
         return text

@@ -1,7 +1,8 @@
 """The frozen values that the rooms hand to each other."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -26,6 +27,20 @@ class NewJob:
     unique_key: str | None = None  # at most one ready or running job has it
     unique_until_started: bool = False  # the key is free again at the first claim
     meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJobs:
+    """Many jobs on their way into the table that differ in their ids and arguments only."""
+
+    ids: Sequence[str]
+    payloads: Sequence[str]  # as many; see NewJob
+    like: NewJob  # its own id and payload stand for nothing; it has no unique key
+
+    def each(self) -> list[NewJob]:
+        """Return them one by one."""
+        pairs = zip(self.ids, self.payloads, strict=True)
+        return [replace(self.like, id=UUID(job_id), payload=text) for job_id, text in pairs]
 
 
 class Claim(NamedTuple):  # not a dataclass: a full batch of them is made at once

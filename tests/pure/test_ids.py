@@ -2,11 +2,11 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from uuid import RFC_4122
+from uuid import RFC_4122, UUID
 
 import pytest
 
-from aftercommit.ids import new_job_id
+from aftercommit.ids import new_job_id, new_job_ids
 
 MILLISECOND = 1_000_000  # nanoseconds
 
@@ -80,3 +80,18 @@ def test_threads_make_no_id_twice_and_each_makes_its_own_in_order():
     assert all(sorted(ids) == ids for ids in made)
     moments = {one.int >> 64 for ids in made for one in ids}
     assert len(moments) == 8_000
+
+
+def test_many_made_at_once_are_as_those_made_one_by_one(clock):
+    clock(1_700_000_000_000 * MILLISECOND)
+    first = new_job_id()
+
+    texts = new_job_ids(5_000)
+    ids = [UUID(text) for text in texts]
+
+    assert texts == [str(one) for one in ids]
+    assert {one.version for one in ids} == {7}
+    assert {one.variant for one in ids} == {RFC_4122}
+    made = [first, *ids, new_job_id()]
+    assert sorted(set(made)) == made
+    assert new_job_ids(0) == []

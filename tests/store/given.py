@@ -1,5 +1,6 @@
 """What the tests of the store are given: jobs and claims, without what does not matter."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,7 +9,7 @@ from django.db import connection
 
 from aftercommit.models import Job
 from aftercommit.store.base import Store
-from aftercommit.values import Claim, NewJob, RunError
+from aftercommit.values import Claim, NewJob, NewJobs, RunError
 
 LEASE = timedelta(minutes=1)
 ALREADY_OVER = timedelta(minutes=-1)
@@ -33,6 +34,17 @@ def ready_job(store: Store, **given: Any) -> UUID:
 def ready_jobs(store: Store, count: int, **given: Any) -> list[UUID]:
     """Return the ids of several enqueued jobs."""
     return store.insert([new_job(**given) for _ in range(count)])
+
+
+def insert_alike(store: Store, jobs: list[NewJob]) -> None:
+    """Insert jobs that differ only in id and payload, told so."""
+    store.insert_alike(
+        NewJobs(
+            ids=[str(one.id) for one in jobs],
+            payloads=[one.payload for one in jobs],
+            like=replace(jobs[0], payload=""),
+        )
+    )
 
 
 def claim_all(

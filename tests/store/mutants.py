@@ -318,6 +318,14 @@ def repeated_as_if_new(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     )
 
 
+def repeated_alike_as_if_new(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Forget the same where they were told to be alike."""
+    insert = store._insert_alike
+    patch.setattr(
+        store, "_insert_alike", lambda self, jobs, repeated: insert(self, jobs, repeated=False)
+    )
+
+
 def repeated_in_manual_transactions(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Take a transaction that was begun by hand for none."""
     patch.setattr(Table, "_in_transaction", lambda self: self.connection.in_atomic_block)

@@ -1,5 +1,6 @@
 """T0: a job exists when the transaction that enqueued it commits, and never otherwise."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,9 +8,12 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 
 from aftercommit.ids import new_job_id
 from aftercommit.models import State
+from aftercommit.store.base import Store
 from aftercommit.values import NewJob
 from tests.store.callers import at_statement, session_number, statements
-from tests.store.given import claim_all, claim_one, job, new_job, ready_job, state
+from tests.store.given import claim_all, claim_one, insert_alike, job, new_job, ready_job, state
+
+NASTY = ["NUL \0", "lone \ud800", "😀", "a \\u0000 that is text", "'quotes', 100%, %s and ;--"]
 
 
 def test_a_job_is_ready_when_its_transaction_has_committed(store, other):
@@ -77,10 +81,49 @@ def test_a_job_keeps_all_that_it_was_given(store):
     assert row.error_list == []
 
 
-def test_many_jobs_are_all_there_and_their_ids_in_order(store):
+@pytest.mark.parametrize("run_after", [None, datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)])
+def test_jobs_that_are_alike_are_as_if_enqueued_one_by_one(store, run_after):
+    shared = {
+        "task_path": "shop.tasks.send%s",
+        "backend": "mails",
+        "queue": "pošta's",
+        "priority": -7,
+        "run_after": run_after,
+        "max_attempts": 9,
+        "meta": {"function": "shop.tasks.send"},
+    }
+    payloads = [json.dumps({"args": [text], "kwargs": {}}) for text in NASTY]
+    first, *alike = [new_job(payload=text, **shared) for text in [payloads[0], *payloads]]
+
+    with transaction.atomic():  # one moment for all of them
+        store.insert([first])
+        insert_alike(store, alike)
+
+    expected = columns(store, first)
+    found = [columns(store, one) for one in alike]
+    assert [row.pop("payload") for row in found] == payloads
+    expected.pop("payload")
+    moments = [name for name in ("enqueued_at", "run_after") if expected[name] != run_after]
+    for row in found:
+        for name in moments:  # of a statement, not of the transaction
+            assert abs(row.pop(name) - expected[name]) < timedelta(minutes=1)
+    for name in moments:
+        expected.pop(name)
+    assert found == [expected] * len(alike)
+
+
+def columns(store, given):
+    """Return a job's row but for its id."""
+    row = dict(vars(job(store, given.id)))
+    del row["id"], row["_state"]
+    return row
+
+
+@pytest.mark.parametrize("insert", [Store.insert, insert_alike], ids=["each", "alike"])
+def test_many_jobs_are_all_there_and_their_ids_in_order(store, insert):
     jobs = [new_job(payload=f'{{"args":[{number}],"kwargs":{{}}}}') for number in range(1200)]
 
-    assert store.insert(jobs) == [one.id for one in jobs]
+    assert insert(store, jobs) in (None, [one.id for one in jobs])
 
     claims = claim_all(store, limit=2000)
     assert {claim.job_id: claim.payload for claim in claims} == {
@@ -88,21 +131,24 @@ def test_many_jobs_are_all_there_and_their_ids_in_order(store):
     }
 
 
-def test_many_jobs_are_all_there_or_none(store):
+@pytest.mark.parametrize("insert", [Store.insert, insert_alike], ids=["each", "alike"])
+def test_many_jobs_are_all_there_or_none(store, insert):
     twice = new_job()
 
     with pytest.raises(IntegrityError):
-        store.insert([*(new_job() for _ in range(600)), twice, twice])
+        insert(store, [*(new_job() for _ in range(600)), twice, twice])
 
     assert claim_all(store) == []
 
 
-def test_many_large_jobs_fit_into_what_a_server_takes_at_once(store):
+@pytest.mark.parametrize("insert", [Store.insert, insert_alike], ids=["each", "alike"])
+def test_many_large_jobs_fit_into_what_a_server_takes_at_once(store, insert):
     megabyte = '{"args":["' + "x" * 1024 * 1024 + '"],"kwargs":{}}'
+    given = [new_job(payload=megabyte) for _ in range(20)]
 
-    ids = store.insert([new_job(payload=megabyte) for _ in range(20)])
+    insert(store, given)
 
-    assert len({store.job(job_id).payload for job_id in ids}) == 1
+    assert {store.job(one.id).payload for one in given} == {megabyte}
 
 
 def test_enqueuing_nothing_asks_nothing(store):
@@ -173,10 +219,11 @@ def test_a_job_is_enqueued_once_although_the_answer_was_lost(store, answer_lost,
     assert [claim.job_id for claim in claim_all(store)] == [given.id]
 
 
-def test_many_jobs_are_enqueued_once_although_the_answer_was_lost(store, answer_lost):
+@pytest.mark.parametrize("insert", [Store.insert, insert_alike], ids=["each", "alike"])
+def test_many_jobs_are_enqueued_once_although_the_answer_was_lost(store, answer_lost, insert):
     given = [new_job() for _ in range(3)]
 
-    store.insert(given)
+    insert(store, given)
 
     assert answer_lost.cuts == 0
     assert {claim.job_id for claim in claim_all(store)} == {one.id for one in given}

@@ -22,7 +22,7 @@ from tests.store import (
     test_sqlite,
     test_unique_keys,
 )
-from tests.store.given import ERROR, wipe
+from tests.store.given import ERROR, insert_alike, wipe
 from tests.store.mutants import Weaken
 from tests.store.schedules import failed, ready, rescued, running, taken_over
 
@@ -251,6 +251,16 @@ MUTANTS = [
         ("mysql",),
     ),
     Mutant(mutants.repeated_as_if_new, (LOST_ANSWER,), SERVERS),
+    Mutant(
+        mutants.repeated_alike_as_if_new,
+        (
+            by(
+                test_enqueue.test_many_jobs_are_enqueued_once_although_the_answer_was_lost,
+                insert=insert_alike,
+            ),
+        ),
+        ("postgresql",),
+    ),
     Mutant(
         mutants.repeated_in_manual_transactions,
         (by(test_enqueue.test_in_manual_transactions_a_lost_answer_is_the_callers_to_handle),),

@@ -13,7 +13,7 @@ import pytest
 from django.db import Error, connection, transaction
 
 from aftercommit.values import Cancelled, Released, Retry
-from tests.store.given import ALREADY_OVER, ERROR, claim_one, new_job, ready_job
+from tests.store.given import ALREADY_OVER, ERROR, claim_one, insert_alike, new_job, ready_job
 from tests.waiting import SOON, wait_until
 
 AT_ONCE = timedelta(0)
@@ -236,6 +236,15 @@ def test_a_due_job_is_announced_once_for_each_queue_at_commit(store, listening):
         store.insert([new_job(queue="c", unique_key="key")])
 
     assert hears(listening) == ["a", "b", "c"]
+
+
+def test_jobs_that_are_alike_are_announced_once(store, listening):
+    later = datetime.now(UTC) + timedelta(hours=1)
+    with transaction.atomic():
+        insert_alike(store, [new_job(queue="a") for _ in range(3)])
+        insert_alike(store, [new_job(queue="b", run_after=later) for _ in range(3)])
+
+    assert hears(listening) == ["a"]
 
 
 def test_a_rollback_and_a_later_job_are_not_announced(store, listening):

@@ -22,6 +22,7 @@ from aftercommit.store.postgresql_statements import (
     FINISH,
     FREE_LOCKS,
     HOLD,
+    INSERT_ALIKE,
     INSERT_MANY,
     ONLY,
     OR_SKIP,
@@ -33,7 +34,7 @@ from aftercommit.store.postgresql_statements import (
 )
 from aftercommit.store.presence import Presence
 from aftercommit.store.rows import INSERTED, row_from
-from aftercommit.values import Claim, NewJob, Outcome, Place, Succeeded
+from aftercommit.values import Claim, NewJob, NewJobs, Outcome, Place, Succeeded
 
 Execute = Callable[[str, dict[str, Any]], list[Any]]
 IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
@@ -55,6 +56,11 @@ class PostgreSQLStore(Store):
         rows = [dict(zip(INSERTED, _json_row(job), strict=True)) for job in jobs]
         document = json.dumps(rows, ensure_ascii=False)
         self._run(INSERT_MANY.format(or_skip=OR_SKIP * or_skip), {"jobs": document})
+
+    def _insert_alike(self, jobs: NewJobs, *, repeated: bool) -> None:
+        given = dict(zip(INSERTED, row_from(jobs.like), strict=True))
+        given |= {"ids": _array(jobs.ids), "payloads": f"[{','.join(jobs.payloads)}]"}
+        self._run(INSERT_ALIKE.format(or_skip=OR_SKIP * repeated), given)
 
     def _holder(self, lock: str) -> UUID | None:
         ready = self._run(READY_HOLDER, {"unique_lock": lock})

@@ -57,6 +57,26 @@ WHERE run_after <= statement_timestamp()
 GROUP BY queue
 """  # noqa: S608 - fixed names
 
+# Only what they do not share comes in long lists. The payloads are elements of one JSON array,
+# of which json_array_elements() returns the very text.
+SHARED = {name: f"%({name})s::{TYPES.get(name, 'text')}" for name in INSERTED} | {
+    "id": "given.id",
+    "payload": "given.payload::text",
+    "run_after": "COALESCE(%(run_after)s::timestamptz, statement_timestamp())",
+}
+INSERT_ALIKE = f"""
+WITH new AS (
+    INSERT INTO aftercommit_job ({COLUMNS})
+    SELECT {", ".join(SHARED.values())}, {FRESH}
+    FROM ROWS FROM (
+        unnest(%(ids)s::uuid[]), json_array_elements(%(payloads)s::json)
+    ) AS given (id, payload)
+    {{or_skip}}
+)
+SELECT pg_notify('aftercommit', %(queue)s)
+WHERE {SHARED["run_after"]} <= statement_timestamp()
+"""  # noqa: S608 - fixed names
+
 # Shared: many callers may wait for the same job, and no claim takes it before they commit.
 READY_HOLDER = """
 SELECT id FROM aftercommit_job
