@@ -7,6 +7,7 @@ import pytest
 
 from aftercommit.worker import fusing
 from tests.worker.rig import Rig
+from tests.worker.together import Together
 
 
 @pytest.fixture
@@ -26,3 +27,10 @@ def alone_and_in_company(
     rig.in_company = request.param == "in company"
     yield
     rig.check_company()
+
+
+@pytest.fixture
+def together(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Together:
+    """Return jobs that share a transaction, however slow the machine is."""
+    monkeypatch.setattr(fusing, "BUDGET", timedelta(minutes=1))
+    return Together(rig)

@@ -21,54 +21,6 @@ from tests.worker.rig import another_connection, at_work, commits, effects, leav
 pytestmark = commits
 
 
-class Together:
-    """Jobs that are run in one transaction."""
-
-    def __init__(self, rig):
-        self._rig = rig
-        self.calls = []  # the names of the bodies, as they begin
-        self.runs = {}
-
-    def add(self, name, body=None, **options):
-        """Enqueue and claim one that leaves an effect, and does more."""
-
-        def whole_body(context):
-            self.calls.append(name)
-            leave(name)
-            return body() if body else None
-
-        claim = self._rig.claim(self._rig.enqueue(whole_body, atomic=True, **options))
-        self.runs[name] = self._rig.runs.add(claim)
-        return claim
-
-    def run(self):
-        """Run them all, as the pool does, and record what is not recorded."""
-        left = list(self.runs.values())
-        while left:
-            left = left[len(self.run_once(left)) :]
-
-    def run_once(self, runs):
-        """Run those that fit into one transaction; return their names."""
-        ends = self._rig.fusing.run(runs, at_work)
-        for run, ran in ends:
-            self._rig.finisher.put(run.claim, ran)
-        self._rig.finish_whatever_happens()
-        return [name for name, run in self.runs.items() if run in dict(ends)]
-
-    def states(self):
-        """Return the states of their jobs by name."""
-        return {
-            name: str(self._rig.job(run.claim.job_id).state) for name, run in self.runs.items()
-        }
-
-
-@pytest.fixture
-def together(rig, monkeypatch):
-    """Return jobs that share a transaction, however slow the machine is."""
-    monkeypatch.setattr(fusing, "BUDGET", timedelta(minutes=1))
-    return Together(rig)
-
-
 def test_all_of_them_are_one_commit(rig, together, monkeypatch):
     seen, commits_made = [], []
     real_commit = connection._commit

@@ -8,12 +8,15 @@ from uuid import UUID
 from aftercommit.models import State
 from aftercommit.store.changes import changes
 from aftercommit.store.clock import in_future
+from aftercommit.store.savepoint import Savepoint
 from aftercommit.store.table import Table
 from aftercommit.values import Claim, Outcome, Place
 
 
 class Claims(Table, ABC):
     """The way through."""
+
+    _savepoints = 0  # so far; a name may come twice, of which databases take the later
 
     @abstractmethod
     def claim(
@@ -84,9 +87,17 @@ class Claims(Table, ABC):
         the row until then; nobody renews or rescues it while the lock is held.
         """
 
-    def savepoint(self) -> str:
-        """Set a savepoint in the open transaction; return its name."""
-        return str(self.connection.savepoint())
+    def savepoint(self, *, early: bool) -> Savepoint:
+        """Return a savepoint for one of several runs in the transaction that is open.
+
+        One that is not ``early`` may be set as late as with the first statement of its
+        block, which saves a round trip.
+        """
+        return Savepoint(self.connection, self._savepoint_name())
+
+    def _savepoint_name(self) -> str:
+        self._savepoints += 1
+        return f"aftercommit_{self._savepoints}"
 
     def finish(self, claim: Claim, outcome: Outcome) -> bool:
         """Record how a claimed run ended; False if the claim was lost meanwhile.

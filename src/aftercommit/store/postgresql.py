@@ -9,13 +9,14 @@ from uuid import UUID
 
 from django.db import OperationalError, transaction
 from psycopg import IsolationLevel
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzLoader
 
 from aftercommit.models import State
 from aftercommit.store.base import Store
 from aftercommit.store.changes import ending
 from aftercommit.store.postgresql_presence import PostgreSQLPresence, lock_key
+from aftercommit.store.postgresql_savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql_statements import (
     AFTER,
     CLAIM,
@@ -34,6 +35,7 @@ from aftercommit.store.postgresql_statements import (
 )
 from aftercommit.store.presence import Presence
 from aftercommit.store.rows import INSERTED, row_from
+from aftercommit.store.savepoint import Savepoint
 from aftercommit.values import Claim, NewJob, NewJobs, Outcome, Place, Succeeded
 
 Execute = Callable[[str, dict[str, Any]], list[Any]]
@@ -45,7 +47,6 @@ class PostgreSQLStore(Store):
     """Jobs on PostgreSQL 15 or newer."""
 
     now_sql = "SELECT clock_timestamp()"
-    _savepoints = 0  # set so far; a name may come twice, of which the server takes the later
 
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
         if len(jobs) == 1:
@@ -113,15 +114,9 @@ class PostgreSQLStore(Store):
         if raw.isolation_level not in {None, IsolationLevel.READ_COMMITTED}:
             self._run(HOLD, {"id": claim.job_id})
 
-    def savepoint(self) -> str:
-        """Set a savepoint past the layers that a statement without values does not need."""
-        raw: Any = self.connection.connection
-        if raw.info.transaction_status != TransactionStatus.INTRANS:
-            return super().savepoint()  # which begins the transaction, or fails as it should
-        self._savepoints += 1
-        name = f"aftercommit_{self._savepoints}"
-        answer = raw.pgconn.exec_(f"SAVEPOINT {name}".encode())
-        return name if answer.status == ExecStatus.COMMAND_OK else super().savepoint()
+    def savepoint(self, *, early: bool) -> Savepoint:
+        """Return one that is set with the first statement, if not ``early``."""
+        return PostgreSQLSavepoint(self.connection, self._savepoint_name(), early=early)
 
     def finish(self, claim: Claim, outcome: Outcome) -> bool:
         """Finish by one statement; see ``Store.finish``."""

@@ -21,6 +21,7 @@ from aftercommit.values import Claim, Succeeded
 from aftercommit.worker.standing import Standing
 
 Hold = Callable[[Claim], None]
+ExecuteWrapper = Callable[..., Any]  # of Django
 Record = Callable[[Claim, Succeeded], bool]
 ABORTED = "25P02"  # PostgreSQL: an earlier statement failed and its error was swallowed
 # Errors after which every database goes on with the transaction. After others (a
@@ -97,14 +98,20 @@ class Effects:
             raise
 
     @contextmanager
-    def part(self, savepoint: AbstractContextManager[Any]) -> Iterator[Finish]:
-        """Run the block as the body, in a savepoint of the transaction that is open."""
+    def part(
+        self, savepoint: AbstractContextManager[Any], *watching: ExecuteWrapper
+    ) -> Iterator[Finish]:
+        """Run the block as the body, in a savepoint of the transaction that is open.
+
+        ``watching`` see its statements as they are sent.
+        """
         finish = Finish()
         self.stage = Stage.BODY
-        self._raw = self._connection.connection
+        connection = self._connection
+        self._raw = connection.connection
         self._hold(self._claim)
         with self._explained(), savepoint:
-            with self._connection.execute_wrapper(self._standing), forks_end_here():
+            with _watched(connection, self._standing, *watching), forks_end_here():
                 yield finish
             self.stage = Stage.LEAVING
             self.outcome = Succeeded(self._dump(finish.return_value))
@@ -166,3 +173,15 @@ class Effects:
             return False
         by_database = self._standing.error
         return by_database is None or isinstance(by_database, OF_ONE_STATEMENT)
+
+
+@contextmanager
+def _watched(connection: Any, *by: ExecuteWrapper) -> Iterator[None]:
+    """Do as ``execute_wrapper()`` with several; the last is nearest to the database."""
+    wrappers = connection.execute_wrappers
+    before = len(wrappers)
+    wrappers.extend(by)
+    try:
+        yield
+    finally:
+        del wrappers[before:]

@@ -31,7 +31,7 @@ from aftercommit.values import (
     Succeeded,
 )
 from aftercommit.worker.context import JobContext
-from aftercommit.worker.effects import Effects, Hold, Record, Stage
+from aftercommit.worker.effects import Effects, ExecuteWrapper, Hold, Record, Stage
 from aftercommit.worker.pace import Pace
 from aftercommit.worker.runs import Run, now
 from aftercommit.worker.verdict import verdict
@@ -95,7 +95,9 @@ class Executor:
             drop_connections()
         return ran
 
-    def run_part(self, work: Work, savepoint: AbstractContextManager[Any]) -> Ran:
+    def run_part(
+        self, work: Work, savepoint: AbstractContextManager[Any], watch: ExecuteWrapper
+    ) -> Ran:
         """Run an atomic job as a part of the transaction that is open.
 
         Raises what the body raises; only its savepoint is rolled back then. The outcome
@@ -103,7 +105,7 @@ class Executor:
         """
         if work.effects is None:
             raise TypeError(f"{work.known.task.module_path} is not atomic")
-        with work.effects.part(savepoint) as finish:
+        with work.effects.part(savepoint, watch) as finish:
             finish.return_value = self._timed_body(work)
         return Ran(outcome=work.effects.outcome or Succeeded(), recorded=True)
 

@@ -1,9 +1,8 @@
 """Several short atomic runs in one transaction: each in its savepoint, one COMMIT for all."""
 
 import logging
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -11,23 +10,18 @@ from uuid import UUID
 from django.db import Error, connections, transaction
 
 from aftercommit.errors import ClaimLost, TransactionBroken
+from aftercommit.store.savepoint import Savepoint
 from aftercommit.values import Claim, Outcome, Ran, Released
 from aftercommit.worker.effects import Stage
 from aftercommit.worker.executor import Executor, Work, drop_connections, report_afterwards
 from aftercommit.worker.runs import Run, now
-from aftercommit.worker.session import CHANGES_SESSION
+from aftercommit.worker.statements import may_be_shared
 
 logger = logging.getLogger("aftercommit")
 
 BUDGET = timedelta(milliseconds=10)  # after which no other run joins one
-# All that a body may say in a transaction that is not its own alone. Anything else might end
-# it, or outlive the body's savepoint.
-SHARED = re.compile(
-    r"\s*(select|insert|update|delete|with|values|merge|replace|savepoint|release|rollback\s+to)\b",
-    re.IGNORECASE,
-)
 
-SetSavepoint = Callable[[], str]
+MakeSavepoint = Callable[..., Savepoint]
 RecordMany = Callable[[Sequence[tuple[Claim, Outcome]]], frozenset[UUID]]
 AtWork = Callable[[Sequence[Run]], AbstractContextManager[None]]
 
@@ -52,7 +46,7 @@ class Fusing:
         executor: Executor,
         *,
         using: str,
-        savepoint: SetSavepoint,
+        savepoint: MakeSavepoint,
         record_many: RecordMany,
     ) -> None:
         self._executor = executor
@@ -96,7 +90,7 @@ class Batch:
     """The runs of one transaction, and how far it has come."""
 
     def __init__(
-        self, executor: Executor, *, using: str, savepoint: SetSavepoint, at_work: AtWork
+        self, executor: Executor, *, using: str, savepoint: MakeSavepoint, at_work: AtWork
     ) -> None:
         self._executor = executor
         self._connection: Any = connections[using]
@@ -130,10 +124,13 @@ class Batch:
     def _add(self, work: Work) -> None:
         callbacks = self._connection.run_on_commit
         before = len(callbacks)
+        # One that may run once only must not be what undoes them all.
+        early = work.known.pace.careful or work.run.claim.max_attempts == 1
+        savepoint = self._savepoint(early=early)
         try:
-            ran = self._executor.run_part(work, _kept(self._savepoint, self._connection))
+            ran = self._executor.run_part(work, savepoint, savepoint)
         except BaseException as error:
-            self._judge(error, work)
+            self._judge(error, work, savepoint)
             return
         if self._refused:  # and the body has swallowed it
             work.known.pace.keep_apart()
@@ -143,12 +140,14 @@ class Batch:
         self._good.append(work)
         self._ends[work.run] = ran
 
-    def _judge(self, error: BaseException, work: Work) -> None:
+    def _judge(self, error: BaseException, work: Work, savepoint: Savepoint) -> None:
         """Decide whether what a body has raised is a matter of its own."""
         self._ends[work.run] = self._executor.ended_by(error, work)
         if self._refused:
             work.known.pace.keep_apart()
-        if self._refused or isinstance(error, TransactionBroken):
+        if savepoint.failed:
+            work.known.pace.careful = True
+        if self._refused or savepoint.failed or isinstance(error, TransactionBroken):
             raise Apart from error
         interrupted = work.run.interrupted_at is not None  # an answer may be half read
         if interrupted or work.effects is None or work.effects.broken_off(error):
@@ -158,7 +157,7 @@ class Batch:
         self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]
     ) -> Any:
         """Refuse what would touch the other runs, as an ``execute_wrapper``."""
-        if not SHARED.match(sql) or CHANGES_SESSION.match(sql):
+        if not may_be_shared(sql, context):
             self._refused = True
             raise NotShared("not in a transaction that several jobs share")
         return execute(sql, params, many, context)
@@ -209,22 +208,6 @@ class Batch:
             return Ran(outcome=Released())
         with self._at_work([run]):
             return self._executor.run(run)
-
-
-@contextmanager
-def _kept(set_savepoint: SetSavepoint, connection: Any) -> Iterator[None]:
-    """Do as a nested ``atomic()``, but leave the savepoint to COMMIT: that saves a round trip."""
-    savepoint = set_savepoint()
-    connection.savepoint_ids.append(savepoint)
-    try:
-        yield
-    except BaseException:
-        connection.savepoint_ids.pop()
-        if not connection.closed_in_transaction:
-            connection.needs_rollback = False
-            connection.savepoint_rollback(savepoint)
-        raise
-    connection.savepoint_ids.pop()
 
 
 def _callbacks_of(run: Run, callbacks: list[Any]) -> list[Any]:

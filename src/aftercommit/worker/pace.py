@@ -17,6 +17,7 @@ class Pace:
         self._runs = 0
         self._mean = 0.0  # seconds
         self._apart = False
+        self.careful = False  # its bodies have raised before a savepoint was set
 
     def took(self, seconds: float) -> None:
         """Note how long a body has run."""

@@ -1,7 +1,6 @@
 """Connections as a task leaves them: nothing of one task reaches the next."""
 
 import logging
-import re
 import select
 import time
 from datetime import timedelta
@@ -12,21 +11,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from aftercommit.conflicts import is_lost
+from aftercommit.worker.statements import changes_session, may_leave_transaction
 
 logger = logging.getLogger("aftercommit")
 
-# Statements that change the session.
-CHANGES_SESSION = re.compile(
-    r"\s*(set|pragma|lock|use|attach|detach|reset|load|listen|prepare|declare|"
-    r"create\s+((local|global)\s+)?temp(orary)?)\b|"
-    r".*\b(set_config|get_lock|pg_(try_)?advisory_lock(_shared)?)\s*\(",
-    re.IGNORECASE | re.DOTALL,
-)
-# Statements that may leave a transaction behind Django's back, where the driver does not
-# tell. What Django sends for atomic() does not pass here, but for savepoints.
-MAY_LEAVE_TRANSACTION = re.compile(
-    r"\s*(begin|start|xa|commit|rollback(?!\s+to))\b", re.IGNORECASE
-)
 LONGEST_USE = timedelta(minutes=1)
 
 
@@ -94,8 +82,8 @@ class Session:
 
     def _watch(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         connection = context["connection"]
-        silent = connection.vendor == "mysql"
-        if CHANGES_SESSION.match(sql) or (silent and MAY_LEAVE_TRANSACTION.match(sql)):
+        silent = connection.vendor == "mysql"  # its driver does not tell of a transaction
+        if changes_session(sql, context) or (silent and may_leave_transaction(sql, context)):
             self._changed.add(connection.alias)
         return execute(sql, params, many, context)
 

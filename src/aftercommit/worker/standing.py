@@ -1,14 +1,10 @@
 """Which database error of a body still stands: raised, and undone by no savepoint."""
 
-import re
 from typing import Any
 
 from django.db import Error
 
-SAVEPOINT = re.compile(
-    r"\s*(?P<verb>savepoint|release|rollback\s+to)\s+(?:savepoint\s+)?(?P<name>\S+)",
-    re.IGNORECASE,
-)
+from aftercommit.worker.statements import savepoint_of
 
 
 class Standing:
@@ -34,8 +30,8 @@ class Standing:
             if self.error is None or len(self._savepoints) < self._depth:
                 self.error, self._depth = error, len(self._savepoints)
             raise
-        if match := SAVEPOINT.match(sql):
-            self._follow(match["verb"].lower(), match["name"].rstrip(";"))
+        if found := savepoint_of(sql, context):
+            self._follow(*found)
         return result
 
     def _follow(self, verb: str, name: str) -> None:

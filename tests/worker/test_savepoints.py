@@ -1,0 +1,154 @@
+"""The savepoint of a job in company: set with the body's first statement where that is possible.
+
+What the body says and how it ends must make no difference to anybody.
+"""
+
+import pytest
+from django.db import Error, connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from tests.app.models import Account, Effect
+from tests.worker.rig import commits, effects, sql
+
+pytestmark = commits
+on_postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'")
+WRONG = "SELECT )"
+ROWS = [(1, "one"), (2, "two")]
+
+
+def read():
+    """Read rows."""
+    assert sql("SELECT 1, 'one' UNION SELECT 2, 'two' ORDER BY 1") == ROWS
+
+
+def read_with_percent():
+    """Read with what looks like a placeholder."""
+    assert sql("SELECT '%s'") == [("%s",)]
+
+
+def write():
+    """Look at how many rows were written."""
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO app_account (balance) VALUES (%s), (%s)", [1, 2])
+        assert cursor.rowcount == 2
+
+
+def write_many():
+    """Send one statement again and again."""
+    with connection.cursor() as cursor:
+        cursor.executemany("INSERT INTO app_account (balance) VALUES (%s)", [[1], [2]])
+
+
+def iterate():
+    """Use a cursor of the server."""
+    assert list(Effect.objects.order_by("id").values_list("key").iterator(chunk_size=1))
+
+
+def nest():
+    """Take something back, and go on."""
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        sql("INSERT INTO app_account (balance) VALUES (3)")
+        raise ZeroDivisionError
+
+
+def swallow():
+    """Go on after an error that has been taken back."""
+    with pytest.raises(Error), transaction.atomic():
+        sql(WRONG)
+
+
+def compose():
+    """Use the driver's own way to put a statement together."""
+    from psycopg import sql as composing  # noqa: PLC0415 - not on other databases
+
+    statement = composing.SQL("SELECT {}, %s").format(composing.Literal(1))
+    assert sql(statement, "one") == ROWS[:1]
+
+
+FIRST = [read, read_with_percent, write, write_many, iterate, nest, swallow]
+
+
+@pytest.mark.parametrize("first", [*FIRST, pytest.param(compose, marks=on_postgresql)])
+@pytest.mark.parametrize("fails", [False, True], ids=["succeeds", "fails"])
+def test_the_first_statement_may_be_any(rig, together, first, fails):
+    def body():
+        if fails:
+            raise ValueError
+
+    together.add("a")
+    together.add("b", body, first=first, max_attempts=2)
+    together.add("c")
+    together.run()
+
+    assert together.calls == ["a", "b", "c"]  # each once
+    assert together.states() == {"a": "succeeded", "b": "ready" if fails else "succeeded"} | {
+        "c": "succeeded"
+    }
+    assert [effects(name) for name in "abc"] == [1, int(not fails), 1]
+    written = first in (write, write_many) and not fails
+    assert Account.objects.count() == (2 if written else 0)
+
+
+@on_postgresql
+def test_it_travels_with_the_first_statement(rig, together):
+    for name in "ab":
+        together.add(name)
+
+    with CaptureQueriesContext(connection) as said:
+        together.run()
+
+    savepoints = [one["sql"] for one in said if "SAVEPOINT" in one["sql"]]
+    assert len(savepoints) == 2
+    assert all(";INSERT INTO" in one for one in savepoints)
+
+
+def fail():
+    """Raise before anything was said."""
+    raise ValueError
+
+
+def fail_past_django():
+    """Write by the driver's own means, and raise."""
+    statement = "COPY app_account (balance) FROM STDIN"
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write("1\n")
+    raise ValueError
+
+
+@on_postgresql
+@pytest.mark.parametrize("first", [fail, fail_past_django, lambda: sql(WRONG)])
+def test_what_it_may_not_have_covered_is_done_again_alone_and_never_again(rig, together, first):
+    together.add("a")
+    together.add("b", first=first, max_attempts=2)
+    together.add("c")
+    together.run()
+
+    assert together.calls == ["a", "b", "a", "b", "c"]
+    assert together.states() == {"a": "succeeded", "b": "ready", "c": "succeeded"}
+    assert [effects(name) for name in "abc"] == [1, 0, 1]
+    assert Account.objects.count() == 0
+    assert rig.executor._look_up(together.runs["b"]).pace.careful
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_it_comes_early_for_those_who_need_it(rig, together, careful):
+    together.add("a")
+    together.add("b", first=fail, max_attempts=2 if careful else 1)
+    together.add("c")
+    rig.executor._look_up(together.runs["b"]).pace.careful = careful
+    together.run()
+
+    assert together.calls == ["a", "b", "c"]  # each once
+    assert [effects(name) for name in "abc"] == [1, 0, 1]
+
+
+@on_postgresql
+def test_callbacks_of_one_that_has_said_nothing_are_its_own(rig, together):
+    called = []
+    together.add("a", first=lambda: transaction.on_commit(lambda: called.append("a")))
+    together.add("b", first=lambda: transaction.on_commit(fail))
+    together.add("c", first=lambda: transaction.on_commit(lambda: called.append("c")))
+    together.run()
+
+    assert called == ["a", "c"]
+    assert together.states() == dict.fromkeys("abc", "succeeded")
