@@ -16,8 +16,6 @@ from aftercommit.values import Claim, Outcome, Place
 class Claims(Table, ABC):
     """The way through."""
 
-    _savepoints = 0  # so far; a name may come twice, of which databases take the later
-
     @abstractmethod
     def claim(
         self,
@@ -87,17 +85,14 @@ class Claims(Table, ABC):
         the row until then; nobody renews or rescues it while the lock is held.
         """
 
-    def savepoint(self, *, early: bool) -> Savepoint:
+    def savepoint(self, number: int, *, early: bool) -> Savepoint:
         """Return a savepoint for one of several runs in the transaction that is open.
 
-        One that is not ``early`` may be set as late as with the first statement of its
-        block, which saves a round trip.
+        No other in it may have the same ``number``; small ones are good, as drivers keep
+        what they have made of a statement. One that is not ``early`` may be set as late
+        as with the first statement of its block, which saves a round trip.
         """
-        return Savepoint(self.connection, self._savepoint_name())
-
-    def _savepoint_name(self) -> str:
-        self._savepoints += 1
-        return f"aftercommit_{self._savepoints}"
+        return Savepoint(self.connection, number)
 
     def finish(self, claim: Claim, outcome: Outcome) -> bool:
         """Record how a claimed run ended; False if the claim was lost meanwhile.

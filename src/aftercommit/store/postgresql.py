@@ -114,9 +114,9 @@ class PostgreSQLStore(Store):
         if raw.isolation_level not in {None, IsolationLevel.READ_COMMITTED}:
             self._run(HOLD, {"id": claim.job_id})
 
-    def savepoint(self, *, early: bool) -> Savepoint:
+    def savepoint(self, number: int, *, early: bool) -> Savepoint:
         """Return one that is set with the first statement, if not ``early``."""
-        return PostgreSQLSavepoint(self.connection, self._savepoint_name(), early=early)
+        return PostgreSQLSavepoint(self.connection, number, early=early)
 
     def finish(self, claim: Claim, outcome: Outcome) -> bool:
         """Finish by one statement; see ``Store.finish``."""

@@ -17,8 +17,8 @@ class PostgreSQLSavepoint(Savepoint):
     of its own.
     """
 
-    def __init__(self, connection: BaseDatabaseWrapper, name: str, *, early: bool) -> None:
-        super().__init__(connection, name)
+    def __init__(self, connection: BaseDatabaseWrapper, number: int, *, early: bool) -> None:
+        super().__init__(connection, number)
         self._early = early
 
     def __call__(

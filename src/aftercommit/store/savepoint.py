@@ -12,10 +12,10 @@ class Savepoint:
     As a nested ``atomic()``, with fewer round trips.
     """
 
-    def __init__(self, connection: BaseDatabaseWrapper, name: str) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper, number: int) -> None:
         self.failed = False  # the block has raised, and nobody knows what it has left
         self._connection: Any = connection
-        self._name = name
+        self._name = f"aftercommit_{number}"
         self._is_set = False
 
     def __enter__(self) -> None:

@@ -86,7 +86,8 @@ class Effects:
         try:
             with transaction.atomic(using=self._using, durable=True):
                 transaction.on_commit(self.committed, using=self._using)  # before the user's
-                with self.part(transaction.atomic(using=self._using)) as finish:
+                part = self.part(transaction.atomic(using=self._using))
+                with part as finish, forks_end_here():
                     yield finish
                 self.stage = Stage.RECORDING
                 if self.outcome is None or not self._record(self._claim, self.outcome):
@@ -111,7 +112,7 @@ class Effects:
         self._raw = connection.connection
         self._hold(self._claim)
         with self._explained(), savepoint:
-            with _watched(connection, self._standing, *watching), forks_end_here():
+            with _watched(connection, self._standing, *watching):
                 yield finish
             self.stage = Stage.LEAVING
             self.outcome = Succeeded(self._dump(finish.return_value))

@@ -126,7 +126,7 @@ class Batch:
         before = len(callbacks)
         # One that may run once only must not be what undoes them all.
         early = work.known.pace.careful or work.run.claim.max_attempts == 1
-        savepoint = self._savepoint(early=early)
+        savepoint = self._savepoint(len(self._begun), early=early)
         try:
             ran = self._executor.run_part(work, savepoint, savepoint)
         except BaseException as error:
