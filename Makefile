@@ -5,7 +5,7 @@
 #   DB=postgres         the demo's database (sqlite)
 #   DATABASES, REQUIRE  for the tests: which to use, which not to miss (sqlite,postgres,mariadb,mysql)
 #   ARGS="-k claim"     more words for pytest
-#   ROUNDS, SCALE, PEERS, WORKLOADS, WRITE=1   for bench; see benchmarks/README.md
+#   ROUNDS, SCALE, PEERS, WORKLOADS, ON, WRITE=1   for bench; see benchmarks/README.md
 
 VENV ?= .venv$(DJANGO:%=-django%)
 PY := $(VENV)/bin/python
@@ -55,7 +55,7 @@ wheel: $(VENV)/dev.stamp  ## Build the package and use it in an empty environmen
 
 bench: .venv-bench/stamp  ## Measure this beside other queues
 	$(BENCH) -m benchmarks.run $(ROUNDS:%=--rounds=%) $(SCALE:%=--scale=%) $(PEERS:%=--peers=%) \
-	    $(WORKLOADS:%=--workloads=%) $(WRITE:%=--write)
+	    $(WORKLOADS:%=--workloads=%) $(ON:%=--database=%) $(WRITE:%=--write)
 
 .venv-bench/stamp: benchmarks/requirements.txt pyproject.toml
 	$${PYTHON:-$$(tools/find_python.sh)} -m venv .venv-bench

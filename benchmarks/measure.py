@@ -69,18 +69,23 @@ def _drained(
         if not left:
             raise NotMeasured(f"{number} jobs are too few: all were done at the first look")
         before = [sum(map(cpu_of_tree, pids)), server.cpu()]
-        log_before = _log_position(peer)
+        log_before = _log_position(peer, server)
         _wait(lambda: peer.left() < 0.1 * number, every=0.2)
         _wait(lambda: peer.left() == 0, every=0.02)
         seconds = time.perf_counter() - began
         after = [sum(map(cpu_of_tree, pids)), server.cpu()]
-        log = (_log_position(peer) - log_before) / left
+        log = (_log_position(peer, server) - log_before) / left
     if kind == "row":
         _check_rows(peer, number)
     worker, database = ((b - a) / left * 1e6 for a, b in zip(before, after, strict=True))
-    return [
+    figures = [
         Figure(what=workload, value=left / seconds, unit="jobs/s"),
         Figure(what=f"{workload}: CPU of the worker", value=worker, unit="µs/job", better="less"),
+    ]
+    if server.pid is None:
+        return figures
+    return [
+        *figures,
         Figure(
             what=f"{workload}: CPU of PostgreSQL", value=database, unit="µs/job", better="less"
         ),
@@ -216,7 +221,9 @@ def _stamps(peer: Peer) -> int:
     return int(peer.connection.execute("SELECT COUNT(*) FROM bench_row").fetchone()[0])
 
 
-def _log_position(peer: Peer) -> int:
+def _log_position(peer: Peer, server: Server) -> int:
+    if server.pid is None:
+        return 0
     return int(peer.connection.execute("SELECT pg_current_wal_lsn() - '0/0'").fetchone()[0])
 
 

@@ -2,7 +2,7 @@
 
 from benchmarks.peers.base import Peer
 from benchmarks.peers.brokers import Celery, Dramatiq, Huey, Rq
-from benchmarks.peers.django_queues import Aftercommit, AftercommitAtomic, TasksDb
+from benchmarks.peers.django_queues import Aftercommit, AftercommitAtomic, DjQueue, TasksDb
 from benchmarks.peers.graphile import Graphile
 from benchmarks.peers.pgqueuer import PgQueuer
 from benchmarks.peers.procrastinate import Procrastinate
@@ -14,6 +14,7 @@ PEERS: tuple[type[Peer], ...] = (
     PgQueuer,
     Procrastinate,
     TasksDb,
+    DjQueue,
     Celery,
     Dramatiq,
     Huey,

@@ -15,18 +15,27 @@ from rich.markdown import Markdown
 from benchmarks.limits import limits
 from benchmarks.measure import WORKLOADS, NotMeasured, machine
 from benchmarks.report import Results
-from benchmarks.server import Server, throw_away_server
+from benchmarks.server import Server, database
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+RESULTS = {
+    "postgres": "RESULTS.md",
+    "sqlite": "RESULTS-sqlite.md",
+    "mariadb": "RESULTS-mariadb.md",
+}
+EVERYWHERE = ("drain", "row", "enqueue", "idle")
 console = Console()
 
 
 def main() -> None:
     """Measure, print, write."""
     options = _options()
-    with throw_away_server() as server:
-        os.environ |= {"BENCH_DSN": server.dsn, "DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
-        os.environ["BENCH_SCALE"] = str(options.scale)
+    with database(options.database) as server:
+        os.environ |= {
+            "BENCH_DATABASE": server.kind,
+            "BENCH_DSN": server.dsn,
+            "BENCH_SCALE": str(options.scale),
+            "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
+        }
         results = Results()
         with _peers(server, options.peers, results) as peers:
             for number in range(options.rounds):
@@ -35,7 +44,7 @@ def main() -> None:
         text = _head(server, options, versions) + results.markdown()
     console.print(Markdown(text))
     if options.write:
-        RESULTS.write_text(text)
+        Path(__file__).with_name(RESULTS[options.database]).write_text(text)
 
 
 def _options() -> argparse.Namespace:
@@ -43,9 +52,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of jobs")
     parser.add_argument("--peers", type=_names, default=(), help="default: all")
-    parser.add_argument("--workloads", type=_names, default=tuple(WORKLOADS))
-    parser.add_argument("--write", action="store_true", help="write RESULTS.md")
-    return parser.parse_args()
+    parser.add_argument("--workloads", type=_names, default=())
+    parser.add_argument("--database", choices=RESULTS, default="postgres")
+    parser.add_argument("--write", action="store_true", help="write down the results")
+    options = parser.parse_args()
+    everything = WORKLOADS if options.database == "postgres" else EVERYWHERE
+    options.workloads = options.workloads or tuple(everything)
+    return options
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -56,11 +69,10 @@ def _names(text: str) -> tuple[str, ...]:
 def _peers(server: Server, wanted: tuple[str, ...], results: Results) -> Iterator[list]:
     from benchmarks.queues import PEERS  # noqa: PLC0415 - they read the environment
 
-    with psycopg.connect(server.dsn, autocommit=True) as connection:
-        connection.execute("CREATE TABLE bench_row (number bigint NOT NULL)")
+    _make_table(server)
     peers = []
     for kind in PEERS:
-        if wanted and kind.name not in wanted:
+        if server.kind not in kind.databases or (wanted and kind.name not in wanted):
             continue
         try:
             peer = kind(server.dsn)
@@ -75,10 +87,25 @@ def _peers(server: Server, wanted: tuple[str, ...], results: Results) -> Iterato
             peer.close()
 
 
+def _make_table(server: Server) -> None:
+    table = "CREATE TABLE bench_row (number bigint NOT NULL)"
+    if server.kind == "postgres":
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            connection.execute(table)
+        return
+    import django  # noqa: PLC0415 - reads the environment
+    from django.db import connection as djangos  # noqa: PLC0415
+
+    django.setup()
+    with djangos.cursor() as cursor:
+        cursor.execute(table)
+
+
 def _round(
     number: int, peers: list, server: Server, workloads: tuple[str, ...], results: Results
 ) -> None:
-    results.add("the database alone", limits(server.dsn))
+    if server.kind == "postgres":
+        results.add("the database alone", limits(server.dsn))
     for workload in workloads:
         for peer in (one for one in peers if workload in one.workloads):
             console.print(f"round {number}: {workload}, {peer.name} …", end=" ")
@@ -94,10 +121,12 @@ def _round(
 
 def _head(server: Server, options: argparse.Namespace, versions: str) -> str:
     command = f"make bench ROUNDS={options.rounds} SCALE={options.scale:g}"
+    if server.kind != "postgres":
+        command += f" ON={server.kind}"
     today = datetime.now(UTC).date().isoformat()
     python = sys.version.split()[0]
     return (
-        f"# Results\n\n`{command}`, {today}, on {machine()}: PostgreSQL {server.version}, "
+        f"# Results\n\n`{command}`, {today}, on {machine()}: {server.version}, "
         f"Python {python}. Client, workers and server share this machine.\n\n{versions}\n\n"
     )
 

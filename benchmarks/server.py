@@ -1,9 +1,13 @@
-"""A PostgreSQL server that is thrown away: safe settings, nothing tuned but the sizes."""
+"""A PostgreSQL server that is thrown away: safe settings, nothing tuned but the sizes.
+
+And a place on SQLite, or on the MariaDB server that the tests use.
+"""
 
 import os
 import pwd
 import shutil
 import socket
+import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +17,10 @@ from pathlib import Path
 
 import psutil
 import psycopg
+import pymysql
+
+from tests.databases import address_of, remove_sqlite_files, url_of
+from tests.services import find
 
 SETTINGS = {
     "fsync": "on",
@@ -27,12 +35,15 @@ SETTINGS = {
 class Server:
     """A running server."""
 
-    dsn: str
+    kind: str
+    dsn: str  # of PostgreSQL; elsewhere the name of a database
     version: str
-    pid: int
+    pid: int | None = None  # None: it is not ours alone, so its CPU time says nothing
 
     def cpu(self) -> float:
         """Return the CPU seconds of all its processes so far, those that ended as well."""
+        if self.pid is None:
+            return 0.0
         first = psutil.Process(self.pid)
         ended = first.cpu_times()
         total = ended.user + ended.system + ended.children_user + ended.children_system
@@ -54,6 +65,37 @@ def _cpu_of(process: psutil.Process) -> float:
 
 
 @contextmanager
+def database(kind: str) -> Iterator[Server]:
+    """Give a database of a kind: ``postgres``, ``sqlite`` or ``mariadb``."""
+    if kind == "postgres":
+        with throw_away_server() as server:
+            yield server
+        return
+    name = f"aftercommit_bench_{os.getpid()}"
+    if kind == "sqlite":
+        try:
+            yield Server(kind=kind, dsn=name, version=f"SQLite {sqlite3.sqlite_version}")
+        finally:
+            remove_sqlite_files(name)
+        return
+    found = find(kind)
+    address = address_of(url_of(kind))
+    with pymysql.connect(
+        host=address["HOST"],
+        port=int(address["PORT"]),
+        user=address["USER"],
+        password=address["PASSWORD"],
+        ssl_disabled=not address["PASSWORD"],
+    ) as connection:
+        connection.cursor().execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+        try:
+            yield Server(kind=kind, dsn=name, version=f"MariaDB {found.version}")
+        finally:
+            connection.ping(reconnect=True)
+            connection.cursor().execute(f"DROP DATABASE {name}")
+
+
+@contextmanager
 def throw_away_server() -> Iterator[Server]:
     """Run the newest PostgreSQL of this machine in a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="aftercommit_bench_"))
@@ -70,7 +112,7 @@ def throw_away_server() -> Iterator[Server]:
         with psycopg.connect(dsn) as connection:
             version = str(connection.execute("SHOW server_version").fetchone()[0])
         pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
-        yield Server(dsn=dsn, version=version, pid=pid)
+        yield Server(kind="postgres", dsn=dsn, version=f"PostgreSQL {version}", pid=pid)
     finally:
         run([tools / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"], check=False)
         shutil.rmtree(folder, ignore_errors=True)

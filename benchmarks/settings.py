@@ -4,24 +4,36 @@ import os
 
 from psycopg.conninfo import conninfo_to_dict
 
-_server = conninfo_to_dict(os.environ["BENCH_DSN"])
+from tests.databases import django_databases
 
 SECRET_KEY = "nothing to hide"
 USE_TZ = True
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.postgresql",
-        "HOST": _server["host"],
-        "PORT": _server["port"],
-        "USER": _server["user"],
-        "NAME": _server["dbname"],
-    }
-}
-INSTALLED_APPS = ["aftercommit", "django_tasks_db", "benchmarks"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = ["aftercommit", "django_tasks_db", "dj_queue", "benchmarks"]
 TASKS = {
     "default": {
         "BACKEND": "aftercommit.DatabaseBackend",
         "OPTIONS": {"task_modules": ["benchmarks.tasks"]},
     },
     "tasks_db": {"BACKEND": "django_tasks_db.DatabaseBackend"},
+    "dj_queue": {"BACKEND": "dj_queue.backend.DjQueueBackend", "QUEUES": []},
 }
+
+_kind = os.environ["BENCH_DATABASE"]
+if _kind == "postgres":
+    _server = conninfo_to_dict(os.environ["BENCH_DSN"])
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": _server["host"],
+            "PORT": _server["port"],
+            "USER": _server["user"],
+            "NAME": _server["dbname"],
+        }
+    }
+else:
+    DATABASES = {"default": django_databases(_kind, os.environ["BENCH_DSN"])["default"]}
+if _kind in {"mariadb", "mysql"}:
+    import pymysql
+
+    pymysql.install_as_MySQLdb()

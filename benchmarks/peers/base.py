@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import psycopg
 
@@ -25,10 +25,15 @@ class Peer(ABC):
     )
     unfinished: ClassVar[str] = ""  # SQL: how many jobs are not done yet
     tables: ClassVar[tuple[str, ...]]  # emptied before each measurement
+    databases: ClassVar[tuple[str, ...]] = ("postgres",)
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
-        self.connection = psycopg.connect(dsn, autocommit=True)
+        self.connection: Any = self.connect()
+
+    def connect(self) -> Any:
+        """Return what has ``execute`` and ``close``, as psycopg's connections."""
+        return psycopg.connect(self.dsn, autocommit=True)
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""aftercommit, and django-tasks-db: both behind ``django.tasks``."""
+"""aftercommit, django-tasks-db and dj-queue: all behind ``django.tasks``."""
 
 import sys
 import time
@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import django
 from django.core.management import call_command
-from django.db import transaction
+from django.core.management.color import no_style
+from django.db import connection, transaction
 
 from benchmarks.peers.base import Enqueue, Peer, timed
 
@@ -34,21 +35,52 @@ WHERE state = 'ready' AND queue = 'default' AND priority = 0 AND run_after <= no
 """
 
 
+class DjangosConnection:
+    """Django's connection, as if it were one of psycopg."""
+
+    def execute(self, sql: str, params: Any = None) -> Any:
+        """Return the cursor of a statement."""
+        cursor = connection.cursor()
+        cursor.execute(sql, params)
+        return cursor
+
+    def close(self) -> None:
+        """End."""
+        connection.close()
+
+
 class DjangoQueue(Peer):
     """A backend of ``django.tasks``."""
 
     suffix: ClassVar[str] = ""
     package: ClassVar[str]
+    databases = ("postgres", "sqlite", "mariadb")
 
     @property
     def version(self) -> str:
         """Which release is measured."""
         return f"{metadata.version(self.package)}, Django {django.__version__}"
 
+    def connect(self) -> Any:
+        """Use Django's, which knows every database."""
+        django.setup()
+        return DjangosConnection()
+
     def set_up(self) -> None:
         """Migrate."""
-        django.setup()
         call_command("migrate", verbosity=0)
+
+    def empty(self) -> None:
+        """Do it as each database does it best."""
+        tables = [*self.tables, "bench_row"]
+        flush = connection.ops.sql_flush(no_style(), tables, allow_cascade=False)
+        connection.ops.execute_sql_flush(flush)
+
+    def analyze(self) -> None:
+        """Do it as each database says it."""
+        word = {"postgresql": "VACUUM ANALYZE", "mysql": "ANALYZE TABLE", "sqlite": "ANALYZE"}
+        for table in self.tables:
+            self.connection.execute(f"{word[connection.vendor]} {table}").close()
 
     def task(self, kind: str) -> Any:
         """Return the task of a kind."""
@@ -144,3 +176,35 @@ class TasksDb(DjangoQueue):
         """Return the command of one worker process."""
         options = ("--backend", "tasks_db", "--interval", "0.05", "--no-startup-delay")
         return [sys.executable, "-m", "django", "db_worker", *options]
+
+
+class DjQueue(DjangoQueue):
+    """dj-queue, with its default settings."""
+
+    name = "dj-queue"
+    package = "dj-queue"
+    suffix = "_djq"
+    jobs: ClassVar = {"drain": 2_000, "drain2": 3_000, "row": 1_500}
+    tables = tuple(
+        f"dj_queue_{name}"
+        for name in (
+            "ready_executions",
+            "claimed_executions",
+            "scheduled_executions",
+            "blocked_executions",
+            "failed_executions",
+            "jobs",
+        )
+    )
+    unfinished = "SELECT COUNT(*) FROM dj_queue_jobs WHERE finished_at IS NULL"
+
+    def fill(self, kind: str, number: int) -> None:
+        """Use ``enqueue_all``, 5,000 at a time."""
+        task = self.task(kind)
+        for start in range(0, number, 5_000):
+            calls = [(task, [one], {}) for one in range(start, min(start + 5_000, number))]
+            task.get_backend().enqueue_all(calls)
+
+    def command(self) -> list[str]:
+        """Return the command of one worker process, with all that it needs."""
+        return [sys.executable, "-m", "django", "dj_queue", "--backend", "dj_queue"]
