@@ -14,7 +14,7 @@ from aftercommit.store.base import Store
 from aftercommit.store.mysql_presence import MySQLPresence, lock_name
 from aftercommit.store.presence import Presence
 from aftercommit.store.rows import CLAIMED, INSERTED, claim_from, id_from, row_from
-from aftercommit.values import Claim, NewJob, Outcome, Place
+from aftercommit.values import Claim, NewJob, Outcome, Place, Succeeded
 
 # One statement's share of max_allowed_packet, of which 16 MiB is the usual smallest.
 MOST_ROWS = 500
@@ -70,6 +70,19 @@ FORCED = [
     (re.compile(r"DELETE FROM `aftercommit_job`"), f"DELETE `aftercommit_job` FROM {BY_ID}"),
     (re.compile(r"FROM `aftercommit_job`(?=.* FOR UPDATE)", re.DOTALL), f"FROM {BY_ID}"),
 ]
+# What a batch of ends is about, in the order in which every batch locks.
+HELD = """
+SELECT id, token FROM aftercommit_job FORCE INDEX (PRIMARY)
+WHERE id IN ({ids}) AND state = 'running'
+ORDER BY id
+FOR UPDATE
+"""
+SUCCEED = """
+UPDATE aftercommit_job FORCE INDEX (PRIMARY)
+SET state = 'succeeded', result = %s, finished_at = UTC_TIMESTAMP(6),
+    lease_until = NULL, slot = NULL, unique_lock = NULL
+WHERE id IN ({ids})
+"""
 CLAIMED_ROWS = f"SELECT {', '.join(CLAIMED)} FROM aftercommit_job WHERE id IN ({{ids}})"  # noqa: S608
 # Server gone, lost during the query, killed, shut down, idle for too long.
 DEADLOCK = 1213
@@ -196,6 +209,25 @@ class MySQLStore(Store):
         """See ``Store.finish``."""
         with self._by_id():
             return super().finish(claim, outcome)
+
+    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> frozenset[UUID]:
+        """Lock all rows, then write those alike at once; see ``Store.finish_many``."""
+        if len(ended) <= 1:
+            return super().finish_many(ended)
+        with self._write():
+            ids = [self._uuid(claim.job_id) for claim, _outcome in ended]
+            rows = self._run(HELD.format(ids=_marks(ids)), ids)
+            held = {id_from(job_id): token for job_id, token in rows}
+            ours = [one for one in ended if held.get(one[0].job_id) == one[0].token]
+            alike: dict[str, list[str]] = {}  # most have returned the same: nothing
+            for claim, outcome in ours:
+                if isinstance(outcome, Succeeded):
+                    alike.setdefault(outcome.result, []).append(self._uuid(claim.job_id))
+                else:
+                    self.finish(claim, outcome)
+            for result, of in alike.items():
+                self._run(SUCCEED.format(ids=_marks(of)), [result, *of])
+        return frozenset(claim.job_id for claim, _outcome in ours)
 
     def _reads_committed(self) -> bool:
         connection: Any = self.connection
