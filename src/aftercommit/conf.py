@@ -13,6 +13,8 @@ ExceptionTypes = tuple[type[BaseException] | str, ...]  # classes, or their dott
 ExceptionOption = type[BaseException] | str | Collection[type[BaseException] | str]
 LARGEST_COUNT = 2**31 - 1  # what the columns hold
 USUAL_BACKOFF = Exponential()
+POLL_IF_WOKEN = timedelta(seconds=1)  # longest wait for a wake-up that was lost
+POLL = timedelta(milliseconds=200)
 
 
 class CheckedOptions:
@@ -59,7 +61,7 @@ class BackendOptions(CheckedOptions):
     # Liveness.
     lease: timedelta = timedelta(seconds=30)  # silence after which a job is taken away
     heartbeat: timedelta = timedelta(seconds=10)  # how often a lease is renewed
-    poll_interval: timedelta = timedelta(seconds=1)  # longest wait for a lost wake-up
+    poll_interval: timedelta | None = None  # between looks for jobs; None: see polls_every
     session_locks: bool = True  # False behind PgBouncer in transaction mode
     task_modules: tuple[str, ...] = ()  # imported by the worker, beside <app>.tasks
 
@@ -72,7 +74,9 @@ class BackendOptions(CheckedOptions):
             max_payload=self.max_payload,
         )
         check_flags(atomic=self.atomic, fuse=self.fuse, session_locks=self.session_locks)
-        check_spans(lease=self.lease, heartbeat=self.heartbeat, poll_interval=self.poll_interval)
+        check_spans(lease=self.lease, heartbeat=self.heartbeat)
+        if self.poll_interval is not None:
+            check_spans(poll_interval=self.poll_interval)
         if self.timeout is not None:
             check_spans(timeout=self.timeout)
         backoff_from(self.backoff)
@@ -82,6 +86,10 @@ class BackendOptions(CheckedOptions):
                 f"lease ({self.lease}) must be longer than two heartbeats "
                 f"({self.heartbeat} each), or running jobs are given away."
             )
+
+    def polls_every(self, *, woken: bool) -> timedelta:
+        """Return how long an idle worker waits; less if nobody wakes it when there is work."""
+        return self.poll_interval or (POLL_IF_WOKEN if woken else POLL)
 
     def _accept_lists(self) -> None:
         for name in ("discard_on", "retry_on"):

@@ -99,6 +99,13 @@ def test_a_value_that_makes_no_sense_is_shown_beside_what_was_expected(name, val
         assert "got " in said
 
 
+def test_an_idle_worker_looks_more_often_if_nobody_wakes_it():
+    assert options().polls_every(woken=False) < options().polls_every(woken=True)
+
+    given = options(poll_interval=SECOND * 7)
+    assert {given.polls_every(woken=woken) for woken in (False, True)} == {SECOND * 7}
+
+
 @pytest.mark.parametrize("name", ["task_modules", "allowed_functions"])
 def test_a_list_of_names_holds_names(name):
     with pytest.raises(ConfigurationError, match=rf"{name}\[1\]: expected a name, got 5"):

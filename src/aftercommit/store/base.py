@@ -28,6 +28,8 @@ __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique
 class Store(Enqueue, Claims, Rescue, Operations, Reading):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 
+    wakes_workers = False  # whether those that hold a session lock are told of new jobs
+
     @abstractmethod
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Hold the session lock of a worker process, if wanted; see ``Presence``."""

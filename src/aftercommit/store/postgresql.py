@@ -47,6 +47,7 @@ class PostgreSQLStore(Store):
     """Jobs on PostgreSQL 15 or newer."""
 
     now_sql = "SELECT clock_timestamp()"
+    wakes_workers = True
 
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
         if len(jobs) == 1:

@@ -72,6 +72,9 @@ class Station:
         self._ahead = ahead
         self._options = served.options
         self._store = store_for(served.using)
+        self._poll_interval = served.options.polls_every(
+            woken=self._store.wakes_workers and served.options.session_locks
+        )
         self._announcer = Announcer()
         self._build_rooms(served)
         self._build_rounds()
@@ -219,7 +222,7 @@ class Station:
             self.quiet_since = began
         if claims:
             return AT_ONCE
-        return self._options.poll_interval if self._maintenance.settled else SETTLING
+        return self._poll_interval if self._maintenance.settled else SETTLING
 
     def _claim(self) -> int | None:
         """Claim and begin what there is room for; None if there is none."""
