@@ -77,9 +77,12 @@ class Fetcher:
 
     def _claim(self, queue: str, *, limit: int) -> list[Claim]:
         claims = self._claim_in_order(queue, limit=limit)
-        strange = [claim for claim in claims if not self._knows(claim)]
-        if strange:
-            self._leave(strange)
+        examples = {(claim.task_path, claim.backend): claim for claim in claims}
+        unknown = {name for name, claim in examples.items() if not self._knows(claim)}
+        if not unknown:
+            return claims
+        strange = [claim for claim in claims if (claim.task_path, claim.backend) in unknown]
+        self._leave(strange)
         return [claim for claim in claims if claim not in strange]
 
     def _claim_in_order(self, queue: str, *, limit: int) -> list[Claim]:

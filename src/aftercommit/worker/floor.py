@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from aftercommit.values import Claim, Place
 
@@ -41,13 +41,11 @@ class Floor:
 
     def claimed(self, claims: Sequence[Claim], *, full: bool) -> None:
         """Note what the last batch was; one that was not full has seen the end."""
-        self._place = min(map(_place, claims), key=_last) if full and claims else None
+        self._place = None
+        if full and claims:
+            last = max(claims, key=_order)
+            self._place = Place(last.priority, last.run_after, last.job_id)
 
 
-def _place(claim: Claim) -> Place:
-    return Place(claim.priority, claim.run_after, claim.job_id)
-
-
-def _last(place: Place) -> tuple[int, float, int]:
-    """Put first what comes last in the order of a queue."""
-    return place.priority, -place.run_after.timestamp(), -place.job_id.int
+def _order(claim: Claim) -> tuple[int, datetime, int]:
+    return -claim.priority, claim.run_after, claim.job_id.int

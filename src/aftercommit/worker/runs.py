@@ -24,21 +24,23 @@ def now() -> float:
 class Run:
     """One claimed job in this process, and the way to break it off."""
 
+    # Of the class until they change: thousands are made at once.
+    known: Any = None  # what the executor has looked up about its task
+    deadline: float | None = None  # set when the body begins
+    interrupted_at: float | None = None
+    lost = False  # the claim belongs to someone else by now
+    cancel_requested = False
+    given_up = False  # its outcome is decided, whatever the body still does
+    _thread_id: int | None = None  # of the body, while it runs
+    _coroutine: asyncio.Task[Any] | None = None
+    _why: type[BaseException] | None = None
+
     def __init__(self, claim: Claim, *, fresh_for: float, held_since: float) -> None:
         self.claim = claim
-        self.known: Any = None  # what the executor has looked up about its task
         self._fresh_for = fresh_for
         # renewed: when the lease was known to be good
         self.held_since = self.renewed_at = held_since
-        self.deadline: float | None = None  # set when the body begins
-        self.interrupted_at: float | None = None
-        self.lost = False  # the claim belongs to someone else by now
-        self.cancel_requested = False
-        self.given_up = False  # its outcome is decided, whatever the body still does
         self._lock = threading.Lock()
-        self._thread_id: int | None = None  # of the body, while it runs
-        self._coroutine: asyncio.Task[Any] | None = None
-        self._why: type[BaseException] | None = None
 
     def body(
         self,
