@@ -111,8 +111,9 @@ def _round(
             console.print(f"round {number}: {workload}, {peer.name} …", end=" ")
             try:
                 figures = WORKLOADS[workload](peer, server, workload)
-            except NotMeasured as why:
-                results.miss(peer.name, workload, str(why))
+            except Exception as error:  # one that fails must not cost the figures of others
+                why = str(error) if isinstance(error, NotMeasured) else repr(error)
+                results.miss(peer.name, workload, why)
                 console.print(f"not measured: {why}")
                 continue
             results.add(peer.name, figures)

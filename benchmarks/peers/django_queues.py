@@ -193,6 +193,7 @@ class DjQueue(DjangoQueue):
             "scheduled_executions",
             "blocked_executions",
             "failed_executions",
+            "recurring_executions",
             "jobs",
         )
     )
