@@ -152,7 +152,7 @@ class AftercommitAtomic(Aftercommit):
 
     name = "aftercommit-atomic"
     workloads = ("row",)
-    jobs: ClassVar = {"row": 5_000}
+    jobs: ClassVar = {"row": 15_000}
 
     def task(self, kind: str) -> Any:
         """Return the atomic task."""
