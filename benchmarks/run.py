@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from benchmarks.limits import limits
-from benchmarks.measure import WORKLOADS, NotMeasured, machine
+from benchmarks.measure import WORKLOADS as OF_ALL
+from benchmarks.measure import NotMeasured, machine
+from benchmarks.notify import notify
 from benchmarks.report import Results
 from benchmarks.server import Server, database
 
@@ -22,6 +24,7 @@ RESULTS = {
     "sqlite": "RESULTS-sqlite.md",
     "mariadb": "RESULTS-mariadb.md",
 }
+WORKLOADS = {**OF_ALL, "notify": notify}
 EVERYWHERE = ("drain", "row", "enqueue", "idle")
 console = Console()
 

@@ -122,7 +122,7 @@ class Aftercommit(DjangoQueue):
     name = "aftercommit"
     package = "aftercommit"
     jobs: ClassVar = {"drain": 150_000, "drain2": 150_000, "row": 15_000, "flat": 100_000}
-    workloads = (*DjangoQueue.workloads, "flat")
+    workloads = (*DjangoQueue.workloads, "flat", "notify")
     ballasts: ClassVar = tuple(BALLAST)
     tables = ("aftercommit_job",)
     unfinished = "SELECT COUNT(*) FROM aftercommit_job WHERE state IN ('ready', 'running')"

@@ -36,7 +36,6 @@ class Storm:
         ends = time.monotonic() + deadline.total_seconds()
         while self.kills < kills or self.rig.ledger.workers_hit() < hits:
             assert time.monotonic() < ends, f"{self}: {self.rig.ledger.workers_hit()} hit"
-            self._keep_busy()
             self._kill_somebody()
 
     def calm(self, *, jobs: int) -> None:
@@ -85,7 +84,8 @@ class Storm:
         return wait_until(self._ripe, deadline=STARTED, why="some worker is at work")
 
     def _ripe(self) -> list[int]:
-        """Return the trees that have lived long enough and are at work."""
+        """Return the trees that have lived long enough and are at work; there is always work."""
+        self._keep_busy()
         return [number for number in range(len(self._workers)) if self._is_ripe(number)]
 
     def _is_ripe(self, number: int) -> bool:

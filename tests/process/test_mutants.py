@@ -15,6 +15,7 @@ from tests.process import test_poison as poison
 from tests.process import test_server_faults as server_faults
 from tests.process import test_signals as signals
 from tests.process import test_zombies as zombies
+from tests.process.rig import Job
 from tests.process.storm import Storm
 from tests.process.test_server_faults import cluster, torn  # noqa: F401 - fixtures
 from tests.process.weakened import GUARD
@@ -52,13 +53,14 @@ def test_a_worker_without_this_guard_is_noticed(rig, impatient, guard, test):
         test(rig)
 
 
-def test_a_storm_whose_victims_nobody_rescues_is_noticed(rig):
+def test_a_storm_whose_victims_nobody_rescues_is_noticed(rig, monkeypatch):
     weaken(rig, "rescue")
+    # What the dead had claimed is no load: the storm would wait for a worker at work.
+    monkeypatch.setattr(rig, "open_jobs", Job.objects.filter(state="ready").count)
     rig.settings(lease=1, heartbeat=0.3)
     storm = Storm(rig, sizes=(1,), longest=0.02)
 
-    # A worker that dies with all jobs claimed leaves nothing to be at work on.
-    with pytest.raises(AssertionError, match=r"0 hit|some worker is at work"):
+    with pytest.raises(AssertionError, match="0 hit"):
         storm.rage(kills=1, hits=1, deadline=SHORT)
 
     assert storm.kills >= 1
