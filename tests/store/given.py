@@ -36,8 +36,8 @@ def ready_jobs(store: Store, count: int, **given: Any) -> list[UUID]:
     return store.insert([new_job(**given) for _ in range(count)])
 
 
-def insert_alike(store: Store, jobs: list[NewJob]) -> None:
-    """Insert jobs that differ only in id and payload, told so."""
+def insert_alike(store: Store, jobs: list[NewJob]) -> list[UUID]:
+    """Insert jobs that differ only in id and payload, told so; return their ids."""
     store.insert_alike(
         NewJobs(
             ids=[str(one.id) for one in jobs],
@@ -45,6 +45,7 @@ def insert_alike(store: Store, jobs: list[NewJob]) -> None:
             like=replace(jobs[0], payload=""),
         )
     )
+    return [one.id for one in jobs]
 
 
 def claim_all(

@@ -71,6 +71,26 @@ def _fence(patch: pytest.MonkeyPatch, *, token: bool, state: bool) -> None:
     )
 
 
+def good_ends_without_token(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Ask of many good ends only whether the jobs are running."""
+    if POSTGRESQL:
+        no_token = [("AND job.token = ended.token", ""), ("AND job.token = mine.token", "")]
+        rewrite(patch, postgresql(), "SUCCEED", *no_token)
+    else:
+        token = "AND aftercommit_job.token = json_extract(ended.value, '$[1]')"
+        rewrite(patch, sqlite, "SUCCEED", (token, ""))
+
+
+def good_ends_without_state(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Ask of many good ends only for the token."""
+    if POSTGRESQL:
+        no_state = [("job.state = 'running'", "true"), ("AND job.state = mine.held", "")]
+        rewrite(patch, postgresql(), "SUCCEED", *no_state)
+    else:
+        rewrite(patch, sqlite, "SUCCEED", ("AND aftercommit_job.state = 'running'", ""))
+        rewrite(patch, mysql, "HELD", ("AND state = 'running'", ""))
+
+
 def fence_without_token(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Ask only whether the job is running."""
     _fence(patch, token=False, state=True)

@@ -253,6 +253,23 @@ def test_a_batch_names_those_that_were_still_ours(store):
     assert state(store, current.job_id) == "running"
 
 
+def test_of_many_good_ends_those_that_come_too_late_change_nothing(store):
+    ready_job(store)
+    late, current = lost_claim(store)
+    ready_jobs(store, 3)
+    one, failed, other = claim_all(store)
+    store.finish(failed, Failed(ERROR))
+
+    ended = [(claim, Succeeded('"good"')) for claim in (late, one, failed)]
+    ended.append((other, Succeeded('"better"')))
+
+    assert store.finish_many(ended) == {one.job_id, other.job_id}
+    assert state(store, current.job_id) == "running"
+    assert state(store, failed.job_id) == "failed"
+    results = [job(store, claim.job_id).return_value for claim in (late, one, failed, other)]
+    assert results == [None, "good", None, "better"]
+
+
 def test_an_empty_batch_is_nothing(store):
     assert store.finish_many([]) == frozenset()
 

@@ -104,6 +104,7 @@ FIRST_LIFE = by(
 LOST_ANSWER = by(
     test_enqueue.test_a_job_is_enqueued_once_although_the_answer_was_lost, unique_key=None
 )
+TOO_LATE = by(test_finish.test_of_many_good_ends_those_that_come_too_late_change_nothing)
 MUTANTS = [
     Mutant(
         mutants.fence_without_token,
@@ -127,6 +128,8 @@ MUTANTS = [
             zombie(taken_over, "T5 fail", "T2 renew"),
         ),
     ),
+    Mutant(mutants.good_ends_without_token, (TOO_LATE,), ("postgresql", "sqlite")),
+    Mutant(mutants.good_ends_without_state, (TOO_LATE,)),
     Mutant(
         mutants.rescue_gives_the_token_back,
         (
