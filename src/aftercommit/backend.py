@@ -183,7 +183,7 @@ class DatabaseBackend(BaseTaskBackend):
         if meta:
             check_meta(meta, task_path=path, limit=limit)
         payload = dump_arguments(args, kwargs, task_path=path, limit=limit)
-        return self._job(task, payload, meta or {})
+        return self._job(task, payload, meta)
 
     def _job(self, task: Task, payload: str, meta: dict[str, Any] | None = None) -> NewJob:
         return NewJob(

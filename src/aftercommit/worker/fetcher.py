@@ -83,7 +83,7 @@ class Fetcher:
             return claims
         strange = [claim for claim in claims if (claim.task_path, claim.backend) in unknown]
         self._leave(strange)
-        return [claim for claim in claims if claim not in strange]
+        return [claim for claim in claims if (claim.task_path, claim.backend) not in unknown]
 
     def _claim_in_order(self, queue: str, *, limit: int) -> list[Claim]:
         floor = self._floors[queue]
