@@ -54,20 +54,3 @@ def row_db(number: int) -> None:
 def stamp_db(sent: int) -> None:
     """Note how long it took from the call to here."""
     write_row(time.time_ns() - sent)
-
-
-@djangos_task(backend="dj_queue")
-def noop_djq(number: int) -> None:
-    """Do nothing."""
-
-
-@djangos_task(backend="dj_queue")
-def row_djq(number: int) -> None:
-    """Write a row, at least once."""
-    write_row(number)
-
-
-@djangos_task(backend="dj_queue")
-def stamp_djq(sent: int) -> None:
-    """Note how long it took from the call to here."""
-    write_row(time.time_ns() - sent)

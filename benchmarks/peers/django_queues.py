@@ -183,7 +183,7 @@ class DjQueue(DjangoQueue):
 
     name = "dj-queue"
     package = "dj-queue"
-    suffix = "_djq"
+    suffix = "_db"
     jobs: ClassVar = {"drain": 2_000, "drain2": 3_000, "row": 1_500}
     tables = tuple(
         f"dj_queue_{name}"
@@ -198,6 +198,10 @@ class DjQueue(DjangoQueue):
         )
     )
     unfinished = "SELECT COUNT(*) FROM dj_queue_jobs WHERE finished_at IS NULL"
+
+    def task(self, kind: str) -> Any:
+        """Return Django's task on this backend."""
+        return super().task(kind).using(backend="dj_queue")
 
     def fill(self, kind: str, number: int) -> None:
         """Use ``enqueue_all``, 5,000 at a time."""
