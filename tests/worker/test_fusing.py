@@ -4,6 +4,7 @@
 """
 
 import logging
+import threading
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -12,9 +13,10 @@ from django.db import OperationalError, connection, transaction
 
 from aftercommit.models import State
 from aftercommit.values import Ran, Succeeded
-from aftercommit.worker import fusing
+from aftercommit.worker import backlog, fusing
+from aftercommit.worker.backlog import LANES, Order
 from aftercommit.worker.pace import FIRST_RUNS, SHORT, Pace
-from aftercommit.worker.pool import Order, Pool
+from aftercommit.worker.pool import Pool
 from tests.waiting import wait_until
 from tests.worker.rig import another_connection, at_work, commits, effects, leave, sql
 
@@ -301,6 +303,29 @@ def test_one_long_run_keeps_the_next_ones_apart():
     assert paced(*[short] * 50, 1.0, *[short] * 500).short
 
 
+def test_in_a_crowd_a_body_looks_longer_than_it_is():
+    short = SHORT.total_seconds() / 2
+    pace = Pace()
+    for _run in range(FIRST_RUNS):
+        pace.took(short * 24, among=24)
+
+    assert pace.short
+
+
+def test_one_that_waits_for_others_is_found_out_in_calm_and_guesses_hardly_count_then():
+    long = SHORT.total_seconds() * 10
+    pace = Pace()
+    for _run in range(FIRST_RUNS):
+        pace.took(long, among=24)
+    assert pace.short  # so it runs where it is measured
+
+    pace.took(long * 3, among=1)
+    for _run in range(10):
+        pace.took(long, among=24)
+
+    assert not pace.short
+
+
 def test_who_must_stay_apart_is_never_short():
     pace = paced(*[0.0] * FIRST_RUNS)
     pace.keep_apart()
@@ -337,6 +362,47 @@ def test_the_pool_puts_back_in_order_what_did_not_begin(rig):
     pool.stop(timedelta(seconds=5))
 
     ids = [run.claim.job_id for run in runs]
-    assert company.batches == [ids, ids[2:], ids[4:]]
+    assert company.batches == [ids[:4], ids[2:5], ids[4:]]  # a share for each lane
     assert ended == runs
     assert rig.job(ids[0]).state == State.RUNNING  # nobody has recorded anything here
+
+
+class SlowCompany(Company):
+    """Its first two turns take as long as the test wants."""
+
+    def __init__(self):
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def run(self, runs, at_work):
+        if len(self.batches) < LANES:
+            self.batches.append(runs)
+            self.go_on.wait(20)
+        return [(run, Ran(outcome=Succeeded())) for run in runs]
+
+
+def test_what_waits_behind_shared_transactions_that_take_long_is_done_by_others(rig, monkeypatch):
+    company, ended = SlowCompany(), []
+    pool = Pool(LANES + 1)
+    *first, last = [
+        Order(
+            rig.runs.add(rig.claim(rig.enqueue(leave, atomic=True))),
+            rig.executor,
+            lambda run, *_: ended.append(run),
+            company,
+        )
+        for _ in range(2 * LANES + 1)
+    ]
+    pool.start()
+    for number in range(LANES):
+        pool.submit(first[2 * number : 2 * number + 2])
+        wait_until(lambda: len(company.batches) > number)  # noqa: B023
+    pool.submit([last])
+    assert pool.waiting == 1
+
+    monkeypatch.setattr(backlog, "OVERDUE", timedelta(0))
+    pool.look_again()
+    wait_until(lambda: ended == [last.run])
+    company.go_on.set()
+    wait_until(lambda: len(ended) == 2 * LANES + 1)
+    pool.stop(timedelta(seconds=5))

@@ -79,12 +79,14 @@ class Executor:
         record: Record,
         task_of: Callable[[Claim], tuple[Task, BackendOptions]],
         started: Started,
+        at_once: Callable[[], int] = lambda: 1,
     ) -> None:
         self._using = using
         self._hold = hold
         self._record = record
         self._task_of = task_of
         self._started = started
+        self._at_once = at_once
         self._known: dict[tuple[int, str], Known] = {}
 
     def run(self, run: Run) -> Ran:
@@ -191,7 +193,7 @@ class Executor:
         try:
             return self._body(work)
         finally:
-            work.known.pace.took(now() - began)
+            work.known.pace.took(now() - began, among=self._at_once())
 
     def _body(self, work: Work) -> Any:
         _run, known, _args, kwargs, *_ = work

@@ -11,9 +11,10 @@ from uuid import uuid4
 from aftercommit.conf import WorkerConfig
 from aftercommit.process import STOP_SIGNALS, Bell, leave_signals_to_parent
 from aftercommit.worker.ahead import Ahead
+from aftercommit.worker.backlog import Order
 from aftercommit.worker.board import Board
 from aftercommit.worker.overseer import Overseer
-from aftercommit.worker.pool import Order, Pool
+from aftercommit.worker.pool import Pool
 from aftercommit.worker.rounds import Rounds
 from aftercommit.worker.runs import Run, now
 from aftercommit.worker.setup import served
@@ -89,6 +90,7 @@ class Worker:
             if waiting := self._pool.unstarted(held_for=PATIENCE):
                 self._ahead.close(SOME_TIME)
                 self._hand_back(waiting)
+            self._pool.look_again()
             if every is not None:
                 every(self)
         self._shut_down()

@@ -5,6 +5,8 @@ from datetime import timedelta
 SHORT = timedelta(milliseconds=2)
 FIRST_RUNS = 4  # alone, before anything is concluded from them
 WEIGHT = 1 / 16  # of the latest run in the mean
+WEIGHT_OF_GUESS = 1 / 64
+CALM = 2  # bodies at once that hardly keep each other waiting
 
 
 class Pace:
@@ -19,10 +21,17 @@ class Pace:
         self._apart = False
         self.careful = False  # its bodies have raised before a savepoint was set
 
-    def took(self, seconds: float) -> None:
-        """Note how long a body has run."""
+    def took(self, seconds: float, *, among: int = 1) -> None:
+        """Note how long a body has run, of ``among`` bodies at once.
+
+        In a crowd most of it is waiting for the interpreter: its share is a guess, right for
+        those that compute, too short for those that wait for others. Once they are
+        expected to be short, they run in calm, and are measured.
+        """
         self._runs += 1
-        self._mean += (seconds - self._mean) * max(WEIGHT, 1 / self._runs)
+        calm = among <= CALM
+        weight = max(WEIGHT if calm else WEIGHT_OF_GUESS, 1 / self._runs)
+        self._mean += ((seconds if calm else seconds / among) - self._mean) * weight
 
     def keep_apart(self) -> None:
         """Never again call this task short: it says what others must not hear."""

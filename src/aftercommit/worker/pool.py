@@ -3,31 +3,20 @@
 import asyncio
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import connections
 
 from aftercommit.values import NO_TIME, Ran, Released
-from aftercommit.worker.board import MOST, Board
-from aftercommit.worker.executor import Executor
-from aftercommit.worker.fusing import Fusing
+from aftercommit.worker.backlog import LANES, Backlog, Order, Turn
+from aftercommit.worker.board import Board
 from aftercommit.worker.runs import Run, now
 from aftercommit.worker.session import Session
 
 logger = logging.getLogger("aftercommit")
-
-
-class Order(NamedTuple):
-    """A run, who is to run it, and who is to know how it ended, after how many seconds."""
-
-    run: Run
-    executor: Executor
-    ended: Callable[[Run, Ran, float], None]
-    fusing: Fusing | None = None  # None: it never shares a transaction
 
 
 class Pool:
@@ -36,7 +25,7 @@ class Pool:
     def __init__(self, threads: int, *, board: Board | None = None) -> None:
         self._size = threads
         self._board = board or Board(bytearray(Board.size(threads)))
-        self._backlog: deque[Order] = deque()
+        self._backlog = Backlog()
         self._running = 0
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -56,8 +45,13 @@ class Pool:
     def submit(self, orders: Sequence[Order]) -> None:
         """Run them, in order; ``ended`` is called from whatever thread each ends in."""
         with self._lock:
-            self._backlog.extend(orders)
+            self._backlog.add(orders)
             self._changed.notify(len(orders))
+
+    @property
+    def at_once(self) -> int:
+        """How many runs, or turns of several in one transaction, are going on."""
+        return self._running
 
     @property
     def waiting(self) -> int:
@@ -67,12 +61,15 @@ class Pool:
     def unstarted(self, *, held_for: timedelta = NO_TIME) -> list[Order]:
         """Take back what no thread has begun, if the first has been held for so long."""
         with self._lock:
-            first = self._backlog[0].run.held_since if self._backlog else now()
-            if now() - first < held_for.total_seconds():
-                return []
-            taken = list(self._backlog)
-            self._backlog.clear()
-            return taken
+            oldest = self._backlog.oldest
+            since = now() if oldest is None else oldest.run.held_since
+            return self._backlog.clear() if now() - since >= held_for.total_seconds() else []
+
+    def look_again(self) -> None:
+        """Wake the threads: a shared transaction may take so long that others need not wait."""
+        with self._lock:
+            if self._backlog:
+                self._changed.notify_all()
 
     def stop(self, limit: timedelta) -> None:
         """End the threads that have nothing to do; those stuck in a task are left."""
@@ -86,16 +83,16 @@ class Pool:
 
     def _work(self) -> None:
         session = Session()
-        order = self._next(session)
-        while order is not None:
-            is_async = self._is_async(order)
-            if is_async:
+        turn = self._next(session)
+        while turn is not None:
+            order = turn.orders[0]
+            if is_async := self._is_async(order):
                 asyncio.run_coroutine_threadsafe(self._await(order), self._event_loop())
-            elif len(together := self._with_companions(order)) > 1:
-                self._run_together(together, session)
+            elif len(turn.orders) > 1:
+                self._run_together(turn.orders, session)
             else:
                 self._run(order, session)
-            order = self._next(session, after_run=not is_async)
+            turn = self._next(session, after=None if is_async else turn)
         connections.close_all()
 
     def _is_async(self, order: Order) -> bool:
@@ -117,29 +114,16 @@ class Pool:
         self._board.leave(place)
         ended(run, ran, now() - began)
 
-    def _with_companions(self, order: Order) -> list[Order]:
-        """Return those that may share a transaction: the next ones, a thread's share of them."""
-        orders, fusing = [order], order.fusing
-        if fusing is None or not self._backlog or not fusing.may_join(order.run):
-            return orders
-        with self._lock:
-            most = min(MOST, 1 + len(self._backlog) // self._size)
-            while self._backlog and len(orders) < most:
-                following = self._backlog[0]
-                if following.fusing is not fusing or not fusing.may_join(following.run):
-                    break
-                orders.append(self._backlog.popleft())
-        return orders
-
     def _run_together(self, orders: list[Order], session: Session) -> None:
         began = now()
         session.prepare()
         fusing: Any = orders[0].fusing
         ends = fusing.run([order.run for order in orders], self._at_work)
         with self._lock:
-            self._backlog.extendleft(reversed(orders[len(ends) :]))
+            self._backlog.put_back(orders[len(ends) :])
         session.tidy()
-        seconds = (now() - began) / len(ends)
+        # What one thread of all would need to be as fast as the few that may do this.
+        seconds = (now() - began) / len(ends) * max(1, self._size / LANES)
         for order, (run, ran) in zip(orders, ends, strict=False):
             order.ended(run, ran, seconds)
 
@@ -153,22 +137,25 @@ class Pool:
             for place in places:
                 self._board.leave(place)
 
-    def _next(self, session: Session, *, after_run: bool = False) -> Order | None:
+    def _next(self, session: Session, *, after: Turn | None = None) -> Turn | None:
         with self._lock:
-            self._running -= after_run
-            if (order := self._take()) is not None:
-                return order
+            if after is not None:
+                self._running -= 1
+                self._backlog.over(after)
+            if (turn := self._take()) is not None:
+                return turn
         session.rest()
         with self._lock:
-            while (order := self._take()) is None and not self._stopped:
+            while (turn := self._take()) is None and not self._stopped:
                 self._changed.wait()
-            return order
+            return turn
 
-    def _take(self) -> Order | None:
-        if not self._backlog or self._running >= self._size or self._stopped:
+    def _take(self) -> Turn | None:
+        if self._running >= self._size or self._stopped:
             return None
-        self._running += 1
-        return self._backlog.popleft()
+        turn = self._backlog.take()
+        self._running += turn is not None
+        return turn
 
     def _left(self) -> None:
         with self._lock:

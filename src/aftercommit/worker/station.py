@@ -16,13 +16,14 @@ from aftercommit.store.base import Rescued
 from aftercommit.values import Claim, Failed, Ran, Released, Retry
 from aftercommit.worker.ahead import Ahead
 from aftercommit.worker.announcer import Announcer
+from aftercommit.worker.backlog import Order
 from aftercommit.worker.executor import Executor
 from aftercommit.worker.fetcher import Fetcher
 from aftercommit.worker.finisher import LARGEST_BATCH, Finisher
 from aftercommit.worker.fusing import Fusing
 from aftercommit.worker.heartbeat import Heartbeat
 from aftercommit.worker.maintenance import Maintenance
-from aftercommit.worker.pool import Order, Pool
+from aftercommit.worker.pool import Pool
 from aftercommit.worker.rounds import Rounds
 from aftercommit.worker.runs import Run, Runs
 from aftercommit.worker.setup import Catalogue, Served, is_known
@@ -90,6 +91,7 @@ class Station:
             record=self._store.finish,
             task_of=Catalogue(),
             started=self._announcer.started,
+            at_once=lambda: self._pool.at_once,
         )
         self._fusing = Fusing(
             self.executor,

@@ -1,0 +1,114 @@
+"""What waits for a thread of the pool, and which of it is done together."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+from aftercommit.values import Ran
+from aftercommit.worker.board import MOST
+from aftercommit.worker.executor import Executor
+from aftercommit.worker.fusing import Fusing
+from aftercommit.worker.runs import Run, now
+
+# So many are enough to keep the interpreter busy while the database writes. More threads
+# would only wait for the interpreter, with rows locked.
+LANES = 2
+OVERDUE = timedelta(milliseconds=100)  # after which a lane is no longer waited for
+
+
+class Order(NamedTuple):
+    """A run, who is to run it, and who is to know how it ended, after how many seconds."""
+
+    run: Run
+    executor: Executor
+    ended: Callable[[Run, Ran, float], None]
+    fusing: Fusing | None = None  # None: it never shares a transaction
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it may share a transaction."""
+        return self.fusing is not None and self.fusing.may_join(self.run)
+
+
+class Turn:
+    """What a thread does next: one order, or several short ones in one transaction."""
+
+    def __init__(self, orders: list[Order], *, in_lane: bool) -> None:
+        self.orders = orders
+        self.in_lane = in_lane
+        self.began = now()
+
+
+class Backlog:
+    """Hands out orders as they came, but the short ones to ``LANES`` threads at a time.
+
+    The caller sees to it that one thread at a time is in here.
+    """
+
+    def __init__(self) -> None:
+        self._orders: deque[Order] = deque()
+        self._short: deque[Order] = deque()  # found in front of a thread, with no lane free
+        self._lanes: list[Turn] = []
+
+    def __len__(self) -> int:
+        return len(self._orders) + len(self._short)
+
+    def add(self, orders: Sequence[Order]) -> None:
+        """Put orders behind all others."""
+        self._orders.extend(orders)
+
+    def put_back(self, orders: Sequence[Order]) -> None:
+        """Put the end of a turn, for which there was no time, in front of all others."""
+        self._short.extendleft(reversed(orders))
+
+    def clear(self) -> list[Order]:
+        """Take all of it away."""
+        taken = [*self._short, *self._orders]
+        self._short.clear()
+        self._orders.clear()
+        return taken
+
+    @property
+    def oldest(self) -> Order | None:
+        """The one that has waited for longest."""
+        waiting = self._short or self._orders
+        return waiting[0] if waiting else None
+
+    def take(self) -> Turn | None:
+        """Return what a thread may do now."""
+        if self._short and self._lane_is_free:
+            return self._together()
+        while self._orders:
+            if not self._orders[0].is_short:
+                return Turn([self._orders.popleft()], in_lane=False)
+            if self._lane_is_free:
+                return self._together()
+            self._short.append(self._orders.popleft())
+        return None
+
+    def over(self, turn: Turn) -> None:
+        """Note that a turn has ended."""
+        if turn.in_lane:
+            self._lanes.remove(turn)
+
+    @property
+    def _lane_is_free(self) -> bool:
+        if len(self._lanes) < LANES:
+            return True
+        since = now() - OVERDUE.total_seconds()
+        return sum(turn.began > since for turn in self._lanes) < LANES
+
+    def _together(self) -> Turn:
+        """Begin a turn with the first ones, a lane's share of them."""
+        most = min(MOST, 1 + len(self) // LANES)
+        taken: list[Order] = []
+        for waiting in (self._short, self._orders):  # these have come later
+            while waiting and len(taken) < most and self._may_join(waiting[0], taken):
+                taken.append(waiting.popleft())
+        turn = Turn(taken, in_lane=True)
+        self._lanes.append(turn)
+        return turn
+
+    def _may_join(self, order: Order, taken: list[Order]) -> bool:
+        return not taken or (order.fusing is taken[0].fusing and order.is_short)
