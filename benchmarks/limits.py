@@ -6,7 +6,7 @@ import psycopg
 
 from benchmarks.measure import Figure
 
-COMMITS, ROWS, BATCH, TRIPS = 1_000, 100_000, 1_000, 2_000
+COMMITS, ROWS, BATCH, TRIPS, TOGETHER = 2_000, 100_000, 1_000, 2_000, 50
 TABLE = """
 CREATE TABLE IF NOT EXISTS bench_queue (
     id bigint PRIMARY KEY, payload text NOT NULL, done bool NOT NULL DEFAULT false
@@ -32,7 +32,25 @@ def limits(dsn: str) -> list[Figure]:
             _commits(connection),
             _inserts(connection),
             _batches(connection),
+            _through_django(),
         ]
+
+
+def _through_django() -> Figure:
+    """Insert rows as a task does: what an atomic task with one INSERT cannot be faster than."""
+    import django  # noqa: PLC0415 - reads the environment
+    from django.db import transaction  # noqa: PLC0415
+
+    django.setup()
+    from benchmarks.tasks import write_row  # noqa: PLC0415 - once Django is set up
+
+    began = time.perf_counter()
+    for _commit in range(COMMITS // TOGETHER):
+        with transaction.atomic():
+            for number in range(TOGETHER):
+                write_row(number)
+    rate = COMMITS / (time.perf_counter() - began)
+    return Figure(what=f"INSERT through Django, {TOGETHER} a commit", value=rate, unit="rows/s")
 
 
 def _trips(connection: psycopg.Connection) -> Figure:

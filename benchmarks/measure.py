@@ -23,6 +23,8 @@ BETWEEN_STAMPS = 0.02  # seconds
 STARTED = 30.0  # seconds
 PATIENCE = 300.0  # seconds, for one measurement
 BALLAST = 1_000_000  # rows
+PROCESSES = {"drain2": 2, "drain4": 4}
+FILL = 100_000  # jobs at a time
 
 
 class NotMeasured(Exception):
@@ -62,8 +64,7 @@ def _onlooker(dsn: str) -> Iterator[None]:
 def _drained(
     peer: Peer, server: Server, workload: str, *, kind: str, number: int
 ) -> list[Figure]:
-    processes = 2 if workload == "drain2" else 1
-    with working(peer, processes) as pids:
+    with working(peer, PROCESSES.get(workload, 1)) as pids:
         _wait(lambda: peer.left() <= 0.9 * number, every=0.05)
         began, left = time.perf_counter(), peer.left()
         if not left:
@@ -82,7 +83,7 @@ def _drained(
         Figure(what=workload, value=left / seconds, unit="jobs/s"),
         Figure(what=f"{workload}: CPU of the worker", value=worker, unit="µs/job", better="less"),
     ]
-    if server.pid is None:
+    if server.pid is None or not log:  # another server has done the work
         return figures
     return [
         *figures,
@@ -115,6 +116,27 @@ def flat(peer: Peer, server: Server, workload: str) -> list[Figure]:
             Figure(what=f"enqueue {beside}", value=IN_ONE_TRANSACTION / seconds, unit="jobs/s"),
         ]
     return figures
+
+
+def memory(peer: Peer, server: Server, workload: str) -> list[Figure]:
+    """Let one process do a million jobs; how much it holds that an idle project does not."""
+    peer.empty()
+    idle = peer.idle_memory()
+    total = _number(peer, workload)
+    figures = []
+    with working(peer, 1) as (pid,):
+        for number in range(0, total, FILL):
+            peer.fill("noop", min(FILL, total - number))
+            _wait(lambda: peer.left() == 0, every=0.1)
+            if not figures:
+                figures = [_memory(f"{FILL:,}", pid, idle)]
+        return [*figures, _memory(f"{total:,}", pid, idle)]
+
+
+def _memory(jobs: str, pid: int, idle: int) -> Figure:
+    worker = max(one.memory_info().rss for one in psutil.Process(pid).children(recursive=True))
+    what = f"memory after {jobs} jobs, above the same project idle"
+    return Figure(what=what, value=(worker - idle) / 2**20, unit="MiB", better="less")
 
 
 def enqueue(peer: Peer, server: Server, workload: str) -> list[Figure]:
@@ -162,11 +184,13 @@ def idle(peer: Peer, server: Server, workload: str) -> list[Figure]:
 WORKLOADS: dict[str, Callable[[Peer, Server, str], list[Figure]]] = {
     "drain": drain,
     "drain2": drain,
+    "drain4": drain,
     "row": drain,
     "enqueue": enqueue,
     "idle": idle,
     "held": drain,
     "flat": flat,
+    "memory": memory,
 }
 
 

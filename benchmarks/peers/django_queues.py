@@ -1,9 +1,11 @@
 """aftercommit, django-tasks-db and dj-queue: all behind ``django.tasks``."""
 
+import subprocess
 import sys
 import time
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from typing import Any, ClassVar
 
 import django
@@ -33,6 +35,15 @@ DUE = """
 SELECT COUNT(*) FROM aftercommit_job
 WHERE state = 'ready' AND queue = 'default' AND priority = 0 AND run_after <= now()
 """
+
+IDLE = """
+import django, psutil
+django.setup()
+from django.db import connection
+connection.ensure_connection()
+print(psutil.Process().memory_info().rss)
+"""
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class DjangosConnection:
@@ -121,8 +132,15 @@ class Aftercommit(DjangoQueue):
 
     name = "aftercommit"
     package = "aftercommit"
-    jobs: ClassVar = {"drain": 150_000, "drain2": 150_000, "row": 15_000, "flat": 100_000}
-    workloads = (*DjangoQueue.workloads, "flat", "notify")
+    jobs: ClassVar = {
+        "drain": 150_000,
+        "drain2": 150_000,
+        "drain4": 150_000,
+        "row": 15_000,
+        "flat": 100_000,
+        "memory": 1_000_000,
+    }
+    workloads = (*DjangoQueue.workloads, "drain4", "flat", "memory", "notify")
     ballasts: ClassVar = tuple(BALLAST)
     tables = ("aftercommit_job",)
     unfinished = "SELECT COUNT(*) FROM aftercommit_job WHERE state IN ('ready', 'running')"
@@ -137,6 +155,11 @@ class Aftercommit(DjangoQueue):
         """Insert them with SQL."""
         columns = BALLAST[ballast]
         self.connection.execute(LOAD.format(**columns), {"number": number})
+
+    def idle_memory(self) -> int:
+        """Ask a process that has set the project up and connected, and does nothing."""
+        answer = subprocess.check_output([sys.executable, "-c", IDLE], cwd=ROOT)
+        return int(answer)
 
     def due(self) -> int:
         """Ask the index that the claims use."""

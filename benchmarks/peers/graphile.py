@@ -23,7 +23,8 @@ class Graphile(Peer):
     """The preset of worker.js: batches all along, as its documentation proposes for speed."""
 
     name = "graphile-worker"
-    jobs: ClassVar = {"drain": 150_000, "drain2": 150_000, "row": 20_000}
+    jobs: ClassVar = {"drain": 150_000, "drain2": 150_000, "drain4": 150_000, "row": 20_000}
+    workloads = (*Peer.workloads, "drain4")
     tables = ("graphile_worker._private_jobs",)
     unfinished = "SELECT COUNT(*) FROM graphile_worker._private_jobs"
 
