@@ -3,6 +3,7 @@
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
+from aftercommit import relay
 from aftercommit.checks import register_checks
 
 
@@ -14,5 +15,6 @@ class AftercommitConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks; capture the messages that are to be relayed."""
         register_checks()
+        relay.install()

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, Self
 
 from aftercommit.errors import ConfigurationError
@@ -15,6 +16,9 @@ LARGEST_COUNT = 2**31 - 1  # what the columns hold
 USUAL_BACKOFF = Exponential()
 POLL_IF_WOKEN = timedelta(seconds=1)  # longest wait for a wake-up that was lost
 POLL = timedelta(milliseconds=200)
+NO_RELAY: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+RELAY_WHEN = ("in_transaction", "always", "never")
+RELAY_ONLY, RELAY_TOO, NO_MESSAGES = "only", "too", "no"
 
 
 class CheckedOptions:
@@ -64,6 +68,9 @@ class BackendOptions(CheckedOptions):
     poll_interval: timedelta | None = None  # between looks for jobs; None: see polls_every
     session_locks: bool = True  # False behind PgBouncer in transaction mode
     task_modules: tuple[str, ...] = ()  # imported by the worker, beside <app>.tasks
+    # Messages of other libraries that are kept here: names, or names with their options.
+    relay: Mapping[str, Mapping[str, Any]] = NO_RELAY
+    relay_when: str = "in_transaction"  # or "always", or "never"
 
     def __post_init__(self) -> None:
         if self.using is not None:
@@ -81,6 +88,11 @@ class BackendOptions(CheckedOptions):
             check_spans(timeout=self.timeout)
         backoff_from(self.backoff)
         self._accept_lists()
+        object.__setattr__(self, "relay", _relay(self.relay))
+        if self.relay_when not in RELAY_WHEN:
+            raise ConfigurationError(
+                f"relay_when: expected one of {', '.join(RELAY_WHEN)}, got {self.relay_when!r}."
+            )
         if self.lease <= 2 * self.heartbeat:
             raise ConfigurationError(
                 f"lease ({self.lease}) must be longer than two heartbeats "
@@ -113,6 +125,7 @@ class WorkerConfig(CheckedOptions):
     drain: bool = False  # end when nothing is due
     max_jobs: int | None = None  # end after this many, over all processes
     grace: timedelta = timedelta(seconds=30)  # how long a stop waits for running jobs
+    relay: str = NO_MESSAGES  # whether messages for brokers are published: "only" they, "too"
 
     def __post_init__(self) -> None:
         check_counts(processes=self.processes, threads=self.threads)
@@ -175,6 +188,18 @@ def _not_exceptions(name: str, value: object) -> ConfigurationError:
         f"{name}: expected an exception class, its dotted path, or a tuple of them, "
         f"got {value!r}."
     )
+
+
+def _relay(value: Any) -> Mapping[str, Mapping[str, Any]]:
+    """Return the libraries by name with their options; a list of names means no options."""
+    if isinstance(value, Mapping):
+        for name, options in value.items():
+            if not isinstance(options, Mapping):
+                raise ConfigurationError(
+                    f"relay[{name!r}]: expected a dict of options, got {options!r}."
+                )
+        return MappingProxyType({name: MappingProxyType(dict(o)) for name, o in value.items()})
+    return MappingProxyType(dict.fromkeys(_names("relay", value) or (), NO_RELAY))
 
 
 def _unknown_option(name: object, known: set[str], *, where: str) -> ConfigurationError:

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from django.db import Error
 
+from aftercommit.brokers import QUEUE_PREFIX
+from aftercommit.pauses import is_paused
 from aftercommit.store.base import Store
 from aftercommit.tasks import registered
 from aftercommit.values import Claim, Place, Released
@@ -36,6 +38,7 @@ class Fetcher:
         worker_id: UUID,
         lease: timedelta,
         knows: Callable[[Claim], bool],
+        relays: bool = False,
     ) -> None:
         self._store = store
         self._queues = queues  # None: whatever there is
@@ -43,6 +46,7 @@ class Fetcher:
         self._worker_id = worker_id
         self._lease = lease
         self._knows = knows
+        self._relays = relays  # messages for brokers as well, if queues is None
         self._unknown: set[str] = set()
         self._found: list[str] = []  # queue names in the table
         self._found_at = float("-inf")
@@ -67,6 +71,8 @@ class Fetcher:
             if len(claims) >= limit:
                 break
             queue = queues[(self._turn + number) % len(queues)]
+            if is_paused(queue):
+                continue
             try:
                 claims += self._claim(queue, limit=limit - len(claims))
             except Error:
@@ -138,5 +144,6 @@ class Fetcher:
         return time.monotonic() - self._found_at > QUEUE_NAMES_KEPT.total_seconds()
 
     def _look_up_names(self) -> None:
-        self._found = self._store.queues()
+        found = self._store.queues()
+        self._found = [one for one in found if self._relays or not one.startswith(QUEUE_PREFIX)]
         self._found_at = time.monotonic()

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from aftercommit._compat import task_backends
 from aftercommit.backend import DatabaseBackend
-from aftercommit.conf import BackendOptions, WorkerConfig
+from aftercommit.brokers import queue_of
+from aftercommit.conf import RELAY_ONLY, RELAY_TOO, BackendOptions, WorkerConfig
 from aftercommit.errors import ConfigurationError
 from aftercommit.schedules import register_function_task
 from aftercommit.tasks import Task, discover, registered
@@ -20,6 +21,7 @@ class Served:
     queues: tuple[str, ...] | None  # None: every queue that has jobs
     backends: tuple[str, ...]  # aliases in TASKS; empty: all that keep their jobs there
     options: BackendOptions  # of the first backend of this alias
+    relays: bool  # messages for brokers, if it serves every queue
 
 
 def served_backends(wanted: Sequence[str]) -> dict[str, DatabaseBackend]:
@@ -54,6 +56,13 @@ def served(config: WorkerConfig) -> list[Served]:
     for backend in backends.values():
         discover(backend.config.task_modules)
         register_function_task(backend)
+    if config.relay == RELAY_ONLY:
+        backends = {alias: one for alias, one in backends.items() if one.config.relay}
+        if not backends:
+            raise ConfigurationError(
+                "There is nothing to relay: no backend of TASKS has OPTIONS['relay'].\n"
+                'Fix: add "OPTIONS": {"relay": ["celery"]}, with the libraries you use.'
+            )
     aliases = dict.fromkeys(backend.using for backend in backends.values())
     return [_served(using, backends, config) for using in aliases]
 
@@ -61,19 +70,24 @@ def served(config: WorkerConfig) -> list[Served]:
 def _served(using: str, backends: dict[str, DatabaseBackend], config: WorkerConfig) -> Served:
     here = [backend for backend in backends.values() if backend.using == using]
     names = {name for backend in here for name in backend.queues}
-    if config.queues:
-        queues: tuple[str, ...] | None = config.queues
-        unknown = set(config.queues) - names
+    messages = {queue_of(name) for backend in here for name in backend.config.relay}
+    if config.relay == RELAY_ONLY:
+        queues: tuple[str, ...] | None = tuple(sorted(messages))
+    elif config.queues:
+        queues = config.queues
+        unknown = set(config.queues) - names - messages
         if unknown and all(backend.queues for backend in backends.values()):
             everywhere = {name for one in backends.values() for name in one.queues}
             _refuse(unknown - everywhere, everywhere)
     else:
+        names |= messages if config.relay == RELAY_TOO else set()
         queues = None if any(not backend.queues for backend in here) else tuple(sorted(names))
     return Served(
         using=using,
         queues=queues,
         backends=tuple(backend.alias for backend in here) if config.backends else (),
         options=here[0].config,
+        relays=config.relay == RELAY_TOO,
     )
 
 

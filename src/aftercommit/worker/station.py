@@ -112,6 +112,7 @@ class Station:
             worker_id=self._worker_id,
             lease=options.lease,
             knows=is_known,
+            relays=served.relays,
         )
         self._heartbeat = Heartbeat(
             self._store, self.runs, lease=options.lease, heartbeat=options.heartbeat

@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.db import Error, connections
 from django.utils.autoreload import run_with_reloader
 
 from aftercommit import telemetry
-from aftercommit.conf import WorkerConfig
+from aftercommit.conf import RELAY_ONLY, RELAY_TOO, WorkerConfig
 from aftercommit.errors import ConfigurationError
 from aftercommit.process import stop_on_signals
 from aftercommit.worker.progress import progress_for
@@ -24,7 +25,7 @@ from aftercommit.worker.supervisor import Supervisor
 class Command(BaseCommand):
     """Translate the command line, wire, run."""
 
-    help = "Background jobs: run a worker."
+    help = "Background jobs: run a worker, or the relay."
     stealth_options = ("stdin",)
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -32,7 +33,17 @@ class Command(BaseCommand):
         commands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
         worker = commands.add_parser("worker", help="run jobs until told to stop")
         add_worker_arguments(worker)
+        worker.add_argument(
+            "--relay",
+            action="store_const",
+            const=RELAY_TOO,
+            help="publish messages for brokers as well (OPTIONS['relay'])",
+        )
         _accept_here_as_well(worker)
+        relay = commands.add_parser("relay", help="publish messages for brokers, nothing else")
+        relay.set_defaults(relay=RELAY_ONLY, queues=None)
+        add_process_arguments(relay)
+        _accept_here_as_well(relay)
 
     def check(self, *args: Any, **options: Any) -> None:
         """Check; what only a database that is away could answer is left out."""
@@ -79,6 +90,11 @@ class Command(BaseCommand):
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``worker`` takes; defaults live in ``WorkerConfig``."""
     parser.add_argument("--queues", type=_names, help="queues, with commas (default: every one)")
+    add_process_arguments(parser)
+
+
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what every kind of worker takes."""
     parser.add_argument(
         "--backend",
         action="append",
@@ -113,7 +129,7 @@ def _accept_here_as_well(parser: argparse.ArgumentParser) -> None:
 
 def config_from(options: dict[str, Any]) -> WorkerConfig:
     """Build the configuration from what was given on the command line."""
-    names = ("queues", "backends", "processes", "threads", "drain", "max_jobs", "grace")
+    names = [field.name for field in fields(WorkerConfig)]
     given = {name: options[name] for name in names if options.get(name) is not None}
     if "backends" in given:
         given["backends"] = tuple(given["backends"])

@@ -1,0 +1,51 @@
+"""Brokers that answer, and a site whose messages are relayed."""
+
+from copy import deepcopy
+
+import pytest
+import redis as redis_client
+
+from aftercommit import relay
+from aftercommit.conf import WorkerConfig
+from aftercommit.models import Job
+from aftercommit.worker.loop import Worker
+from aftercommit.worker.slots import Tickets
+from tests.brokers.addresses import broker_url, is_there, queue_name
+
+
+@pytest.fixture
+def redis():
+    """Return a client of the Redis of the tests; what this run leaves there is removed."""
+    if not is_there("redis"):
+        pytest.skip("no Redis answers")
+    client = redis_client.Redis.from_url(broker_url("redis"))
+    yield client
+    for key in client.scan_iter(f"*{queue_name('')}*", count=1000):
+        client.delete(key)
+    client.close()
+
+
+@pytest.fixture
+def relayed(settings, transactional_db):
+    """Return a function that switches the relay on, with options for the backend."""
+
+    def switch_on(*names, **options):
+        tasks = deepcopy(settings.TASKS)
+        for backend in tasks.values():
+            backend["OPTIONS"] |= {"relay": list(names), **options}
+        settings.TASKS = tasks
+        relay.install()
+
+    return switch_on
+
+
+def kept(**which):
+    """Return the messages that are kept and not published yet, the oldest first."""
+    rows = Job.objects.filter(queue__startswith="relay.", state="ready", **which)
+    return list(rows.order_by("id"))
+
+
+def run_relay():
+    """Publish what is there with a worker in this process."""
+    config = WorkerConfig(backends=("default",), relay="only", drain=True)
+    assert Worker(config, tickets=Tickets(None)).run() == 0

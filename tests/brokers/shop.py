@@ -1,0 +1,57 @@
+"""A site that uses other people's queues: its apps and tasks, as their documentation says."""
+
+import os
+
+from celery import Celery
+
+from tests.brokers.addresses import broker_url, queue_name
+
+app = Celery(
+    "shop",
+    broker=broker_url(os.environ.get("AFTERCOMMIT_TEST_BROKER", "redis")),
+    backend=broker_url("redis"),
+)
+app.conf.update(
+    task_default_queue=queue_name("celery"),
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_timeout=1,
+    result_expires=60,
+)
+
+
+@app.task(name="shop.note")
+def note(*words):
+    """Leave one effect for each word."""
+    from tests.app.models import Effect  # noqa: PLC0415 - apps are loaded by then
+
+    for word in words:
+        Effect.objects.create(key=str(word))
+
+
+@app.task(name="shop.at_once", aftercommit="never")
+def at_once(*words):
+    """Do as ``note``, whatever transaction is open."""
+
+
+@app.task(name="shop.kept", aftercommit="always")
+def kept(*words):
+    """Do as ``note``, always by way of the table."""
+
+
+rabbit = Celery("rabbit", broker=broker_url("rabbitmq"))
+rabbit.conf.task_default_queue = queue_name("rabbit")
+
+
+@rabbit.task(name="rabbit.note")
+def from_rabbit(*words):
+    """Do nothing: the test reads the queue itself."""
+
+
+unreachable = Celery("unreachable", broker="redis://127.0.0.1:1/0")  # nobody listens there
+unreachable.conf.update(task_default_queue=queue_name("celery"), task_publish_retry=False)
+
+
+@unreachable.task(name="unreachable.note")
+def to_nobody(*words):
+    """Do nothing: the test reads the queue itself."""

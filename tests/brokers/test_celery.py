@@ -1,0 +1,234 @@
+"""Celery's messages: each way to send one is part of the transaction."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from celery import chain, chord, group
+from celery.exceptions import Retry
+from django.db import transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from aftercommit import pauses
+from aftercommit.models import Job
+from tests.brokers.addresses import broker_url, is_there, queue_name
+from tests.brokers.conftest import kept, run_relay
+from tests.brokers.shop import app, at_once, from_rabbit, note, rabbit, to_nobody, unreachable
+from tests.brokers.shop import kept as always_kept
+
+WAYS = {
+    "delay": lambda: note.delay("a"),
+    "apply_async": lambda: note.apply_async(args=["a"], countdown=10),
+    "send_task": lambda: app.send_task("shop.note", ["a"]),
+    "signature": lambda: note.s("a").delay(),
+    "signature by name": lambda: app.signature("shop.note", ["a"]).apply_async(),
+    "set": lambda: note.s("a").set(priority=3).apply_async(),
+    "chain": lambda: chain(note.si("a"), note.si("b")).apply_async(),
+    "group": lambda: group(note.s("a"), note.s("b")).apply_async(),
+    "chord": lambda: chord([note.si("a"), note.si("b")], note.si("c")).apply_async(),
+    "chunks": lambda: note.chunks([("a",), ("b",)], 1).apply_async(),
+    "map": lambda: note.map(["a", "b"]).apply_async(),
+}
+
+
+@pytest.fixture
+def queue(redis):
+    """Return a function that reads the messages in the broker."""
+
+    def messages():
+        lists = redis.keys(f"{queue_name('celery')}*")  # one for each priority
+        return [json.loads(one) for name in lists for one in reversed(redis.lrange(name, 0, -1))]
+
+    return messages
+
+
+def ids(messages):
+    return sorted(one["headers"]["id"] for one in messages)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_message_is_published_after_the_commit(way, queue, relayed):
+    relayed("celery")
+    with transaction.atomic():
+        result = WAYS[way]()
+        assert queue() == []
+    assert queue() == []
+    messages = [job.meta["message_id"] for job in kept()]
+    assert result.id in messages or result.children or result.parent
+    assert {job.queue for job in kept()} == {"relay.celery"}
+    run_relay()
+
+    assert ids(queue()) == sorted(messages)
+    assert kept() == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_after_a_rollback_there_is_none(way, queue, relayed):
+    relayed("celery")
+    with transaction.atomic():
+        WAYS[way]()
+        transaction.set_rollback(True)
+    run_relay()
+
+    assert queue() == []
+
+
+def test_what_is_published_is_what_celery_itself_would_have_sent(queue, relayed):
+    relayed("celery")
+    options = {"countdown": 30, "expires": 600, "priority": 4, "headers": {"tenant": "x"}}
+    note.apply_async(["é"], {}, **options)
+    with transaction.atomic():
+        note.apply_async(["é"], {}, **options)
+    run_relay()
+    direct, relayed_one = queue()
+
+    for message in (direct, relayed_one):
+        for name in ("id", "root_id", "eta", "expires"):
+            assert message["headers"].pop(name)
+        for name in ("correlation_id", "delivery_tag", "expiration"):
+            assert message["properties"].pop(name)
+    assert relayed_one == direct
+
+
+def test_the_moment_is_that_of_the_call(queue, relayed, redis):
+    relayed("celery")
+    with transaction.atomic():
+        note.apply_async(["a"], countdown=60)
+    (job,) = kept()
+    run_relay()
+
+    (message,) = queue()
+    assert message["headers"]["eta"] == job.kwargs["content"]["publishes"][0]["headers"]["eta"]
+
+
+def test_a_task_may_say_when_it_is_kept(queue, relayed):
+    relayed("celery")
+    always_kept.delay("a")
+    assert [job.meta["name"] for job in kept()] == ["shop.kept"]
+    with transaction.atomic():
+        at_once.delay("a")
+        assert len(queue()) == 1
+
+
+@pytest.mark.parametrize(("when", "outside", "inside"), [("always", 1, 1), ("never", 0, 0)])
+def test_the_settings_say_when_messages_are_kept(when, outside, inside, queue, relayed):
+    relayed("celery", relay_when=when)
+    note.delay("a")
+    assert len(kept()) == outside
+    with transaction.atomic():
+        note.delay("b")
+    assert len(kept()) == outside + inside
+
+
+def test_outside_a_transaction_celery_publishes_as_ever(queue, relayed):
+    relayed("celery")
+    result = note.delay("a")
+
+    assert ids(queue()) == [result.id]
+    assert kept() == []
+
+
+def test_the_message_of_a_retry_survives_the_rollback_that_it_causes(queue, relayed):
+    """``raise self.retry()`` out of ``atomic()``: else the task would never run again."""
+    relayed("celery")
+    note.push_request(id="the-task", retries=0, called_directly=False, args=["a"], kwargs={})
+    try:
+        with pytest.raises(Retry), transaction.atomic():
+            raise note.retry(countdown=1)
+    finally:
+        note.pop_request()
+
+    assert ids(queue()) == ["the-task"]
+
+
+# ---- a broker that is away --------------------------------------------------------------
+
+
+def back(monkeypatch):
+    """Let the broker that is away come back, and the messages be due."""
+    monkeypatch.setattr(unreachable.conf, "broker_url", broker_url("redis"))
+    pauses.resume("relay.celery")
+    Job.objects.update(run_after=timezone_long_ago())
+
+
+def timezone_long_ago():
+    return timezone.now() - timedelta(hours=1)
+
+
+def test_a_message_whose_broker_is_away_waits_and_spends_no_attempt(queue, relayed, monkeypatch):
+    relayed("celery")
+    result = to_nobody.delay("a")  # raises without us
+    for _try in range(3):
+        run_relay()
+        pauses.resume("relay.celery")
+        Job.objects.update(run_after=timezone_long_ago())
+    (job,) = kept()
+    assert (job.meta["message_id"], job.attempts, job.error_list) == (result.id, 0, [])
+
+    back(monkeypatch)
+    run_relay()
+
+    assert ids(queue()) == [result.id]
+
+
+def test_whoever_says_never_hears_that_the_broker_is_away(redis, relayed):
+    relayed("celery", relay_when="never")
+    with pytest.raises(OperationalError):
+        to_nobody.delay("a")
+    assert kept() == []
+
+
+def test_inside_a_transaction_nobody_notices_that_the_broker_is_away(queue, relayed, monkeypatch):
+    relayed("celery")
+    with transaction.atomic():
+        results = [to_nobody.delay(word) for word in "abc"]
+    back(monkeypatch)
+    run_relay()
+
+    assert ids(queue()) == sorted(one.id for one in results)
+
+
+def test_one_that_cannot_be_published_fails_and_blocks_nobody(queue, relayed):
+    relayed("celery")
+    with transaction.atomic():
+        note.delay("broken")
+        note.delay("good")
+    broken = kept()[0]
+    broken.payload = broken.payload.replace('"routing_key": ', '"routing_keys": ')
+    broken.attempts = broken.max_attempts - 1
+    broken.save()
+    run_relay()
+
+    broken.refresh_from_db()
+    assert broken.state == "failed"
+    assert "routing_key" in broken.error_list[-1]["traceback"]
+    assert len(queue()) == 1
+
+
+# ---- RabbitMQ ---------------------------------------------------------------------------
+
+
+def test_rabbitmq_confirms_each_message(rabbitmq, relayed):
+    relayed("celery")
+    with transaction.atomic():
+        results = [from_rabbit.delay(word) for word in "abc"]
+    assert rabbitmq.get() is None
+    run_relay()
+
+    published = [rabbitmq.get() for _one in results]
+    assert sorted(one.headers["id"] for one in published) == sorted(one.id for one in results)
+    assert {one.decode()[0][0] for one in published} == set("abc")
+    assert rabbitmq.get() is None
+
+
+@pytest.fixture
+def rabbitmq():
+    """Return the queue of the app on RabbitMQ, which is removed afterwards."""
+    if not is_there("rabbitmq"):
+        pytest.skip("no RabbitMQ answers")
+    with rabbit.connection_for_read() as connection:
+        queue = rabbit.amqp.queues[queue_name("rabbit")](connection.default_channel)
+        queue.declare()
+        yield queue
+        queue.delete()
