@@ -6,13 +6,14 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from aftercommit import events
 from aftercommit._compat import task_backends
 from aftercommit.backend import DatabaseBackend
 from aftercommit.brokers import broker_for, queue_of
-from aftercommit.brokers.base import Away, Message
+from aftercommit.brokers.base import Away, Message, TooEarly
 from aftercommit.conf import RELAY_WHEN
 from aftercommit.control import Snooze
 from aftercommit.errors import ConfigurationError
@@ -25,6 +26,7 @@ from aftercommit.values import NewJob
 logger = logging.getLogger("aftercommit")
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=500), timedelta(seconds=5)
+SHORTLY = timedelta(milliseconds=50)
 MAX_ATTEMPTS = 5  # of a message that its broker refuses; one that is away costs none
 
 IN_TRANSACTION, ALWAYS, NEVER = RELAY_WHEN
@@ -41,6 +43,8 @@ def publish(broker: str, message_id: str, content: dict[str, Any]) -> None:
         raise Snooze(_pause_after(_in_vain[broker]))
     try:
         broker_for(broker).publish(content)
+    except TooEarly as error:
+        raise Snooze(SHORTLY) from error
     except Away as error:
         span = _pause_after(_in_vain[broker])
         if not _in_vain[broker]:
@@ -187,10 +191,16 @@ def install() -> None:
         for name, options in backend.config.relay.items():
             broker = broker_for(name)
             broker.options = options
+            broker.is_kept = partial(_is_kept, name)
             if name not in _installed:
                 _installed.add(name)
                 broker.capture(keeper)
                 events.worker_stopped.connect(_close, dispatch_uid="aftercommit.relay")
+
+
+def _is_kept(broker: str, message_id: str) -> bool:
+    queue = queue_of(broker)
+    return any(one.store.has_message(queue, message_id) for one in _homes(broker).values())
 
 
 def _close(**_: object) -> None:

@@ -9,7 +9,7 @@ from tests.databases import name_of_this_run
 URL_VARIABLES = {"redis": "AFTERCOMMIT_REDIS_URL", "rabbitmq": "AFTERCOMMIT_RABBITMQ_URL"}
 USUAL_URLS = {
     "redis": "redis://127.0.0.1:6379/0",
-    "rabbitmq": "amqp://guest:guest@127.0.0.1:5672//",
+    "rabbitmq": "amqp://guest:guest@127.0.0.1:5672/%2F",
 }
 SECONDS_TO_ANSWER = 3
 

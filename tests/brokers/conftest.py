@@ -29,10 +29,10 @@ def redis():
 def relayed(settings, transactional_db):
     """Return a function that switches the relay on, with options for the backend."""
 
-    def switch_on(*names, **options):
+    def switch_on(*names, libraries=None, backends=("default",), **options):
         tasks = deepcopy(settings.TASKS)
-        for backend in tasks.values():
-            backend["OPTIONS"] |= {"relay": list(names), **options}
+        for alias in backends:
+            tasks[alias]["OPTIONS"] |= {"relay": libraries or list(names), **options}
         settings.TASKS = tasks
         relay.install()
 

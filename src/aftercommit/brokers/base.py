@@ -2,13 +2,17 @@
 
 import base64
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 
 class Away(Exception):
     """The broker does not answer, or does not take messages now; it may later."""
+
+
+class TooEarly(Exception):
+    """Another message has to be published before this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,8 @@ class Broker(ABC):
 
     def __init__(self) -> None:
         self.options: Mapping[str, Any] = {}  # of OPTIONS["relay"]
+        # Whether a message, by its id, is kept and not published yet.
+        self.is_kept: Callable[[str], bool] = lambda _message_id: False
 
     @abstractmethod
     def capture(self, keeper: Keeper) -> None:
@@ -54,7 +60,8 @@ class Broker(ABC):
         """Hand a message to the broker; return when it has said that it has it.
 
         Called from several threads. Raises ``Away`` if it should be tried again later,
-        anything else if the message itself is at fault.
+        ``TooEarly`` if another one has to go first, anything else if the message itself is
+        at fault.
         """
 
     def close(self) -> None:  # noqa: B027 - not every library has something to close

@@ -49,6 +49,11 @@ class Reading(Table):
         ordered = rows.order_by("-priority", "run_after", "id")
         return list(ordered.values_list("id", flat=True)[:limit])
 
+    def has_message(self, queue: str, message_id: str) -> bool:
+        """Tell whether a message for a broker has not reached it yet."""
+        waiting = self._jobs.filter(queue=queue, state__in=[State.READY, State.RUNNING])
+        return waiting.filter(meta__message_id=message_id).exists()
+
     def queues(self) -> list[str]:
         """Return the names of queues that hold ready jobs, sorted."""
         with self.connection.cursor() as cursor:
