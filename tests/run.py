@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests.brokers.addresses import BROKERS, is_there  # noqa: E402
 from tests.databases import KINDS, URL_VARIABLES  # noqa: E402
 from tests.services import NoServer, Server, find, own_postgres  # noqa: E402
 
@@ -69,6 +70,7 @@ def main() -> int:
     options, pytest_options = _parser().parse_known_args()
     with ExitStack() as servers:
         found, missing = find_servers(options.databases, servers)
+        missing |= missing_brokers()
         runs = [
             Run(label="pure", part="pure", server=find("sqlite")),
             *(Run(label=s.kind, part="database", server=s) for s in sorted(found, key=_slowest)),
@@ -94,21 +96,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--require",
-        type=_kinds,
+        type=_services,
         default=(),
-        help="comma-separated; to miss one of these is a failure",
+        help="comma-separated, databases and brokers; to miss one of these is a failure",
     )
     parser.add_argument("--at-once", type=int, default=2, help="runs side by side; default: 2")
     parser.add_argument("--coverage", action="store_true", help="measure coverage")
     return parser
 
 
-def _kinds(names: str) -> tuple[str, ...]:
+def _kinds(names: str, known: Iterable[str] = KINDS) -> tuple[str, ...]:
     kinds = tuple(name for name in names.split(",") if name)
     for kind in kinds:
-        if kind not in KINDS:
-            raise argparse.ArgumentTypeError(f"expected some of {', '.join(KINDS)}; got {kind!r}")
+        if kind not in known:
+            raise argparse.ArgumentTypeError(f"expected some of {', '.join(known)}; got {kind!r}")
     return kinds
+
+
+def _services(names: str) -> tuple[str, ...]:
+    return _kinds(names, (*KINDS, *BROKERS))
 
 
 def find_servers(kinds: Iterable[str], servers: ExitStack) -> tuple[list[Server], dict[str, str]]:
@@ -120,6 +126,11 @@ def find_servers(kinds: Iterable[str], servers: ExitStack) -> tuple[list[Server]
         except NoServer as error:
             missing[kind] = str(error)
     return found, missing
+
+
+def missing_brokers() -> dict[str, str]:
+    """Return the brokers that do not answer; tests that need one are skipped."""
+    return {name: "nothing listens there" for name in BROKERS if not is_there(name)}
 
 
 def _find_or_start(kind: str, servers: ExitStack) -> Server:

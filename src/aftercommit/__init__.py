@@ -7,6 +7,7 @@ from aftercommit.retry import Delays, Exponential
 
 if TYPE_CHECKING:
     from aftercommit.backend import DatabaseBackend
+    from aftercommit.inbox import once
     from aftercommit.schedules import deschedule, schedule
     from aftercommit.tasks import Task, enqueue_many, task
 
@@ -19,6 +20,7 @@ _WORDS = {
     "Task": "aftercommit.tasks",
     "deschedule": "aftercommit.schedules",
     "enqueue_many": "aftercommit.tasks",
+    "once": "aftercommit.inbox",
     "schedule": "aftercommit.schedules",
     "task": "aftercommit.tasks",
 }
@@ -34,6 +36,7 @@ __all__ = [
     "Task",
     "deschedule",
     "enqueue_many",
+    "once",
     "schedule",
     "task",
 ]

@@ -65,6 +65,19 @@ class PayloadTooLarge(AftercommitError, ValueError):
         self.limit = limit
 
 
+class NoMessageId(AftercommitError):
+    """``@once`` does not know which message it is called for."""
+
+    def __init__(self, *, consumer: str, found: object) -> None:
+        super().__init__(
+            f"{consumer} is decorated with @once, and the id of its message is {found!r}.\n"
+            "Without an id nobody could tell a copy from another message; nothing was done.\n"
+            "Fix: call it through its library (Celery, RQ, or Dramatiq with its CurrentMessage "
+            "middleware), or give @once(key=...) a function that returns an id of 1 to 255 "
+            "characters from the arguments. In a test, call it by __wrapped__."
+        )
+
+
 class EnqueueFailed(AftercommitError):
     """A unique job met a holder of its key that came and went three times."""
 

@@ -1,4 +1,4 @@
-"""The tables: jobs, and the worker processes that are alive."""
+"""The tables: jobs, worker processes that are alive, messages that were received."""
 
 import json
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from aftercommit.ids import new_job_id
@@ -229,3 +230,23 @@ class WorkerPresence(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
+
+
+class Received(models.Model):
+    """A broker's message whose effects are committed: its next copy changes nothing."""
+
+    message_id = models.CharField(max_length=255)
+    consumer = models.CharField(max_length=255)  # the function, by its path
+    received_at = models.DateTimeField(db_default=Now(), db_index=True)
+
+    class Meta:
+        verbose_name = _("received message")
+        verbose_name_plural = _("received messages")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["message_id", "consumer"], name="aftercommit_received_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.message_id} by {self.consumer}"

@@ -11,6 +11,7 @@ USUAL_URLS = {
     "redis": "redis://127.0.0.1:6379/0",
     "rabbitmq": "amqp://guest:guest@127.0.0.1:5672/%2F",
 }
+BROKERS = tuple(USUAL_URLS)
 SECONDS_TO_ANSWER = 3
 
 

@@ -4,6 +4,7 @@ import os
 
 from celery import Celery
 
+from aftercommit import once
 from tests.brokers.addresses import broker_url, queue_name
 
 app = Celery(
@@ -37,6 +38,13 @@ def at_once(*words):
 @app.task(name="shop.kept", aftercommit="always")
 def kept(*words):
     """Do as ``note``, always by way of the table."""
+
+
+@app.task(name="shop.note_once")
+@once
+def note_once(*words):
+    """Do as ``note``, once for each message."""
+    note(*words)
 
 
 rabbit = Celery("rabbit", broker=broker_url("rabbitmq"))

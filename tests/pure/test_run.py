@@ -110,3 +110,11 @@ def test_what_fails_twice_has_failed(tmp_path, monkeypatch):
 
     assert (result.exit_code, result.unsteady) == (FAILURES, ())
     assert "ValueError" in result.failures[0]
+
+
+def test_a_broker_may_be_required_as_a_database_may(monkeypatch):
+    options, _ = tests.run._parser().parse_known_args(["--require=postgres,redis"])
+    assert options.require == ("postgres", "redis")
+
+    monkeypatch.setenv("AFTERCOMMIT_REDIS_URL", "redis://127.0.0.1:1/0")
+    assert "redis" in tests.run.missing_brokers()

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from aftercommit.store.claims import Claims
 from aftercommit.store.enqueue import Enqueue, unique_lock
+from aftercommit.store.inbox import Inbox
 from aftercommit.store.operations import CancelAnswer, Operations, Retried
 from aftercommit.store.presence import Presence
 from aftercommit.store.reading import Reading
@@ -25,7 +26,7 @@ from aftercommit.store.rescue import WORKER_DIED, Rescue, Rescued
 __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique_lock"]
 
 
-class Store(Enqueue, Claims, Rescue, Operations, Reading):
+class Store(Enqueue, Claims, Rescue, Operations, Reading, Inbox):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 
     wakes_workers = False  # whether those that hold a session lock are told of new jobs
