@@ -21,6 +21,7 @@ WORDS = {
     "Task",
     "deschedule",
     "enqueue_many",
+    "once",
     "schedule",
     "task",
 }

@@ -1,9 +1,10 @@
 """The Django application."""
 
 from django.apps import AppConfig
+from django.conf import settings
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
-from aftercommit import relay
 from aftercommit.checks import register_checks
 
 
@@ -17,4 +18,7 @@ class AftercommitConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks; capture the messages that are to be relayed."""
         register_checks()
-        relay.install()
+        # Not imported otherwise: it needs django.tasks, whose absence a check explains.
+        tasks = getattr(settings, "TASKS", {})
+        if any(backend.get("OPTIONS", {}).get("relay") for backend in tasks.values()):
+            import_string("aftercommit.relay.install")()

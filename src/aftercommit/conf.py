@@ -16,7 +16,6 @@ LARGEST_COUNT = 2**31 - 1  # what the columns hold
 USUAL_BACKOFF = Exponential()
 POLL_IF_WOKEN = timedelta(seconds=1)  # longest wait for a wake-up that was lost
 POLL = timedelta(milliseconds=200)
-NO_RELAY: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 RELAY_WHEN = ("in_transaction", "always", "never")
 RELAY_ONLY, RELAY_TOO, NO_MESSAGES = "only", "too", "no"
 
@@ -69,7 +68,7 @@ class BackendOptions(CheckedOptions):
     session_locks: bool = True  # False behind PgBouncer in transaction mode
     task_modules: tuple[str, ...] = ()  # imported by the worker, beside <app>.tasks
     # Messages of other libraries that are kept here: names, or names with their options.
-    relay: Mapping[str, Mapping[str, Any]] = NO_RELAY
+    relay: Collection[str] = ()
     relay_when: str = "in_transaction"  # or "always", or "never"
 
     def __post_init__(self) -> None:
@@ -102,6 +101,11 @@ class BackendOptions(CheckedOptions):
     def polls_every(self, *, woken: bool) -> timedelta:
         """Return how long an idle worker waits; less if nobody wakes it when there is work."""
         return self.poll_interval or (POLL_IF_WOKEN if woken else POLL)
+
+    @property
+    def libraries(self) -> Mapping[str, Mapping[str, Any]]:
+        """What ``relay`` names, with the options of each."""
+        return _relay(self.relay)
 
     def _accept_lists(self) -> None:
         for name in ("discard_on", "retry_on"):
@@ -199,7 +203,7 @@ def _relay(value: Any) -> Mapping[str, Mapping[str, Any]]:
                     f"relay[{name!r}]: expected a dict of options, got {options!r}."
                 )
         return MappingProxyType({name: MappingProxyType(dict(o)) for name, o in value.items()})
-    return MappingProxyType(dict.fromkeys(_names("relay", value) or (), NO_RELAY))
+    return MappingProxyType({name: MappingProxyType({}) for name in _names("relay", value) or ()})
 
 
 def _unknown_option(name: object, known: set[str], *, where: str) -> ConfigurationError:

@@ -188,7 +188,7 @@ def install() -> None:
     keeper = Keeper()
     for backend in relaying():
         publish_task(backend)
-        for name, options in backend.config.relay.items():
+        for name, options in backend.config.libraries.items():
             broker = broker_for(name)
             broker.options = options
             broker.is_kept = partial(_is_kept, name)

@@ -131,6 +131,8 @@ def test_every_option_can_be_given():
         "poll_interval": SECOND,
         "session_locks": False,
         "task_modules": ("shop.jobs",),
+        "relay": {"celery": {}},
+        "relay_when": "always",
     }
 
     built = options(**given)
@@ -193,3 +195,24 @@ def test_a_worker_is_told_nothing_impossible(given, expected):
 
 def test_a_worker_may_stop_without_grace():
     assert WorkerConfig(grace=timedelta(0)).grace == timedelta(0)
+
+
+def test_the_relay_takes_names_or_names_with_options():
+    assert options(relay=["celery", "rq"]).libraries == {"celery": {}, "rq": {}}
+    given = {"rq": {"url": "redis://queue/0"}}
+    assert options(relay=given).libraries == given
+    assert options().libraries == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"relay": "celery"}, "relay: expected a list or a tuple, got 'celery'"),
+        ({"relay": {"rq": "redis://queue/0"}}, r"relay\['rq'\]: expected a dict of options"),
+        ({"relay": ["celery", 5]}, r"relay\[1\]: expected a name"),
+        ({"relay_when": "sometimes"}, "relay_when: expected one of in_transaction, always, never"),
+    ],
+)
+def test_what_the_relay_cannot_take_is_refused(given, said):
+    with pytest.raises(ConfigurationError, match=said):
+        options(**given)
