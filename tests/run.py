@@ -29,7 +29,12 @@ from tests.services import NoServer, Server, find, own_postgres  # noqa: E402
 
 LONGEST_REASON = 300  # characters
 FAILURES, NO_TESTS = 1, 5  # pytest's exit codes: some failed; nothing was selected
-WITH_PROCESSES = ("tests.process.", "tests.torture.", "tests.demo.")  # and real time
+WITH_PROCESSES = (
+    "tests.process.",
+    "tests.torture.",
+    "tests.demo.",
+    "tests.brokers.test_proof",
+)  # and real time
 MOST_UNSTEADY = 2  # in one run; with more of them something is wrong
 
 

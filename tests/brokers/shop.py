@@ -2,6 +2,7 @@
 
 import os
 
+import redis
 from celery import Celery
 
 from aftercommit import once
@@ -47,13 +48,26 @@ def note_once(*words):
     note(*words)
 
 
+counter = redis.Redis.from_url(broker_url("redis"))
 rabbit = Celery("rabbit", broker=broker_url("rabbitmq"))
-rabbit.conf.task_default_queue = queue_name("rabbit")
+rabbit.conf.update(
+    task_default_queue=queue_name("rabbit"),
+    worker_prefetch_multiplier=4,
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+)
 
 
 @rabbit.task(name="rabbit.note")
 def from_rabbit(*words):
     """Do nothing: the test reads the queue itself."""
+
+
+@rabbit.task(name="rabbit.note_once", acks_late=True)
+def from_rabbit_once(*words):
+    """Do as ``note``, once for each message; count how often it is delivered."""
+    counter.incr(queue_name("deliveries"))
+    once(note)(*words)
 
 
 unreachable = Celery("unreachable", broker="redis://127.0.0.1:1/0")  # nobody listens there

@@ -210,7 +210,10 @@ def test_the_relay_takes_names_or_names_with_options():
         ({"relay": "celery"}, "relay: expected a list or a tuple, got 'celery'"),
         ({"relay": {"rq": "redis://queue/0"}}, r"relay\['rq'\]: expected a dict of options"),
         ({"relay": ["celery", 5]}, r"relay\[1\]: expected a name"),
-        ({"relay_when": "sometimes"}, "relay_when: expected one of in_transaction, always, never"),
+        (
+            {"relay_when": "sometimes"},
+            "relay_when: expected one of in_transaction, always, never",
+        ),
     ],
 )
 def test_what_the_relay_cannot_take_is_refused(given, said):

@@ -29,14 +29,14 @@ class Rule:
 class CutProxy:
     """Listens on a port of this machine in front of ``server``, until it is closed."""
 
-    def __init__(self, server: Address) -> None:
+    def __init__(self, server: Address, *, port: int = 0) -> None:
         self._server = server
         self._rule: Rule | None = None
         self._lock = threading.Lock()
         self._matches = 0
         self._most = 0
         self.cuts = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -24,6 +24,7 @@ from aftercommit.worker.station import Station
 logger = logging.getLogger("aftercommit")
 
 LOOK_EVERY = timedelta(milliseconds=250)
+LOOK_OFTEN = timedelta(milliseconds=20)  # somebody waits for the end of a drain
 PATIENCE = timedelta(milliseconds=250)  # of a job that waits here for a thread
 SOME_TIME = timedelta(seconds=1)
 LAST_WRITES = timedelta(seconds=5)  # for outcomes, when everything else has ended
@@ -86,7 +87,7 @@ class Worker:
         for station in self._stations:
             station.start()
         while not self._stopping and not self._through:
-            self._bell.wait(LOOK_EVERY)
+            self._bell.wait(LOOK_OFTEN if self._config.drain else LOOK_EVERY)
             if waiting := self._pool.unstarted(held_for=PATIENCE):
                 self._ahead.close(SOME_TIME)
                 self._hand_back(waiting)

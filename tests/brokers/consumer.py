@@ -1,0 +1,9 @@
+"""What ``celery -A`` loads: Django first, as every project's celery.py does."""
+
+import django
+
+django.setup()
+
+from tests.brokers.shop import rabbit  # noqa: E402
+
+__all__ = ["rabbit"]
