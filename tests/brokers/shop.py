@@ -71,7 +71,11 @@ def from_rabbit_once(*words):
 
 
 unreachable = Celery("unreachable", broker="redis://127.0.0.1:1/0")  # nobody listens there
-unreachable.conf.update(task_default_queue=queue_name("celery"), task_publish_retry=False)
+unreachable.conf.update(
+    task_default_queue=queue_name("celery"),
+    task_publish_retry=False,
+    broker_transport_options={"max_retries": 1, "interval_start": 0, "interval_step": 0},
+)
 
 
 @unreachable.task(name="unreachable.note")

@@ -23,6 +23,7 @@ from aftercommit.brokers.base import Away, Broker, Keeper, Message, as_bytes, as
 logger = logging.getLogger("aftercommit")
 
 SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 5, 30
+ONE_TRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0}  # the relay comes again
 AMQP = {"confirm_publish": True, "read_timeout": SECONDS_TO_ANSWER}
 REDIS = {
     "socket_timeout": SECONDS_TO_ANSWER,
@@ -67,7 +68,7 @@ class Celery(Broker):
             driver = app.connection_for_write().transport.driver_type
             connection = app.connection_for_write(
                 connect_timeout=SECONDS_TO_CONNECT,
-                transport_options=TRANSPORTS.get(driver, {}),
+                transport_options={**ONE_TRY, **TRANSPORTS.get(driver, {})},
             )
             producers[app] = Producer(connection, auto_declare=False)
             self._connections.add(connection)
