@@ -14,7 +14,7 @@ BENCH := .venv-bench/bin/python
 TESTS := $(PY) tests/run.py $(DATABASES:%=--databases=%) $(REQUIRE:%=--require=%)
 
 .NOTPARALLEL:
-.PHONY: help demo demo-check test check lint types contracts coverage wheel bench format clean
+.PHONY: help demo demo-check test check lint types contracts coverage wheel bench scoreboard format clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ wheel: $(VENV)/dev.stamp  ## Build the package and use it in an empty environmen
 bench: .venv-bench/stamp  ## Measure this beside other queues
 	$(BENCH) -m benchmarks.run $(ROUNDS:%=--rounds=%) $(SCALE:%=--scale=%) $(PEERS:%=--peers=%) \
 	    $(WORKLOADS:%=--workloads=%) $(ON:%=--database=%) $(WRITE:%=--write)
+
+scoreboard: $(VENV)/test.stamp  ## Count the race with other queues, and with the relay (DB=postgres: on PostgreSQL)
+	AFTERCOMMIT_DB=$(DB) $(PY) -m scoreboard.run $(ARGS)
 
 .venv-bench/stamp: benchmarks/requirements.txt pyproject.toml
 	$${PYTHON:-$$(tools/find_python.sh)} -m venv .venv-bench

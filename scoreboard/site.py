@@ -1,0 +1,85 @@
+"""Its tasks, as each library's documentation writes them, and the ways to call them."""
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import django
+
+django.setup()
+
+import dramatiq  # noqa: E402
+import redis  # noqa: E402
+from celery import Celery  # noqa: E402
+from django.db import close_old_connections, transaction  # noqa: E402
+from dramatiq.brokers.rabbitmq import RabbitmqBroker  # noqa: E402
+from dramatiq.brokers.redis import RedisBroker  # noqa: E402
+from huey import RedisHuey  # noqa: E402
+from rq import Queue  # noqa: E402
+
+from tests.app.models import Effect  # noqa: E402
+from tests.brokers.addresses import broker_url, queue_name  # noqa: E402
+
+URL = os.environ.get("SCOREBOARD_URL", broker_url("redis"))
+NOTES = queue_name("notes")  # a list in Redis: what the tasks have seen
+OLD, NEW = "old", "new"
+notes = redis.Redis.from_url(broker_url("redis"))
+
+app = Celery("scoreboard", broker=URL)
+app.conf.update(
+    task_default_queue=queue_name("celery"),
+    task_publish_retry=False,
+    broker_transport_options={"max_retries": 1, "interval_start": 0, "interval_step": 0},
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+)
+
+
+def look(tag: str, pk: int) -> None:
+    """Note what is in the row that a task was told to work on."""
+    close_old_connections()
+    seen = Effect.objects.filter(pk=pk).values_list("key", flat=True).first()
+    notes.rpush(NOTES, json.dumps([tag, pk, seen]))
+
+
+def rq_queue() -> Queue:
+    """Return RQ's queue."""
+    return Queue(queue_name("rq"), connection=redis.Redis.from_url(URL))
+
+
+celery_task = app.task(name="scoreboard.look")(look)
+if URL.startswith("amqp"):
+    dramatiq.set_broker(RabbitmqBroker(url=URL))
+else:
+    dramatiq.set_broker(RedisBroker(url=URL, namespace=queue_name("dramatiq")))
+    huey = RedisHuey(queue_name("huey"), url=URL)
+    huey_task = huey.task(name="look")(look)
+actor = dramatiq.actor(look, actor_name="look", queue_name=queue_name("actors"))
+
+Send = Callable[[str, int], Any]
+SEND: dict[str, Send] = {
+    "celery": celery_task.delay,
+    "rq": lambda tag, pk: rq_queue().enqueue(look, tag, pk),
+    "dramatiq": actor.send,
+}
+if not URL.startswith("amqp"):
+    SEND["huey"] = huey_task
+
+COUNTDOWN: dict[str, Send] = {
+    "celery": lambda tag, pk: celery_task.apply_async([tag, pk], countdown=0.3),
+}
+
+
+def on_commit(send: Send, tag: str, pk: int) -> None:
+    """Do what every documentation proposes."""
+    transaction.on_commit(partial(send, tag, pk))
+
+
+WAYS: dict[str, dict[str, Send]] = {
+    "as it comes": SEND,
+    "countdown": COUNTDOWN,
+    "on_commit": {name: partial(on_commit, send) for name, send in SEND.items()},
+    "aftercommit": SEND,
+}
