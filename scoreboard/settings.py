@@ -6,7 +6,9 @@ from tests.settings import *  # noqa: F403
 from tests.settings import TASKS
 
 if library := os.environ.get("SCOREBOARD_RELAY"):
-    TASKS["default"]["OPTIONS"]["relay"] = (
-        {"rq": {"url": os.environ["SCOREBOARD_URL"]}} if library == "rq" else [library]
-    )
+    needed = {
+        "rq": {"url": os.environ["SCOREBOARD_URL"]},
+        "huey": {"instance": "scoreboard.site.huey"},
+    }
+    TASKS["default"]["OPTIONS"]["relay"] = {library: needed.get(library, {})}
     TASKS["default"]["OPTIONS"]["task_modules"] = ("scoreboard.site",)
