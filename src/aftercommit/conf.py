@@ -136,6 +136,8 @@ class WorkerConfig(CheckedOptions):
         if self.max_jobs is not None:
             check_counts(max_jobs=self.max_jobs)
         check_flags(drain=self.drain)
+        if self.relay not in {RELAY_ONLY, RELAY_TOO, NO_MESSAGES}:
+            raise ConfigurationError(f"relay: expected only, too or no, got {self.relay!r}.")
         if not isinstance(self.grace, timedelta) or self.grace < timedelta(0):
             raise ConfigurationError(
                 f"grace: expected a timedelta, not negative, got {self.grace!r}."

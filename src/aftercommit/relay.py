@@ -1,5 +1,6 @@
 """The relay: messages for brokers are jobs, and here is the task that publishes them."""
 
+import asyncio
 import json
 import logging
 import random
@@ -62,12 +63,12 @@ def _pause_after(tries: int) -> timedelta:
     return longest * random.uniform(0.5, 1)  # noqa: S311
 
 
-def publish_task(backend: DatabaseBackend, *, queue: str | None = None) -> Task:
+def publish_task(backend: DatabaseBackend) -> Task:
     """Return the task that publishes, on this backend; its worker knows it by its path."""
     return Task(
         func=publish,
         backend=backend.alias,
-        queue_name=queue or next(iter(sorted(backend.queues)), "default"),
+        queue_name=next(iter(sorted(backend.queues)), "default"),  # its jobs are in their own
         priority=0,
         run_after=None,
         takes_context=False,
@@ -99,7 +100,9 @@ class Keeper:
     def alias_if_away(self, broker: str, *, when: str | None) -> str | None:
         """See ``brokers.base.Keeper``."""
         homes = _homes(broker)
-        return None if not homes or (when or _when(homes)) == NEVER else _home(homes)
+        if not homes or (when or _when(homes)) == NEVER or _in_event_loop():
+            return None
+        return _home(homes)
 
     def keep(self, message: Message, *, using: str) -> None:
         """See ``brokers.base.Keeper``."""
@@ -196,6 +199,15 @@ def install() -> None:
                 _installed.add(name)
                 broker.capture(keeper)
                 events.worker_stopped.connect(_close, dispatch_uid="aftercommit.relay")
+
+
+def _in_event_loop() -> bool:
+    """Tell whether this is a coroutine's thread, where Django writes nothing."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _is_kept(broker: str, message_id: str) -> bool:

@@ -1,5 +1,6 @@
 """In which database a message is kept, whatever library it is of."""
 
+import asyncio
 import logging
 import threading
 
@@ -121,6 +122,16 @@ def test_what_a_task_says_must_make_sense(redis, relayed):
     relayed("celery")
     with pytest.raises(ConfigurationError, match="'sometimes'"):
         Keeper().alias("celery", when="sometimes")
+
+
+def test_in_a_coroutine_nothing_is_written_and_the_library_raises_as_ever(redis, relayed):
+    relayed("celery")
+
+    async def ask():
+        return Keeper().alias_if_away("celery", when=None)
+
+    assert asyncio.run(ask()) is None
+    assert Keeper().alias_if_away("celery", when=None) == "default"
 
 
 class InATestCase(TestCase):

@@ -15,6 +15,7 @@ from django.db.utils import ConnectionHandler
 
 from aftercommit import checks, task
 from aftercommit._compat import task_backends
+from aftercommit.brokers import broker_for
 from aftercommit.checks import CHECKS, TAG, project
 from aftercommit.checks.databases import settings_of
 from aftercommit.checks.servers import answers_of, check_servers
@@ -425,4 +426,26 @@ def test_w006_backends_of_one_database_agree_on_what_a_worker_has_once(backends)
 def test_backends_of_two_databases_may_differ(backends):
     backends(default=ours(), other=ours(using="other", max_crashes=9))
 
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("library", "options", "setting"),
+    [
+        ("rq", {"url": "redis://127.0.0.1:6379/0"}, "RQ_QUEUES"),
+        ("huey", {"instance": "tests.brokers.yard.huey"}, "HUEY"),
+    ],
+)
+def test_w007_the_relay_knows_where_messages_go(
+    backends, settings, monkeypatch, library, options, setting
+):
+    backends(default=ours(relay=[library]))
+    monkeypatch.setattr(broker_for(library), "options", {})
+    (message,) = found()
+    assert (message.id, setting in message.hint) == ("aftercommit.W007", True)
+
+    setattr(settings, setting, {})
+    assert found() == []
+    delattr(settings, setting)
+    monkeypatch.setattr(broker_for(library), "options", options)
     assert found() == []

@@ -64,6 +64,10 @@ class Broker(ABC):
         at fault.
         """
 
+    def problem(self) -> str | None:
+        """Return what ``publish`` would not know, as far as the settings tell."""
+        return None
+
     def close(self) -> None:  # noqa: B027 - not every library has something to close
         """Close what ``publish`` has opened, in all threads; none of them publishes now."""
 

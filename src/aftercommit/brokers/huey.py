@@ -8,6 +8,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import redis.exceptions
+from django.conf import settings
 from django.utils.module_loading import import_string
 from huey.api import Huey as HueyQueue
 
@@ -36,6 +37,12 @@ class Huey(Broker):
             instance.storage.enqueue(as_bytes(content["task"]), content["priority"])
         except AWAY as error:
             raise Away(str(error)) from error
+
+    def problem(self) -> str | None:
+        """Say if nobody knows the instance."""
+        if "instance" in self.options or hasattr(settings, "HUEY"):
+            return None
+        return 'which Huey is yours. Set {"huey": {"instance": "site.tasks.huey"}}, or HUEY'
 
     def _instance(self, name: str) -> HueyQueue:
         if path := self.options.get("instance"):

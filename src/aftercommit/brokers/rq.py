@@ -82,6 +82,12 @@ class RQ(Broker):
             'Fix: OPTIONS = {"relay": {"rq": {"url": "redis://..."}}}, then retry them.'
         )
 
+    def problem(self) -> str | None:
+        """Say if nobody knows the server."""
+        if "url" in self.options or (django_rq is not None and hasattr(settings, "RQ_QUEUES")):
+            return None
+        return 'where RQ\'s Redis server is. Set {"rq": {"url": "redis://..."}}, or RQ_QUEUES'
+
     def close(self) -> None:
         """Close the connections to Redis."""
         for queue in self._queues.values():

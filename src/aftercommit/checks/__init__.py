@@ -40,6 +40,7 @@ CHECKS = {
     "aftercommit.W004": "SQLite is not in WAL mode",
     "aftercommit.W005": "the connection pool is smaller than a worker needs",
     "aftercommit.W006": "backends of one database alias differ in what its worker can have once",
+    "aftercommit.W007": "the relay does not know where the messages of a library go",
 }
 
 

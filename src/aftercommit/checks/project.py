@@ -12,6 +12,7 @@ from django.db import connections, router
 
 from aftercommit._compat import BaseTaskBackend
 from aftercommit.backend import DatabaseBackend
+from aftercommit.brokers import broker_for
 from aftercommit.checks.subjects import our_backends
 from aftercommit.conf import ExceptionTypes
 from aftercommit.errors import ConfigurationError
@@ -68,10 +69,23 @@ def _backend(backend: DatabaseBackend) -> Iterator[CheckMessage]:
             id="aftercommit.E009",
         )
     options = backend.config
+    yield from _relay(backend, f"{where}['OPTIONS']['relay']")
     for module in options.task_modules:
         yield from _module(module, f"{where}['OPTIONS']['task_modules']")
     for name, given in (("retry_on", options.retry_on), ("discard_on", options.discard_on)):
         yield from _exceptions(name, given, f"{where}['OPTIONS']")
+
+
+def _relay(backend: DatabaseBackend, where: str) -> Iterator[CheckMessage]:
+    for name in backend.config.libraries:
+        if problem := broker_for(name).problem():
+            what, _, fix = problem.partition(". ")
+            yield Warning(
+                f"{where} names {name!r}, but nobody knows {what}: its messages would be kept, "
+                "and never published.",
+                hint=f"{fix}.",
+                id="aftercommit.W007",
+            )
 
 
 def _router(using: str, where: str) -> Iterator[CheckMessage]:
