@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import OperationalError
 
+from aftercommit import pauses
 from aftercommit.models import Job, State
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.tasks import registered
@@ -150,3 +151,16 @@ def test_a_database_that_does_not_answer_at_all_is_told(fetcher, store, monkeypa
 
     with pytest.raises(OperationalError):
         fetcher(["a"]).fetch(limit=1)
+
+
+def test_a_queue_that_is_paused_is_left_alone_and_the_others_are_not(store, fetcher):
+    enqueue("paused")
+    enqueue("open")
+    pauses.pause("paused", timedelta(hours=1))
+    fetch = fetcher(["paused", "open"]).fetch
+    try:
+        assert [claim.queue for claim in fetch(limit=5)] == ["open"]
+        assert fetch(limit=5) == []
+    finally:
+        pauses.resume("paused")
+    assert [claim.queue for claim in fetch(limit=5)] == ["paused"]

@@ -1,0 +1,46 @@
+"""Who publishes messages, and who leaves them alone."""
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import transaction
+
+from aftercommit.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
+from aftercommit.errors import ConfigurationError
+from aftercommit.models import Job
+from aftercommit.worker.loop import Worker
+from aftercommit.worker.slots import Tickets
+from tests.app.tasks import add
+from tests.brokers.shop import note
+
+
+@pytest.mark.parametrize(
+    ("relay", "done"),
+    [
+        (NO_MESSAGES, {"default"}),
+        (RELAY_TOO, {"default", "relay.celery"}),
+        (RELAY_ONLY, {"relay.celery"}),
+    ],
+)
+@pytest.mark.parametrize("queues", [[], ["default"]])
+def test_a_worker_publishes_messages_if_it_is_told_to(
+    relay, done, queues, redis, relayed, settings
+):
+    settings.TASKS["default"]["QUEUES"] = queues
+    relayed("celery")
+    with transaction.atomic():
+        note.delay("a")
+        add.enqueue(1, 2)
+    config = WorkerConfig(backends=("default",), relay=relay, drain=True)
+    Worker(config, tickets=Tickets(None)).run()
+
+    assert set(Job.objects.filter(state="succeeded").values_list("queue", flat=True)) == done
+
+
+def test_without_the_option_there_is_nothing_to_relay(transactional_db):
+    with pytest.raises(CommandError, match=r"no backend of TASKS has OPTIONS\['relay'\]"):
+        call_command("aftercommit", "relay", "--drain")
+
+
+def test_a_worker_is_told_in_one_of_three_words():
+    with pytest.raises(ConfigurationError, match="expected only, too or no, got 'perhaps'"):
+        WorkerConfig(relay="perhaps")
