@@ -44,11 +44,6 @@ def look(tag: str, pk: int) -> None:
     notes.rpush(NOTES, json.dumps([tag, pk, seen]))
 
 
-def rq_queue() -> Queue:
-    """Return RQ's queue."""
-    return Queue(queue_name("rq"), connection=redis.Redis.from_url(URL))
-
-
 celery_task = app.task(name="scoreboard.look")(look)
 if URL.startswith("amqp"):
     dramatiq.set_broker(RabbitmqBroker(url=URL))
@@ -61,11 +56,12 @@ actor = dramatiq.actor(look, actor_name="look", queue_name=queue_name("actors"))
 Send = Callable[[str, int], Any]
 SEND: dict[str, Send] = {
     "celery": celery_task.delay,
-    "rq": lambda tag, pk: rq_queue().enqueue(look, tag, pk),
     "dramatiq": actor.send,
 }
 if not URL.startswith("amqp"):
     SEND["huey"] = huey_task
+    rq_queue = Queue(queue_name("rq"), connection=redis.Redis.from_url(URL))
+    SEND["rq"] = partial(rq_queue.enqueue, look)
 
 COUNTDOWN: dict[str, Send] = {
     "celery": lambda tag, pk: celery_task.apply_async([tag, pk], countdown=0.3),
