@@ -1,5 +1,7 @@
 """Who publishes messages, and who leaves them alone."""
 
+from io import StringIO
+
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
@@ -44,3 +46,12 @@ def test_without_the_option_there_is_nothing_to_relay(transactional_db):
 def test_a_worker_is_told_in_one_of_three_words():
     with pytest.raises(ConfigurationError, match="expected only, too or no, got 'perhaps'"):
         WorkerConfig(relay="perhaps")
+
+
+@pytest.mark.parametrize(("flags", "said"), [([], True), (["--relay"], False)])
+def test_a_worker_says_that_somebody_else_must_publish(flags, said, redis, relayed):
+    relayed("celery")
+    heard = StringIO()
+    call_command("aftercommit", "worker", "--backend", "default", "--drain", *flags, stderr=heard)
+
+    assert ("Messages for celery are not published by this worker" in heard.getvalue()) == said

@@ -13,9 +13,10 @@ from django.db import Error, connections
 from django.utils.autoreload import run_with_reloader
 
 from aftercommit import telemetry
-from aftercommit.conf import RELAY_ONLY, RELAY_TOO, WorkerConfig
+from aftercommit.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
 from aftercommit.errors import ConfigurationError
 from aftercommit.process import stop_on_signals
+from aftercommit.relay import relaying
 from aftercommit.worker.progress import progress_for
 from aftercommit.worker.remains import Remains
 from aftercommit.worker.setup import served
@@ -77,8 +78,18 @@ class Command(BaseCommand):
             except ConfigurationError as error:
                 raise CommandError(str(error)) from error
             self._check_databases(aliases)
+            self._remind_of_messages(config)
             with progress_for(aliases, config, self.stdout) as show:
                 return supervisor.run(show=show)
+
+    def _remind_of_messages(self, config: WorkerConfig) -> None:
+        """Say if somebody else has to publish what this project keeps for its brokers."""
+        names = sorted({name for backend in relaying() for name in backend.config.libraries})
+        if names and config.relay == NO_MESSAGES:
+            self.stderr.write(
+                f"Messages for {', '.join(names)} are not published by this worker: run "
+                "'manage.py aftercommit relay' beside it, or give it --relay."
+            )
 
     def _check_databases(self, aliases: list[str]) -> None:
         """Say at the start what would go wrong later."""
