@@ -2,11 +2,17 @@
 
 import pytest
 
-from tests.brokers import test_celery, test_dramatiq, test_huey, test_rq
+from tests.brokers import test_celery, test_django_q, test_dramatiq, test_huey, test_rq
 from tests.docs import pages
 
 PAGE = pages.ROOT / "docs" / "how-to" / "relay.md"
-TESTED = {"Celery": test_celery, "RQ": test_rq, "Dramatiq": test_dramatiq, "Huey": test_huey}
+TESTED = {
+    "Celery": test_celery,
+    "RQ": test_rq,
+    "Dramatiq": test_dramatiq,
+    "Huey": test_huey,
+    "django-q2": test_django_q,
+}
 
 
 @pytest.mark.parametrize("library", TESTED)

@@ -1,0 +1,37 @@
+"""django-q2's tasks: each way to send one is part of the transaction."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.databases import name_of_this_run, remove_sqlite_files
+
+WAYS = ("async_task", "chain")
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """Return what a site with django-q2 has seen, on a SQLite database of its own."""
+    name = f"{name_of_this_run()}_q"
+    environment = {**os.environ, "AFTERCOMMIT_DB": "sqlite", "AFTERCOMMIT_DB_NAME": name}
+    command = [sys.executable, "-m", "tests.brokers.cluster"]
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+    finally:
+        remove_sqlite_files(name)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_task_is_enqueued_after_the_commit_and_never_after_a_rollback(way, redis, seen):
+    found = seen[way]
+
+    assert found["before"] == 0
+    assert len(found["kept"]) == 1
+    assert found["there"] == found["kept"]
