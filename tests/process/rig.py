@@ -25,7 +25,7 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 # What takes a second or two, on a machine that is much too busy.
-STARTED = timedelta(seconds=60)
+STARTED = timedelta(seconds=120)
 STOPPED = timedelta(seconds=60)
 QUIET = timedelta(seconds=120)
 LAST_LINES = 25

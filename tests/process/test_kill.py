@@ -16,7 +16,7 @@ def test_kill_9_loses_nothing_and_doubles_no_atomic_effect(rig, vendor):
     longest = 0.02 if vendor == "sqlite" else 0.2  # an atomic task holds SQLite's only lock
     storm = Storm(rig, sizes=(2, 2, 1), longest=longest)
 
-    storm.rage(kills=40, hits=25, deadline=timedelta(seconds=100))
+    storm.rage(kills=40, hits=25, deadline=timedelta(minutes=5))
     storm.calm(jobs=2000)
 
     report = rig.check(**storm.expected())

@@ -32,7 +32,7 @@ def test_nobody_hears_of_a_lock_and_nothing_is_lost(watched):
     storm = Storm(watched, sizes=(1, 1, 1), longest=0.01)
 
     with reader_that_stays() as reader:
-        storm.rage(kills=8, hits=3, deadline=timedelta(seconds=40))
+        storm.rage(kills=8, hits=3, deadline=timedelta(minutes=2))
         left = [kill_in_a_write(watched) for _number in range(KILLED_IN_A_WRITE)]
         pages, checkpointed = checkpoint()
         seen = reader()

@@ -48,6 +48,13 @@ def test_short_ones_are_taken_together_a_share_for_each_lane(backlog):
     assert names(backlog.take()) == list("abcd")  # one, and half of the others
 
 
+def test_one_thread_takes_all_of_them():
+    backlog = Backlog(lanes=1)
+    backlog.add(short("abcdef"))
+
+    assert names(backlog.take()) == list("abcdef")
+
+
 def test_no_more_than_so_many_are_taken_together(backlog):
     backlog.add(short(range(10 * MOST)))
 

@@ -41,12 +41,13 @@ class Turn:
 
 
 class Backlog:
-    """Hands out orders as they came, but the short ones to ``LANES`` threads at a time.
+    """Hands out orders as they came, but the short ones to ``lanes`` threads at a time.
 
     The caller sees to it that one thread at a time is in here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, lanes: int = LANES) -> None:
+        self.lanes = lanes
         self._orders: deque[Order] = deque()
         self._short: deque[Order] = deque()  # found in front of a thread, with no lane free
         self._lanes: list[Turn] = []
@@ -94,14 +95,14 @@ class Backlog:
 
     @property
     def _lane_is_free(self) -> bool:
-        if len(self._lanes) < LANES:
+        if len(self._lanes) < self.lanes:
             return True
         since = now() - OVERDUE.total_seconds()
-        return sum(turn.began > since for turn in self._lanes) < LANES
+        return sum(turn.began > since for turn in self._lanes) < self.lanes
 
     def _together(self) -> Turn:
         """Begin a turn with the first ones, a lane's share of them."""
-        most = min(MOST, 1 + len(self) // LANES)
+        most = min(MOST, 1 + len(self) // self.lanes)
         taken: list[Order] = []
         for waiting in (self._short, self._orders):  # these have come later
             while waiting and len(taken) < most and self._may_join(waiting[0], taken):

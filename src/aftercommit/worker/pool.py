@@ -25,7 +25,7 @@ class Pool:
     def __init__(self, threads: int, *, board: Board | None = None) -> None:
         self._size = threads
         self._board = board or Board(bytearray(Board.size(threads)))
-        self._backlog = Backlog()
+        self._backlog = Backlog(lanes=min(LANES, threads))
         self._running = 0
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -123,7 +123,7 @@ class Pool:
             self._backlog.put_back(orders[len(ends) :])
         session.tidy()
         # What one thread of all would need to be as fast as the few that may do this.
-        seconds = (now() - began) / len(ends) * max(1, self._size / LANES)
+        seconds = (now() - began) / len(ends) * self._size / self._backlog.lanes
         for order, (run, ran) in zip(orders, ends, strict=False):
             order.ended(run, ran, seconds)
 
