@@ -29,9 +29,10 @@ def redis():
 def relayed(settings, transactional_db):
     """Return a function that switches the relay on, with options for the backend."""
 
-    def switch_on(*names, libraries=None, backends=("default",), **options):
+    def switch_on(*names, libraries=None, backends=("default",), queues=(), **options):
         tasks = deepcopy(settings.TASKS)
         for alias in backends:
+            tasks[alias]["QUEUES"] = list(queues)
             tasks[alias]["OPTIONS"] |= {"relay": libraries or list(names), **options}
         settings.TASKS = tasks
         relay.install()

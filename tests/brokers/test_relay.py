@@ -24,11 +24,8 @@ from tests.brokers.shop import note
     ],
 )
 @pytest.mark.parametrize("queues", [[], ["default"]])
-def test_a_worker_publishes_messages_if_it_is_told_to(
-    relay, done, queues, redis, relayed, settings
-):
-    settings.TASKS["default"]["QUEUES"] = queues
-    relayed("celery")
+def test_a_worker_publishes_messages_if_it_is_told_to(relay, done, queues, redis, relayed):
+    relayed("celery", queues=queues)
     with transaction.atomic():
         note.delay("a")
         add.enqueue(1, 2)
