@@ -17,7 +17,7 @@ from aftercommit.brokers import broker_for, queue_of
 from aftercommit.brokers.base import Away, Message, TooEarly
 from aftercommit.conf import RELAY_WHEN
 from aftercommit.control import Snooze
-from aftercommit.errors import ConfigurationError
+from aftercommit.errors import ConfigurationError, TimedOut
 from aftercommit.pauses import is_paused, pause, resume
 from aftercommit.store import default_alias
 from aftercommit.tasks import Task
@@ -46,7 +46,7 @@ def publish(broker: str, message_id: str, content: dict[str, Any]) -> None:
         broker_for(broker).publish(content)
     except TooEarly as error:
         raise Snooze(SHORTLY) from error
-    except Away as error:
+    except (Away, TimedOut) as error:  # a time limit of the backend: it does not answer
         span = _pause_after(_in_vain[broker])
         if not _in_vain[broker]:
             logger.warning("%s is away (%s); its messages wait", broker, error)

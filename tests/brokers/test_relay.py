@@ -6,9 +6,15 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
+from aftercommit import pauses
+from aftercommit import relay as relay_module
+from aftercommit.brokers import broker_for
+from aftercommit.brokers.base import Away
 from aftercommit.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
-from aftercommit.errors import ConfigurationError
+from aftercommit.control import Snooze
+from aftercommit.errors import ConfigurationError, TimedOut
 from aftercommit.models import Job
+from aftercommit.relay import publish
 from aftercommit.worker.loop import Worker
 from aftercommit.worker.slots import Tickets
 from tests.app.tasks import add
@@ -52,3 +58,18 @@ def test_a_worker_says_that_somebody_else_must_publish(flags, said, redis, relay
     call_command("aftercommit", "worker", "--backend", "default", "--drain", *flags, stderr=heard)
 
     assert ("Messages for celery are not published by this worker" in heard.getvalue()) == said
+
+
+@pytest.mark.parametrize("error", [Away("refused"), TimedOut()])
+def test_a_broker_that_does_not_answer_costs_no_attempt(monkeypatch, error):
+    def refuse(_content):
+        raise error
+
+    monkeypatch.setattr(broker_for("celery"), "publish", refuse)
+    try:
+        with pytest.raises(Snooze):
+            publish("celery", "m1", {})
+        assert pauses.is_paused("relay.celery")
+    finally:
+        pauses.resume("relay.celery")
+        relay_module._in_vain.clear()
