@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import random
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
@@ -32,6 +33,7 @@ MAX_ATTEMPTS = 5  # of a message that its broker refuses; one that is away costs
 
 IN_TRANSACTION, ALWAYS, NEVER = RELAY_WHEN
 _in_vain: Counter[str] = Counter()  # tries in a row, by broker
+_lock = threading.Lock()
 
 
 def publish(broker: str, message_id: str, content: dict[str, Any]) -> None:
@@ -47,10 +49,12 @@ def publish(broker: str, message_id: str, content: dict[str, Any]) -> None:
     except TooEarly as error:
         raise Snooze(SHORTLY) from error
     except (Away, TimedOut) as error:  # a time limit of the backend: it does not answer
-        span = _pause_after(_in_vain[broker])
-        if not _in_vain[broker]:
+        with _lock:  # several threads notice at once
+            tries = _in_vain[broker]
+            _in_vain[broker] += 1
+        if not tries:
             logger.warning("%s is away (%s); its messages wait", broker, error)
-        _in_vain[broker] += 1
+        span = _pause_after(tries)
         pause(queue, span)
         raise Snooze(span) from error
     if _in_vain.pop(broker, 0):
