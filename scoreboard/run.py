@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pika
 import psycopg
 
 from tests.databases import name_of_this_run, remove_sqlite_files, url_of
@@ -99,10 +100,19 @@ def _database() -> Iterator[None]:
     finally:
         for key in notes.scan_iter(f"*{name}*", count=1000):
             notes.delete(key)
+        if is_there("rabbitmq"):
+            _delete_queues()
         connections.close_all()
         if on_server:
             _on_server(f"DROP DATABASE {name} WITH (FORCE)")
         remove_sqlite_files(name)
+
+
+def _delete_queues() -> None:
+    with pika.BlockingConnection(pika.URLParameters(broker_url("rabbitmq"))) as connection:
+        channel = connection.channel()
+        for name in ("celery", "actors", "actors.DQ", "actors.XQ"):
+            channel.queue_delete(queue_name(name))
 
 
 def _on_server(statement: str) -> None:
