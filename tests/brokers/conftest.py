@@ -5,7 +5,8 @@ from copy import deepcopy
 import pytest
 import redis as redis_client
 
-from aftercommit import relay
+from aftercommit import pauses, relay
+from aftercommit.brokers import BROKERS, queue_of
 from aftercommit.conf import WorkerConfig
 from aftercommit.models import Job
 from aftercommit.worker.loop import Worker
@@ -37,7 +38,10 @@ def relayed(settings, transactional_db):
         settings.TASKS = tasks
         relay.install()
 
-    return switch_on
+    yield switch_on
+    relay._in_vain.clear()
+    for name in BROKERS:  # a broker that was away in this test is there in the next
+        pauses.resume(queue_of(name))
 
 
 def kept(**which):

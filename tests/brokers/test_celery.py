@@ -209,7 +209,7 @@ def test_one_that_cannot_be_published_fails_and_blocks_nobody(queue, relayed):
 # ---- RabbitMQ ---------------------------------------------------------------------------
 
 
-def test_rabbitmq_confirms_each_message(rabbitmq, relayed):
+def test_messages_reach_rabbitmq(rabbitmq, relayed):
     relayed("celery")
     with transaction.atomic():
         results = [from_rabbit.delay(word) for word in "abc"]
@@ -219,6 +219,25 @@ def test_rabbitmq_confirms_each_message(rabbitmq, relayed):
     published = [rabbitmq.get() for _one in results]
     assert sorted(one.headers["id"] for one in published) == sorted(one.id for one in results)
     assert {one.decode()[0][0] for one in published} == set("abc")
+    assert rabbitmq.get() is None
+
+
+def test_a_message_that_rabbitmq_does_not_confirm_is_kept(rabbitmq, relayed, monkeypatch):
+    """A full queue refuses; without confirms nobody would hear of it."""
+    relayed("celery")
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    rabbitmq.delete()
+    rabbitmq.queue_arguments = full
+    rabbitmq.declare()
+    queue = rabbit.amqp.queues[queue_name("rabbit")]
+    monkeypatch.setattr(queue, "queue_arguments", full)
+    with transaction.atomic():
+        for word in "abc":
+            from_rabbit.delay(word)
+    run_relay()
+
+    assert len(kept()) == 2
+    assert rabbitmq.get() is not None
     assert rabbitmq.get() is None
 
 
