@@ -3,6 +3,7 @@
 #   PYTHON=python3.12   this Python instead of the newest that works
 #   DJANGO=5.2          this series of Django instead of the newest
 #   DB=postgres         the demo's database (sqlite)
+#   QUEUE=celery, rq    the demo with that library on Redis, made right by the relay
 #   DATABASES, REQUIRE  for the tests: which to use, which not to miss (sqlite,postgres,mariadb,mysql)
 #   ARGS="-k claim"     more words for pytest
 #   ROUNDS, SCALE, PEERS, WORKLOADS, ON, WRITE=1   for bench; see benchmarks/README.md
@@ -10,6 +11,7 @@
 VENV ?= .venv$(DJANGO:%=-django%)
 PY := $(VENV)/bin/python
 DB ?= sqlite
+QUEUE ?= aftercommit
 BENCH := .venv-bench/bin/python
 TESTS := $(PY) tests/run.py $(DATABASES:%=--databases=%) $(REQUIRE:%=--require=%)
 
@@ -20,10 +22,10 @@ help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo.stamp  ## Run the demo site (DB=postgres: on PostgreSQL)
-	DB=$(DB) $(PY) demo/run.py
+	DB=$(DB) QUEUE=$(QUEUE) $(PY) demo/run.py
 
 demo-check: $(VENV)/demo.stamp  ## Run the demo's main job once and check what it did
-	DB=$(DB) $(PY) demo/check.py
+	DB=$(DB) QUEUE=$(QUEUE) $(PY) demo/check.py
 
 test: $(VENV)/test.stamp  ## Run the tests on every database that is there
 	$(TESTS) $(ARGS)
@@ -57,7 +59,11 @@ bench: .venv-bench/stamp  ## Measure this beside other queues
 	$(BENCH) -m benchmarks.run $(ROUNDS:%=--rounds=%) $(SCALE:%=--scale=%) $(PEERS:%=--peers=%) \
 	    $(WORKLOADS:%=--workloads=%) $(ON:%=--database=%) $(WRITE:%=--write)
 
-scoreboard: $(VENV)/test.stamp  ## Count the race with other queues, and with the relay (DB=postgres: on PostgreSQL)
+$(VENV)/scoreboard.stamp: $(VENV)/test.stamp scoreboard/requirements.txt
+	$(PY) -m pip install --quiet -r scoreboard/requirements.txt
+	@touch $@
+
+scoreboard: $(VENV)/scoreboard.stamp  ## Count the race with other queues, and with the relay (DB=postgres: on PostgreSQL)
 	AFTERCOMMIT_DB=$(DB) $(PY) -m scoreboard.run $(ARGS)
 
 .venv-bench/stamp: benchmarks/requirements.txt pyproject.toml

@@ -1,7 +1,9 @@
 """How fast a relay publishes, beside a loop of the library: python -m benchmarks.relay.
 
-The relay's messages were kept before; its time runs from the first that is in the broker
-to the last, as the broker counts them. PostgreSQL, the tests' brokers.
+The loop's time ends when the broker has all of its messages: some libraries do not wait for
+that. The relay's messages were kept before; its time runs from the first that is in the
+broker to the last, as the broker counts them. Then, one by one, how long after its commit
+a message is there. PostgreSQL, the tests' brokers.
 """
 
 import os
@@ -12,26 +14,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from django.db import transaction
+
 from tests.brokers.addresses import broker_url, is_there, queue_name
 
 os.environ |= {"AFTERCOMMIT_DB": "postgres", "DJANGO_SETTINGS_MODULE": "scoreboard.settings"}
 ROOT = Path(__file__).resolve().parents[1]
-MESSAGES = int(os.environ.get("MESSAGES", "5000"))
+ONE_BY_ONE = 100
+MESSAGES = int(os.environ.get("MESSAGES", "15000"))
 
 
 def main() -> None:
     """Measure each library on each broker."""
-    for library, broker in (
-        ("celery", "redis"),
-        ("celery", "rabbitmq"),
-        ("rq", "redis"),
-        ("dramatiq", "redis"),
-        ("dramatiq", "rabbitmq"),
-        ("huey", "redis"),
+    confirms = {"SCOREBOARD_CONFIRMS": "yes"}
+    for library, broker, more in (
+        ("celery", "redis", {}),
+        ("celery", "rabbitmq", {}),
+        ("rq", "redis", {}),
+        ("dramatiq", "redis", {}),
+        ("dramatiq", "rabbitmq", {}),
+        ("dramatiq", "rabbitmq", confirms),
+        ("huey", "redis", {}),
     ):
         if is_there(broker):
             environment = {
                 **os.environ,
+                **more,
                 "PYTHONPATH": str(ROOT),
                 "SCOREBOARD_RELAY": library,
                 "SCOREBOARD_URL": broker_url(broker),
@@ -43,7 +51,6 @@ def main() -> None:
 def one(library: str, broker: str) -> None:
     """Measure one, in a process of its own."""
     from django.core.management import call_command  # noqa: PLC0415
-    from django.db import transaction  # noqa: PLC0415
 
     from scoreboard.run import _database  # noqa: PLC0415 - sets Django up
     from scoreboard.site import SEND, notes  # noqa: PLC0415
@@ -52,9 +59,11 @@ def one(library: str, broker: str) -> None:
     send = SEND[library]
     with _database():
         call_command("migrate", run_syncdb=True, verbosity=0)
-        began = time.perf_counter()
+        before, began = count(), time.perf_counter()
         for number in range(MESSAGES):
             send("bench", number)
+        while count() < before + MESSAGES:
+            time.sleep(0.001)
         loop = MESSAGES / (time.perf_counter() - began)
         before = count()
         with transaction.atomic():
@@ -66,11 +75,29 @@ def one(library: str, broker: str) -> None:
             stderr=subprocess.DEVNULL,
         )
         rate = _rate(count, before)
+        waits = sorted(_wait(count, send) for _time in range(ONE_BY_ONE))
         relay.terminate()
         relay.wait()
+    where = f"{library} on {broker}"
+    if "SCOREBOARD_CONFIRMS" in os.environ:
+        where += ", with confirms in the loop, too"
     print(
-        f"{library} on {broker}: loop {loop:,.0f}/s, relay {rate:,.0f}/s, ratio {rate / loop:.2f}"
+        f"{where}: loop {loop:,.0f}/s, relay {rate:,.0f}/s, ratio {rate / loop:.2f}; "
+        f"after the commit p50 {waits[ONE_BY_ONE // 2] * 1000:.1f} ms, "
+        f"p95 {waits[ONE_BY_ONE * 95 // 100] * 1000:.1f} ms"
     )
+
+
+def _wait(count: Callable[[], int], send: Callable[..., Any]) -> float:
+    """Return how long after its commit a message is in the broker."""
+    time.sleep(0.05)  # the relay has nothing else to do
+    before = count()
+    with transaction.atomic():
+        send("bench", 0)
+    committed = time.perf_counter()
+    while count() == before:
+        pass
+    return time.perf_counter() - committed
 
 
 def _rate(count: Callable[[], int], before: int) -> float:
@@ -88,12 +115,15 @@ def _counter(library: str, broker: str, client: Any) -> Callable[[], int]:
         import pika  # noqa: PLC0415
 
         name = queue_name("actors" if library == "dramatiq" else library)
-        channel = pika.BlockingConnection(pika.URLParameters(broker_url(broker))).channel()
+        connection = pika.BlockingConnection(pika.URLParameters(broker_url(broker)))
+        channel = connection.channel()
 
         def depth() -> int:
+            nonlocal channel
             try:
                 declared = channel.queue_declare(name, passive=True)
-            except pika.exceptions.ChannelClosedByBroker:
+            except pika.exceptions.ChannelClosedByBroker:  # there is no such queue yet
+                channel = connection.channel()
                 return 0
             return int(declared.method.message_count)
 

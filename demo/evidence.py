@@ -5,7 +5,7 @@ from django.db.models import F, Min
 from aftercommit.models import Job
 from lengths.models import Page
 from processes import Demo
-from stories import Observation
+from stories import Observation, compare
 
 OPEN = 1.0  # seconds that each request keeps its transaction open after enqueuing
 FETCH, MAIL, OFFERS = (
@@ -36,3 +36,33 @@ def _shortest_wait(story: str, task_path: str) -> Observation:
         observed=f"{shortest.total_seconds():.2f} s",
         held=shortest.total_seconds() >= OPEN,
     )
+
+
+def relayed_after_commits(demo: Demo) -> list[Observation]:
+    """Show that the messages went through the table, and that no task missed its row."""
+    messages = Job.objects.filter(queue=f"relay.{demo.queue}")
+    opening = Page.objects.earliest("pk").created
+    sent = messages.filter(enqueued_at__gt=opening, state=Job.State.SUCCEEDED)
+    shortest = sent.aggregate(wait=Min(F("started_at") - F("enqueued_at")))["wait"]
+    log = demo.worker.log.read_text(errors="replace")
+    return [
+        Observation(
+            story="Relay",
+            what=f"shortest of {sent.count()} waits from sending to publishing",
+            expected=f"{OPEN:g} s or more",
+            observed=f"{shortest.total_seconds():.2f} s",
+            held=shortest.total_seconds() >= OPEN,
+        ),
+        compare(
+            "Relay",
+            "messages that are not published",
+            expected="0",
+            observed=str(messages.exclude(state=Job.State.SUCCEEDED).count()),
+        ),
+        compare(
+            "Relay",
+            "tasks that found no row, by the worker's log",
+            expected="0",
+            observed=str(log.count("DoesNotExist")),
+        ),
+    ]

@@ -80,7 +80,13 @@ class Demo:
     """A web server and a worker, with a data directory and a database."""
 
     def __init__(
-        self, *, data: Path, database: str, variables: Mapping[str, str], port: int
+        self,
+        *,
+        data: Path,
+        database: str,
+        variables: Mapping[str, str],
+        port: int,
+        queue: str = "aftercommit",
     ) -> None:
         self.data = data
         self.origin = f"http://127.0.0.1:{port}"
@@ -90,14 +96,17 @@ class Demo:
             **os.environ,
             **variables,
             "DB": database,
+            "QUEUE": queue,
             "DEMO_DATA": str(data),
             "DEMO_PORT": str(port),
             "DEMO_SECRET_KEY": _secret_key(data),
             "DJANGO_SETTINGS_MODULE": "demosite.settings",
             "PYTHONUNBUFFERED": "1",
         }
+        self.queue = queue
         self.web: Process
         self.worker: Process
+        self._relay: Process | None = None
 
     def prepare(self) -> None:
         """Make the tables and what the rooms start with."""
@@ -119,6 +128,8 @@ class Demo:
         command = _manage("runserver", address, "--noreload", "--insecure")
         self.web = Process("web", command, demo=self)
         self.start_worker()
+        if self.queue != "aftercommit":
+            self._relay = Process("relay", _manage("aftercommit", "relay"), demo=self)
         try:
             wait_until(self._answers, why="the web server answers")
             yield
@@ -126,11 +137,12 @@ class Demo:
             words = self.worker.last_words()
             raise DemoFailed(f"{failure}\nThe worker's last words:\n{words}") from failure
         finally:
-            _stop_undisturbed([self.worker, self.web])
+            others = [self._relay] if self._relay is not None else []
+            _stop_undisturbed([self.worker, self.web, *others])
 
     def start_worker(self) -> None:
         """Start a worker, the first one or the next."""
-        self.worker = Process("worker", _manage("aftercommit", "worker"), demo=self)
+        self.worker = Process("worker", _worker(self.queue), demo=self)
 
     def _answers(self) -> bool:
         for process in (self.web, self.worker):
@@ -175,6 +187,18 @@ def any_free_port() -> int:
 
 def _manage(*arguments: str) -> list[str]:
     return [sys.executable, str(HERE / "manage.py"), *arguments]
+
+
+def _worker(queue: str) -> list[str]:
+    """Return the command of the worker that each library brings."""
+    if queue == "celery":
+        options = ["--pool", "threads", "--concurrency", "8", "--loglevel", "info"]
+        program = [sys.executable, "-m", "celery", "--workdir", str(HERE), "-A", "demosite"]
+        return [*program, "worker", *options]
+    if queue == "rq":
+        name = os.environ.get("DEMO_PREFIX", "aftercommit-demo")
+        return _manage("rqworker", name, "--worker-class", "rq.worker.SimpleWorker")
+    return _manage("aftercommit", "worker")
 
 
 def _secret_key(data: Path) -> str:

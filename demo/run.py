@@ -1,6 +1,6 @@
 """Start the demo: a web server, a worker and their database, until Ctrl-C.
 
-python demo/run.py [--db sqlite|postgres] [--port 8000] [--no-browser]
+python demo/run.py [--db sqlite|postgres] [--queue celery|rq] [--port 8000] [--no-browser]
 """
 
 import argparse
@@ -13,9 +13,10 @@ from pathlib import Path
 
 from processes import HERE, Demo, DemoFailed, is_free
 from screen import first_screen, say
-from servers import KINDS, variables_for
+from servers import KINDS, add_queue, look_for_redis, variables_for
 
 DATABASE_NAMES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
+QUEUE_NAMES = {"celery": "Celery on Redis", "rq": "django-rq on Redis"}
 HIGHEST_PORT = 65535
 
 
@@ -25,12 +26,14 @@ def main() -> int:
     # One way to stop: SIGTERM interrupts just as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        look_for_redis(options.queue)
         with variables_for(options.db, data=options.data) as variables:
             demo = Demo(
                 data=options.data,
                 database=options.db,
                 variables=variables,
                 port=_free_port(options.port),
+                queue=options.queue,
             )
             _run(demo, options)
     except KeyboardInterrupt:
@@ -44,6 +47,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The aftercommit demo, all in one.")
     parser.add_argument("--db", choices=KINDS, default=os.environ.get("DB", "sqlite"))
+    add_queue(parser)
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--no-browser", action="store_true")
     parser.add_argument("--data", type=Path, default=HERE / "data")
@@ -94,6 +98,7 @@ def _has_windows() -> bool:
 
 def _welcome(demo: Demo, kind: str) -> None:
     data = min(str(demo.data), os.path.relpath(demo.data), key=len)
+    by = "" if demo.queue == "aftercommit" else f", by way of {QUEUE_NAMES[demo.queue]}"
     lines = [
         ("Open", demo.origin),
         ("Admin", f"{demo.origin}/admin/   user admin, password demo"),
@@ -103,10 +108,10 @@ def _welcome(demo: Demo, kind: str) -> None:
         ("Shop", "change a price in the admin; the offers follow, with the new price"),
         ("Be rude", f"kill -9 -- -$(cat {data}/worker.pid)   while a page is being measured"),
         ("", ""),
-        ("Logs", f"{data}/web.log, worker.log"),
+        ("Logs", f"{data}/web.log, worker.log" + (", relay.log" if by else "")),
         ("Stop", "Ctrl-C"),
     ]
-    first_screen(f"aftercommit demo on {DATABASE_NAMES[kind]}", lines)
+    first_screen(f"aftercommit demo on {DATABASE_NAMES[kind]}{by}", lines)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,22 @@ def url_lengths(demo: Demo) -> list[Observation]:
     ]
 
 
+def measuring(demo: Demo) -> list[Observation]:
+    """Play the story of the URL lengths with pages that are there."""
+    urls = [f"{demo.origin}/examples/page/?{number}" for number in range(4)]
+    at_once(partial(measure, demo, url) for url in urls)
+    rows = ended_pages(demo)
+    return [
+        compare(
+            "URL lengths",
+            f"page {number + 1}",
+            expected=length_of(demo, url),
+            observed=rows[url]["length"],
+        )
+        for number, url in enumerate(urls)
+    ]
+
+
 def signing_up(demo: Demo) -> list[Observation]:
     """Play the story of the sign-up: some commit, some fail."""
     kept = [f"kept{number}" for number in range(3)]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ ON = {
     "huey": ("redis",),
 }
 SETTLED, PATIENCE = 1.5, 20.0  # seconds: without news; in all
-OURS = "aftercommit"
+OURS, OUTBOX = "aftercommit", "django-celery-outbox"
 
 
 @dataclass(slots=True)
@@ -61,20 +62,21 @@ class Score:
     stale: int = 0  # it found the old one
     phantom: int = 0  # it ran for a row that never was
     lost: int = 0  # of a committed row: it never ran
+    doubled: int = 0  # effects of a message that came twice
     failed: int = 0  # requests that failed because the broker was away
     returns_id: bool = False
 
     @property
     def is_right(self) -> bool:
         """Whether nothing is wrong with it."""
-        wrong = self.early + self.stale + self.phantom + self.lost + self.failed
+        wrong = self.early + self.stale + self.phantom + self.lost + self.failed + self.doubled
         return not wrong and self.returns_id
 
 
 def main() -> int:
     """Measure, print."""
     options = _options()
-    console = Console(width=100)
+    console = Console(width=120)
     scores = []
     with _database(), suppress(KeyboardInterrupt):
         call_command("migrate", run_syncdb=True, verbosity=0)
@@ -134,7 +136,7 @@ def _options() -> argparse.Namespace:
 
 def _measure(library: str, broker: str, console: Console) -> Iterator[Score]:
     for way in WAYS:
-        if library not in WAYS[way]:
+        if library not in WAYS[way] or (way == OUTBOX and not _outbox_works()):
             continue
         environment = {
             **os.environ,
@@ -143,13 +145,30 @@ def _measure(library: str, broker: str, console: Console) -> Iterator[Score]:
         }
         if way == OURS:
             environment["SCOREBOARD_RELAY"] = library
-        with _processes(library, environment, relay=way == OURS):
+        relay: list[str] = []
+        if way == OURS:
+            relay = ["aftercommit", "relay", "--backend", "default"]
+        if way == OUTBOX:
+            environment["SCOREBOARD_OUTBOX"] = "1"
+            subprocess.run(
+                [sys.executable, "-m", "django", "migrate", "--verbosity", "0"],
+                cwd=ROOT,
+                env=environment,
+                check=True,
+            )
+            relay = ["celery_outbox_relay", "--idle-time", "0.1"]
+        with _processes(library, environment, relay=relay):
             console.print(f"{library} on {broker}, {way} …")
             yield _score(Score(library, broker, way), environment)
 
 
+def _outbox_works() -> bool:
+    """Tell whether the database has what it needs; it says so itself."""
+    return bool(connections["default"].features.has_select_for_update_skip_locked)
+
+
 @contextmanager
-def _processes(library: str, environment: dict[str, str], *, relay: bool) -> Iterator[None]:
+def _processes(library: str, environment: dict[str, str], *, relay: list[str]) -> Iterator[None]:
     queue = queue_name("actors" if library == "dramatiq" else library)
     url = environment["SCOREBOARD_URL"]
     commands = [
@@ -161,7 +180,7 @@ def _processes(library: str, environment: dict[str, str], *, relay: bool) -> Ite
         }[library]
     ]
     if relay:
-        commands.append(["django", "aftercommit", "relay", "--backend", "default"])
+        commands.append(["django", *relay])
     started = [
         subprocess.Popen(
             [sys.executable, "-m", *command],
@@ -185,14 +204,7 @@ def _processes(library: str, environment: dict[str, str], *, relay: bool) -> Ite
 
 
 def _score(score: Score, environment: dict[str, str]) -> Score:
-    def requests(scenario: str, **more: str) -> list[dict[str, Any]]:
-        command = [sys.executable, "-m", "scoreboard.web", score.library, score.way, scenario]
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment | more, stdout=subprocess.PIPE, check=True
-        )
-        found: list[dict[str, Any]] = json.loads(done.stdout)
-        return found
-
+    requests = partial(_requests, score, environment)
     notes.delete(NOTES)
     _seen(requests("created"))  # until the consumer is there
     made = requests("created")
@@ -207,13 +219,26 @@ def _score(score: Score, environment: dict[str, str]) -> Score:
     made = requests("killed")
     seen = _seen(made)
     score.lost = sum(not seen[one["pk"]] for one in made)
-    away = NOWHERE[score.broker]
-    made = requests("broker away", SCOREBOARD_URL=away)
+    made = requests("delivered twice")
+    score.doubled = sum(effects > 1 for effects in _effects(made))
+    made = requests("broker away", SCOREBOARD_URL=NOWHERE[score.broker])
     score.failed = sum("failed" in one for one in made)
     committed = [one for one in made if one["committed"]]
     seen = _seen(committed)
     score.lost += sum(NEW not in seen[one["pk"]] for one in committed)
     return score
+
+
+def _requests(
+    score: Score, environment: dict[str, str], scenario: str, **more: str
+) -> list[dict[str, Any]]:
+    """Let a web process make the requests of a scenario; return what it says of each."""
+    command = [sys.executable, "-m", "scoreboard.web", score.library, score.way, scenario]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment | more, stdout=subprocess.PIPE, check=True
+    )
+    found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def _seen(made: list[dict[str, Any]], *, wanted: int | None = None) -> dict[int, list[Any]]:
@@ -235,13 +260,22 @@ def _seen(made: list[dict[str, Any]], *, wanted: int | None = None) -> dict[int,
     return seen
 
 
+def _effects(made: list[dict[str, Any]]) -> list[int]:
+    """Return how many effects each of these requests has had, once there are no more."""
+    before = -1
+    while (now := Effect.objects.count()) != before:
+        before = now
+        time.sleep(SETTLED)
+    return [Effect.objects.filter(key=f"effect of {one['pk']}").count() for one in made]
+
+
 def _is_warm() -> bool:
     """Tell whether the consumer has begun to work at all."""
     return bool(notes.llen(NOTES)) or Effect.objects.count() == 0
 
 
 def _table(scores: list[Score]) -> Table:
-    columns = ("early", "stale", "phantom", "lost", "failed")
+    columns = ("early", "stale", "phantom", "lost", "doubled", "failed")
     table = Table(*("library", "broker", "way", *columns, "id returned"))
     for one in scores:
         counts = (str(getattr(one, name)) for name in columns)

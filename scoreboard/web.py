@@ -10,12 +10,13 @@ import sys
 import time
 from typing import Any
 
-from scoreboard.site import NEW, NOTES, OLD, WAYS, Send, notes  # isort: skip # sets Django up
+from scoreboard.site import ACT, AGAIN, NEW, NOTES, OLD, WAYS, Send, notes  # isort: skip # sets Django up
 from django.db import connections, transaction
 
 from tests.app.models import Effect
 
 TIMES = 5
+PATIENCE = 10.0
 HELD = 0.6  # seconds that a transaction stays open for the worker to see
 
 
@@ -84,13 +85,24 @@ def broker_away(send: Send, tag: str) -> dict[str, Any]:
     return {"pk": pk, "committed": True}
 
 
+def delivered_twice(_send: Send, tag: str) -> dict[str, Any]:
+    """Create a row, send its id, and have the broker deliver the same message once more."""
+    library = tag.split(maxsplit=1)[0]
+    with transaction.atomic():
+        row = Effect.objects.create(key=NEW)
+        sent = ACT[library](tag, row.pk)
+    _hold(row.pk, seconds=PATIENCE)
+    AGAIN[library](sent, tag, row.pk)
+    return {"pk": row.pk}
+
+
 def _is_there(pk: int | None) -> bool:
     return Effect.objects.filter(pk=pk).exists()
 
 
-def _hold(pk: int) -> None:
+def _hold(pk: int, *, seconds: float = HELD) -> None:
     """Wait until the worker has looked, as fast as it is; not for long."""
-    ends = time.monotonic() + HELD
+    ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         if any(json.loads(one)[1] == pk for one in notes.lrange(NOTES, 0, -1)):
             return
@@ -103,6 +115,7 @@ SCENARIOS = {
     "rolled back": rolled_back,
     "killed": killed,
     "broker away": broker_away,
+    "delivered twice": delivered_twice,
 }
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ WORDS = {
     "deschedule",
     "enqueue_many",
     "once",
+    "ordering_key",
     "schedule",
     "task",
 }

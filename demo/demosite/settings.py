@@ -32,6 +32,10 @@ TASKS = {
         "QUEUES": ["default", "mail"],
     }
 }
+# "celery" or "rq": the rooms send to Redis as ever, and this makes it right.
+QUEUE = os.environ.get("QUEUE", "aftercommit")
+if QUEUE != "aftercommit":
+    TASKS["default"]["OPTIONS"] = {"relay": [QUEUE]}
 
 SQLITE = {
     "ENGINE": "django.db.backends.sqlite3",
@@ -60,6 +64,18 @@ DATABASES = {
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS = os.environ.get("DEMO_REDIS_URL", "redis://127.0.0.1:6379/0")
+PREFIX = os.environ.get("DEMO_PREFIX", "aftercommit-demo")  # of this demo's queues in Redis
+if QUEUE == "celery":
+    import demosite.celery  # noqa: F401 - shared tasks are this app's
+
+    CELERY_BROKER_URL = REDIS
+    CELERY_TASK_DEFAULT_QUEUE = PREFIX
+    CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+if QUEUE == "rq":
+    INSTALLED_APPS.append("django_rq")
+    RQ_QUEUES = {PREFIX: {"URL": REDIS}}
 
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = DATA / "mail"

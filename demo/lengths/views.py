@@ -10,13 +10,14 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from aftercommit.models import Job
+from demosite.queues import sending, task_of
 from demosite.source import source_of
 from lengths.forms import PageForm
 from lengths.models import Page
 from lengths.progress import progress_of
-from lengths.tasks import fetch_length
 
 SHOWN = 20
+fetch_length = task_of("lengths", "fetch_length")
 
 
 @require_POST
@@ -26,7 +27,7 @@ def add(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return _page(request, form, status=422)
     page = form.save()
-    page.job_id = fetch_length.enqueue(page.pk).id
+    page.job_id = sending(fetch_length)(page.pk).id
     page.save(update_fields=["job_id"])
     time.sleep(1)  # the story's second: elsewhere the task starts now and finds no row
     return redirect("lengths")
@@ -66,11 +67,20 @@ def _latest_rows() -> list[dict[str, str]]:
 def _row(page: Page, job: Job | None) -> dict[str, str]:
     return {
         "key": str(page.pk),
-        "state": job.state if job else "",
+        "state": job.state if job else _state_elsewhere(page),
         "url": page.url,
         "length": "" if page.length is None else f"{page.length:,} bytes",
-        "progress": progress_of(job) if job else "its job has been pruned",
+        "progress": progress_of(job) if job else _progress_elsewhere(page),
     }
+
+
+def _state_elsewhere(page: Page) -> str:
+    return "ready" if page.length is None else "succeeded"
+
+
+def _progress_elsewhere(page: Page) -> str:
+    """Say what can be seen of a job that is not in our table: another library's, or pruned."""
+    return "not measured yet" if page.length is None else "done"
 
 
 def _examples() -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db import models
 
-from shop import tasks
+from demosite.queues import sending, task_of
 
 
 class Product(models.Model):
@@ -19,7 +19,7 @@ class Product(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save, and bring the offers up to date in a job, as in the story."""
         super().save(*args, **kwargs)
-        tasks.update_offers.enqueue(self.pk)
+        sending(task_of("shop", "update_offers"))(self.pk)
 
 
 class Offer(models.Model):

@@ -8,9 +8,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from demosite.queues import task_of
 from demosite.source import source_of
 from shop.models import Offer, Product
-from shop.tasks import update_offers
 
 
 @require_safe
@@ -26,7 +26,10 @@ def show(request: HttpRequest) -> HttpResponse:
         }
         for product in _products()
     ]
-    context = {"products": products, "source": source_of(Product.save, update_offers)}
+    context = {
+        "products": products,
+        "source": source_of(Product.save, task_of("shop", "update_offers")),
+    }
     return render(request, "shop/shop.html", context)
 
 

@@ -12,12 +12,13 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from aftercommit.models import Job
+from demosite.queues import sending, task_of
 from demosite.source import source_of
 from signup.forms import SignUpForm
 from signup.mailbox import Mail, delivered
-from signup.tasks import send_welcome_mail
 
 SHOWN = 20
+send_welcome_mail = task_of("signup", "send_welcome_mail")
 
 
 class RequestFailed(Exception):
@@ -32,7 +33,7 @@ class RequestFailed(Exception):
 def create_account(username: str, email: str, *, fail: bool) -> None:
     """Create the user and enqueue the mail: both are committed, or neither."""
     user = User.objects.create_user(username, email)
-    result = send_welcome_mail.enqueue(user.pk)
+    result = sending(send_welcome_mail)(user.pk)
     time.sleep(1)  # the story's second: elsewhere the task starts now and finds no user
     if fail:
         raise RequestFailed(result.id)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from aftercommit.control import Cancel, Discard, Retry, Snooze
+from aftercommit.ordering import ordering_key
 from aftercommit.retry import Delays, Exponential
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "deschedule",
     "enqueue_many",
     "once",
+    "ordering_key",
     "schedule",
     "task",
 ]

@@ -7,6 +7,8 @@ from django.utils.translation import gettext_lazy as _
 
 from aftercommit.checks import register_checks
 
+CELERY_BACKEND = "aftercommit.celery_backend.CeleryBackend"
+
 
 class AftercommitConfig(AppConfig):
     """Tables, checks and log of aftercommit."""
@@ -22,3 +24,5 @@ class AftercommitConfig(AppConfig):
         tasks = getattr(settings, "TASKS", {})
         if any(backend.get("OPTIONS", {}).get("relay") for backend in tasks.values()):
             import_string("aftercommit.relay.install")()
+        if any(backend.get("BACKEND") == CELERY_BACKEND for backend in tasks.values()):
+            import_string("aftercommit.celery_consumer.run")  # a worker of Celery looks for it

@@ -112,20 +112,9 @@ class DatabaseBackend(BaseTaskBackend):
 
     def validate_task(self, task: Any) -> None:
         """Refuse what could not be run or stored; see Django's method for the rest."""
-        _check_run_after(task)
+        check_run_after(task)
         super().validate_task(task)
-        if not isinstance(task, Task):
-            raise InvalidTask(
-                f"{task.module_path} was declared for a backend of another kind, so no worker "
-                "would know it: declare it with aftercommit.task."
-            )
-        _check_names(task)
-        if self.config.atomic and task.atomic is not False and iscoroutinefunction(task.func):
-            raise InvalidTask(
-                f"{task.module_path} is async, and this backend runs tasks in a transaction "
-                "(OPTIONS['atomic']), which an async function cannot have: declare it with "
-                "atomic=False."
-            )
+        check_declared(task, self.config)
 
     def enqueue(  # type: ignore[override]
         self, task: Task, args: Sequence[Any], kwargs: dict[str, Any]
@@ -274,7 +263,24 @@ def result_of(job: "Job", task: Task) -> JobResult:
     return result
 
 
-def _check_run_after(task: Any) -> None:
+def check_declared(task: Any, options: BackendOptions) -> None:
+    """Refuse a task that a worker of ours would not know, or could not run."""
+    if not isinstance(task, Task):
+        raise InvalidTask(
+            f"{task.module_path} was declared for a backend of another kind, so no worker "
+            "would know it: declare it with aftercommit.task."
+        )
+    _check_names(task)
+    if options.atomic and task.atomic is not False and iscoroutinefunction(task.func):
+        raise InvalidTask(
+            f"{task.module_path} is async, and this backend runs tasks in a transaction "
+            "(OPTIONS['atomic']), which an async function cannot have: declare it with "
+            "atomic=False."
+        )
+
+
+def check_run_after(task: Any) -> None:
+    """Refuse anything but a moment; Django's own check comes too late for the others."""
     if task.run_after is not None and not isinstance(task.run_after, datetime):
         raise InvalidTask(
             f"{task.module_path}: run_after must be an aware datetime, got "

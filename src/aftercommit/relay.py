@@ -1,65 +1,157 @@
 """The relay: messages for brokers are jobs, and here is the task that publishes them."""
 
-import asyncio
-import json
 import logging
 import random
 import threading
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from aftercommit import events
 from aftercommit._compat import task_backends
 from aftercommit.backend import DatabaseBackend
-from aftercommit.brokers import broker_for, queue_of
-from aftercommit.brokers.base import Away, Message, TooEarly
-from aftercommit.conf import RELAY_WHEN
+from aftercommit.brokers import broker_for, queue_in_order, queue_of, queues_of
+from aftercommit.brokers.base import Away, TooEarly
 from aftercommit.control import Snooze
-from aftercommit.errors import ConfigurationError, TimedOut
+from aftercommit.errors import ClaimLost, TimedOut
+from aftercommit.keeper import MAX_ATTEMPTS, Keeper, homes_of, relaying
 from aftercommit.pauses import is_paused, pause, resume
-from aftercommit.store import default_alias
-from aftercommit.tasks import Task
-from aftercommit.transactions import open_aliases
-from aftercommit.values import NewJob
+from aftercommit.tasks import BatchTask, Told
+
+if TYPE_CHECKING:
+    from aftercommit.models import Job
 
 logger = logging.getLogger("aftercommit")
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=500), timedelta(seconds=5)
 SHORTLY = timedelta(milliseconds=50)
-MAX_ATTEMPTS = 5  # of a message that its broker refuses; one that is away costs none
 
-IN_TRANSACTION, ALWAYS, NEVER = RELAY_WHEN
 _in_vain: Counter[str] = Counter()  # tries in a row, by broker
 _lock = threading.Lock()
 
 
-def publish(broker: str, message_id: str, content: dict[str, Any]) -> None:
-    """Publish a captured message.
+def publish(
+    broker: str, message_id: str, content: dict[str, Any], ordering_key: str | None = None
+) -> Any:
+    """Publish a captured message; see ``publish_many``."""
+    ends: list[tuple[BaseException | None, Any]] = []
+    call = {
+        "broker": broker,
+        "message_id": message_id,
+        "content": content,
+        "ordering_key": ordering_key,
+    }
+    publish_many([call], lambda _number, error, value=None: ends.append((error, value)))
+    ((error, value),) = ends
+    if error is not None:
+        raise error
+    return value
 
-    While the broker is away the message waits, whatever it takes, and no attempt is spent.
+
+def publish_many(calls: Sequence[dict[str, Any]], told: Told) -> None:
+    """Publish captured messages; those with the same ordering key in their order.
+
+    While a broker is away its messages wait, whatever it takes, and no attempt is spent.
     """
-    queue = queue_of(broker)
-    if is_paused(queue):
+    for broker in dict.fromkeys(call["broker"] for call in calls):
+        left = {number: call for number, call in enumerate(calls) if call["broker"] == broker}
+
+        def ended(
+            number: int,
+            error: BaseException | None,
+            value: Any = None,
+            *,
+            left: dict[int, Any] = left,
+        ) -> None:
+            del left[number]
+            told(number, Snooze(SHORTLY) if isinstance(error, TooEarly) else error, value)
+
+        try:
+            _publish(broker, left, ended)
+        except Exception as error:
+            for number in list(left):
+                ended(number, error)
+
+
+def _publish(broker: str, left: Mapping[int, dict[str, Any]], ended: Told) -> None:
+    """Publish to one broker; what it raises is the end of what is left then."""
+    if is_paused(queue_of(broker)):
         raise Snooze(_pause_after(_in_vain[broker]))
     try:
-        broker_for(broker).publish(content)
-    except TooEarly as error:
-        raise Snooze(SHORTLY) from error
+        free = [one for one, call in left.items() if call.get("ordering_key") is None]
+        if free:
+            _hand_over(broker, free, left, ended)
+        if left:
+            _hand_over_in_order(broker, left, ended)
     except (Away, TimedOut) as error:  # a time limit of the backend: it does not answer
-        with _lock:  # several threads notice at once
-            tries = _in_vain[broker]
-            _in_vain[broker] += 1
-        if not tries:
-            logger.warning("%s is away (%s); its messages wait", broker, error)
-        span = _pause_after(tries)
-        pause(queue, span)
-        raise Snooze(span) from error
+        raise Snooze(_note_away(broker, error)) from error
     if _in_vain.pop(broker, 0):
-        resume(queue)
+        for queue in queues_of(broker):
+            resume(queue)
         logger.warning("%s is back", broker)
+
+
+def _hand_over(
+    broker: str, numbers: Sequence[int], left: Mapping[int, dict[str, Any]], ended: Told
+) -> None:
+    """Publish together; one by one if that fails, so that one at fault does not end others."""
+    library = broker_for(broker)
+    contents = {number: left[number]["content"] for number in numbers}
+    try:
+        library.publish_many(contents, ended)
+    except (Away, ClaimLost):
+        raise
+    except Exception as error:
+        logger.info("Messages for %s are published one by one now (%s)", broker, error)
+        library.publish_each({one: contents[one] for one in numbers if one in left}, ended)
+
+
+def _hand_over_in_order(broker: str, left: Mapping[int, dict[str, Any]], ended: Told) -> None:
+    """Publish the first of each key, then the second, and so on, until one is not published."""
+    keys = {number: call["ordering_key"] for number, call in left.items()}
+    lines = _lines(broker, left)
+
+    def heard(number: int, error: BaseException | None, value: Any = None) -> None:
+        if error is not None:
+            lines[keys[number]].clear()
+        ended(number, error, value)
+
+    while heads := [line.popleft() for line in lines.values() if line]:
+        _hand_over(broker, heads, left, heard)
+    for number in list(left):
+        ended(number, TooEarly())
+
+
+def _lines(broker: str, left: Mapping[int, dict[str, Any]]) -> dict[str, deque[int]]:
+    """Return, for each key, the messages before which there is no other that we do not have."""
+    names = {(call["ordering_key"], call["message_id"]): one for one, call in left.items()}
+    lines: dict[str, deque[int]] = {key: deque() for key, _message_id in names}
+    for home in homes_of(broker).values():
+        queue, others = queue_in_order(broker), set()
+        for key, message_id in home.store.messages_in_order(queue, set(lines)):
+            if (key, message_id) not in names:
+                others.add(key)
+            elif key not in others:
+                lines[key].append(names[key, message_id])
+    return lines
+
+
+def _note_away(broker: str, error: BaseException) -> timedelta:
+    with _lock:  # several threads notice at once
+        tries = _in_vain[broker]
+        _in_vain[broker] += 1
+    if not tries:
+        # The class only: a driver's message may hold the address and the user.
+        why = type(error.__cause__ or error).__name__
+        logger.warning("%s is away (%s); its messages wait", broker, why)
+    span = _pause_after(tries)
+    for queue in queues_of(broker):
+        pause(queue, span)
+    return span
 
 
 def _pause_after(tries: int) -> timedelta:
@@ -67,10 +159,11 @@ def _pause_after(tries: int) -> timedelta:
     return longest * random.uniform(0.5, 1)  # noqa: S311
 
 
-def publish_task(backend: DatabaseBackend) -> Task:
+def publish_task(backend: DatabaseBackend) -> BatchTask:
     """Return the task that publishes, on this backend; its worker knows it by its path."""
-    return Task(
+    return BatchTask(
         func=publish,
+        many=publish_many,
         backend=backend.alias,
         queue_name=next(iter(sorted(backend.queues)), "default"),  # its jobs are in their own
         priority=0,
@@ -78,112 +171,6 @@ def publish_task(backend: DatabaseBackend) -> Task:
         takes_context=False,
         atomic=False,
         max_attempts=MAX_ATTEMPTS,
-    )
-
-
-class Keeper:
-    """Keeps messages in the database whose transaction is open.
-
-    With several open it is the one where the router writes jobs, if its transaction is
-    among them, else the first in the order of ``DATABASES``; the log says so, because
-    no order of their commits is right.
-    """
-
-    def alias(self, broker: str, *, when: str | None) -> str | None:
-        """See ``brokers.base.Keeper``."""
-        homes = _homes(broker)
-        when = when or _when(homes)
-        if when not in RELAY_WHEN:
-            raise ConfigurationError(_unknown_when(broker, when))
-        if when == NEVER or not homes:
-            return None
-        if found := _chosen(open_aliases(), homes, broker):
-            return found
-        return _home(homes) if when == ALWAYS else None
-
-    def alias_if_away(self, broker: str, *, when: str | None) -> str | None:
-        """See ``brokers.base.Keeper``."""
-        homes = _homes(broker)
-        if not homes or (when or _when(homes)) == NEVER or _in_event_loop():
-            return None
-        return _home(homes)
-
-    def keep(self, message: Message, *, using: str) -> None:
-        """See ``brokers.base.Keeper``."""
-        backend = _homes(message.broker)[using]
-        backend.store.insert([_job(message, backend)])
-
-
-def _job(message: Message, backend: DatabaseBackend) -> NewJob:
-    arguments = {
-        "broker": message.broker,
-        "message_id": message.message_id,
-        "content": message.content,
-    }
-    payload = json.dumps({"args": [], "kwargs": arguments})
-    return NewJob(
-        task_path=f"{publish.__module__}.{publish.__qualname__}",
-        payload=payload,
-        backend=backend.alias,
-        queue=queue_of(message.broker),
-        max_attempts=MAX_ATTEMPTS,
-        meta={
-            "broker": message.broker,
-            "message_id": message.message_id,
-            "name": message.name,
-            "size": len(payload),
-        },
-    )
-
-
-def relaying() -> list[DatabaseBackend]:
-    """Return our backends of TASKS whose OPTIONS have a ``relay``."""
-    ours = (task_backends[alias] for alias in task_backends.settings)
-    return [one for one in ours if isinstance(one, DatabaseBackend) and one.config.relay]
-
-
-def _homes(broker: str) -> dict[str, DatabaseBackend]:
-    """Return the backends that keep a broker's messages, by database alias."""
-    return {one.using: one for one in reversed(relaying()) if broker in one.config.relay}
-
-
-def _when(homes: Mapping[str, DatabaseBackend]) -> str:
-    return next((one.config.relay_when for one in homes.values()), IN_TRANSACTION)
-
-
-def _home(homes: Mapping[str, DatabaseBackend]) -> str:
-    usual = default_alias()
-    return usual if usual in homes else next(iter(homes))
-
-
-def _chosen(opened: list[str], homes: Mapping[str, DatabaseBackend], broker: str) -> str | None:
-    possible = [alias for alias in opened if alias in homes]
-    if opened and not possible:
-        logger.warning(
-            "A message for %s is published inside a transaction on %s, which its consumer cannot "
-            "see yet: no backend of TASKS with OPTIONS['relay'] keeps its jobs there.",
-            broker,
-            " and ".join(opened),
-        )
-    if not possible:
-        return None
-    usual = default_alias()
-    chosen = usual if usual in possible else possible[0]
-    if len(opened) > 1:
-        logger.warning(
-            "Transactions are open on %s; a message for %s is sent when that on %s commits, "
-            "whatever becomes of the others.",
-            " and ".join(opened),
-            broker,
-            chosen,
-        )
-    return chosen
-
-
-def _unknown_when(broker: str, when: object) -> str:
-    return (
-        f"A task for {broker} says aftercommit={when!r}: expected one of "
-        f"{', '.join(RELAY_WHEN)}. Nothing was sent."
     )
 
 
@@ -199,24 +186,33 @@ def install() -> None:
             broker = broker_for(name)
             broker.options = options
             broker.is_kept = partial(_is_kept, name)
+            broker.find = partial(_find, name)
+            broker.others = _others
             if name not in _installed:
                 _installed.add(name)
                 broker.capture(keeper)
                 events.worker_stopped.connect(_close, dispatch_uid="aftercommit.relay")
 
 
-def _in_event_loop() -> bool:
-    """Tell whether this is a coroutine's thread, where Django writes nothing."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
 def _is_kept(broker: str, message_id: str) -> bool:
-    queue = queue_of(broker)
-    return any(one.store.has_message(queue, message_id) for one in _homes(broker).values())
+    stores = [one.store for one in homes_of(broker).values()]
+    queues = queues_of(broker)
+    return any(store.has_message(one, message_id) for store in stores for one in queues)
+
+
+def _find(broker: str, job_id: str) -> "Job | None":
+    """Return the job that keeps a message of that broker, or has kept it."""
+    with suppress(ValueError):
+        found = (one.store.job(UUID(job_id)) for one in homes_of(broker).values())
+        queues = queues_of(broker)
+        return next((job for job in found if job is not None and job.queue in queues), None)
+    return None
+
+
+def _others() -> list[str]:
+    """Return the aliases of TASKS that are not ours."""
+    aliases = task_backends.settings
+    return [one for one in aliases if not isinstance(task_backends[one], DatabaseBackend)]
 
 
 def _close(**_: object) -> None:

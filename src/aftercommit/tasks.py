@@ -1,11 +1,11 @@
 """Our Task: Django's, plus how it may fail, how long it may run, and in what transaction."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from importlib import import_module
 from inspect import iscoroutinefunction
-from typing import Any, Self, overload
+from typing import Any, Protocol, Self, overload
 
 from asgiref.sync import sync_to_async
 from django.utils.module_loading import autodiscover_modules
@@ -25,6 +25,15 @@ from aftercommit.retry import BackoffOption, backoff_from
 Arguments = tuple[Any, ...] | list[Any] | dict[str, Any]
 
 _registered: dict[str, "Task"] = {}
+
+
+class Told(Protocol):
+    """Hears how one of several calls has ended: what it has raised, or returned."""
+
+    def __call__(self, number: int, error: BaseException | None, value: Any = None) -> None: ...
+
+
+Many = Callable[[Sequence[dict[str, Any]], Told], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +121,17 @@ class Task(BaseTask):
             if getattr(self, field.name) != getattr(declared, field.name)
         }
         return _unpickled, (self.func.__module__, self.module_path, changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchTask(Task):
+    """A task of our own that may do several jobs in one call, as far as ``many`` gets.
+
+    ``many`` is given the keyword arguments of each job, and tells how each has ended as soon
+    as it is known; what it raises itself is the end of those it has not spoken of.
+    """
+
+    many: Many
 
 
 def _unpickled(module: str, path: str, changes: dict[str, Any]) -> Task:

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from aftercommit import events
+from aftercommit.brokers import QUEUE_PREFIX
 from aftercommit.store.base import Rescued
 from aftercommit.values import Cancelled, Claim, Failed, Ran, Released, Retry, Succeeded
 
@@ -53,7 +54,9 @@ def _job_ended(claim: Claim, ran: Ran, **_: Any) -> None:
             logger.info("%s %s was cancelled", name, job_id)
         case Released(delay, conflict):
             why = "the database broke off" if conflict else "not finished here"
-            logger.info("%s %s was given back (%s); again in %s", name, job_id, why, delay)
+            # Of messages there may be thousands, and it is said once that their broker is away.
+            level = logging.DEBUG if claim.queue.startswith(QUEUE_PREFIX) else logging.INFO
+            logger.log(level, "%s %s was given back (%s); again in %s", name, job_id, why, delay)
 
 
 def _claim_lost(claim: Claim, **_: Any) -> None:

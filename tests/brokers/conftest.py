@@ -6,7 +6,7 @@ import pytest
 import redis as redis_client
 
 from aftercommit import pauses, relay
-from aftercommit.brokers import BROKERS, queue_of
+from aftercommit.brokers import BROKERS, queues_of
 from aftercommit.conf import WorkerConfig
 from aftercommit.models import Job
 from aftercommit.worker.loop import Worker
@@ -41,7 +41,8 @@ def relayed(settings, transactional_db):
     yield switch_on
     relay._in_vain.clear()
     for name in BROKERS:  # a broker that was away in this test is there in the next
-        pauses.resume(queue_of(name))
+        for queue in queues_of(name):
+            pauses.resume(queue)
 
 
 def kept(**which):
@@ -51,6 +52,8 @@ def kept(**which):
 
 
 def run_relay():
-    """Publish what is there with a worker in this process."""
+    """Publish what is there with a worker in this process; return what it says it has done."""
     config = WorkerConfig(backends=("default",), relay="only", drain=True)
-    assert Worker(config, tickets=Tickets(None)).run() == 0
+    worker = Worker(config, tickets=Tickets(None))
+    assert worker.run() == 0
+    return worker.done

@@ -1,11 +1,15 @@
 """Celery's messages: each way to send one is part of the transaction."""
 
 import json
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from celery import chain, chord, group
+from celery.beat import ScheduleEntry, Scheduler
 from celery.exceptions import Retry
+from celery.schedules import schedule
 from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -16,6 +20,35 @@ from tests.brokers.addresses import broker_url, is_there, queue_name
 from tests.brokers.conftest import kept, run_relay
 from tests.brokers.shop import app, at_once, from_rabbit, note, rabbit, to_nobody, unreachable
 from tests.brokers.shop import kept as always_kept
+
+
+def by_beat(task=note):
+    """Send a task as Celery's beat does, with a producer of its own."""
+    entry = ScheduleEntry(
+        name="nightly", task=task.name, args=["a"], schedule=schedule(10), app=task.app
+    )
+    with task.app.connection_for_write() as connection:
+        producer = task.app.amqp.Producer(connection, auto_declare=False)
+        return Scheduler(app=task.app, lazy=True).apply_async(entry, producer, advance=False)
+
+
+@contextmanager
+def running(task, task_id="the-task"):
+    """Be inside a task that a worker runs."""
+    task.push_request(id=task_id, retries=0, called_directly=False, args=["a"], kwargs={})
+    try:
+        yield task
+    finally:
+        task.pop_request()
+
+
+def retried():
+    """Ask for another run, and go on; return the result to come."""
+    task_id = str(uuid4())
+    with running(note, task_id):
+        note.retry(countdown=1, throw=False)
+    return note.AsyncResult(task_id)
+
 
 WAYS = {
     "delay": lambda: note.delay("a"),
@@ -29,6 +62,8 @@ WAYS = {
     "chord": lambda: chord([note.si("a"), note.si("b")], note.si("c")).apply_async(),
     "chunks": lambda: note.chunks([("a",), ("b",)], 1).apply_async(),
     "map": lambda: note.map(["a", "b"]).apply_async(),
+    "retry(throw=False)": retried,
+    "beat": by_beat,
 }
 
 
@@ -129,15 +164,12 @@ def test_outside_a_transaction_celery_publishes_as_ever(queue, relayed):
     assert kept() == []
 
 
-def test_the_message_of_a_retry_survives_the_rollback_that_it_causes(queue, relayed):
+@pytest.mark.parametrize("when", ["in_transaction", "always"])
+def test_the_message_of_a_retry_survives_the_rollback_that_it_causes(queue, relayed, when):
     """``raise self.retry()`` out of ``atomic()``: else the task would never run again."""
-    relayed("celery")
-    note.push_request(id="the-task", retries=0, called_directly=False, args=["a"], kwargs={})
-    try:
-        with pytest.raises(Retry), transaction.atomic():
-            raise note.retry(countdown=1)
-    finally:
-        note.pop_request()
+    relayed("celery", relay_when=when)
+    with running(note), pytest.raises(Retry), transaction.atomic():
+        raise note.retry(countdown=1)
 
     assert ids(queue()) == ["the-task"]
 
@@ -160,11 +192,37 @@ def test_a_message_whose_broker_is_away_waits_and_spends_no_attempt(queue, relay
     relayed("celery")
     result = to_nobody.delay("a")  # raises without us
     for _try in range(3):
-        run_relay()
+        assert run_relay() == 0
         pauses.resume("relay.celery")
         Job.objects.update(run_after=timezone_long_ago())
     (job,) = kept()
     assert (job.meta["message_id"], job.attempts, job.error_list) == (result.id, 0, [])
+
+    back(monkeypatch)
+    assert run_relay() == 1
+
+    assert ids(queue()) == [result.id]
+
+
+@pytest.mark.parametrize("throw", [True, False])
+def test_a_retry_is_not_lost_because_the_broker_is_away(queue, relayed, monkeypatch, throw):
+    """Celery rejects the message of the task otherwise."""
+    relayed("celery")
+    with running(to_nobody), pytest.raises(Retry) if throw else nullcontext():
+        to_nobody.retry(countdown=1, throw=throw)
+    assert [job.meta["message_id"] for job in kept()] == ["the-task"]
+
+    back(monkeypatch)
+    run_relay()
+
+    (message,) = queue()
+    assert (message["headers"]["id"], message["headers"]["retries"]) == ("the-task", 1)
+
+
+def test_what_beat_sends_is_not_lost_because_the_broker_is_away(queue, relayed, monkeypatch):
+    relayed("celery")
+    result = by_beat(to_nobody)
+    assert queue() == []
 
     back(monkeypatch)
     run_relay()
@@ -238,6 +296,42 @@ def test_a_message_that_rabbitmq_does_not_confirm_is_kept(rabbitmq, relayed, mon
 
     assert len(kept()) == 2
     assert rabbitmq.get() is not None
+    assert rabbitmq.get() is None
+
+
+def test_one_message_that_rabbitmq_refuses_does_not_hold_up_the_others(rabbitmq, relayed):
+    """RabbitMQ closes the channel of all because of the one; each is asked for alone then."""
+    relayed("celery")
+    with transaction.atomic():
+        results = [from_rabbit.delay(word) for word in "abcde"]
+    wrong = kept()[2]
+    payload = wrong.payload.replace('"exchange": ""', '"exchange": "nowhere"')
+    assert payload != wrong.payload
+    Job.objects.filter(id=wrong.id).update(payload=payload)
+    run_relay()
+
+    (left,) = kept()
+    assert left.id == wrong.id
+    assert "no exchange 'nowhere'" in left.errors
+    found = set()
+    while message := rabbitmq.get():
+        found.add(message.headers["id"])
+    assert found == {one.id for one in results} - {results[2].id}
+
+
+def test_a_message_that_cannot_be_published_at_all_does_not_hold_up_the_others(rabbitmq, relayed):
+    relayed("celery")
+    with transaction.atomic():
+        results = [from_rabbit.delay(word) for word in "abc"]
+    wrong = kept()[1]
+    Job.objects.filter(id=wrong.id).update(payload=wrong.payload.replace('"text"', '"test"'))
+    run_relay()
+
+    (left,) = kept()
+    assert left.id == wrong.id
+    assert "KeyError" in left.errors
+    found = {rabbitmq.get().headers["id"] for _one in "ac"}
+    assert found == {results[0].id, results[2].id}
     assert rabbitmq.get() is None
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 
 import dramatiq
 import pika
@@ -9,6 +10,8 @@ import pytest
 from django.db import transaction
 from dramatiq import group, pipeline
 
+from aftercommit.brokers.pika_publisher import Publisher
+from aftercommit.models import Job
 from tests.brokers.addresses import broker_url, is_there, queue_name
 from tests.brokers.conftest import kept, run_relay
 from tests.brokers.yard import actor, client, on_rabbitmq, on_redis
@@ -106,7 +109,9 @@ def test_a_message_whose_broker_is_away_waits(redis_queue, relayed, monkeypatch)
     assert ids(redis_queue()) == [sent.message_id]
 
 
-def test_messages_reach_rabbitmq(relayed, monkeypatch):
+@pytest.fixture
+def rabbitmq(relayed, monkeypatch):
+    """Return a channel to RabbitMQ, where the actor sends its messages now."""
     if not is_there("rabbitmq"):
         pytest.skip("no RabbitMQ answers")
     relayed("dramatiq")
@@ -114,16 +119,136 @@ def test_messages_reach_rabbitmq(relayed, monkeypatch):
     dramatiq.set_broker(on_rabbitmq)
     connection = pika.BlockingConnection(pika.URLParameters(broker_url("rabbitmq")))
     channel = connection.channel()
-    try:
-        with transaction.atomic():
-            sent = [actor.send(word) for word in "abc"]
-        run_relay()
-        bodies = [channel.basic_get(queue_name("actors"))[2] for _one in sent]
+    yield channel
+    dramatiq.set_broker(on_redis)
+    for ending in ("", ".DQ", ".XQ"):
+        channel.queue_delete(queue_name("actors") + ending)
+    on_rabbitmq.queues_pending.add(queue_name("actors"))
+    connection.close()
+    on_rabbitmq.close()
 
-        assert ids(json.loads(one) for one in bodies) == ids(m.asdict() for m in sent)
-    finally:
-        dramatiq.set_broker(on_redis)
-        for ending in ("", ".DQ", ".XQ"):
-            channel.queue_delete(queue_name("actors") + ending)
-        connection.close()
-        on_rabbitmq.close()
+
+def send(words):
+    with transaction.atomic():
+        return [actor.send(word) for word in words]
+
+
+def there(channel):
+    found = []
+    while (body := channel.basic_get(queue_name("actors"), auto_ack=True)[2]) is not None:
+        found.append(json.loads(body))
+    return found
+
+
+def test_messages_reach_rabbitmq(rabbitmq):
+    sent = send("abc")
+    run_relay()
+
+    found = {one["message_id"]: one for one in there(rabbitmq)}
+    assert found == {one.message_id: json.loads(one.encode()) for one in sent}
+    assert kept() == []
+
+
+def test_a_message_that_rabbitmq_does_not_confirm_is_kept(rabbitmq):
+    """A full queue refuses; without confirms nobody would hear of it."""
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    rabbitmq.queue_declare(queue_name("actors"), durable=True, arguments=full)
+    on_rabbitmq.queues.add(queue_name("actors"))
+    on_rabbitmq.queues_pending.discard(queue_name("actors"))
+    sent = send("abc")
+    run_relay()
+
+    assert len(kept()) == 2
+    (found,) = ids(there(rabbitmq))
+    assert found in {one.message_id for one in sent}
+
+
+def test_a_queue_that_somebody_has_deleted_is_declared_again(rabbitmq):
+    send("a")
+    run_relay()
+    assert len(there(rabbitmq)) == 1
+    rabbitmq.queue_delete(queue_name("actors"))
+    sent = send("bc")
+    run_relay()
+    assert [set(one.errors) != set("[]") for one in kept()] == [True, True]  # UnroutableError
+    Job.objects.update(run_after=datetime.now(UTC) - timedelta(hours=1))
+    run_relay()
+
+    assert ids(there(rabbitmq)) == sorted(one.message_id for one in sent)
+
+
+def made_unreadable(_monkeypatch, message):
+    payload = message.payload.replace('"text"', '"test"')
+    Job.objects.filter(id=message.id).update(payload=payload)
+
+
+def made_unacceptable(monkeypatch, _message):
+    """RabbitMQ closes the channel of all because of it."""
+    usual = Publisher.publish
+
+    def publish(self, *, body, properties, **more):
+        properties.expiration = "soon" if b'"b"' in body else None
+        usual(self, body=body, properties=properties, **more)
+
+    monkeypatch.setattr(Publisher, "publish", publish)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [(made_unreadable, "KeyError"), (made_unacceptable, "PRECONDITION_FAILED")],
+    ids=["unreadable", "unacceptable"],
+)
+def test_one_message_at_fault_does_not_hold_up_the_others(rabbitmq, monkeypatch, spoil, error):
+    sent = send("abc")
+    wrong = kept()[1]
+    spoil(monkeypatch, wrong)
+    run_relay()
+
+    # A copy, if the channel was closed before the first was confirmed.
+    assert set(ids(there(rabbitmq))) == {sent[0].message_id, sent[2].message_id}
+    (left,) = kept()
+    assert (left.id, left.attempts) == (wrong.id, 1)
+    assert error in left.errors
+
+
+def test_what_nobody_waits_for_is_not_sent_when_the_connection_is_closed(rabbitmq):
+    rabbitmq.queue_declare(queue_name("actors"), durable=True)
+    publisher = Publisher(on_rabbitmq.parameters)
+    publisher.publish(
+        routing_key=queue_name("actors"), body=b"{}", properties=None, ended=pytest.fail
+    )
+
+    publisher.close()
+
+    assert publisher._connection.is_closed
+    assert there(rabbitmq) == []
+
+
+def test_one_queue_that_cannot_be_declared_does_not_hold_up_the_others(rabbitmq):
+    """It is there with other arguments, so RabbitMQ closes the channel of whoever declares it."""
+    name = queue_name("elsewhere")
+    other = dramatiq.actor(lambda _word: None, actor_name=name, queue_name=name)
+    other.broker = on_rabbitmq
+    rabbitmq.queue_declare(name, durable=True, arguments={"x-max-length": 7})
+    with transaction.atomic():
+        refused = other.send("x")
+        sent = [actor.send(word) for word in "ab"]
+    run_relay()
+    rabbitmq.queue_delete(name)
+
+    assert ids(there(rabbitmq)) == sorted(one.message_id for one in sent)
+    (left,) = kept()
+    assert (left.meta["message_id"], left.attempts) == (refused.message_id, 1)
+    assert "PRECONDITION_FAILED" in left.errors
+
+
+def test_while_rabbitmq_is_away_messages_wait(rabbitmq, monkeypatch):
+    sent = send("ab")
+    monkeypatch.setattr(
+        on_rabbitmq, "parameters", [pika.URLParameters("amqp://guest:guest@127.0.0.1:1/%2F")]
+    )
+    on_rabbitmq.queues_pending.discard(queue_name("actors"))
+    run_relay()
+    monkeypatch.undo()
+
+    assert [one.errors for one in kept()] == ["[]"] * len(sent)

@@ -5,11 +5,16 @@ that were rolled back; with ``@once`` its effects are there once, whatever has d
 """
 
 import json
+import os
 import re
+import shutil
+import socket
+import subprocess
 from collections import Counter
 from datetime import timedelta
 
 import pytest
+import redis as redis_client
 from django.db import transaction
 
 from aftercommit.models import Job
@@ -23,7 +28,9 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.django_db(
     transaction=True, databases=["default", "other"], available_apps=["aftercommit", "tests.app"]
 )
-MESSAGES, KILLS, CUTS = 600, 6, 10
+MESSAGES = int(os.environ.get("AFTERCOMMIT_TEST_MESSAGES", "600"))
+KILLS = int(os.environ.get("AFTERCOMMIT_TEST_KILLS", "6"))
+CUTS = 10
 LONG = timedelta(seconds=90)
 THREADS = 4  # of a relay; each may be at one message when its connection breaks
 
@@ -163,3 +170,77 @@ def test_from_the_request_to_the_effect_once_whatever_dies(rig, relay, redis):  
     assert deliveries > len(committed)  # else nothing was shown
     assert Counter(Effect.objects.values_list("key", flat=True)).most_common(1)[0][1] == 1
     assert Effect.objects.count() == len(committed)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class OwnRedis:
+    """A Redis of this test alone, which writes each command to its disk before it answers."""
+
+    def __init__(self, folder):
+        self.folder, self.port = folder, free_port()
+        self.client = redis_client.Redis(port=self.port)
+        self.start()
+
+    def start(self):
+        """Start it with what it had on its disk."""
+        command = ["redis-server", "--port", str(self.port), "--dir", str(self.folder)]
+        command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(self.answers, deadline=LONG, why="Redis answers")
+
+    def answers(self):
+        """Tell whether it does."""
+        try:
+            return self.client.ping()
+        except redis_client.exceptions.ConnectionError:
+            return False
+
+    def kill(self):
+        """Kill it with -9."""
+        self.process.kill()
+        self.process.wait()
+
+    def ids(self):
+        """Return the ids of the messages it has."""
+        raw = self.client.lrange(queue_name("celery"), 0, -1)
+        return Counter(json.loads(one)["headers"]["id"] for one in raw)
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    """Return a Redis that may be killed."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    server = OwnRedis(tmp_path)
+    yield server
+    server.kill()
+    server.client.close()
+
+
+def test_a_broker_that_is_killed_again_and_again_gets_all_messages(rig, relay, own_redis):  # noqa: F811
+    rig.environment[URL_VARIABLES["redis"]] = f"redis://127.0.0.1:{own_redis.port}/0"
+    tree = relay()
+    committed = []
+    for _kill in range(3):
+        there, told = len(own_redis.ids()), tree.output.count("celery is away")
+        committed += send(MESSAGES // 3)
+        wait_until(lambda: len(own_redis.ids()) > there, deadline=LONG, why="some are there")  # noqa: B023
+        own_redis.kill()
+        committed += send(10)
+        wait_until(
+            lambda: tree.output.count("celery is away") > told,  # noqa: B023
+            deadline=LONG,
+            why="the relay says so",
+        )
+        own_redis.start()
+        wait_until(lambda: not waiting(), deadline=LONG, why="all are published")
+
+    found = own_redis.ids()
+    assert set(found) == set(committed)
+    assert found.total() - len(found) <= 3 * THREADS
+    assert not Job.objects.filter(state="failed").exists()

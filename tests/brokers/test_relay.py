@@ -12,7 +12,7 @@ from aftercommit.brokers import broker_for
 from aftercommit.brokers.base import Away
 from aftercommit.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
 from aftercommit.control import Snooze
-from aftercommit.errors import ConfigurationError, TimedOut
+from aftercommit.errors import ClaimLost, ConfigurationError, TimedOut
 from aftercommit.models import Job
 from aftercommit.relay import publish
 from aftercommit.worker.loop import Worker
@@ -73,3 +73,26 @@ def test_a_broker_that_does_not_answer_costs_no_attempt(monkeypatch, error):
     finally:
         pauses.resume("relay.celery")
         relay_module._in_vain.clear()
+
+
+def test_a_worker_that_has_lost_its_messages_does_not_publish_them_one_by_one(
+    redis, relayed, monkeypatch
+):
+    relayed("celery")
+    with transaction.atomic():
+        for word in "abc":
+            note.delay(word)
+    published, ends = [], {}
+
+    def lost(_contents, _told):
+        raise ClaimLost
+
+    monkeypatch.setattr(broker_for("celery"), "publish_many", lost)
+    monkeypatch.setattr(broker_for("celery"), "publish", published.append)
+    calls = [row.kwargs for row in Job.objects.all()]
+    relay_module.publish_many(
+        calls, lambda number, error, value=None: ends.update({number: error})
+    )
+
+    assert published == []
+    assert [type(error) for error in ends.values()] == [ClaimLost] * 3

@@ -106,6 +106,35 @@ def test_a_job_waits_for_those_it_depends_on(site):
     assert RQJob.fetch(second.id, connection=client).get_status() == JobStatus.DEFERRED
 
 
+def test_neighbours_go_in_one_pipeline(site, monkeypatch):
+    pipelines = []
+    real = client.__class__.pipeline
+
+    def counted(self, *args, **options):
+        pipelines.append(real(self, *args, **options))
+        return pipelines[-1]
+
+    with transaction.atomic():
+        jobs = [rq_queue.enqueue(note, str(number)) for number in range(20)]
+    monkeypatch.setattr(client.__class__, "pipeline", counted)
+    run_relay()
+
+    assert set(there()) == {job.id for job in jobs}
+    assert len(pipelines) < len(jobs)
+
+
+def test_one_that_is_at_fault_does_not_hold_up_the_others(site):
+    with transaction.atomic():
+        jobs = [rq_queue.enqueue(note, str(number)) for number in range(5)]
+    wrong = kept()[2]
+    Job.objects.filter(id=wrong.id).update(payload=wrong.payload.replace('"at_front"', '"test"'))
+    run_relay()
+
+    assert [one.id for one in kept()] == [wrong.id]
+    assert "KeyError" in kept()[0].errors
+    assert set(there()) == {job.id for job in jobs} - {jobs[2].id}
+
+
 def test_a_job_whose_redis_is_away_waits(site):
     job = rq_nowhere.enqueue(note, "a")  # raises without us
     assert [one.meta["message_id"] for one in kept()] == [job.id]

@@ -2,7 +2,14 @@
 
 import pytest
 
-from tests.brokers import test_celery, test_django_q, test_dramatiq, test_huey, test_rq
+from tests.brokers import (
+    test_celery,
+    test_django_q,
+    test_dramatiq,
+    test_huey,
+    test_rq,
+    test_tasks,
+)
 from tests.docs import pages
 
 PAGE = pages.ROOT / "docs" / "how-to" / "relay.md"
@@ -12,6 +19,7 @@ TESTED = {
     "Dramatiq": test_dramatiq,
     "Huey": test_huey,
     "django-q2": test_django_q,
+    "other `django.tasks` backends": test_tasks,
 }
 
 

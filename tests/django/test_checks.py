@@ -449,3 +449,50 @@ def test_w007_the_relay_knows_where_messages_go(
     delattr(settings, setting)
     monkeypatch.setattr(broker_for(library), "options", options)
     assert found() == []
+
+
+def test_w007_the_backends_to_wrap_exist(backends, monkeypatch):
+    backends(default=ours(relay=["tasks"]))
+    broker = broker_for("tasks")
+    monkeypatch.setattr(broker, "others", lambda: ["mail"])
+    monkeypatch.setattr(broker, "options", {"backends": ["mial"]})
+    (message,) = found()
+    assert message.id == "aftercommit.W007"
+    assert "'mial'" in message.msg
+
+    monkeypatch.setattr(broker, "options", {})
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"relay": {"rq": {"url": "redis://b"}}}, {"relay": ["rq"], "relay_when": "always"}],
+    ids=["options", "relay_when"],
+)
+def test_w009_backends_relay_one_library_in_the_same_way(backends, settings, other):
+    settings.RQ_QUEUES = {}
+    backends(default=ours(relay=["rq", "celery"]), other=ours(using="other", **other))
+
+    (message,) = found()
+
+    assert message.id == "aftercommit.W009"
+    assert "TASKS['default'] and TASKS['other'] relay rq with" in message.msg
+
+
+def test_backends_may_relay_one_library_in_the_same_way_and_others_in_theirs(backends):
+    backends(default=ours(relay=["celery"]), other=ours(using="other", relay={"celery": {}}))
+    assert found() == []
+
+    backends(default=ours(relay=["celery"]), other=ours(using="other", relay_when="always"))
+    assert found() == []
+
+
+def test_w008_what_is_sent_to_celery_is_relayed(backends, monkeypatch):
+    far = {"BACKEND": "aftercommit.celery_backend.CeleryBackend"}
+    backends(default=ours(relay=["celery"]), far=far)
+    assert task_backends["far"].check() == []
+
+    backends(default=ours(), far=far)
+    (message,) = task_backends["far"].check()
+    assert message.id == "aftercommit.W008"
+    assert "TASKS['far'] sends to Celery at once" in message.msg

@@ -5,7 +5,6 @@ import signal
 
 import pytest
 
-from aftercommit.worker.pace import FIRST_RUNS
 from tests.app.chores import atomic
 from tests.process.checker import key_of
 from tests.process.rig import Job, Rig, Tree
@@ -38,7 +37,7 @@ def test_a_shared_commit_is_carried_out_for_all_or_none(rig, place):
 def test_the_death_of_one_costs_its_company_nothing(rig):
     rig.settings(modules=COMPANY)
     worker = one_thread(rig)
-    before = enqueue(rig, FIRST_RUNS)
+    before = enqueue(rig, JOBS)
     rig.wait_quiet()  # the task is known to be short by now
     (child,) = rig.children(worker)
     with_gate = enqueue(rig, JOBS, gate_at=JOBS // 2)

@@ -101,7 +101,7 @@ def test_a_lane_that_takes_long_is_not_waited_for(backlog, monkeypatch):
     assert names(backlog.take()) == ["a"]
 
 
-def test_one_that_is_short_no_longer_is_done_by_itself(backlog):
+def test_one_that_may_join_no_longer_is_done_by_itself(backlog):
     lanes = fill_the_lanes(backlog)
     sharing = Sharing({"a", "b"})
     backlog.add(orders("ab", sharing))

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import pytest
 from django.db import connection
 
 from aftercommit.ids import new_job_id
@@ -73,6 +74,47 @@ def test_counts_tell_ready_and_running_jobs(store):
 
     assert store.counts() == {"ready": 3, "running": 1}
     assert running.token == 1
+
+
+def kept_message(store, message_id):
+    queue, meta = "relay.celery", {"message_id": message_id, "ordering_key": "k"}
+    return ready_job(store, queue=queue, meta=meta)
+
+
+def test_messages_that_wait_are_found_wherever_they_stand(store):
+    for message_id in ("published", "at work", "ready"):
+        kept_message(store, message_id)
+    published, _at_work = claim_all(store, limit=2, queue="relay.celery")
+    store.finish(published, Succeeded())
+
+    found = store.messages_in_order("relay.celery", ["k", "another"])
+    kept = {
+        one: store.has_message("relay.celery", one) for one in ("published", "at work", "ready")
+    }
+
+    assert found == [("k", "at work"), ("k", "ready")]
+    assert kept == {"published": False, "at work": True, "ready": True}
+    assert store.messages_in_order("relay.rq", ["k"]) == []
+    assert not store.has_message("relay.rq", "ready")
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda store: store.messages_in_order("relay.celery", ["k"]),
+        lambda store: store.has_message("relay.celery", "a"),
+    ],
+    ids=["in order", "one"],
+)
+def test_a_message_that_is_claimed_or_put_back_meanwhile_is_not_missed(store, look):
+    """Between two statements it would be ready in neither, or running in neither."""
+    kept_message(store, "a")
+    claim_one(store, queue="relay.celery")
+
+    with statements() as found:
+        assert look(store)
+
+    assert len(found) == 1
 
 
 def test_the_age_of_the_oldest_due_job_is_measured_by_the_database(store):

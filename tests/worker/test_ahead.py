@@ -90,3 +90,18 @@ def test_a_board_names_the_jobs_that_run_and_nobody_else():
     another = uuid4()
     board.enter(another)
     assert Board(memory).read() == (worker, {jobs[0], jobs[2], another})
+
+
+def test_measured_anew_it_is_open_again_as_soon_as_some_runs_have_ended():
+    known = after(*[SHORT] * 100)
+
+    known.measure_anew()
+    assert known.jobs == 0
+    for _ in range(FIRST_RUNS):
+        known.ran(LONG)
+    assert known.jobs == 0  # what was short before does not count
+
+    known.measure_anew()
+    for _ in range(FIRST_RUNS):
+        known.ran(SHORT)
+    assert known.jobs > 0

@@ -398,7 +398,7 @@ def test_what_waits_behind_shared_transactions_that_take_long_is_done_by_others(
         pool.submit(first[2 * number : 2 * number + 2])
         wait_until(lambda: len(company.batches) > number)  # noqa: B023
     pool.submit([last])
-    wait_until(lambda: pool._backlog._short)  # found, and no lane was free
+    wait_until(lambda: pool._backlog._joining)  # found, and no lane was free
 
     monkeypatch.setattr(backlog, "OVERDUE", timedelta(0))
     pool.look_again()

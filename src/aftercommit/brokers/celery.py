@@ -2,36 +2,29 @@
 
 import json
 import logging
-import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
-from functools import wraps
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from functools import partial, wraps
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import celery
-from amqp.exceptions import MessageNacked
 from celery.app.base import Celery as App
-from kombu import Exchange, Producer, Queue
-from kombu.exceptions import OperationalError
+from celery.app.task import Task
+from kombu import Exchange, Producer
 from kombu.utils import json as kombu_json
 from kombu.utils.uuid import uuid
 
-from aftercommit.brokers.base import Away, Broker, Keeper, Message, as_bytes, as_json
+from aftercommit.brokers.base import Away, Broker, Keeper, Message, as_json, publish_or_keep
+from aftercommit.brokers.celery_link import AWAY, Link, away_errors, connect
+from aftercommit.brokers.per_thread import PerThread
+from aftercommit.tasks import Told
+from aftercommit.transactions import open_aliases
 
 logger = logging.getLogger("aftercommit")
 
-SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 5, 30
-ONE_TRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0}  # the relay comes again
-AMQP = {"confirm_publish": True, "read_timeout": SECONDS_TO_ANSWER}
-REDIS = {
-    "socket_timeout": SECONDS_TO_ANSWER,
-    "socket_connect_timeout": SECONDS_TO_CONNECT,
-    "socket_keepalive": True,
-}
-TRANSPORTS: dict[str, dict[str, Any]] = {"amqp": AMQP, "redis": REDIS}
-AWAY = (OperationalError, OSError, MessageNacked)
+_raises: ContextVar[bool] = ContextVar("aftercommit_celery_retry_raises", default=False)
 
 
 class Celery(Broker):
@@ -41,65 +34,40 @@ class Celery(Broker):
 
     def __init__(self) -> None:
         super().__init__()
-        self._local = threading.local()
-        self._connections: set[Any] = set()
+        self._links = PerThread(connect)
 
     def capture(self, keeper: Keeper) -> None:
         """Ask the keeper in ``Celery.send_task``, of all apps."""
         App.send_task = _asking(keeper, App.send_task)
+        Task.retry = _telling(Task.retry)
 
     def publish(self, content: dict[str, Any]) -> None:
-        """Publish with kombu's producer; RabbitMQ confirms each message."""
-        app = _app_called(content["app"])
+        """Publish with kombu's producer; RabbitMQ has confirmed the message then."""
+        with self._link(_app_called(content["app"])) as link:
+            link.publish(content, arrived=lambda: None)
+            link.wait()
+
+    def publish_many(self, contents: Mapping[int, dict[str, Any]], told: Told) -> None:
+        """Publish all, then wait until RabbitMQ has confirmed them."""
+        for name in dict.fromkeys(content["app"] for content in contents.values()):
+            with self._link(_app_called(name)) as link:
+                for number, content in contents.items():
+                    if content["app"] == name:
+                        link.publish(content, arrived=partial(told, number, None))
+                link.wait()
+
+    @contextmanager
+    def _link(self, app: App) -> Iterator[Link]:
+        """Lend this thread's link to the broker of an app. Raises ``Away`` for all its errors."""
         try:
-            producer = self._producer(app)
-            for one in content["publishes"]:
-                _publish(producer, app, one)
-        except Exception as error:
-            away = isinstance(error, (*AWAY, *self._errors_of(app)))
-            self._forget(app)
-            if away:
-                raise Away(str(error)) from error
-            raise
-
-    def _producer(self, app: App) -> Producer:
-        producers: WeakKeyDictionary[App, Producer] = self._producers
-        if app not in producers:
-            driver = app.connection_for_write().transport.driver_type
-            connection = app.connection_for_write(
-                connect_timeout=SECONDS_TO_CONNECT,
-                transport_options={**ONE_TRY, **TRANSPORTS.get(driver, {})},
-            )
-            producers[app] = Producer(connection, auto_declare=False)
-            self._connections.add(connection)
-        return producers[app]
-
-    @property
-    def _producers(self) -> Any:
-        if not hasattr(self._local, "producers"):
-            self._local.producers = WeakKeyDictionary()
-        return self._local.producers
-
-    def _errors_of(self, app: App) -> tuple[type[BaseException], ...]:
-        errors = app.connection_for_write().connection_errors
-        # For Redis kombu names KeyError, too: that is as likely to be ours.
-        return tuple(one for one in errors if not issubclass(one, LookupError))
-
-    def _forget(self, app: App) -> None:
-        producer = self._producers.pop(app, None)
-        if producer is not None:
-            self._release(producer.connection)
+            with self._links.of(app) as link:
+                yield link
+        except away_errors(app) as error:
+            raise Away(str(error)) from error
 
     def close(self) -> None:
         """Close the connections of all threads."""
-        for connection in list(self._connections):
-            self._release(connection)
-        self._local = threading.local()
-
-    def _release(self, connection: Any) -> None:
-        self._connections.discard(connection)
-        with suppress(Exception):  # as a rule it is broken, that is why
-            connection.release()
+        self._links.close()
 
 
 class Recorder(Producer):
@@ -159,34 +127,60 @@ class NoConnection:
 def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def send_task(self: App, name: str, *args: Any, **options: Any) -> Any:
-        if options.get("retries"):
+        if _raises.get() and open_aliases():
             # Of a running task that is about to raise, perhaps out of atomic(): a message
             # that the rollback takes back would be a task that is never run again.
             return original(self, name, *args, **options)
-        when = getattr(self._tasks.get(name), "aftercommit", None)
-        using = keeper.alias("celery", when=when)
         options["task_id"] = options.get("task_id") or uuid()
-        if using is None:
-            try:
-                return original(self, name, *args, **options)
-            except AWAY as error:
-                using = keeper.alias_if_away("celery", when=when)
-                if using is None:
-                    raise
-                logger.warning("Celery's broker is away (%s); %s is kept", error, name)
-        recorder = Recorder(self)
-        options.pop("connection", None)
-        options["producer"] = recorder
-        _quieten(self.backend)
-        result = original(self, name, *args, **options)
-        content = {"app": self.main, "publishes": recorder.published}
-        message = Message(
-            broker="celery", message_id=options["task_id"], name=name, content=content
+
+        def keep(using: str) -> Any:
+            recorder = Recorder(self)
+            options.pop("connection", None)
+            options["producer"] = recorder
+            _quieten(self.backend)
+            result = original(self, name, *args, **options)
+            content = {"app": self.main, "publishes": recorder.published}
+            message = Message(
+                broker="celery",
+                message_id=options["task_id"],
+                name=options.get("shadow") or name,
+                content=content,
+            )
+            keeper.keep(message, using=using)
+            return result
+
+        return publish_or_keep(
+            keeper,
+            "celery",
+            when=getattr(self._tasks.get(name), "aftercommit", None),
+            away=AWAY,
+            publish=lambda: original(self, name, *args, **options),
+            keep=keep,
         )
-        keeper.keep(message, using=using)
-        return result
 
     return send_task
+
+
+def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Let ``send_task`` know that ``Task.retry`` is going to raise."""
+
+    @wraps(original)
+    def retry(
+        self: Any,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: Any = None,
+        throw: bool = True,
+        *more: Any,
+        **options: Any,
+    ) -> Any:
+        token = _raises.set(throw)
+        try:
+            return original(self, args, kwargs, exc, throw, *more, **options)
+        finally:
+            _raises.reset(token)
+
+    return retry
 
 
 def _quieten(backend: Any) -> None:
@@ -215,23 +209,6 @@ def _quieten(backend: Any) -> None:
     backend.on_task_call = on_task_call
 
 
-def _publish(producer: Producer, app: App, one: dict[str, Any]) -> None:
-    expires_at = one["expires_at"]
-    producer.publish(
-        as_bytes(one["body"]),
-        content_type=one["content_type"],
-        content_encoding=one["content_encoding"],
-        headers=_restored(one["headers"]),
-        exchange=one["exchange"],
-        routing_key=one["routing_key"],
-        delivery_mode=one["delivery_mode"],
-        priority=one["priority"],
-        expiration=None if expires_at is None else max(expires_at - time.time(), 0),
-        declare=[_entity(entity, app) for entity in one["declare"]],
-        **_restored(one["properties"]),
-    )
-
-
 def _app_called(name: str | None) -> App:
     """Return the app that has sent a message, or the only one that there is."""
     apps = list(celery._state._get_active_apps())
@@ -248,21 +225,6 @@ def _name_of(entity: Any, app: App) -> dict[str, Any]:
     return {kind: _plain(entity.as_dict(recurse=True))}
 
 
-def _entity(stored: dict[str, Any], app: App) -> Any:
-    if "queue" in stored:
-        return app.amqp.queues[stored["queue"]]
-    if "exchange" in stored:
-        return Exchange(**_restored(stored["exchange"]))
-    options = _restored(stored["new_queue"])
-    exchange = options.pop("exchange", None)
-    options.pop("bindings", None)
-    return Queue(exchange=Exchange(**exchange) if exchange else None, **options)
-
-
 def _plain(value: Any) -> Any:
     """Return what kombu's JSON makes of a value: dates and the like with their types."""
     return json.loads(kombu_json.dumps(value))
-
-
-def _restored(value: Any) -> Any:
-    return kombu_json.loads(json.dumps(value))

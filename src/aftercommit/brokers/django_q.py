@@ -11,7 +11,7 @@ from django_q.brokers import get_broker
 from django_q.brokers.orm import ORM
 from django_q.signals import pre_enqueue
 
-from aftercommit.brokers.base import Away, Broker, Keeper, Message
+from aftercommit.brokers.base import Away, Broker, Keeper, Message, publish_or_keep
 
 logger = logging.getLogger("aftercommit")
 
@@ -54,20 +54,23 @@ class DjangoQ(Broker):
 def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def enqueue(self: QBroker, package: str) -> Any:
-        using = keeper.alias("django_q", when=None)
-        if using is None:
-            try:
-                return original(self, package)
-            except AWAY as error:
-                using = keeper.alias_if_away("django_q", when=None)
-                if using is None:
-                    raise
-                logger.warning("django-q2's broker is away (%s); its task is kept", error)
-        task = _next.task
-        name = task["func"] if isinstance(task["func"], str) else task["func"].__qualname__
-        content = {"key": self.list_key, "package": package}
-        message = Message(broker="django_q", message_id=task["id"], name=name, content=content)
-        keeper.keep(message, using=using)
-        return task["id"]
+        def keep(using: str) -> str:
+            task = _next.task
+            name = task["func"] if isinstance(task["func"], str) else task["func"].__qualname__
+            content = {"key": self.list_key, "package": package}
+            message = Message(
+                broker="django_q", message_id=task["id"], name=name, content=content
+            )
+            keeper.keep(message, using=using)
+            return str(task["id"])
+
+        return publish_or_keep(
+            keeper,
+            "django_q",
+            when=None,
+            away=AWAY,
+            publish=lambda: original(self, package),
+            keep=keep,
+        )
 
     return enqueue

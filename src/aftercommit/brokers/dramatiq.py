@@ -1,9 +1,9 @@
 """Dramatiq: every way to send a message ends in ``Broker.enqueue``."""
 
-import logging
 import time
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial, wraps
 from typing import Any
 from uuid import uuid4
 
@@ -12,9 +12,17 @@ from dramatiq.common import dq_name
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message as DramatiqMessage
 
-from aftercommit.brokers.base import Away, Broker, Keeper, Message, as_bytes, as_json
-
-logger = logging.getLogger("aftercommit")
+from aftercommit.brokers.base import (
+    Away,
+    Broker,
+    Keeper,
+    Message,
+    as_bytes,
+    as_json,
+    publish_or_keep,
+)
+from aftercommit.brokers.per_thread import PerThread
+from aftercommit.tasks import Told
 
 AWAY: tuple[type[BaseException], ...] = (ConnectionClosed, OSError)
 try:
@@ -29,6 +37,8 @@ try:
     import pika.exceptions
     from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
+    from aftercommit.brokers.pika_publisher import Publisher
+
     AWAY += (pika.exceptions.AMQPError,)
 except ImportError:
     RabbitmqBroker = None
@@ -39,6 +49,10 @@ class Dramatiq(Broker):
 
     name = "dramatiq"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._publishers = PerThread[Any](lambda broker: Publisher(broker.parameters))
+
     def capture(self, keeper: Keeper) -> None:
         """Ask the keeper in ``enqueue`` of both brokers."""
         for kind in (RedisBroker, RabbitmqBroker):
@@ -48,54 +62,79 @@ class Dramatiq(Broker):
     def publish(self, content: dict[str, Any]) -> None:
         """Hand over the encoded message as the library's broker does."""
         broker = dramatiq.get_broker()
-        try:
-            if RedisBroker is not None and isinstance(broker, RedisBroker):
-                body = as_bytes(content["body"])
-                broker.do_enqueue(content["routing_key"], content["redis_id"], body)
-            else:
-                _to_rabbitmq(broker, content)
-        except AWAY as error:
-            raise Away(str(error)) from error
+        if not _is_redis(broker):
+            ends: list[BaseException | None] = []
+            self._to_rabbitmq(broker, {0: content}, lambda _number, error: ends.append(error))
+            if ends[0] is not None:
+                raise ends[0]
+            return
+        with _translated():
+            body = as_bytes(content["body"])
+            broker.do_enqueue(content["routing_key"], content["redis_id"], body)
+
+    def publish_many(self, contents: Mapping[int, dict[str, Any]], told: Told) -> None:
+        """Hand over several; RabbitMQ confirms each of them, and they are waited for together."""
+        broker = dramatiq.get_broker()
+        if _is_redis(broker):
+            super().publish_many(contents, told)
+        else:
+            self._to_rabbitmq(broker, contents, told)
+
+    def _to_rabbitmq(
+        self, broker: Any, contents: Mapping[int, dict[str, Any]], told: Callable[..., None]
+    ) -> None:
+        def ended(number: int, error: Exception | None) -> None:
+            if error is not None:
+                broker.queues_pending.add(contents[number]["queue"])  # somebody has deleted it
+            told(number, error)
+
+        with _translated():
+            for queue in {content["queue"] for content in contents.values()}:
+                broker.declare_queue(queue, ensure=True)
+            with self._publishers.of(broker) as publisher:
+                for number, content in contents.items():
+                    publisher.publish(
+                        routing_key=content["routing_key"],
+                        body=as_bytes(content["body"]),
+                        properties=pika.BasicProperties(
+                            delivery_mode=2, priority=content["priority"]
+                        ),
+                        ended=partial(ended, number),
+                    )
+                publisher.wait()
+
+    def close(self) -> None:
+        """Close the connections to RabbitMQ."""
+        self._publishers.close()
 
 
-def _to_rabbitmq(broker: Any, content: dict[str, Any]) -> None:
+def _is_redis(broker: Any) -> bool:
+    return RedisBroker is not None and isinstance(broker, RedisBroker)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise ``Away``; but as it is what RabbitMQ has against a queue or a message."""
     try:
-        broker.declare_queue(content["queue"], ensure=True)
-        channel = broker.channel
-        if not getattr(channel, "_aftercommit_confirms", broker.confirm_delivery):
-            channel.confirm_delivery()
-            channel._aftercommit_confirms = True
-        channel.basic_publish(
-            exchange="",
-            routing_key=content["routing_key"],
-            body=as_bytes(content["body"]),
-            properties=pika.BasicProperties(delivery_mode=2, priority=content["priority"]),
-            mandatory=True,
-        )
-    except pika.exceptions.UnroutableError:
-        broker.queues_pending.add(content["queue"])  # somebody has deleted it
-        raise
-    except pika.exceptions.AMQPError:
-        del broker.connection  # so that the next one is new
-        raise
+        yield
+    except AWAY as error:
+        cause = error.args[0] if isinstance(error, ConnectionClosed) and error.args else error
+        if RabbitmqBroker and isinstance(cause, pika.exceptions.ChannelClosedByBroker):
+            raise cause from None
+        raise Away(str(error)) from error
 
 
 def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
-    def enqueue(
-        self: Any, message: DramatiqMessage[Any], *, delay: int | None = None
-    ) -> DramatiqMessage[Any]:
-        when = _when(self, message)
-        using = keeper.alias("dramatiq", when=when)
-        if using is None:
-            try:
-                return original(self, message, delay=delay)
-            except AWAY as error:
-                using = keeper.alias_if_away("dramatiq", when=when)
-                if using is None:
-                    raise
-                logger.warning("Dramatiq's broker is away (%s); its message is kept", error)
-        return _keep(self, message, delay, keeper, using)
+    def enqueue(self: Any, message: DramatiqMessage[Any], *, delay: int | None = None) -> Any:
+        return publish_or_keep(
+            keeper,
+            "dramatiq",
+            when=_when(self, message),
+            away=AWAY,
+            publish=lambda: original(self, message, delay=delay),
+            keep=lambda using: _keep(self, message, delay, keeper, using),
+        )
 
     return enqueue
 
@@ -111,7 +150,7 @@ def _keep(
     """Keep what the broker would have sent; middleware sees the message now."""
     queue, redis_id = message.queue_name, str(uuid4())
     options: dict[str, Any] = {}
-    if RedisBroker is not None and isinstance(broker, RedisBroker):
+    if _is_redis(broker):
         options["redis_message_id"] = redis_id  # of this copy: a retry has another
     sent = message.copy(options=options)
     if delay is not None:

@@ -1,7 +1,6 @@
 """Huey: every way to enqueue a task ends in ``Huey.enqueue``."""
 
 import copy
-import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -12,10 +11,16 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 from huey.api import Huey as HueyQueue
 
-from aftercommit.brokers.base import Away, Broker, Keeper, Message, as_bytes, as_json
+from aftercommit.brokers.base import (
+    Away,
+    Broker,
+    Keeper,
+    Message,
+    as_bytes,
+    as_json,
+    publish_or_keep,
+)
 from aftercommit.errors import ConfigurationError
-
-logger = logging.getLogger("aftercommit")
 
 AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
 _seen: WeakValueDictionary[str, HueyQueue] = WeakValueDictionary()
@@ -82,23 +87,26 @@ def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
         _seen[self.name] = self
         if self._immediate or not hasattr(task, "priority"):
             return original(self, task)  # a group or a chord comes back here with its members
-        when = getattr(task, "aftercommit", None)
-        using = keeper.alias("huey", when=when)
-        if using is None:
-            try:
-                return original(self, task)
-            except AWAY as error:
-                using = keeper.alias_if_away("huey", when=when)
-                if using is None:
-                    raise
-                logger.warning("Huey's storage is away (%s); %s is kept", error, task.name)
-        recording = copy.copy(self)
-        recording.storage = recorder = Recorder(self.storage)
-        result = original(recording, task)
-        for data, priority in recorder.put:
-            content = {"huey": self.name, "task": as_json(data), "priority": priority}
-            message = Message(broker="huey", message_id=task.id, name=task.name, content=content)
-            keeper.keep(message, using=using)
-        return result
+
+        def keep(using: str) -> Any:
+            recording = copy.copy(self)
+            recording.storage = recorder = Recorder(self.storage)
+            result = original(recording, task)
+            for data, priority in recorder.put:
+                content = {"huey": self.name, "task": as_json(data), "priority": priority}
+                message = Message(
+                    broker="huey", message_id=task.id, name=task.name, content=content
+                )
+                keeper.keep(message, using=using)
+            return result
+
+        return publish_or_keep(
+            keeper,
+            "huey",
+            when=getattr(task, "aftercommit", None),
+            away=AWAY,
+            publish=lambda: original(self, task),
+            keep=keep,
+        )
 
     return enqueue

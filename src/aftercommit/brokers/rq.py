@@ -1,10 +1,10 @@
 """RQ and django-rq: every way to enqueue ends in one of three methods of ``Queue``."""
 
-import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import wraps
+from itertools import groupby
 from typing import Any
 
 from django.conf import settings
@@ -13,8 +13,18 @@ from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError
 from rq import Queue
 from rq.job import Job, JobStatus
 
-from aftercommit.brokers.base import Away, Broker, Keeper, Message, TooEarly, as_bytes, as_json
+from aftercommit.brokers.base import (
+    Away,
+    Broker,
+    Keeper,
+    Message,
+    TooEarly,
+    as_bytes,
+    as_json,
+    publish_or_keep,
+)
 from aftercommit.errors import ConfigurationError
+from aftercommit.tasks import Told
 
 try:
     import django_rq
@@ -22,10 +32,10 @@ try:
 except ImportError:  # RQ alone
     django_rq = None
 
-logger = logging.getLogger("aftercommit")
-
 AWAY = (BusyLoadingError, ConnectionError, OutOfMemoryError, TimeoutError)
 SECONDS_TO_ANSWER = 30
+# Of a job's fields: what depends on others, or waits for a rate, is looked up in Redis.
+SPECIAL = {"dependency_id", "dependency_ids", "rate_limit_key"}
 
 
 class RQ(Broker):
@@ -40,7 +50,7 @@ class RQ(Broker):
     def capture(self, keeper: Keeper) -> None:
         """Ask the keeper in the three methods of ``Queue``, and in django-rq's own way."""
         Queue.enqueue_job = _asking(keeper, Queue.enqueue_job)
-        Queue.schedule_job = _asking(keeper, Queue.schedule_job)
+        Queue.schedule_job = _asking(keeper, Queue.schedule_job, scheduled=True)
         Queue.enqueue_many = _one_by_one(keeper, Queue.enqueue_many)
         if django_rq is not None:
             DjangoRQ.enqueue_call = _at_once(keeper, DjangoRQ.enqueue_call)
@@ -49,8 +59,7 @@ class RQ(Broker):
         """Let RQ enqueue the job; dependencies are looked at now, so they come first."""
         try:
             queue = self._queue(content["queue"])
-            job = Sealed(content["id"], connection=queue.connection)
-            job.seal({name: _bytes(value) for name, value in content["job"].items()})
+            job = _sealed(content, queue)
             for other in job._dependency_ids:
                 if self.is_kept(other) and not Job.exists(other, connection=queue.connection):
                     raise TooEarly(other)
@@ -60,6 +69,30 @@ class RQ(Broker):
                 queue.enqueue_job(job, **options, **_unique(content))
             else:
                 queue.schedule_job(job, datetime.fromisoformat(when), **_unique(content))
+        except AWAY as error:
+            raise Away(str(error)) from error
+
+    def publish_many(self, contents: Mapping[int, dict[str, Any]], told: Told) -> None:
+        """Let RQ enqueue neighbours in one pipeline, where nothing has to be looked at."""
+        for queue, run in groupby(contents.items(), key=_pipeline_of):
+            theirs = dict(run)
+            if queue is None:
+                self.publish_each(theirs, told)
+            else:
+                self._pipelined(queue, theirs.values())
+                for number in theirs:
+                    told(number, None)
+
+    def _pipelined(self, name: str, contents: Iterable[dict[str, Any]]) -> None:
+        """Enqueue all or none."""
+        try:
+            queue = self._queue(name)
+            pipeline = queue.connection.pipeline()
+            for content in contents:
+                queue.enqueue_job(
+                    _sealed(content, queue), pipeline=pipeline, at_front=content["at_front"]
+                )
+            pipeline.execute()
         except AWAY as error:
             raise Away(str(error)) from error
 
@@ -109,42 +142,59 @@ class Sealed(Job):
         return {**super().to_dict(include_meta=False), **self._opaque}
 
 
-def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
+def _sealed(content: dict[str, Any], queue: Queue) -> Sealed:
+    job = Sealed(content["id"], connection=queue.connection)
+    job.seal({name: _bytes(value) for name, value in content["job"].items()})
+    return job
+
+
+def _pipeline_of(numbered: tuple[int, dict[str, Any]]) -> str | None:
+    """Return the queue in whose pipeline a job may go; None: it has to go by itself."""
+    _number, content = numbered
+    special = content["at"] or content["unique"] or SPECIAL & content["job"].keys()
+    return None if special else content["queue"]
+
+
+def _asking(
+    keeper: Keeper, original: Callable[..., Any], *, scheduled: bool = False
+) -> Callable[..., Any]:
     @wraps(original)
-    def send(self: Queue, job: Job, *args: Any, **options: Any) -> Job:
+    def send(self: Queue, job: Job, *args: Any, **options: Any) -> Any:
         if isinstance(job, Sealed) or not self._is_async:
             return original(self, job, *args, **options)
-        when = _when(job)
-        using = keeper.alias("rq", when=when)
-        if using is None:
-            try:
-                return original(self, job, *args, **options)
-            except AWAY as error:
-                using = keeper.alias_if_away("rq", when=when)
-                if using is None:
-                    raise
-                logger.warning("RQ's Redis is away (%s); %s is kept", error, job.id)
-        job.origin = self.name
-        at = (
-            (args[0] if args else options["datetime"])
-            if "schedule" in original.__name__
-            else None
+        at = (args[0] if args else options["datetime"]) if scheduled else None
+        return publish_or_keep(
+            keeper,
+            "rq",
+            when=_when(job),
+            away=AWAY,
+            publish=lambda: original(self, job, *args, **options),
+            keep=lambda using: _keep(keeper, using, job, self, at, options),
         )
-        content = {
-            "queue": self.name,
-            "id": job.id,
-            "at": at and at.isoformat(),
-            "at_front": bool(options.get("at_front")),
-            "unique": bool(options.get("unique")),
-            "job": {name: _plain(value) for name, value in job.to_dict().items()},
-        }
-        keeper.keep(
-            Message(broker="rq", message_id=job.id, name=job.func_name, content=content),
-            using=using,
-        )
-        return job
 
     return send
+
+
+def _keep(
+    keeper: Keeper,
+    using: str,
+    job: Job,
+    queue: Queue,
+    at: datetime | None,
+    options: dict[str, Any],
+) -> Job:
+    job.origin = queue.name
+    content = {
+        "queue": queue.name,
+        "id": job.id,
+        "at": at and at.isoformat(),
+        "at_front": bool(options.get("at_front")),
+        "unique": bool(options.get("unique")),
+        "job": {name: _plain(value) for name, value in job.to_dict().items()},
+    }
+    message = Message(broker="rq", message_id=job.id, name=job.func_name, content=content)
+    keeper.keep(message, using=using)
+    return job
 
 
 def _one_by_one(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -41,6 +41,8 @@ CHECKS = {
     "aftercommit.W005": "the connection pool is smaller than a worker needs",
     "aftercommit.W006": "backends of one database alias differ in what its worker can have once",
     "aftercommit.W007": "the relay does not know where the messages of a library go",
+    "aftercommit.W008": "tasks are sent to Celery before the commit",
+    "aftercommit.W009": "backends relay one library in different ways",
 }
 
 

@@ -35,6 +35,7 @@ def check_project(**_kwargs: Any) -> list[CheckMessage]:
         *(message for backend in backends for message in _backend(backend)),
         *_exceptions_of_tasks(),
         *_shared_aliases(backends),
+        *_shared_libraries(backends),
     ]
 
 
@@ -143,3 +144,24 @@ def _shared_aliases(backends: list[DatabaseBackend]) -> Iterator[CheckMessage]:
                 hint="Give both the same values, or each a database of its own.",
                 id="aftercommit.W006",
             )
+
+
+def _shared_libraries(backends: list[DatabaseBackend]) -> Iterator[CheckMessage]:
+    for first, second in combinations(backends, 2):
+        ways, others = _ways_to_relay(first), _ways_to_relay(second)
+        different = sorted(
+            name for name in ways.keys() & others.keys() if ways[name] != others[name]
+        )
+        if different:
+            yield Warning(
+                f"TASKS[{first.alias!r}] and TASKS[{second.alias!r}] relay "
+                f"{', '.join(different)} with different options or another relay_when. A process "
+                "sends all messages of a library in one way, and takes it from one of the two.",
+                hint="Give both the same.",
+                id="aftercommit.W009",
+            )
+
+
+def _ways_to_relay(backend: DatabaseBackend) -> dict[str, tuple[Any, ...]]:
+    config = backend.config
+    return {name: (options, config.relay_when) for name, options in config.libraries.items()}

@@ -1,7 +1,8 @@
 """What can be asked without changing anything."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -51,8 +52,30 @@ class Reading(Table):
 
     def has_message(self, queue: str, message_id: str) -> bool:
         """Tell whether a message for a broker has not reached it yet."""
-        waiting = self._jobs.filter(queue=queue, state__in=[State.READY, State.RUNNING])
-        return waiting.filter(meta__message_id=message_id).exists()
+        return bool(self._unfinished(queue, ["id"], meta__message_id=message_id))
+
+    def messages_in_order(self, queue: str, keys: Collection[str]) -> list[tuple[str, str]]:
+        """Return the ordering keys and ids of messages that no broker has yet, the oldest first.
+
+        Only of those with one of ``keys``.
+        """
+        names = ["enqueued_at", "id", "meta__ordering_key", "meta__message_id"]
+        found = self._unfinished(queue, names, meta__ordering_key__in=keys)
+        return [(key, message_id) for _at, _id, key, message_id in sorted(found)]
+
+    def _unfinished(
+        self, queue: str, names: Sequence[str], **which: object
+    ) -> list[tuple[Any, ...]]:
+        """Return those columns of a queue's ready and running jobs.
+
+        In one statement: between two a job that is claimed, or put back, is seen by neither.
+        Each half has its own index.
+        """
+        ready, running = (
+            rows.filter(queue=queue, **which).values_list(*names)
+            for rows in (self._jobs.filter(state=State.READY), self._running())
+        )
+        return list(ready.union(running, all=True))
 
     def queues(self) -> list[str]:
         """Return the names of queues that hold ready jobs, sorted."""

@@ -32,6 +32,10 @@ class Ahead:
     def close(self, span: timedelta) -> None:
         """Claim nothing ahead for a while, and measure anew."""
         self._closed_until = now() + span.total_seconds()
+        self.measure_anew()
+
+    def measure_anew(self) -> None:
+        """Claim nothing ahead until some more runs have ended."""
         self._runs = 0
 
     @property

@@ -3,18 +3,30 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from aftercommit.values import Ran
 from aftercommit.worker.board import MOST
 from aftercommit.worker.executor import Executor
-from aftercommit.worker.fusing import Fusing
-from aftercommit.worker.runs import Run, now
+from aftercommit.worker.runs import AtWork, Run, now
 
 # So many are enough to keep the interpreter busy while the database writes. More threads
 # would only wait for the interpreter, with rows locked.
 LANES = 2
 OVERDUE = timedelta(milliseconds=100)  # after which a lane is no longer waited for
+
+
+class Together(Protocol):
+    """Does several runs in one go: in one transaction, or in one call."""
+
+    def may_join(self, run: Run) -> bool:
+        """Tell whether a run may be one of several."""
+
+    def run(self, runs: Sequence[Run], at_work: AtWork) -> list[tuple[Run, Ran]]:
+        """Run the first of ``runs``, as many as there is time for, one at least; never raises.
+
+        ``at_work`` surrounds what is done for certain runs.
+        """
 
 
 class Order(NamedTuple):
@@ -23,16 +35,16 @@ class Order(NamedTuple):
     run: Run
     executor: Executor
     ended: Callable[[Run, Ran, float], None]
-    fusing: Fusing | None = None  # None: it never shares a transaction
+    together: Together | None = None  # None: it is always done by itself
 
     @property
-    def is_short(self) -> bool:
-        """Whether it may share a transaction."""
-        return self.fusing is not None and self.fusing.may_join(self.run)
+    def may_join(self) -> bool:
+        """Whether it may be done with others."""
+        return self.together is not None and self.together.may_join(self.run)
 
 
 class Turn:
-    """What a thread does next: one order, or several short ones in one transaction."""
+    """What a thread does next: one order, or several that go together."""
 
     def __init__(self, orders: list[Order], *, in_lane: bool) -> None:
         self.orders = orders
@@ -41,7 +53,7 @@ class Turn:
 
 
 class Backlog:
-    """Hands out orders as they came, but the short ones to ``lanes`` threads at a time.
+    """Hands out orders as they came, but those that go together to ``lanes`` threads at a time.
 
     The caller sees to it that one thread at a time is in here.
     """
@@ -49,11 +61,11 @@ class Backlog:
     def __init__(self, *, lanes: int = LANES) -> None:
         self.lanes = lanes
         self._orders: deque[Order] = deque()
-        self._short: deque[Order] = deque()  # found in front of a thread, with no lane free
+        self._joining: deque[Order] = deque()  # found in front of a thread, with no lane free
         self._lanes: list[Turn] = []
 
     def __len__(self) -> int:
-        return len(self._orders) + len(self._short)
+        return len(self._orders) + len(self._joining)
 
     def add(self, orders: Sequence[Order]) -> None:
         """Put orders behind all others."""
@@ -61,31 +73,31 @@ class Backlog:
 
     def put_back(self, orders: Sequence[Order]) -> None:
         """Put the end of a turn, for which there was no time, in front of all others."""
-        self._short.extendleft(reversed(orders))
+        self._joining.extendleft(reversed(orders))
 
     def clear(self) -> list[Order]:
         """Take all of it away."""
-        taken = [*self._short, *self._orders]
-        self._short.clear()
+        taken = [*self._joining, *self._orders]
+        self._joining.clear()
         self._orders.clear()
         return taken
 
     @property
     def oldest(self) -> Order | None:
         """The one that has waited for longest."""
-        waiting = self._short or self._orders
+        waiting = self._joining or self._orders
         return waiting[0] if waiting else None
 
     def take(self) -> Turn | None:
         """Return what a thread may do now."""
-        if self._short and self._lane_is_free:
+        if self._joining and self._lane_is_free:
             return self._together()
         while self._orders:
-            if not self._orders[0].is_short:
+            if not self._orders[0].may_join:
                 return Turn([self._orders.popleft()], in_lane=False)
             if self._lane_is_free:
                 return self._together()
-            self._short.append(self._orders.popleft())
+            self._joining.append(self._orders.popleft())
         return None
 
     def over(self, turn: Turn) -> None:
@@ -104,12 +116,12 @@ class Backlog:
         """Begin a turn with the first ones, a lane's share of them."""
         most = min(MOST, 1 + len(self) // self.lanes)
         taken: list[Order] = []
-        for waiting in (self._short, self._orders):  # these have come later
-            while waiting and len(taken) < most and self._may_join(waiting[0], taken):
+        for waiting in (self._joining, self._orders):  # these have come later
+            while waiting and len(taken) < most and self._fits(waiting[0], taken):
                 taken.append(waiting.popleft())
         turn = Turn(taken, in_lane=True)
         self._lanes.append(turn)
         return turn
 
-    def _may_join(self, order: Order, taken: list[Order]) -> bool:
-        return not taken or (order.fusing is taken[0].fusing and order.is_short)
+    def _fits(self, order: Order, taken: list[Order]) -> bool:
+        return not taken or (order.together is taken[0].together and order.may_join)

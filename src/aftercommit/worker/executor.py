@@ -128,6 +128,10 @@ class Executor:
             finally:
                 await _close_async_connections()
 
+    def task_of(self, run: Run) -> Task:
+        """Return a run's task; raises if this process does not know it."""
+        return self._look_up(run).task
+
     def is_async(self, run: Run) -> bool:
         """Tell whether a run's task is a coroutine function."""
         return self._look_up(run).is_async

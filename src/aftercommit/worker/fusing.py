@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,7 +13,7 @@ from aftercommit.store.savepoint import Savepoint
 from aftercommit.values import Claim, Outcome, Ran, Released
 from aftercommit.worker.effects import Stage
 from aftercommit.worker.executor import Executor, Work, drop_connections, report_afterwards
-from aftercommit.worker.runs import Run, now
+from aftercommit.worker.runs import AtWork, Run, now
 from aftercommit.worker.statements import may_be_shared
 
 logger = logging.getLogger("aftercommit")
@@ -23,7 +22,6 @@ BUDGET = timedelta(milliseconds=10)  # after which no other run joins one
 
 MakeSavepoint = Callable[..., Savepoint]
 RecordMany = Callable[[Sequence[tuple[Claim, Outcome]]], frozenset[UUID]]
-AtWork = Callable[[Sequence[Run]], AbstractContextManager[None]]
 
 
 class NotShared(Error):

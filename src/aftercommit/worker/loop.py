@@ -26,7 +26,6 @@ logger = logging.getLogger("aftercommit")
 LOOK_EVERY = timedelta(milliseconds=250)
 LOOK_OFTEN = timedelta(milliseconds=20)  # somebody waits for the end of a drain
 PATIENCE = timedelta(milliseconds=250)  # of a job that waits here for a thread
-SOME_TIME = timedelta(seconds=1)
 LAST_WRITES = timedelta(seconds=5)  # for outcomes, when everything else has ended
 REPLACE_ME = 75  # exit status; EX_TEMPFAIL of sysexits.h
 TO_JOIN = timedelta(seconds=2)
@@ -89,7 +88,7 @@ class Worker:
         while not self._stopping and not self._through:
             self._bell.wait(LOOK_OFTEN if self._config.drain else LOOK_EVERY)
             if waiting := self._pool.unstarted(held_for=PATIENCE):
-                self._ahead.close(SOME_TIME)
+                self._ahead.measure_anew()
                 self._hand_back(waiting)
             self._pool.look_again()
             if every is not None:
@@ -109,7 +108,7 @@ class Worker:
 
     @property
     def done(self) -> int:
-        """Runs recorded so far."""
+        """Runs recorded so far, without those that were given back."""
         return sum(station.done for station in self._stations)
 
     @property

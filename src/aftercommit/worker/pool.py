@@ -102,7 +102,7 @@ class Pool:
             return False  # running it will tell why it cannot be run
 
     def _run(self, order: Order, session: Session) -> None:
-        run, executor, ended, _fusing = order
+        run, executor, ended, _together = order
         place = self._board.enter(run.claim.job_id)
         began = now()
         session.prepare()
@@ -117,8 +117,8 @@ class Pool:
     def _run_together(self, orders: list[Order], session: Session) -> None:
         began = now()
         session.prepare()
-        fusing: Any = orders[0].fusing
-        ends = fusing.run([order.run for order in orders], self._at_work)
+        together: Any = orders[0].together
+        ends = together.run([order.run for order in orders], self._at_work)
         with self._lock:
             self._backlog.put_back(orders[len(ends) :])
         session.tidy()
@@ -163,7 +163,7 @@ class Pool:
             self._changed.notify()
 
     async def _await(self, order: Order) -> None:
-        run, executor, ended, _fusing = order
+        run, executor, ended, _together = order
         ran = Ran(outcome=Released())
         place = self._board.enter(run.claim.job_id)
         began = now()

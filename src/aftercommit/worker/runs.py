@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -126,6 +127,10 @@ class Run:
 
     def _set_deadline(self, timeout: timedelta | None) -> None:
         self.deadline = None if timeout is None else now() + timeout.total_seconds()
+
+
+# What surrounds the work that is done for certain runs.
+AtWork = Callable[[Sequence[Run]], AbstractContextManager[None]]
 
 
 class Runs:

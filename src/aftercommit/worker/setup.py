@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from aftercommit._compat import task_backends
 from aftercommit.backend import DatabaseBackend
-from aftercommit.brokers import queue_of
+from aftercommit.brokers import queues_of
 from aftercommit.conf import RELAY_ONLY, RELAY_TOO, BackendOptions, WorkerConfig
 from aftercommit.errors import ConfigurationError
 from aftercommit.schedules import register_function_task
@@ -70,7 +70,8 @@ def served(config: WorkerConfig) -> list[Served]:
 def _served(using: str, backends: dict[str, DatabaseBackend], config: WorkerConfig) -> Served:
     here = [backend for backend in backends.values() if backend.using == using]
     names = {name for backend in here for name in backend.queues}
-    messages = {queue_of(name) for backend in here for name in backend.config.relay}
+    brokers = {name for backend in here for name in backend.config.relay}
+    messages = {queue for name in brokers for queue in queues_of(name)}
     if config.relay == RELAY_ONLY:
         queues: tuple[str, ...] | None = tuple(sorted(messages))
     elif config.queues:

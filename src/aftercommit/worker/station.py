@@ -16,17 +16,16 @@ from aftercommit.store.base import Rescued
 from aftercommit.values import Claim, Failed, Ran, Released, Retry
 from aftercommit.worker.ahead import Ahead
 from aftercommit.worker.announcer import Announcer
-from aftercommit.worker.backlog import Order
 from aftercommit.worker.executor import Executor
 from aftercommit.worker.fetcher import Fetcher
 from aftercommit.worker.finisher import LARGEST_BATCH, Finisher
-from aftercommit.worker.fusing import Fusing
 from aftercommit.worker.heartbeat import Heartbeat
 from aftercommit.worker.maintenance import Maintenance
+from aftercommit.worker.orders import Orders
 from aftercommit.worker.pool import Pool
 from aftercommit.worker.rounds import Rounds
 from aftercommit.worker.runs import Run, Runs
-from aftercommit.worker.setup import Catalogue, Served, is_known
+from aftercommit.worker.setup import Served, is_known
 from aftercommit.worker.slots import Ends, Slots, Tickets
 from aftercommit.worker.solo import Solo
 from aftercommit.worker.watch import Watch
@@ -64,7 +63,7 @@ class Station:
         self.using = served.using
         self.runs = Runs(lease=served.options.lease)
         self.quiet_since = -1  # ends of runs when a look last found nothing at all
-        self.done = 0  # runs recorded since the start
+        self.done = 0  # runs recorded since the start, without those that do not count
         self._worker_id = worker_id
         self._slots = slots
         self._tickets = tickets
@@ -85,19 +84,11 @@ class Station:
 
     def _build_rooms(self, served: Served) -> None:
         options = served.options
-        self.executor = Executor(
-            using=served.using,
-            hold=self._store.hold,
-            record=self._store.finish,
-            task_of=Catalogue(),
+        self._orders = Orders(
+            self._store,
             started=self._announcer.started,
+            ended=self._ended,
             at_once=lambda: self._pool.at_once,
-        )
-        self._fusing = Fusing(
-            self.executor,
-            using=served.using,
-            savepoint=self._store.savepoint,
-            record_many=self._store.finish_many,
         )
         self.finisher = Finisher(
             self._store,
@@ -165,6 +156,11 @@ class Station:
         events.tell(
             events.worker_started, sender=type(self), worker_id=self._worker_id, using=self.using
         )
+
+    @property
+    def executor(self) -> Executor:
+        """What runs the jobs of this alias."""
+        return self._orders.executor
 
     @property
     def at_rest(self) -> bool:
@@ -255,8 +251,7 @@ class Station:
             self.hand_back(suspects[threads_free:])
         for run in suspects[:threads_free]:
             self._begin_alone(run)
-        to_whom = self.executor, self._ended, self._fusing
-        self._pool.submit([Order(run, *to_whom) for run in runs if not run.claim.crashes])
+        self._pool.submit(self._orders.of(run for run in runs if not run.claim.crashes))
 
     def _begin_alone(self, run: Run) -> None:
         try:
@@ -290,7 +285,7 @@ class Station:
 
     def _written(self, claim: Claim, ran: Ran) -> None:
         if ran is not UNBEGUN:
-            self.done += 1
+            self.done += not isinstance(ran.outcome, Released)
             self._announcer.ended(claim, ran)
         self._ends.add()
 

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import timedelta
+from typing import Protocol
 
 from aftercommit.control import Cancel, Discard, Snooze
 from aftercommit.control import Retry as AskedForRetry
@@ -15,7 +16,7 @@ from aftercommit.errors import (
 from aftercommit.failure import run_error
 from aftercommit.policy import Policy
 from aftercommit.retry import Exponential
-from aftercommit.values import Cancelled, Claim, Failed, Outcome, Released, Retry
+from aftercommit.values import Cancelled, Failed, Outcome, Released, Retry
 
 logger = logging.getLogger("aftercommit")
 
@@ -24,7 +25,18 @@ MOST_CONFLICTS = 10  # runs given back because of deadlocks and lost connections
 AFTER_CONFLICT = Exponential(base=timedelta(milliseconds=20), maximum=timedelta(seconds=2))
 
 
-def verdict(error: BaseException, claim: Claim, policy: Policy, *, conflict: bool) -> Outcome:
+class Tries(Protocol):
+    """How often a job may run, and has run; a claim knows."""
+
+    @property
+    def max_attempts(self) -> int: ...
+    @property
+    def failed_runs(self) -> int: ...
+    @property
+    def conflicts(self) -> int: ...
+
+
+def verdict(error: BaseException, claim: Tries, policy: Policy, *, conflict: bool) -> Outcome:
     """Say how a run ended that raised ``error``.
 
     ``conflict``: the database broke off a transaction whose effects are all undone, so

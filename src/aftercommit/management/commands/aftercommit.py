@@ -15,8 +15,8 @@ from django.utils.autoreload import run_with_reloader
 from aftercommit import telemetry
 from aftercommit.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
 from aftercommit.errors import ConfigurationError
+from aftercommit.keeper import relaying
 from aftercommit.process import stop_on_signals
-from aftercommit.relay import relaying
 from aftercommit.worker.progress import progress_for
 from aftercommit.worker.remains import Remains
 from aftercommit.worker.setup import served
