@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from aftercommit._compat import task_backends
 from aftercommit.backend import DatabaseBackend
 from aftercommit.brokers import queue_in_order, queue_of
 from aftercommit.brokers.base import Message
 from aftercommit.conf import RELAY_WHEN
+from aftercommit.configured import our_backends
 from aftercommit.errors import ConfigurationError
 from aftercommit.ids import new_job_id
 from aftercommit.ordering import current_key
@@ -90,8 +90,7 @@ def _job(message: Message, backend: DatabaseBackend) -> NewJob:
 
 def relaying() -> list[DatabaseBackend]:
     """Return our backends of TASKS whose OPTIONS have a ``relay``."""
-    ours = (task_backends[alias] for alias in task_backends.settings)
-    return [one for one in ours if isinstance(one, DatabaseBackend) and one.config.relay]
+    return [backend for backend in our_backends() if backend.config.relay]
 
 
 def homes_of(broker: str) -> dict[str, DatabaseBackend]:

@@ -13,8 +13,8 @@ from django.db import connections, router
 from aftercommit._compat import BaseTaskBackend
 from aftercommit.backend import DatabaseBackend
 from aftercommit.brokers import broker_for
-from aftercommit.checks.subjects import our_backends
 from aftercommit.conf import ExceptionTypes
+from aftercommit.configured import our_backends
 from aftercommit.errors import ConfigurationError
 from aftercommit.policy import exception_classes
 from aftercommit.tasks import declared_tasks

@@ -7,6 +7,7 @@ from aftercommit._compat import task_backends
 from aftercommit.backend import DatabaseBackend
 from aftercommit.brokers import queues_of
 from aftercommit.conf import RELAY_ONLY, RELAY_TOO, BackendOptions, WorkerConfig
+from aftercommit.configured import our_backends
 from aftercommit.errors import ConfigurationError
 from aftercommit.schedules import register_function_task
 from aftercommit.tasks import Task, discover, registered
@@ -30,11 +31,7 @@ def served_backends(wanted: Sequence[str]) -> dict[str, DatabaseBackend]:
     Raises ``ConfigurationError`` for an alias that does not exist or is not ours, and
     when there is none at all.
     """
-    ours = {
-        alias: backend
-        for alias in task_backends.settings
-        if isinstance(backend := task_backends[alias], DatabaseBackend)
-    }
+    ours = {backend.alias: backend for backend in our_backends()}
     for alias in wanted:
         if alias not in ours:
             raise ConfigurationError(

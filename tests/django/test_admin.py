@@ -1,0 +1,306 @@
+"""The pages in Django's admin: who sees them, what they show, what they change."""
+
+import json
+from uuid import uuid4
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from aftercommit.admin.jobs import LONGEST_TEXT
+from aftercommit.models import Job
+from aftercommit.store import store_for
+from aftercommit.values import Failed, NewJob, RunError
+from tests.django.conftest import claim_only_job, ours
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
+LIST = reverse("admin:aftercommit_job_changelist")
+WHO = {
+    "viewer": ["view_job"],
+    "retrier": ["view_job", "retry_job"],
+    "canceller": ["view_job", "cancel_job"],
+    "editor": ["view_job", "add_job", "change_job", "delete_job"],
+    "adder": ["add_job"],
+    "only a retrier": ["retry_job", "cancel_job"],
+    "staff": [],
+}
+SEE = {"viewer", "retrier", "canceller", "editor", "superuser"}
+RETRY = {"retrier", "superuser"}
+CANCEL = {"canceller", "superuser"}
+EVERYBODY = [*WHO, "superuser", "user", "anonymous"]
+HOSTILE = "<script>alert('x')</script>{{ 7 }}%s\x1b[31m"
+
+
+@pytest.fixture
+def as_(client):
+    """Return a function that logs somebody in and returns the client."""
+
+    def log_in(who):
+        if who == "anonymous":
+            return client
+        user = User.objects.create_user(
+            who, is_staff=who != "user", is_superuser=who == "superuser"
+        )
+        user.user_permissions.set(Permission.objects.filter(codename__in=WHO.get(who, ())))
+        client.force_login(user)
+        return client
+
+    return log_in
+
+
+def page_of(job_id):
+    return reverse("admin:aftercommit_job_change", args=[job_id])
+
+
+def ready_job(using="default", **given):
+    given = {"task_path": "tests.app.tasks.add", "payload": '{"args":[1,2],"kwargs":{}}', **given}
+    (job_id,) = store_for(using).insert([NewJob(**given)])
+    return job_id
+
+
+def cancelled_job(using="default", **given):
+    job_id = ready_job(using, **given)
+    store_for(using).cancel([job_id])
+    return job_id
+
+
+def failed_job(traceback):
+    job_id = ready_job()
+    claim = claim_only_job()
+    error = RunError(exception_class_path="builtins.ValueError", traceback=traceback)
+    assert store_for("default").finish(claim, Failed(error))
+    return job_id
+
+
+def states(using="default"):
+    return dict(Job.objects.using(using).values_list("id", "state"))
+
+
+def act(client, action, *job_ids, address=LIST, **more):
+    data = {"action": action, "_selected_action": [str(one) for one in job_ids], **more}
+    return client.post(address, data, follow=True)
+
+
+# ---- who ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+def test_who_may_look(who, as_):
+    job_id = ready_job()
+    client = as_(who)
+    answers = [client.get(address).status_code for address in (LIST, page_of(job_id))]
+
+    allowed, refused = {200}, {302} if who in {"anonymous", "user"} else {403}
+    assert set(answers) == (allowed if who in SEE else refused)
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+@pytest.mark.parametrize(
+    ("action", "make", "after", "allowed"),
+    [
+        ("retry_selected", cancelled_job, "ready", RETRY),
+        ("cancel_selected", ready_job, "cancelled", CANCEL),
+        ("delete_selected", cancelled_job, "gone", set()),
+    ],
+)
+def test_who_may_change_what(who, action, make, after, allowed, as_):
+    job_id = make()
+    before = states()[job_id]
+    act(as_(who), action, job_id, post="yes")
+
+    assert states().get(job_id, "gone") == (after if who in allowed else before)
+    assert LogEntry.objects.count() == (1 if who in allowed else 0)
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+def test_nobody_adds_edits_or_deletes_a_job(who, as_):
+    job_id = ready_job()
+    client = as_(who)
+    add_page = reverse("admin:aftercommit_job_add")
+    delete_page = reverse("admin:aftercommit_job_delete", args=[job_id])
+    for address in (add_page, page_of(job_id), delete_page):
+        answer = client.post(address, {"state": "failed", "post": "yes"})
+        assert answer.status_code in {302, 403}
+
+    assert states() == {job_id: "ready"}
+
+
+def test_a_get_changes_nothing(as_):
+    ready, ended = ready_job(), cancelled_job()
+    client = as_("superuser")
+    for action in ("retry_selected", "cancel_selected"):
+        for one in (ready, ended):
+            client.get(LIST, {"action": action, "_selected_action": str(one)})
+
+    assert states() == {ready: "ready", ended: "cancelled"}
+
+
+def test_a_post_without_the_token_changes_nothing(as_):
+    job_id = ready_job()
+    client = as_("superuser")
+    client.handler.enforce_csrf_checks = True
+
+    assert act(client, "cancel_selected", job_id).status_code == 403
+    assert states() == {job_id: "ready"}
+
+
+# ---- what it does -------------------------------------------------------------------
+
+
+def test_a_job_that_is_retried_runs_again(as_):
+    failed = failed_job("ValueError: no")
+    cancelled, ready = cancelled_job(), ready_job()
+    answer = act(as_("superuser"), "retry_selected", failed, cancelled, ready)
+
+    assert set(states().values()) == {"ready"}
+    assert "2 of 3 jobs will run again" in answer.text
+    logged = LogEntry.objects.values_list("object_id", "change_message")
+    assert set(logged) == {(str(failed), "Retried."), (str(cancelled), "Retried.")}
+
+
+def test_a_job_whose_key_is_taken_stays_as_it_is_and_the_page_says_so(as_):
+    first = cancelled_job(unique_key="k")
+    ready_job(unique_key="k")
+    answer = act(as_("superuser"), "retry_selected", first)
+
+    assert states()[first] == "cancelled"
+    assert "0 of 1 jobs will run again" in answer.text
+    assert "1 of them: another job has its unique key." in answer.text
+
+
+def test_a_running_job_is_asked_to_stop(as_):
+    running = ready_job()
+    claim_only_job()
+    ready, ended = ready_job(), cancelled_job()
+    answer = act(as_("superuser"), "cancel_selected", running, ready, ended)
+
+    assert states() == {running: "running", ready: "cancelled", ended: "cancelled"}
+    assert Job.objects.get(pk=running).cancel_requested
+    assert "1 of 3 jobs are cancelled, 1 more are asked to stop" in answer.text
+
+
+def test_all_that_match_are_changed_not_only_a_page_of_them(as_):
+    store_for("default").insert(
+        [NewJob(task_path="t.t", payload='{"args":[],"kwargs":{}}') for _ in range(1200)]
+    )
+    other = ready_job(queue="slow")
+    one = next(key for key in states() if key != other)
+    answer = act(
+        as_("superuser"),
+        "cancel_selected",
+        one,
+        select_across="1",
+        address=f"{LIST}?queue=default",
+    )
+
+    assert "1200 of 1200 jobs are cancelled" in answer.text
+    assert [key for key, state in states().items() if state == "ready"] == [other]
+    assert LogEntry.objects.count() == 1200
+
+
+# ---- several databases --------------------------------------------------------------
+
+
+def test_each_database_has_its_jobs(as_):
+    here, there = ready_job(), cancelled_job("other")
+    client = as_("superuser")
+
+    assert found(client.get(LIST)) == {here}
+    assert found(client.get(LIST, {"database": "other"})) == {there}
+    assert found(client.get(LIST, {"database": "unknown"})) == {here}
+    assert str(there) in client.get(page_of(there)).text
+    act(client, "retry_selected", there, address=f"{LIST}?database=other")
+    assert states("other") == {there: "ready"}
+
+
+def test_the_only_database_with_jobs_is_the_one_that_is_shown(as_, backends):
+    backends(default=ours(using="other"))
+    there = ready_job("other")
+
+    answer = as_("superuser").get(LIST)
+    assert found(answer) == {there}
+    assert "By database" not in answer.text
+
+
+# ---- what it shows ------------------------------------------------------------------
+
+
+def found(answer):
+    return {job.pk for job in answer.context["cl"].result_list}
+
+
+def test_jobs_are_found_by_id_and_path_state_and_queue(as_):
+    one, two = ready_job(), cancelled_job(task_path="shop.tasks.pay", queue="slow")
+    client = as_("viewer")
+
+    for query, jobs in [
+        ({"q": str(one)}, {one}),
+        ({"q": "PAY"}, {two}),
+        ({"q": str(uuid4())}, set()),
+        ({"state": "cancelled"}, {two}),
+        ({"queue": "default"}, {one}),
+    ]:
+        assert found(client.get(LIST, query)) == jobs
+
+
+@pytest.mark.parametrize("name", ["q", "queue", "database", "state", "o", "p", "_to_field"])
+@pytest.mark.parametrize("value", [HOSTILE, "' OR 1=1 --", "\0", "", "😀" * 500])
+def test_nothing_in_the_address_breaks_the_page(name, value, as_):
+    ready_job()
+    answer = as_("viewer").get(LIST, {name: value}, follow=True)
+
+    assert answer.status_code in {200, 400}
+    assert HOSTILE not in answer.text
+
+
+@pytest.mark.parametrize("job_id", ["nonsense", HOSTILE, uuid4(), "_5F"])
+def test_a_job_that_does_not_exist_has_no_page(job_id, as_):
+    answer = as_("viewer").get(page_of(job_id), follow=True)
+
+    assert answer.redirect_chain[-1][0] == reverse("admin:index")
+
+
+def test_what_a_job_holds_is_shown_and_escaped(as_):
+    claimed = failed_job(f"Traceback: {HOSTILE}\0")
+    payload = json.dumps({"args": [HOSTILE], "kwargs": {"word": "grün"}})
+    given = ready_job(payload=payload, task_path=HOSTILE, queue=HOSTILE, meta={"name": HOSTILE})
+    client = as_("viewer")
+
+    for job_id in (claimed, given):
+        text = client.get(page_of(job_id)).text
+        assert HOSTILE not in text
+        assert "&lt;script&gt;" in text
+    assert "grün" in text
+    listed = client.get(LIST).text
+    assert HOSTILE not in listed
+    assert "&lt;script&gt;" in listed
+
+
+def test_long_arguments_are_cut(as_):
+    job_id = ready_job(payload=json.dumps({"args": ["x" * 2 * LONGEST_TEXT], "kwargs": {}}))
+    text = as_("viewer").get(page_of(job_id)).text
+
+    assert "x" * (LONGEST_TEXT // 2) in text
+    assert "x" * LONGEST_TEXT not in text
+
+
+def test_a_list_asks_as_much_for_many_jobs_as_for_one_and_for_nothing_large(as_):
+    client = as_("viewer")
+    ready_job()
+    client.get(LIST)
+    with CaptureQueriesContext(connection) as for_one:
+        client.get(LIST)
+    for _ in range(20):
+        ready_job()
+    with CaptureQueriesContext(connection) as for_many:
+        client.get(LIST)
+
+    assert len(for_many) == len(for_one)
+    read = " ".join(one["sql"] for one in for_many)
+    assert "task_path" in read
+    for large in ("payload", "result", "errors"):
+        assert connection.ops.quote_name(large) not in read
