@@ -212,9 +212,18 @@ def test_each_database_has_its_jobs(as_):
     assert found(client.get(LIST)) == {here}
     assert found(client.get(LIST, {"database": "other"})) == {there}
     assert found(client.get(LIST, {"database": "unknown"})) == {here}
+    assert chosen_database(client.get(LIST)) == {"default": True, "other": False}
+    there_page = client.get(LIST, {"database": "other", "state": "cancelled"})
+    assert chosen_database(there_page) == {"default": False, "other": True}
     assert str(there) in client.get(page_of(there)).text
     act(client, "retry_selected", there, address=f"{LIST}?database=other")
     assert states("other") == {there: "ready"}
+
+
+def chosen_database(answer):
+    changelist = answer.context["cl"]
+    offered = changelist.filter_specs[0].choices(changelist)
+    return {one["display"]: one["selected"] for one in offered}
 
 
 def test_the_only_database_with_jobs_is_the_one_that_is_shown(as_, backends):

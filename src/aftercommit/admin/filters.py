@@ -1,6 +1,6 @@
 """Which jobs a page shows: of which database, in which state, of which queue."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.contrib import admin
@@ -38,6 +38,13 @@ class DatabaseFilter(KnownFilter):
         """Return the aliases, if there is a choice."""
         first, *others = databases()
         return [(alias, alias) for alias in (first, *others)] if others else []
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Return what the page offers: one of them, not all."""
+        chosen = self.value() or databases()[0]
+        for alias, title in self.lookup_choices:
+            address = changelist.get_query_string({self.parameter_name: alias})
+            yield {"selected": alias == chosen, "query_string": address, "display": title}
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
         """Ask the chosen one."""

@@ -44,6 +44,7 @@ class JobAdmin(Base):
     ordering = ("-id",)
     search_fields = ("id",)
     search_help_text = gettext_lazy("An id of a job or a message, or a part of a task's name.")
+    show_facets = admin.ShowFacets.NEVER  # each would count the whole table
     show_full_result_count = False
     sortable_by = ()
 
@@ -82,7 +83,7 @@ class JobAdmin(Base):
         """Show of a message what is its own as well."""
         own = MESSAGE_FIELDS if obj is not None and _is_message(obj) else ()
         return [
-            (None, {"fields": ("name", "id", *own, "state", "queue", "priority", "database")}),
+            (None, {"fields": ("name", "id", *own, ("state", "queue", "priority", "database"))}),
             (
                 _("Runs"),
                 {
