@@ -1,9 +1,12 @@
 """A site that uses other people's queues: its apps and tasks, as their documentation says."""
 
 import os
+from contextlib import nullcontext, suppress
 
 import redis
 from celery import Celery
+from celery.exceptions import Retry
+from django.db import transaction
 
 from aftercommit import once
 from tests.brokers.addresses import broker_url, queue_name
@@ -76,6 +79,17 @@ unreachable.conf.update(
     task_publish_retry=False,
     broker_transport_options={"max_retries": 1, "interval_start": 0, "interval_step": 0},
 )
+
+
+@unreachable.task(name="unreachable.tries_again", bind=True)
+def tries_again(self, swallowed):
+    """Ask for another run inside a transaction, which that rolls back unless it is swallowed."""
+    from tests.app.models import Effect  # noqa: PLC0415 - apps are loaded by then
+
+    with transaction.atomic():
+        Effect.objects.create(key="a")
+        with suppress(Retry) if swallowed else nullcontext():
+            self.retry(countdown=1)
 
 
 @unreachable.task(name="unreachable.note")

@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import pytest
 from celery import chain, chord, group
+from celery.app.trace import build_tracer
 from celery.beat import ScheduleEntry, Scheduler
-from celery.exceptions import Retry
+from celery.exceptions import Reject, Retry
 from celery.schedules import schedule
 from django.db import transaction
 from django.utils import timezone
@@ -16,9 +17,19 @@ from kombu.exceptions import OperationalError
 
 from aftercommit import pauses
 from aftercommit.models import Job
+from tests.app.models import Effect
 from tests.brokers.addresses import broker_url, is_there, queue_name
 from tests.brokers.conftest import kept, run_relay
-from tests.brokers.shop import app, at_once, from_rabbit, note, rabbit, to_nobody, unreachable
+from tests.brokers.shop import (
+    app,
+    at_once,
+    from_rabbit,
+    note,
+    rabbit,
+    to_nobody,
+    tries_again,
+    unreachable,
+)
 from tests.brokers.shop import kept as always_kept
 
 
@@ -217,6 +228,34 @@ def test_a_retry_is_not_lost_because_the_broker_is_away(queue, relayed, monkeypa
 
     (message,) = queue()
     assert (message["headers"]["id"], message["headers"]["retries"]) == ("the-task", 1)
+
+
+@pytest.mark.parametrize("swallowed", [False, True], ids=["raised", "swallowed"])
+def test_a_retry_out_of_a_transaction_is_not_lost_because_the_broker_is_away(
+    queue, relayed, monkeypatch, swallowed
+):
+    """Kept when the rollback is over, as part of no transaction."""
+    relayed("celery")
+    request = {"id": "the-task", "retries": 0, "delivery_info": {}}
+    trace = build_tracer(tries_again.name, tries_again, app=unreachable)
+    trace("the-task", (swallowed,), {}, request)
+
+    assert Effect.objects.count() == (1 if swallowed else 0)
+    assert [job.meta["message_id"] for job in kept()] == ["the-task"]
+    trace("another", (swallowed,), {}, request | {"id": "another"})
+    assert [job.meta["message_id"] for job in kept()] == ["the-task", "another"]
+
+    back(monkeypatch)
+    run_relay()
+    assert ids(queue()) == ["another", "the-task"]
+    assert {message["headers"]["retries"] for message in queue()} == {1}
+
+
+def test_a_retry_that_must_not_be_kept_is_rejected_by_celery(redis, relayed):
+    relayed("celery", relay_when="never")
+    with running(tries_again), pytest.raises(Reject), transaction.atomic():
+        tries_again.retry(countdown=1)
+    assert kept() == []
 
 
 def test_what_beat_sends_is_not_lost_because_the_broker_is_away(queue, relayed, monkeypatch):

@@ -12,6 +12,7 @@ from typing import Any
 import celery
 from celery.app.base import Celery as App
 from celery.app.task import Task
+from celery.signals import task_postrun
 from kombu import Exchange, Producer
 from kombu.utils import json as kombu_json
 from kombu.utils.uuid import uuid
@@ -25,6 +26,8 @@ from aftercommit.transactions import open_aliases
 logger = logging.getLogger("aftercommit")
 
 _raises: ContextVar[bool] = ContextVar("aftercommit_celery_retry_raises", default=False)
+# What to send again when the present run of a task is over, and its transactions with it.
+_owed: ContextVar[Callable[[], Any] | None] = ContextVar("aftercommit_celery_owed", default=None)
 
 
 class Celery(Broker):
@@ -40,6 +43,7 @@ class Celery(Broker):
         """Ask the keeper in ``Celery.send_task``, of all apps."""
         App.send_task = _asking(keeper, App.send_task)
         Task.retry = _telling(Task.retry)
+        task_postrun.connect(_pay, dispatch_uid="aftercommit.relay")
 
     def publish(self, content: dict[str, Any]) -> None:
         """Publish with kombu's producer; RabbitMQ has confirmed the message then."""
@@ -127,11 +131,18 @@ class NoConnection:
 def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def send_task(self: App, name: str, *args: Any, **options: Any) -> Any:
+        options["task_id"] = options.get("task_id") or uuid()
+        when = getattr(self._tasks.get(name), "aftercommit", None)
         if _raises.get() and open_aliases():
             # Of a running task that is about to raise, perhaps out of atomic(): a message
             # that the rollback takes back would be a task that is never run again.
-            return original(self, name, *args, **options)
-        options["task_id"] = options.get("task_id") or uuid()
+            try:
+                return original(self, name, *args, **options)
+            except AWAY:
+                if keeper.alias_if_away("celery", when=when) is None:
+                    raise
+                _owed.set(partial(send_task, self, name, *args, **options))
+                return self.AsyncResult(options["task_id"])
 
         def keep(using: str) -> Any:
             recorder = Recorder(self)
@@ -152,7 +163,7 @@ def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
         return publish_or_keep(
             keeper,
             "celery",
-            when=getattr(self._tasks.get(name), "aftercommit", None),
+            when=when,
             away=AWAY,
             publish=lambda: original(self, name, *args, **options),
             keep=keep,
@@ -181,6 +192,14 @@ def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
             _raises.reset(token)
 
     return retry
+
+
+def _pay(**_: Any) -> None:
+    """Send what a retry could not, now that no rollback takes it back."""
+    owed = _owed.get()
+    if owed is not None:
+        _owed.set(None)
+        owed()
 
 
 def _quieten(backend: Any) -> None:
