@@ -4,6 +4,6 @@ import django
 
 django.setup()
 
-from tests.brokers.shop import rabbit  # noqa: E402
+from tests.brokers.shop import app, rabbit  # noqa: E402
 
-__all__ = ["rabbit"]
+__all__ = ["app", "rabbit"]

@@ -1,5 +1,6 @@
 """Tasks that may run here or in a worker of Celery; imported when the alias is in TASKS."""
 
+import time
 from datetime import timedelta
 
 import redis
@@ -51,6 +52,20 @@ def takes_too_long(key):
     """End as Celery ends it after its soft time limit."""
     count(key)
     raise SoftTimeLimitExceeded
+
+
+@task(
+    backend="far",
+    max_attempts=2,
+    backoff=SOON,
+    retry_on=TimedOut,
+    timeout=timedelta(milliseconds=200),
+)
+def never_ends(key):
+    """Take more time than there is."""
+    count(key)
+    while True:
+        time.sleep(0.01)
 
 
 @task(backend="far", max_attempts=1)

@@ -8,6 +8,7 @@ import celery
 import pytest
 from celery import signals
 from celery.contrib.testing.worker import start_worker
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections, transaction
 
 from aftercommit._compat import BaseTask, InvalidTask, task_backends
@@ -20,9 +21,10 @@ from tests.app.models import Effect
 from tests.brokers.addresses import queue_name
 from tests.brokers.conftest import kept, run_relay
 from tests.brokers.shop import app
+from tests.process.conftest import rig  # noqa: F401 - a fixture
 from tests.waiting import wait_until
 
-LONG = timedelta(seconds=30)
+LONG = timedelta(seconds=90)
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
     pytest.mark.filterwarnings("ignore:Call to deprecated setex"),  # by Celery's backend
@@ -171,6 +173,22 @@ def test_the_soft_time_limit_is_our_timeout(tasks, consumer):
 
     assert outcome(result)[0] == "FAILURE"
     assert runs(tasks, "a") == 2  # only a timeout is retried
+
+
+def test_a_worker_with_processes_ends_what_takes_too_long(tasks, rig):  # noqa: F811
+    backend = {
+        "BACKEND": "aftercommit.celery_backend.CeleryBackend",
+        "QUEUES": [],
+        "OPTIONS": {"app": "tests.brokers.shop.app", "task_modules": ["tests.brokers.movable"]},
+    }
+    rig.settings_module(f"TASKS['far'] = {backend}")
+    result = tasks.never_ends.enqueue("a")
+    worker = ("-m", "celery", "-A", "tests.brokers.consumer:app", "worker", "-P", "prefork")
+    rig.run(*worker, "-c", "1", "-l", "warning")
+
+    state, error = outcome(result)
+    assert (state, type(error)) == ("FAILURE", SoftTimeLimitExceeded)
+    assert runs(tasks, "a") == 2
 
 
 @pytest.mark.parametrize("when", ["tomorrow", timedelta(days=1)])
