@@ -52,7 +52,8 @@ def taken_from(queue):
         found = []
         while (message := channel.basic_get(queue, auto_ack=True))[0] is not None:
             found.append(message[1:])
-        channel.queue_delete(queue)
+        for ending in ("", ".DQ", ".XQ"):  # Dramatiq declares all three
+            channel.queue_delete(queue + ending)
     connection.close()
     return found
 
