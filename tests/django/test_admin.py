@@ -275,7 +275,7 @@ def test_a_job_that_does_not_exist_has_no_page(job_id, as_):
 
 def test_what_a_job_holds_is_shown_and_escaped(as_):
     claimed = failed_job(f"Traceback: {HOSTILE}\0")
-    payload = json.dumps({"args": [HOSTILE], "kwargs": {"word": "grün"}})
+    payload = json.dumps({"args": [HOSTILE, "\0 \ud800"], "kwargs": {"word": "grün"}})
     given = ready_job(payload=payload, task_path=HOSTILE, queue=HOSTILE, meta={"name": HOSTILE})
     client = as_("viewer")
 
@@ -287,6 +287,14 @@ def test_what_a_job_holds_is_shown_and_escaped(as_):
     listed = client.get(LIST).text
     assert HOSTILE not in listed
     assert "&lt;script&gt;" in listed
+
+
+def test_a_job_in_a_queue_that_is_called_like_one_of_messages_is_a_job(as_):
+    job_id = ready_job(queue="relay.mine", payload='{"args":["mine"],"kwargs":{}}')
+    client = as_("viewer")
+
+    assert "tests.app.tasks.add" in client.get(LIST).text
+    assert "mine" in client.get(page_of(job_id)).text
 
 
 def test_long_arguments_are_cut(as_):

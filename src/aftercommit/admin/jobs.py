@@ -19,8 +19,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aftercommit.admin.filters import DatabaseFilter, QueueFilter, StateFilter, databases
-from aftercommit.brokers import QUEUE_PREFIX
 from aftercommit.brokers.readable import readable
+from aftercommit.keeper import PUBLISH
 from aftercommit.models import Job
 from aftercommit.store import store_for
 
@@ -210,7 +210,7 @@ class JobAdmin(Base):
 
 
 def _is_message(job: Job) -> bool:
-    return job.queue.startswith(QUEUE_PREFIX)
+    return job.task_path == PUBLISH
 
 
 def _uuid(text: str) -> UUID | None:
@@ -226,7 +226,8 @@ def _shown(value: Any) -> SafeString:
 
 def _pre(text: str) -> SafeString:
     cut = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " …"
-    return format_html("<pre>{}</pre>", cut)
+    # Python's texts may hold halves of characters, which no page can.
+    return format_html("<pre>{}</pre>", cut.encode(errors="backslashreplace").decode())
 
 
 def _log(request: HttpRequest, using: str, job_ids: Iterable[UUID], what: str) -> None:
