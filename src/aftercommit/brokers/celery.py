@@ -26,8 +26,8 @@ from aftercommit.transactions import open_aliases
 logger = logging.getLogger("aftercommit")
 
 _raises: ContextVar[bool] = ContextVar("aftercommit_celery_retry_raises", default=False)
-# What to send again when the present run of a task is over, and its transactions with it.
-_owed: ContextVar[Callable[[], Any] | None] = ContextVar("aftercommit_celery_owed", default=None)
+# What to send when the run of a task is over, and its transactions with it; by the task's id.
+_owed: dict[str, Callable[[], Any]] = {}
 
 
 class Celery(Broker):
@@ -141,7 +141,7 @@ def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
             except AWAY:
                 if keeper.alias_if_away("celery", when=when) is None:
                     raise
-                _owed.set(partial(send_task, self, name, *args, **options))
+                _owed[options["task_id"]] = partial(send_task, self, name, *args, **options)
                 return self.AsyncResult(options["task_id"])
 
         def keep(using: str) -> Any:
@@ -194,11 +194,9 @@ def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
     return retry
 
 
-def _pay(**_: Any) -> None:
+def _pay(task_id: str, **_: Any) -> None:
     """Send what a retry could not, now that no rollback takes it back."""
-    owed = _owed.get()
-    if owed is not None:
-        _owed.set(None)
+    if owed := _owed.pop(task_id, None):
         owed()
 
 
