@@ -133,11 +133,12 @@ def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
     def send_task(self: App, name: str, *args: Any, **options: Any) -> Any:
         options["task_id"] = options.get("task_id") or uuid()
         when = getattr(self._tasks.get(name), "aftercommit", None)
+        publish = partial(original, self, name, *args, **options)
         if _raises.get() and open_aliases():
             # Of a running task that is about to raise, perhaps out of atomic(): a message
             # that the rollback takes back would be a task that is never run again.
             try:
-                return original(self, name, *args, **options)
+                return publish()
             except AWAY:
                 if keeper.alias_if_away("celery", when=when) is None:
                     raise
@@ -160,14 +161,7 @@ def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
             keeper.keep(message, using=using)
             return result
 
-        return publish_or_keep(
-            keeper,
-            "celery",
-            when=when,
-            away=AWAY,
-            publish=lambda: original(self, name, *args, **options),
-            keep=keep,
-        )
+        return publish_or_keep(keeper, "celery", when=when, away=AWAY, publish=publish, keep=keep)
 
     return send_task
 
