@@ -74,7 +74,7 @@ def deschedule(
     chosen = _backend(backend)
     task = register_function_task(chosen)
     job = chosen.new_job(task, _call(_path_of(function), args, kwargs, backend), {})
-    return chosen.store.cancel_equal(task_path=job.task_path, payload=job.payload)
+    return len(chosen.store.cancel_equal(task_path=job.task_path, payload=job.payload))
 
 
 def register_function_task(backend: DatabaseBackend) -> Task:

@@ -270,7 +270,7 @@ def test_whatever_makes_a_job_ready_again_is_announced(store, listening):
     store.rescue(max_crashes=9)
     assert hears(listening) == ["default"]
 
-    store.crashed(claim_one(store), max_crashes=9)
+    store.disown(claim_one(store).worker_id, begun=())
     assert hears(listening) == ["default"]
 
     store.finish(claim_one(store), Cancelled(ERROR))

@@ -19,7 +19,7 @@ import pytest
 from django.db import Error, connection, connections, transaction
 
 from aftercommit.models import LIVE, Job, State
-from aftercommit.values import Released, Retry, Succeeded
+from aftercommit.values import ClaimQuery, Released, Retry, Succeeded
 from aftercommit.worker.heartbeat import Heartbeat
 from aftercommit.worker.maintenance import Maintenance
 from aftercommit.worker.runs import Runs
@@ -163,7 +163,9 @@ class Road(Rig):
 
     def _claim_one(self) -> list[object]:
         queue, lease = "default", timedelta(milliseconds=200)
-        return self.store.claim(queue=queue, limit=1, worker_id=self.worker_id, lease=lease)
+        return self.store.claim(
+            ClaimQuery(queue=queue, limit=1, worker_id=self.worker_id, lease=lease)
+        )
 
     @property
     def settled(self) -> int:

@@ -20,7 +20,7 @@ from aftercommit.conf import BackendOptions
 from aftercommit.models import Job, State
 from aftercommit.store import store_for
 from aftercommit.tasks import Task, task
-from aftercommit.values import Claim, Ran
+from aftercommit.values import Claim, ClaimQuery, Ran
 from aftercommit.worker.announcer import Announcer
 from aftercommit.worker.executor import Executor
 from aftercommit.worker.finisher import Finisher
@@ -116,11 +116,13 @@ class Rig:
     def claim(self, job_id: UUID, *, lease: timedelta = LEASE) -> Claim:
         """Claim a certain job for this rig's worker."""
         (claim,) = self.store.claim(
-            queue=self.job(job_id).queue,
-            limit=1,
-            worker_id=self.worker_id,
-            lease=lease,
-            only=[job_id],
+            ClaimQuery(
+                queue=self.job(job_id).queue,
+                limit=1,
+                worker_id=self.worker_id,
+                lease=lease,
+                only=[job_id],
+            )
         )
         self.claims.append(claim)
         return claim
@@ -177,7 +179,9 @@ class Rig:
         rows.update(lease_until=claim.enqueued_at - LEASE)
         self.store.rescue(max_crashes=100)
         (successor,) = self.store.claim(
-            queue=claim.queue, limit=1, worker_id=uuid4(), lease=LEASE, only=[claim.job_id]
+            ClaimQuery(
+                queue=claim.queue, limit=1, worker_id=uuid4(), lease=LEASE, only=[claim.job_id]
+            )
         )
         return successor
 

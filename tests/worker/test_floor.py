@@ -7,7 +7,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from aftercommit.models import Job
-from aftercommit.values import Place
+from aftercommit.values import ClaimQuery, Position
 from aftercommit.worker import floor as floors
 from aftercommit.worker.floor import Floor
 from tests.store.given import LEASE
@@ -50,7 +50,7 @@ def ids(claims):
 def place_of(job_id):
     """Return where a job stands."""
     job = Job.objects.get(pk=job_id)
-    return Place(job.priority, job.run_after, job.id)
+    return Position(job.priority, job.run_after, job.id)
 
 
 def test_a_full_batch_is_followed_by_what_stands_behind_it(asked, fetcher):  # noqa: F811
@@ -129,7 +129,7 @@ def test_a_slow_look_from_the_front_is_made_seldom(monkeypatch, rig):
     floor.claimed([claim], full=True)
 
     clock[0] += 4.9
-    assert floor.place == Place(claim.priority, claim.run_after, claim.job_id)
+    assert floor.place == Position(claim.priority, claim.run_after, claim.job_id)
     clock[0] += 0.2
     assert floor.place is None
 
@@ -145,7 +145,7 @@ def test_the_floor_is_at_the_last_of_a_batch_whatever_its_order(rig):
     floor.claimed(claims, full=True)
 
     last = claims[3]
-    assert floor.place == Place(last.priority, last.run_after, last.job_id)
+    assert floor.place == Position(last.priority, last.run_after, last.job_id)
 
 
 def test_what_an_open_transaction_may_still_see_is_stepped_over(store, fetcher):  # noqa: F811
@@ -159,7 +159,7 @@ def test_what_an_open_transaction_may_still_see_is_stepped_over(store, fetcher):
         room = fetcher([QUEUE])
         while Job.objects.filter(state="ready").count() > 100:
             last = room.fetch(limit=100)
-        behind = Place(last[0].priority, *max((one.run_after, one.job_id) for one in last))
+        behind = Position(last[0].priority, *max((one.run_after, one.job_id) for one in last))
         pages = [pages_read(store, after) for after in (None, behind)]
         cursor.execute("ROLLBACK")
 
@@ -178,7 +178,7 @@ def pages_read(store, after):
         raise Explained
 
     with pytest.raises(Explained), connection.execute_wrapper(explain):
-        store.claim(queue=QUEUE, limit=1, worker_id=uuid4(), lease=LEASE, after=after)
+        store.claim(ClaimQuery(queue=QUEUE, limit=1, worker_id=uuid4(), lease=LEASE, after=after))
     return read[0]
 
 

@@ -1,12 +1,12 @@
 """What an outcome changes in the row of its job."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
-from django.db.models import Case, CharField, DateTimeField, F, Value, When
+from django.db.models import F
 
 from aftercommit.models import State
 from aftercommit.store.clock import DatabaseNow, in_future
@@ -36,8 +36,12 @@ class Ending:
     conflicts: int = 0  # conflicts added
     keeps_worker: bool = False
 
+    def cancelled(self) -> Self:
+        """Return what is written instead if the job's cancellation was requested."""
+        return replace(self, state=State.CANCELLED, delay=None)
 
-_RELEASED = Ending(state=State.READY, refund=1)
+
+RELEASED = Ending(state=State.READY, refund=1)  # at once
 
 
 def ending(claim: Claim, outcome: Outcome) -> Ending:
@@ -60,26 +64,11 @@ def ending(claim: Claim, outcome: Outcome) -> Ending:
             )
 
 
-def changes(claim: Claim, outcome: Outcome) -> dict[str, Any]:
-    """Return the same as the arguments of an ``update()``.
-
-    A job that would be ready again although its cancellation was requested is
-    cancelled instead.
-    """
-    return _changes(ending(claim, outcome))
-
-
-def released() -> dict[str, Any]:
-    """Return what changes in a row that is given back at once, whoever's claim it is."""
-    return _changes(_RELEASED)
-
-
-def _changes(end: Ending) -> dict[str, Any]:
-    update: dict[str, Any] = {
-        "lease_until": None,
-        "slot": None,
-        **(_ready_again() if end.state == State.READY else _finished(end.state)),
-    }
+def changes(end: Ending) -> dict[str, Any]:
+    """Return the same as the arguments of an ``update()``."""
+    update: dict[str, Any] = {"state": end.state, "lease_until": None, "slot": None}
+    if end.state != State.READY:
+        update |= {"finished_at": DatabaseNow(), "unique_lock": None}
     if end.result is not None:
         update["result"] = end.result
     if end.errors is not None:
@@ -112,28 +101,3 @@ def with_error(errors: str, error: RunError, *, worker_id: UUID | None) -> str:
 
 def _errors(claim: Claim, error: RunError) -> str:
     return with_error(claim.errors, error, worker_id=claim.worker_id)
-
-
-def _finished(state: str) -> dict[str, Any]:
-    return {"state": state, "finished_at": DatabaseNow(), "unique_lock": None}
-
-
-def _ready_again() -> dict[str, Any]:
-    cancelled = {"cancel_requested": True}
-    return {
-        "state": Case(
-            When(**cancelled, then=Value(State.CANCELLED)),
-            default=Value(State.READY),
-            output_field=CharField(),
-        ),
-        "finished_at": Case(
-            When(**cancelled, then=DatabaseNow()),
-            default=None,
-            output_field=DateTimeField(null=True),
-        ),
-        "unique_lock": Case(
-            When(**cancelled, then=None),
-            default=F("unique_lock"),
-            output_field=CharField(),
-        ),
-    }

@@ -6,29 +6,18 @@ from datetime import timedelta
 from uuid import UUID
 
 from aftercommit.models import State
-from aftercommit.store.changes import changes
+from aftercommit.store.changes import changes, ending
 from aftercommit.store.clock import in_future
 from aftercommit.store.savepoint import Savepoint
 from aftercommit.store.table import Table
-from aftercommit.values import Claim, Outcome, Place
+from aftercommit.values import Claim, ClaimQuery, Ended, Outcome
 
 
 class Claims(Table, ABC):
     """The way through."""
 
     @abstractmethod
-    def claim(
-        self,
-        *,
-        queue: str,
-        limit: int,
-        worker_id: UUID,
-        lease: timedelta,
-        backends: Sequence[str] = (),
-        unknown: Sequence[str] = (),
-        only: Sequence[UUID] | None = None,
-        after: Place | None = None,
-    ) -> list[Claim]:
+    def claim(self, query: ClaimQuery) -> list[Claim]:
         """Take up to ``limit`` due jobs for ``worker_id`` and start their lease.
 
         A job is due when it is ready and its ``run_after`` is not in the future by the
@@ -37,16 +26,12 @@ class Claims(Table, ABC):
         ``limit`` means that nothing else was due and unlocked at this moment, not that
         the queue is empty.
 
-        ``backends`` and ``only`` bound the choice to jobs of those backends (default:
-        all) and to the jobs named. Jobs of ``unknown`` tasks are left for a worker that
-        knows them.
+        ``backends``, ``only`` and ``crashed`` bound the choice. Jobs of ``unknown`` tasks are
+        left for a worker that knows them. ``after`` is a hint: a store that can begin there
+        does; the others look at all.
 
-        ``after`` is a hint: only jobs of its priority behind it are wanted. A store that can
-        begin there does; the others look at all.
-
-        ``lease`` is how long the worker may stay silent: once it is over, ``rescue()``
-        gives the job to someone else. Each claim counts as one attempt, even if the
-        worker dies before the task's first line.
+        Once the lease is over, ``rescue()`` gives the job to another worker. Each claim
+        counts as one attempt, even if the worker dies before the task's first line.
 
         Call it outside a transaction. Raises ``django.db.OperationalError`` when the
         database is away. A lost answer costs one lease and nothing else, so the caller
@@ -94,24 +79,59 @@ class Claims(Table, ABC):
         """
         return Savepoint(self.connection, number)
 
-    def finish(self, claim: Claim, outcome: Outcome) -> bool:
-        """Record how a claimed run ended; False if the claim was lost meanwhile.
+    def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
+        """Record how a claimed run ended; None if the claim was lost meanwhile.
+
+        A job that would be ready again although its cancellation was requested is cancelled
+        instead.
 
         Inside a transaction it belongs to it: as the last statement before COMMIT it
         decides whether the effects of the run count. It waits for whoever holds the
         row, so after a COMMIT whose answer is lost it returns the verdict.
         """
-        still_mine = self._mine(claim.job_id, claim.token)
-        return still_mine.update(**changes(claim, outcome)) == 1
+        mine = self._mine(claim.job_id, claim.token)
+        end = ending(claim, outcome)
+        ended = []
+        if end.state != State.READY:
+            if mine.update(**changes(end)):
+                ended = [Ended(claim.job_id, end.state)]
+        elif mine.filter(cancel_requested=False).update(**changes(end)):
+            ended = [Ended(claim.job_id, end.state)]
+        elif mine.filter(cancel_requested=True).update(**changes(end.cancelled())):
+            ended = [Ended(claim.job_id, State.CANCELLED)]
+        return next(iter(self._ended(ended)), None)
 
-    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> frozenset[UUID]:
-        """Record how several runs ended, in one transaction; return those still ours.
+    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
+        """Record how several runs ended, in one transaction; return what was written.
+
+        Runs whose claims were lost are left out; the order is any.
 
         The rows are locked in the order of their ids, so two batches cannot deadlock.
         """
         with self._write():
-            return frozenset(
-                claim.job_id
-                for claim, outcome in sorted(ended, key=lambda one: one[0].job_id)
-                if self.finish(claim, outcome)
-            )
+            in_order = sorted(ended, key=lambda one: one[0].job_id)
+            written = [self.finish(claim, outcome) for claim, outcome in in_order]
+            return [one for one in written if one is not None]
+
+
+def chosen(query: ClaimQuery, *, path: str) -> str:
+    """Return the conditions of a query for a statement with ``%s`` in place of values.
+
+    The values are, in this order, those of ``backends``, ``unknown`` and ``only``. ``path``
+    is how the statement compares ``task_path`` letter by letter.
+    """
+    conditions = []
+    if query.backends:
+        conditions.append(f"backend IN ({marks(query.backends)})")
+    if query.unknown:
+        conditions.append(f"{path} NOT IN ({marks(query.unknown)})")
+    if query.only is not None:
+        conditions.append(f"id IN ({marks(query.only)})")
+    if query.crashed is not None:
+        conditions.append("crashes > 0" if query.crashed else "crashes = 0")
+    return "".join(f" AND {one}" for one in conditions)
+
+
+def marks(values: Sequence[object]) -> str:
+    """Return a placeholder for each value."""
+    return ", ".join(["%s"] * len(values))

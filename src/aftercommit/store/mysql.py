@@ -11,10 +11,11 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from aftercommit.models import State
 from aftercommit.store.base import Store
+from aftercommit.store.claims import chosen, marks
 from aftercommit.store.mysql_presence import MySQLPresence, lock_name
 from aftercommit.store.presence import Presence
 from aftercommit.store.rows import CLAIMED, INSERTED, claim_from, id_from, row_from
-from aftercommit.values import Claim, NewJob, Outcome, Place, Succeeded
+from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
 
 # One statement's share of max_allowed_packet, of which 16 MiB is the usual smallest.
 MOST_ROWS = 500
@@ -142,35 +143,25 @@ class MySQLStore(Store):
         number = error.args[0] if error.args else None
         return isinstance(error, InterfaceError) or number in LOST_CONNECTION
 
-    def claim(
-        self,
-        *,
-        queue: str,
-        limit: int,
-        worker_id: UUID,
-        lease: timedelta,
-        backends: Sequence[str] = (),
-        unknown: Sequence[str] = (),
-        only: Sequence[UUID] | None = None,
-        after: Place | None = None,
-    ) -> list[Claim]:
+    def claim(self, query: ClaimQuery) -> list[Claim]:
         """Lock due rows, then mark them, in one short transaction; see ``Store.claim``."""
-        if only is not None and not only:
+        if query.only is not None and not query.only:
             return []
-        chosen = f"AND backend IN ({_marks(backends)})" if backends else ""
-        chosen += f" AND CAST(task_path AS BINARY) NOT IN ({_marks(unknown)})" if unknown else ""
-        chosen += f" AND id IN ({_marks(only)})" if only else ""
-        due = DUE.format(index="" if only else BY_INDEX, chosen=chosen)
-        given = [queue, *backends, *unknown, *map(self._uuid, only or ()), limit]
+        due = DUE.format(
+            index="" if query.only else BY_INDEX,
+            chosen=chosen(query, path="CAST(task_path AS BINARY)"),
+        )
+        only = map(self._uuid, query.only or ())
+        given = [query.queue, *query.backends, *query.unknown, *only, query.limit]
         with self._write():
             ids = [row[0] for row in self._run(due, given)]
             if not ids:
                 return []
-            microseconds = lease // timedelta(microseconds=1)
-            claim = CLAIM.format(ids=_marks(ids))
-            self._run(claim, [self._uuid(worker_id), microseconds, *ids])
-            rows = self._run(CLAIMED_ROWS.format(ids=_marks(ids)), ids)
-        return [claim_from(row, worker_id=worker_id) for row in rows]
+            microseconds = query.lease // timedelta(microseconds=1)
+            claim = CLAIM.format(ids=marks(ids))
+            self._run(claim, [self._uuid(query.worker_id), microseconds, *ids])
+            rows = self._run(CLAIMED_ROWS.format(ids=marks(ids)), ids)
+        return [claim_from(row, worker_id=query.worker_id) for row in rows]
 
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Hold a named lock on a connection of its own."""
@@ -205,29 +196,31 @@ class MySQLStore(Store):
         """
         return self.connection.execute_wrapper(_force_primary_key)
 
-    def finish(self, claim: Claim, outcome: Outcome) -> bool:
+    def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
         """See ``Store.finish``."""
         with self._by_id():
             return super().finish(claim, outcome)
 
-    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> frozenset[UUID]:
+    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
         """Lock all rows, then write those alike at once; see ``Store.finish_many``."""
         if len(ended) <= 1:
             return super().finish_many(ended)
         with self._write():
             ids = [self._uuid(claim.job_id) for claim, _outcome in ended]
-            rows = self._run(HELD.format(ids=_marks(ids)), ids)
+            rows = self._run(HELD.format(ids=marks(ids)), ids)
             held = {id_from(job_id): token for job_id, token in rows}
             ours = [one for one in ended if held.get(one[0].job_id) == one[0].token]
-            alike: dict[str, list[str]] = {}  # most have returned the same: nothing
+            written: list[Ended | None] = []
+            alike: dict[str, list[UUID]] = {}  # most have returned the same: nothing
             for claim, outcome in ours:
                 if isinstance(outcome, Succeeded):
-                    alike.setdefault(outcome.result, []).append(self._uuid(claim.job_id))
+                    alike.setdefault(outcome.result, []).append(claim.job_id)
                 else:
-                    self.finish(claim, outcome)
+                    written.append(self.finish(claim, outcome))
             for result, of in alike.items():
-                self._run(SUCCEED.format(ids=_marks(of)), [result, *of])
-        return frozenset(claim.job_id for claim, _outcome in ours)
+                self._run(SUCCEED.format(ids=marks(of)), [result, *map(self._uuid, of)])
+                written += self._ended([Ended(job_id, State.SUCCEEDED) for job_id in of])
+        return [one for one in written if one is not None]
 
     def _reads_committed(self) -> bool:
         connection: Any = self.connection
@@ -262,7 +255,3 @@ def _force_primary_key(
     for plain, forced in FORCED:
         sql = plain.sub(forced, sql, count=1)
     return execute(sql, params, many, context)
-
-
-def _marks(values: Sequence[Any]) -> str:
-    return ", ".join(["%s"] * len(values))

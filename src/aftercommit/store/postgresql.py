@@ -20,6 +20,7 @@ from aftercommit.store.postgresql_savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql_statements import (
     AFTER,
     CLAIM,
+    CRASHED,
     FINISH,
     FREE_LOCKS,
     HOLD,
@@ -36,7 +37,7 @@ from aftercommit.store.postgresql_statements import (
 from aftercommit.store.presence import Presence
 from aftercommit.store.rows import INSERTED, row_from
 from aftercommit.store.savepoint import Savepoint
-from aftercommit.values import Claim, NewJob, NewJobs, Outcome, Place, Succeeded
+from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, NewJobs, Outcome, Succeeded
 
 Execute = Callable[[str, dict[str, Any]], list[Any]]
 IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
@@ -71,37 +72,26 @@ class PostgreSQLStore(Store):
     def _broke(self, raw: Any, error: Exception) -> bool:
         return bool(raw.closed)
 
-    def claim(
-        self,
-        *,
-        queue: str,
-        limit: int,
-        worker_id: UUID,
-        lease: timedelta,
-        backends: Sequence[str] = (),
-        unknown: Sequence[str] = (),
-        only: Sequence[UUID] | None = None,
-        after: Place | None = None,
-    ) -> list[Claim]:
+    def claim(self, query: ClaimQuery) -> list[Claim]:
         """Claim by one statement in autocommit; see ``Store.claim``."""
         given = {
-            "queue": queue,
-            "limit": limit,
-            "worker_id": worker_id,
-            "lease": lease,
-            "backends": list(backends),
-            "unknown": list(unknown),
+            "queue": query.queue,
+            "limit": query.limit,
+            "worker_id": query.worker_id,
+            "lease": query.lease,
+            "backends": list(query.backends),
+            "unknown": list(query.unknown),
         }
-        which = ""
-        if only is not None:
+        which = "" if query.crashed is None else CRASHED[query.crashed]
+        if query.only is not None:
             which += ONLY
-            given["only"] = list(only)
-        if after is not None:
+            given["only"] = list(query.only)
+        if query.after is not None:
             which += AFTER
-            given |= after._asdict()
+            given |= query.after._asdict()
         sql = CLAIM.format(which=which)
         rows = self._run(sql, given, execute=self._execute_native)
-        return [Claim._make((*row, worker_id)) for row in rows]
+        return [Claim._make((*row, query.worker_id)) for row in rows]
 
     def renew(self, claims: Iterable[tuple[UUID, int]], *, lease: timedelta) -> dict[UUID, bool]:
         """Renew by one statement; see ``Store.renew``."""
@@ -119,36 +109,36 @@ class PostgreSQLStore(Store):
         """Return one that is set with the first statement, if not ``early``."""
         return PostgreSQLSavepoint(self.connection, number, early=early)
 
-    def finish(self, claim: Claim, outcome: Outcome) -> bool:
+    def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
         """Finish by one statement; see ``Store.finish``."""
-        return bool(self.finish_many([(claim, outcome)]))
+        return next(iter(self.finish_many([(claim, outcome)])), None)
 
-    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> frozenset[UUID]:
+    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
         """Finish by one statement, and a second one if not all are ours.
 
         See ``Store.finish_many``.
         """
         if not ended:
-            return frozenset()
+            return []
         in_order = sorted(ended, key=_by_id)
         if any(type(outcome) is not Succeeded for _claim, outcome in ended):
             return self._finish_in_order(in_order)
-        ours = self._succeed(in_order)
-        if len(ours) == len(ended):
-            return ours
-        return ours | self._finish_in_order(
-            [one for one in in_order if one[0].job_id not in ours]
-        )
+        written = self._succeed(in_order)
+        if len(written) == len(ended):
+            return written
+        ours = {one.job_id for one in written}
+        left = [one for one in in_order if one[0].job_id not in ours]
+        return written + self._finish_in_order(left)
 
-    def _succeed(self, in_order: Sequence[tuple[Claim, Any]]) -> frozenset[UUID]:
+    def _succeed(self, in_order: Sequence[tuple[Claim, Any]]) -> list[Ended]:
         given = {
             "ids": _array([claim.job_id.hex for claim, _outcome in in_order]),
             "tokens": _array([claim.token for claim, _outcome in in_order]),
             "results": json.dumps([outcome.result for _claim, outcome in in_order]),
         }
-        return frozenset([row[0] for row in self._run(SUCCEED, given)])
+        return self._ended([Ended(row[0], State.SUCCEEDED) for row in self._run(SUCCEED, given)])
 
-    def _finish_in_order(self, in_order: Sequence[tuple[Claim, Outcome]]) -> frozenset[UUID]:
+    def _finish_in_order(self, in_order: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
         ends = [(claim, ending(claim, outcome)) for claim, outcome in in_order]
         given = {
             "ids": _array([claim.job_id.hex for claim, _end in ends]),
@@ -161,14 +151,10 @@ class PostgreSQLStore(Store):
             "results": json.dumps([end.result for _claim, end in ends]),
             "errors": json.dumps([end.errors for _claim, end in ends]),
         }
-        ours = frozenset(row[0] for row in self._run(FINISH, given))
-        due = {
-            claim.queue
-            for claim, end in ends
-            if end.state == State.READY and end.delay is None and claim.job_id in ours
-        }
-        self._wake(due)
-        return ours
+        ended = [Ended._make(row) for row in self._run(FINISH, given)]
+        ready = {one.job_id for one in ended if one.state == State.READY}
+        at_once = (claim for claim, end in ends if end.delay is None)
+        return self._ended(ended, due={one.queue for one in at_once if one.job_id in ready})
 
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Hold an advisory lock and LISTEN, on a connection of its own."""

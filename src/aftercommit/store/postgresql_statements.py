@@ -89,6 +89,7 @@ WAKE = "SELECT pg_notify('aftercommit', queue) FROM unnest(%(queues)s::text[]) A
 # NO KEY UPDATE: a row that an open transaction references by a foreign key would be
 # invisible to plain FOR UPDATE SKIP LOCKED.
 ONLY = "AND id = ANY(%(only)s::uuid[])"
+CRASHED = {True: "AND crashes > 0 ", False: "AND crashes = 0 "}
 AFTER = "AND priority = %(priority)s AND (run_after, id) > (%(run_after)s, %(job_id)s)"
 CLAIM = f"""
 WITH due AS MATERIALIZED (
@@ -187,7 +188,7 @@ SET state = mine.state,
     lease_until = NULL, slot = NULL
 FROM mine
 WHERE job.id = mine.id AND job.token = mine.token AND job.state = mine.held
-RETURNING job.id
+RETURNING job.id, job.state
 """
 
 # The same for runs that have all succeeded, which is what most batches are. Each row is visited

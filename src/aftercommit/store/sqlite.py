@@ -3,17 +3,18 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 
+from aftercommit.models import State
 from aftercommit.store.base import Store
+from aftercommit.store.claims import chosen
 from aftercommit.store.presence import Presence
 from aftercommit.store.rows import CLAIMED, INSERTED, claim_from, id_from, row_from
 from aftercommit.store.sqlite_presence import SQLitePresence, lock_is_free, remove_lock
-from aftercommit.values import Claim, NewJob, Outcome, Place, Succeeded
+from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
 
 NOW = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW')"
 GIVEN = [
@@ -83,32 +84,18 @@ class SQLiteStore(Store):
     def _broke(self, raw: Any, error: Exception) -> bool:
         return False
 
-    def claim(
-        self,
-        *,
-        queue: str,
-        limit: int,
-        worker_id: UUID,
-        lease: timedelta,
-        backends: Sequence[str] = (),
-        unknown: Sequence[str] = (),
-        only: Sequence[UUID] | None = None,
-        after: Place | None = None,
-    ) -> list[Claim]:
+    def claim(self, query: ClaimQuery) -> list[Claim]:
         """Claim by one statement, if a look finds anything due; see ``Store.claim``."""
-        chosen = f"AND backend IN ({_marks(backends)})" if backends else ""
-        chosen += f" AND task_path NOT IN ({_marks(unknown)})" if unknown else ""
-        if only is not None:
-            chosen += f" AND id IN ({_marks(only)})"
-        due = DUE.format(chosen=chosen)
-        given = [queue, *backends, *unknown, *(one.hex for one in only or ()), limit]
+        due = DUE.format(chosen=chosen(query, path="task_path"))
+        only = (one.hex for one in query.only or ())
+        given = [query.queue, *query.backends, *query.unknown, *only, query.limit]
         if not self._run(due, given):
             return []
-        span = f"{lease.total_seconds():+.3f} seconds"
-        rows = self._run(CLAIM.format(due=due), [worker_id.hex, span, *given])
-        return [claim_from(row, worker_id=worker_id) for row in rows]
+        span = f"{query.lease.total_seconds():+.3f} seconds"
+        rows = self._run(CLAIM.format(due=due), [query.worker_id.hex, span, *given])
+        return [claim_from(row, worker_id=query.worker_id) for row in rows]
 
-    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> frozenset[UUID]:
+    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
         """Write all good ends by one statement; see ``Store.finish_many``."""
         good = [
             (claim.job_id.hex, claim.token, outcome.result)
@@ -120,8 +107,9 @@ class SQLiteStore(Store):
         others = [one for one in ended if not isinstance(one[1], Succeeded)]
         document = json.dumps(good, ensure_ascii=False)  # a lone surrogate is refused
         with self._write():
-            ours = frozenset(id_from(row[0]) for row in self._run(SUCCEED, [document]))
-            return ours | super().finish_many(others)
+            rows = self._run(SUCCEED, [document])
+            written = self._ended([Ended(id_from(row[0]), State.SUCCEEDED) for row in rows])
+            return written + super().finish_many(others)
 
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Hold a lock file beside the database."""
@@ -161,7 +149,3 @@ class SQLiteStore(Store):
         with self.connection.cursor() as cursor:
             cursor.execute(sql, given)
             return list(cursor.fetchall())
-
-
-def _marks(values: Sequence[Any]) -> str:
-    return ", ".join(["%s"] * len(values))

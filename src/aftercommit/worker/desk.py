@@ -10,7 +10,7 @@ from aftercommit.errors import Stopped
 from aftercommit.store import store_for
 from aftercommit.store.base import Rescued
 from aftercommit.tasks import registered
-from aftercommit.values import Claim, Ran
+from aftercommit.values import Claim, ClaimQuery, Ran
 from aftercommit.worker.announcer import Announcer
 from aftercommit.worker.cell import Cell
 from aftercommit.worker.executor import Executor
@@ -108,11 +108,13 @@ class Desk:
         if job is None or registered(job.task_path) is None:
             return None
         claims = self.store.claim(
-            queue=job.queue,
-            limit=1,
-            worker_id=self._worker_id,
-            lease=self._options.lease,
-            only=[job_id],
+            ClaimQuery(
+                queue=job.queue,
+                limit=1,
+                worker_id=self._worker_id,
+                lease=self._options.lease,
+                only=[job_id],
+            )
         )
         return claims[0] if claims else None
 

@@ -13,7 +13,7 @@ from aftercommit.brokers import QUEUE_PREFIX
 from aftercommit.pauses import is_paused
 from aftercommit.store.base import Store
 from aftercommit.tasks import registered
-from aftercommit.values import Claim, Place, Released
+from aftercommit.values import Claim, ClaimQuery, Position, Released
 from aftercommit.worker.floor import Floor
 
 logger = logging.getLogger("aftercommit")
@@ -107,15 +107,17 @@ class Fetcher:
         floor.claimed(claims, full=len(claims) == limit)
         return claims
 
-    def _claim_of(self, queue: str, *, limit: int, after: Place | None = None) -> list[Claim]:
+    def _claim_of(self, queue: str, *, limit: int, after: Position | None = None) -> list[Claim]:
         return self._store.claim(
-            queue=queue,
-            limit=limit,
-            worker_id=self._worker_id,
-            lease=self._lease,
-            backends=self._backends,
-            unknown=sorted(self._unknown),
-            after=after,
+            ClaimQuery(
+                queue=queue,
+                limit=limit,
+                worker_id=self._worker_id,
+                lease=self._lease,
+                backends=self._backends,
+                unknown=sorted(self._unknown),
+                after=after,
+            )
         )
 
     def _leave(self, strange: list[Claim]) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from aftercommit.values import Claim, Place
+from aftercommit.values import Claim, Position
 
 FROM_FRONT = timedelta(milliseconds=100)  # how often at least, if that is quick
 SHARE = 0.1  # of the time, at most, that looks from the front may take
@@ -23,12 +23,12 @@ class Floor:
     """
 
     def __init__(self) -> None:
-        self._place: Place | None = None
+        self._place: Position | None = None
         self._from_front_at = float("-inf")
         self._took = 0.0  # seconds, from the front
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> Position | None:
         """Where to begin; None: at the front."""
         pause = max(FROM_FRONT.total_seconds(), self._took / SHARE)
         over = time.monotonic() - self._from_front_at > pause
@@ -44,7 +44,7 @@ class Floor:
         self._place = None
         if full and claims:
             last = max(claims, key=_order)
-            self._place = Place(last.priority, last.run_after, last.job_id)
+            self._place = Position(last.priority, last.run_after, last.job_id)
 
 
 def _order(claim: Claim) -> tuple[int, datetime, int]:
