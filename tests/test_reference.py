@@ -14,12 +14,15 @@ from django.core.management.base import BaseCommand
 from django.dispatch import Signal
 
 import aftercommit
-from aftercommit import checks, control, errors, events, retry
-from aftercommit.conf import BackendOptions, WorkerConfig
+from aftercommit import errors, events
+from aftercommit.windows import checks
+from aftercommit.enqueue import outcomes as control
+from aftercommit.options import backoff as retry
+from aftercommit.options.conf import BackendOptions, WorkerConfig
 from aftercommit.models import Job, Received, State, WorkerPresence
-from aftercommit.schedules import deschedule, schedule
-from aftercommit.tasks import Task, task
-from aftercommit.worker.context import JobContext
+from aftercommit.enqueue.functions import deschedule, schedule
+from aftercommit.enqueue.task import Task, task
+from aftercommit.worker.running.context import JobContext
 from tests.docs import pages
 from tests.docs.pages import ROOT, extras, project
 
@@ -287,7 +290,7 @@ def test_the_versions_are_those_of_the_package_and_its_checks():
         }
         versions = {one for one in named if re.fullmatch(r"\d+\.\d+", one)}
         assert set(re.findall(r"\d+\.\d+", rows[product])) == versions
-    oldest = import_module("aftercommit.checks.servers").OLDEST
+    oldest = import_module("aftercommit.windows.checks.servers").OLDEST
     for product, version in oldest.items():
         assert rows[product].startswith(f"{'.'.join(map(str, version))} or newer"), product
 

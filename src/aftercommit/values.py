@@ -170,7 +170,7 @@ Outcome = Succeeded | Retry | Failed | Cancelled | Released
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class RunResult:
     """How a run ended, and whether that is already in the table (atomic tasks)."""
 
     outcome: Outcome

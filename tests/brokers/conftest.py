@@ -5,12 +5,13 @@ from copy import deepcopy
 import pytest
 import redis as redis_client
 
-from aftercommit import pauses, relay
-from aftercommit.brokers import BROKERS, queues_of
-from aftercommit.conf import WorkerConfig
+from aftercommit.worker.claiming import broker_backoff as pauses
+from aftercommit.relay.publish import publish as relay
+from aftercommit.relay.brokers import BROKERS, queues_of
+from aftercommit.options.conf import WorkerConfig
 from aftercommit.models import Job
-from aftercommit.worker.loop import Worker
-from aftercommit.worker.slots import Tickets
+from aftercommit.worker.worker import Worker
+from aftercommit.worker.claiming.capacity import Tickets
 from tests.brokers.addresses import broker_url, is_there, queue_name
 
 

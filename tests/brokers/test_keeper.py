@@ -9,7 +9,7 @@ from django.db import connection, connections, transaction
 from django.test import TestCase
 
 from aftercommit.errors import ConfigurationError
-from aftercommit.keeper import Keeper
+from aftercommit.relay.outbox import Keeper
 from aftercommit.models import Job
 from tests.brokers.shop import note
 from tests.worker.rig import sql

@@ -6,17 +6,17 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
-from aftercommit import pauses
-from aftercommit import relay as relay_module
-from aftercommit.brokers import broker_for
-from aftercommit.brokers.base import Away
-from aftercommit.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
-from aftercommit.control import Snooze
+from aftercommit.worker.claiming import broker_backoff as pauses
+from aftercommit.relay.publish import publish as relay_module
+from aftercommit.relay.brokers import broker_for
+from aftercommit.relay.brokers.base import Away
+from aftercommit.options.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
+from aftercommit.enqueue.outcomes import Snooze
 from aftercommit.errors import ClaimLost, ConfigurationError, TimedOut
 from aftercommit.models import Job
-from aftercommit.relay import publish
-from aftercommit.worker.loop import Worker
-from aftercommit.worker.slots import Tickets
+from aftercommit.relay.publish import publish
+from aftercommit.worker.worker import Worker
+from aftercommit.worker.claiming.capacity import Tickets
 from tests.app.tasks import add
 from tests.brokers.shop import note
 

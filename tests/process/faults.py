@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aftercommit.store import store_for
-from aftercommit.worker.station import Station
+from aftercommit.worker.alias import Station
 from tests.app.notes import note, pass_gate
 
 

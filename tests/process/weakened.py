@@ -14,15 +14,16 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from aftercommit.models import Job
-from aftercommit.store import changes, store_for
+from aftercommit.store import store_for
+from aftercommit.store import finish as changes
 from aftercommit.store.base import Store
-from aftercommit.store.claims import Claims
+from aftercommit.store.claim import Claims
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.values import NO_TIME, Claim, Outcome, Released
-from aftercommit.worker.maintenance import Contact
-from aftercommit.worker.pool import Order, Pool
-from aftercommit.worker.session import Session
-from aftercommit.worker.station import Station
+from aftercommit.worker.upkeep.rescuer import Contact
+from aftercommit.worker.running.pool import Order, Pool
+from aftercommit.worker.running.connections import Session
+from aftercommit.worker.alias import Station
 
 GUARD = "AFTERCOMMIT_TEST_WITHOUT"
 STORE = type(store_for("default"))

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from aftercommit.worker import backlog as module
-from aftercommit.worker.backlog import LANES, Backlog, Order
+from aftercommit.worker.running import queue as module
+from aftercommit.worker.running.queue import LANES, Backlog, Order
 from aftercommit.worker.board import MOST
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from aftercommit import Exponential
-from aftercommit.conf import LARGEST_COUNT, BackendOptions, WorkerConfig
+from aftercommit.options.conf import LARGEST_COUNT, BackendOptions, WorkerConfig
 from aftercommit.errors import ConfigurationError
 
 SECOND = timedelta(seconds=1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aftercommit.failure import (
+from aftercommit.worker.running.failure import (
     LONGEST_CLASS_PATH,
     LONGEST_TRACEBACK,
     UNPRINTABLE,

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aftercommit.errors import PayloadError, PayloadTooLarge
-from aftercommit.payload import (
+from aftercommit.enqueue.payload import (
     DEEPEST,
     LONGEST_INT,
     check_meta,

@@ -11,14 +11,18 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 
 from aftercommit.models import Job, State
-from aftercommit.store import changes, claims, clock, mysql, operations, sqlite
+from aftercommit.store import clock, operations
+from aftercommit.store import finish as changes
+from aftercommit.store import claim as claims
+from aftercommit.store.mysql.store import store as mysql
+from aftercommit.store.sqlite.store import store as sqlite
 from aftercommit.store.base import Store
-from aftercommit.store.changes import Ending
+from aftercommit.store.finish import Ending
 from aftercommit.store.clock import DatabaseNow, in_future
-from aftercommit.store.enqueue import Enqueue
+from aftercommit.store.insert import Enqueue
 from aftercommit.store.operations import Operations
 from aftercommit.store.rescue import Rescue, Rescued
-from aftercommit.store.rows import CLAIMED, claim_from
+from aftercommit.store.columns import CLAIMED, claim_from
 from aftercommit.store.table import Table
 from aftercommit.values import ClaimQuery, Ended
 
@@ -28,7 +32,7 @@ Weaken = Callable[[pytest.MonkeyPatch, type[Store]], None]
 
 def postgresql() -> ModuleType:
     """Return the module of PostgreSQL's store, whose driver need not be there."""
-    from aftercommit.store import postgresql as module  # noqa: PLC0415
+    from aftercommit.store.postgresql.store import store as module  # noqa: PLC0415
 
     return module
 

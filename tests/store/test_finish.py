@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 
 from aftercommit.models import State
-from aftercommit.store.changes import TRACEBACKS_KEPT
+from aftercommit.store.finish import TRACEBACKS_KEPT
 from aftercommit.values import Cancelled, Failed, Released, Retry, RunError, Succeeded
 from tests.store.callers import Held, answer
 from tests.store.given import (

@@ -14,11 +14,11 @@ from django.db import transaction
 
 from aftercommit.models import Job, State
 from aftercommit.values import Failed, Ran, RunError
-from aftercommit.worker import effects
-from aftercommit.worker.effects import Effects
-from aftercommit.worker.executor import Executor
-from aftercommit.worker.finisher import Finisher
-from aftercommit.worker.standing import Standing
+from aftercommit.worker.running.atomic import transaction as effects
+from aftercommit.worker.running.atomic.transaction import Effects
+from aftercommit.worker.running.executor import Executor
+from aftercommit.worker.upkeep.finisher import Finisher
+from aftercommit.worker.running.atomic.errors import Standing
 
 WANTED = "AFTERCOMMIT_TEST_MUTANT"
 

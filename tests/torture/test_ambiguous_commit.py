@@ -20,8 +20,8 @@ from django.db import Error, connection, connections, transaction
 
 from aftercommit.models import LIVE, Job, State
 from aftercommit.values import ClaimQuery, Released, Retry, Succeeded
-from aftercommit.worker.heartbeat import Heartbeat
-from aftercommit.worker.maintenance import Maintenance
+from aftercommit.worker.upkeep.heartbeat import Heartbeat
+from aftercommit.worker.upkeep.rescuer import Maintenance
 from aftercommit.worker.runs import Runs
 from tests.app.chores import atomic, committed, plain
 from tests.app.models import Effect

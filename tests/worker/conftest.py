@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from aftercommit.worker import fusing
+from aftercommit.worker.running.atomic import shared as fusing
 from tests.worker.rig import Rig
 from tests.worker.together import Together
 

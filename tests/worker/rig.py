@@ -16,18 +16,18 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import Error, connections
 
-from aftercommit.conf import BackendOptions
+from aftercommit.options.conf import BackendOptions
 from aftercommit.models import Job, State
 from aftercommit.store import store_for
-from aftercommit.tasks import Task, task
+from aftercommit.enqueue.task import Task, task
 from aftercommit.values import Claim, ClaimQuery, Ran
-from aftercommit.worker.announcer import Announcer
-from aftercommit.worker.executor import Executor
-from aftercommit.worker.finisher import Finisher
-from aftercommit.worker.fusing import Fusing
+from aftercommit.worker.upkeep.announcer import Announcer
+from aftercommit.worker.running.executor import Executor
+from aftercommit.worker.upkeep.finisher import Finisher
+from aftercommit.worker.running.atomic.shared import Fusing
 from aftercommit.worker.runs import Run, Runs
-from aftercommit.worker.session import Session
-from aftercommit.worker.setup import task_of
+from aftercommit.worker.running.connections import Session
+from aftercommit.worker.config import task_of
 from tests.app.models import Effect
 
 # Tests commit. Only these tables are emptied afterwards: to empty all of them takes longer

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from aftercommit.worker import ahead
-from aftercommit.worker.ahead import FIRST_RUNS, MOST, Ahead
+from aftercommit.worker.claiming import prefetch as ahead
+from aftercommit.worker.claiming.prefetch import FIRST_RUNS, MOST, Ahead
 from aftercommit.worker.board import Board
 
 THREADS = 4

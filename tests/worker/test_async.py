@@ -6,7 +6,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from aftercommit.control import Cancel, Snooze
+from aftercommit.enqueue.outcomes import Cancel, Snooze
 from aftercommit.models import State
 from tests.app.models import Effect
 from tests.worker.rig import AT_ONCE, commits, effects, leave

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from aftercommit.errors import ClaimLost, TimedOut
-from aftercommit.tasks import BatchTask
+from aftercommit.enqueue.task import BatchTask
 from aftercommit.values import Failed, Released, Retry, Succeeded
-from aftercommit.worker.batching import Batching
+from aftercommit.worker.running.batch_task import Batching
 
 
 def one(number):

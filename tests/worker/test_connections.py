@@ -6,7 +6,7 @@ import pytest
 from django.db import Error, connection, connections, transaction
 
 from aftercommit.models import State
-from aftercommit.worker import session
+from aftercommit.worker.running import connections as session
 from tests.databases import ALIASES
 from tests.worker.rig import another_connection, commits, effects, leave, sql
 from tests.worker.test_conflicts import kill_my_connection

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from aftercommit.conf import BackendOptions
-from aftercommit.control import Cancel, Discard, Retry, Snooze
+from aftercommit.options.conf import BackendOptions
+from aftercommit.enqueue.outcomes import Cancel, Discard, Retry, Snooze
 from aftercommit.errors import ClaimLost, ConfigurationError
 from aftercommit.models import Job, State
 from aftercommit.values import Failed, Released
-from aftercommit.worker.verdict import MOST_CONFLICTS
+from aftercommit.worker.running.outcome import MOST_CONFLICTS
 from tests.worker.rig import Rig, commits, effects, leave
 
 pytestmark = commits

@@ -7,8 +7,8 @@ from django.db import OperationalError
 
 from aftercommit.models import Job, State
 from aftercommit.values import Cancelled, Failed, Ran, Released, Retry, RunError, Succeeded
-from aftercommit.worker import finisher
-from aftercommit.worker.finisher import Finisher
+from aftercommit.worker.upkeep import finisher
+from aftercommit.worker.upkeep.finisher import Finisher
 from tests.worker.rig import commits
 
 pytestmark = commits

@@ -8,8 +8,8 @@ from django.db import OperationalError, connection
 
 from aftercommit.models import Job
 from aftercommit.values import ClaimQuery, Position
-from aftercommit.worker import floor as floors
-from aftercommit.worker.floor import Floor
+from aftercommit.worker.claiming import cursor as floors
+from aftercommit.worker.claiming.cursor import Floor
 from tests.store.given import LEASE
 from tests.worker.rig import another_connection, commits
 from tests.worker.test_fetcher import enqueue, fetcher  # noqa: F401 - a fixture

@@ -13,10 +13,11 @@ from django.db import OperationalError, connection, transaction
 
 from aftercommit.models import State
 from aftercommit.values import Ran, Succeeded
-from aftercommit.worker import backlog, fusing
-from aftercommit.worker.backlog import LANES, Order
-from aftercommit.worker.pace import FIRST_RUNS, SHORT, Pace
-from aftercommit.worker.pool import Pool
+from aftercommit.worker.running import queue as backlog
+from aftercommit.worker.running.atomic import shared as fusing
+from aftercommit.worker.running.queue import LANES, Order
+from aftercommit.worker.running.atomic.duration import FIRST_RUNS, SHORT, Pace
+from aftercommit.worker.running.pool import Pool
 from tests.waiting import wait_until
 from tests.worker.rig import another_connection, at_work, commits, effects, leave, sql
 

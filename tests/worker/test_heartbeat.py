@@ -8,7 +8,7 @@ from django.db import connection, connections
 
 from aftercommit.models import State
 from aftercommit.values import Released, Succeeded
-from aftercommit.worker.heartbeat import Heartbeat
+from aftercommit.worker.upkeep.heartbeat import Heartbeat
 from aftercommit.worker.runs import now
 from tests.waiting import wait_until
 from tests.worker.rig import AT_ONCE, commits

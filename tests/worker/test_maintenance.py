@@ -6,8 +6,8 @@ from uuid import uuid4
 import pytest
 
 from aftercommit.models import State
-from aftercommit.worker import maintenance
-from aftercommit.worker.maintenance import FREE_FOR, LOOKS, Contact, Maintenance
+from aftercommit.worker.upkeep import rescuer as maintenance
+from aftercommit.worker.upkeep.rescuer import FREE_FOR, LOOKS, Contact, Maintenance
 from tests.worker.rig import commits
 
 LEASE = timedelta(seconds=30)

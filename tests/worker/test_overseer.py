@@ -9,10 +9,10 @@ from django.db import connections
 
 from aftercommit.models import State
 from aftercommit.values import Failed
-from aftercommit.worker import overseer as overseer_room
+from aftercommit.worker.running import timeouts as overseer_room
 from aftercommit.worker import runs
-from aftercommit.worker.overseer import IDLE, LOOK_EVERY, PATIENCE, Overseer
-from aftercommit.worker.rounds import Rounds
+from aftercommit.worker.running.timeouts import IDLE, LOOK_EVERY, PATIENCE, Overseer
+from aftercommit.worker.upkeep.loop import Rounds
 from aftercommit.worker.runs import now
 from tests.waiting import wait_until
 from tests.worker.rig import AT_ONCE, commits

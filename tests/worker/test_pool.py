@@ -9,8 +9,8 @@ import pytest
 from django.db import connection, connections, transaction
 
 from aftercommit.values import Succeeded
-from aftercommit.worker.backlog import Order
-from aftercommit.worker.pool import Pool
+from aftercommit.worker.running.queue import Order
+from aftercommit.worker.running.pool import Pool
 from tests.worker.rig import commits, leave, sql
 
 pytestmark = commits

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.db import InterfaceError, OperationalError, connections
 
-from aftercommit.worker.rounds import Rounds
+from aftercommit.worker.upkeep.loop import Rounds
 
 AT_ONCE = timedelta(0)
 LATER = timedelta(hours=1)

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection, transaction
 
 from aftercommit.models import State
-from aftercommit.worker import session
+from aftercommit.worker.running import connections as session
 from tests.waiting import wait_until
 from tests.worker.rig import another_connection, commits, effects, leave, sql
 

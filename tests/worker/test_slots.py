@@ -3,7 +3,7 @@
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 
-from aftercommit.worker.slots import Slots, Tickets
+from aftercommit.worker.claiming.capacity import Slots, Tickets
 
 MANY = 200
 SEVERAL = 8  # threads

@@ -7,7 +7,8 @@ from uuid import UUID
 import pytest
 from django.dispatch import Signal
 
-from aftercommit import events, telemetry
+from aftercommit import events
+from aftercommit import log as telemetry
 from aftercommit.store.base import Rescued
 from aftercommit.values import (
     Cancelled,

@@ -9,7 +9,7 @@ from django.db import IntegrityError
 
 from aftercommit.models import FINISHED, Job, State
 from aftercommit.store.clock import DatabaseNow, in_future
-from aftercommit.store.enqueue import unique_lock
+from aftercommit.store.insert import unique_lock
 from aftercommit.store.table import Table
 from aftercommit.values import Ended
 

@@ -7,8 +7,8 @@ from uuid import UUID
 from django.db.models import Q
 
 from aftercommit.models import Job, State
-from aftercommit.store.changes import RELEASED, changes, with_error
 from aftercommit.store.clock import DatabaseNow
+from aftercommit.store.finish import RELEASED, changes, with_error
 from aftercommit.store.table import Table
 from aftercommit.values import Ended, RunError
 

@@ -13,18 +13,18 @@ from multiprocessing.connection import Connection
 from asgiref.sync import async_to_sync
 from django.db import connections
 
-from aftercommit import telemetry
-from aftercommit.conf import WorkerConfig
-from aftercommit.policy import policy_of
+from aftercommit import log as telemetry
+from aftercommit.enqueue.policy import policy_of
+from aftercommit.options.conf import WorkerConfig
 from aftercommit.store import store_for
 from aftercommit.values import Claim, Ran, Released
-from aftercommit.worker.announcer import Announcer
-from aftercommit.worker.executor import Executor
-from aftercommit.worker.overseer import Overseer
-from aftercommit.worker.rounds import Rounds
+from aftercommit.worker.config import served, task_of
+from aftercommit.worker.running.connections import Session
+from aftercommit.worker.running.executor import Executor
+from aftercommit.worker.running.timeouts import Overseer
 from aftercommit.worker.runs import Runs
-from aftercommit.worker.session import Session
-from aftercommit.worker.setup import served, task_of
+from aftercommit.worker.upkeep.announcer import Announcer
+from aftercommit.worker.upkeep.loop import Rounds
 
 logger = logging.getLogger("aftercommit")
 

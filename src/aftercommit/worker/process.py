@@ -5,12 +5,12 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-from aftercommit import telemetry
-from aftercommit.conf import WorkerConfig
+from aftercommit import log as telemetry
+from aftercommit.options.conf import WorkerConfig
 from aftercommit.worker.board import Board
 from aftercommit.worker.child import end_with_parent
-from aftercommit.worker.loop import Worker, end_process, handle_signals
-from aftercommit.worker.slots import Tickets
+from aftercommit.worker.claiming.capacity import Tickets
+from aftercommit.worker.worker import Worker, end_process, handle_signals
 
 
 class WorkerProcess:

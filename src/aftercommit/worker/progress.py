@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import Error
 
-from aftercommit.conf import WorkerConfig
+from aftercommit.options.conf import WorkerConfig
 from aftercommit.store import store_for
 from aftercommit.worker.runs import now
 from aftercommit.worker.supervisor import Progress

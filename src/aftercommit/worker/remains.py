@@ -6,10 +6,10 @@ from typing import Any
 
 from django.db import Error, connections
 
-from aftercommit.conf import WorkerConfig
+from aftercommit.options.conf import WorkerConfig
 from aftercommit.store import store_for
 from aftercommit.worker.board import Board
-from aftercommit.worker.setup import served_backends
+from aftercommit.worker.config import served_backends
 
 logger = logging.getLogger("aftercommit")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import django
 
-from aftercommit.conf import WorkerConfig
+from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import Bell
 from aftercommit.worker.board import Board
 from aftercommit.worker.runs import now

@@ -12,14 +12,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
 from django.utils.autoreload import run_with_reloader
 
-from aftercommit import telemetry
-from aftercommit.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
+from aftercommit import log as telemetry
 from aftercommit.errors import ConfigurationError
-from aftercommit.keeper import relaying
+from aftercommit.options.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
 from aftercommit.process import stop_on_signals
+from aftercommit.relay.outbox import relaying
+from aftercommit.worker.config import served
 from aftercommit.worker.progress import progress_for
 from aftercommit.worker.remains import Remains
-from aftercommit.worker.setup import served
 from aftercommit.worker.supervisor import Supervisor
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from aftercommit import telemetry
+from aftercommit import log as telemetry
 from aftercommit.errors import ConfigurationError
 from aftercommit.process import stop_on_signals
 from aftercommit.worker.flush import Flush, Share
