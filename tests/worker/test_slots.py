@@ -1,12 +1,36 @@
 """Slots and tickets: how many jobs a process may hold, and how many it may still take."""
 
-import multiprocessing
+import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from aftercommit.worker.slots import Slots, Tickets
 
-MANY = 200
+MANY = 2000
 SEVERAL = 8  # threads
+
+
+TAKER = """
+import sys
+from aftercommit.worker.slots import Tickets
+tickets = Tickets(int(sys.argv[1]))
+print(sum(iter(lambda: tickets.take(3), 0)))
+"""
+DEAD_TAKER = """
+import fcntl, os, sys
+fcntl.lockf(int(sys.argv[1]), fcntl.LOCK_EX)
+os._exit(9)
+"""
+
+
+@pytest.fixture
+def tickets() -> Iterator[Tickets]:
+    """Return three tickets."""
+    with Tickets.new_file(3) as file:
+        yield Tickets(file.fileno())
 
 
 def nobody():
@@ -125,17 +149,14 @@ def test_without_a_limit_there_are_always_tickets():
     assert not tickets.used_up
 
 
-def test_tickets_are_used_up():
-    tickets = Tickets(multiprocessing.get_context("spawn").Value("q", 3))
-
+def test_tickets_are_used_up(tickets):
     taken = [tickets.take(2), tickets.take(2), tickets.take(2)]
 
     assert taken == [2, 1, 0]
     assert tickets.used_up
 
 
-def test_tickets_that_were_given_back_can_be_taken():
-    tickets = Tickets(multiprocessing.get_context("spawn").Value("q", 3))
+def test_tickets_that_were_given_back_can_be_taken(tickets):
     tickets.take(3)
 
     tickets.give(2)
@@ -145,10 +166,33 @@ def test_tickets_that_were_given_back_can_be_taken():
 
 
 def test_many_takers_take_no_more_than_there_is():
-    tickets = Tickets(multiprocessing.get_context("spawn").Value("q", MANY))
-
-    with ThreadPoolExecutor(SEVERAL) as threads:
+    with Tickets.new_file(MANY) as file, ThreadPoolExecutor(SEVERAL) as threads:
+        tickets = Tickets(file.fileno())
         taken = list(threads.map(tickets.take, [3] * MANY))
 
-    assert sum(taken) == MANY
-    assert tickets.used_up
+        assert sum(taken) == MANY
+        assert tickets.used_up
+
+
+def test_many_processes_take_no_more_than_there_is():
+    with Tickets.new_file(MANY) as file:
+        takers = [
+            subprocess.Popen(
+                [sys.executable, "-c", TAKER, str(file.fileno())],
+                pass_fds=[file.fileno()],
+                stdout=subprocess.PIPE,
+            )
+            for _number in range(3)
+        ]
+        taken = [int(taker.communicate()[0]) for taker in takers]
+
+        assert sum(taken) == MANY
+        assert Tickets(file.fileno()).used_up
+
+
+def test_a_taker_that_dies_keeps_nobody_waiting():
+    with Tickets.new_file(3) as file:
+        dead = [sys.executable, "-c", DEAD_TAKER, str(file.fileno())]
+        subprocess.run(dead, pass_fds=[file.fileno()], check=False)
+
+        assert Tickets(file.fileno()).take(9) == 3

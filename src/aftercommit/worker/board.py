@@ -16,7 +16,7 @@ class Board:
     """The id of the worker, then a place for each job that may run at once."""
 
     def __init__(self, memory: Any) -> None:
-        self._memory = memoryview(memory).cast("B")  # of a multiprocessing.RawArray
+        self._memory = memoryview(memory).cast("B")  # an mmap, or a bytearray
         self._free = list(range(1, len(self._memory) // ID))
 
     @staticmethod

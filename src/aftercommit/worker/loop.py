@@ -1,15 +1,12 @@
 """One worker process, from its first claim to its last outcome."""
 
 import logging
-import os
-import signal
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
 from aftercommit.conf import WorkerConfig
-from aftercommit.process import STOP_SIGNALS, Bell, leave_signals_to_parent
+from aftercommit.process import Bell
 from aftercommit.worker.ahead import Ahead
 from aftercommit.worker.backlog import Order
 from aftercommit.worker.board import Board
@@ -176,20 +173,3 @@ class Worker:
         end = now() + limit.total_seconds()
         while not over() and now() < end:
             self._bell.wait(timedelta(milliseconds=20))
-
-
-def handle_signals(worker: Worker) -> None:
-    """SIGTERM and its kind stop in good order; SIGINT is the supervisor's to translate."""
-    leave_signals_to_parent()
-    for number in set(STOP_SIGNALS) - {signal.SIGINT}:
-        signal.signal(number, lambda _number, _frame: worker.stop())
-
-
-def end_process(status: int) -> None:
-    """End, and do not wait for threads that are stuck in a task."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if status == REPLACE_ME:
-        logging.shutdown()
-        os._exit(status)
-    sys.exit(status)

@@ -1,8 +1,18 @@
 """How many more jobs this process may hold, and how many it may still take in all."""
 
+import os
+import struct
+import tempfile
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows, where no worker process is ever started
+    fcntl = None  # type: ignore[assignment]
+
+NUMBER = struct.Struct("q")
 
 
 class Slots:
@@ -79,27 +89,52 @@ class Ends:
 
 
 class Tickets:
-    """``--max-jobs``: a number that all processes of a worker count down together."""
+    """``--max-jobs``: a number that all processes of a worker count down together.
 
-    def __init__(self, left: Any) -> None:
-        self._left = left  # multiprocessing.Value, or None for no limit
+    It is in a file that all of them have open. The lock on that file ends with its
+    process: one that is killed leaves neither a lock nor a number half written.
+    """
+
+    def __init__(self, file: int | None) -> None:
+        self._file = file  # a descriptor, or None for no limit
+        self._lock = threading.Lock()  # that of the file does not keep threads apart
+
+    @staticmethod
+    def new_file(number: int) -> IO[bytes]:
+        """Return a file without a name that holds so many tickets."""
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - of the caller
+        file.write(NUMBER.pack(number))
+        return file
 
     def take(self, wanted: int) -> int:
         """Take up to ``wanted`` tickets, and return how many there were."""
-        if self._left is None:
+        if self._file is None:
             return wanted
-        with self._left.get_lock():
-            taken = min(wanted, self._left.value)
-            self._left.value -= taken
-        return int(taken)
+        return -self._add(self._file, -wanted)
 
     def give(self, number: int) -> None:
         """Give unused tickets back."""
-        if self._left is not None and number:
-            with self._left.get_lock():
-                self._left.value += number
+        if self._file is not None and number:
+            self._add(self._file, number)
 
     @property
     def used_up(self) -> bool:
         """Whether no more jobs may be taken."""
-        return self._left is not None and self._left.value <= 0
+        return self._file is not None and self._left(self._file) <= 0
+
+    def _add(self, file: int, number: int) -> int:
+        """Add tickets, or take them, but no more than there are; return the difference."""
+        with self._lock:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            try:
+                before = self._left(file)
+                after = max(before + number, 0)
+                os.pwrite(file, NUMBER.pack(after), 0)
+                return after - before
+            finally:
+                fcntl.lockf(file, fcntl.LOCK_UN)
+
+    @staticmethod
+    def _left(file: int) -> int:
+        (left,) = NUMBER.unpack(os.pread(file, NUMBER.size, 0))
+        return int(left)
