@@ -16,7 +16,8 @@ __version__ = "0.1.0"
 
 # Looked up on first use: they need django.tasks or its backport, whose absence is for a
 # system check to explain, not for INSTALLED_APPS to stumble over.
-_WORDS = {
+_WORDS = {  # CeleryBackend is not in __all__, because Celery is optional
+    "CeleryBackend": "aftercommit.relay.celery.backend",
     "DatabaseBackend": "aftercommit.enqueue.backend",
     "Task": "aftercommit.enqueue.task",
     "deschedule": "aftercommit.enqueue.functions",

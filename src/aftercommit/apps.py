@@ -7,7 +7,12 @@ from django.utils.translation import gettext_lazy as _
 
 from aftercommit.windows.checks import register_checks
 
-CELERY_BACKEND = "aftercommit.relay.celery.backend.CeleryBackend"
+# As settings may name it: today, in 0.1.0, and by its module.
+CELERY_BACKENDS = {
+    "aftercommit.CeleryBackend",
+    "aftercommit.celery_backend.CeleryBackend",
+    "aftercommit.relay.celery.backend.CeleryBackend",
+}
 
 
 class AftercommitConfig(AppConfig):
@@ -24,7 +29,6 @@ class AftercommitConfig(AppConfig):
         tasks = getattr(settings, "TASKS", {})
         if any(backend.get("OPTIONS", {}).get("relay") for backend in tasks.values()):
             import_string("aftercommit.relay.publish.install")()
-        if any(backend.get("BACKEND") == CELERY_BACKEND for backend in tasks.values()):
-            import_string(
-                "aftercommit.relay.celery.consumer.run"
-            )  # a worker of Celery looks for it
+        if any(backend.get("BACKEND") in CELERY_BACKENDS for backend in tasks.values()):
+            # A worker of Celery looks for the task that runs ours.
+            import_string("aftercommit.relay.celery.consumer.run")

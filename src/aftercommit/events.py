@@ -13,8 +13,6 @@ from typing import Any
 
 from django.dispatch import Signal
 
-from aftercommit._compat import tasks_signals
-
 logger = logging.getLogger("aftercommit")
 
 LOG_RECEIVER = "aftercommit.log"  # dispatch_uid of the receivers that write the log
@@ -76,12 +74,6 @@ class Listeners:
         if level not in self._written:
             self._written[level] = _is_written(self._log, level)
         return self._written[level]
-
-
-def listeners_of_django(signal: Signal, name: str) -> Listeners:
-    """Return the listeners of one of Django's task signals, apart from Django's own log."""
-    own = getattr(tasks_signals, f"log_{name}", None)
-    return Listeners(signal, log=tasks_signals.logger, own=id(own))
 
 
 def _is_written(log: logging.Logger, level: int) -> bool:

@@ -44,7 +44,7 @@ def move(settings, redis, relayed):
         tasks["far"] = {"BACKEND": backend, "QUEUES": [], "OPTIONS": options}
         settings.TASKS = tasks
 
-    to("aftercommit.relay.celery.backend.CeleryBackend", app="tests.brokers.shop.app")
+    to("aftercommit.CeleryBackend", app="tests.brokers.shop.app")
     return to
 
 
@@ -177,7 +177,7 @@ def test_the_soft_time_limit_is_our_timeout(tasks, consumer):
 
 def test_a_worker_with_processes_ends_what_takes_too_long(tasks, rig):  # noqa: F811
     backend = {
-        "BACKEND": "aftercommit.relay.celery.backend.CeleryBackend",
+        "BACKEND": "aftercommit.CeleryBackend",
         "QUEUES": [],
         "OPTIONS": {"app": "tests.brokers.shop.app", "task_modules": ["tests.brokers.movable"]},
     }
@@ -259,7 +259,7 @@ def test_a_task_of_another_kind_is_refused(tasks):
 
 
 def test_an_option_that_does_not_exist_is_refused(move):
-    move("aftercommit.relay.celery.backend.CeleryBackend", max_attemps=3)
+    move("aftercommit.CeleryBackend", max_attemps=3)
 
     with pytest.raises(ConfigurationError, match="Did you mean 'max_attempts'"):
         task_backends["far"]

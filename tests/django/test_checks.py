@@ -489,7 +489,7 @@ def test_backends_may_relay_one_library_in_the_same_way_and_others_in_theirs(bac
 
 
 def test_w008_what_is_sent_to_celery_is_relayed(backends, monkeypatch):
-    far = {"BACKEND": "aftercommit.relay.celery.backend.CeleryBackend"}
+    far = {"BACKEND": "aftercommit.CeleryBackend"}
     backends(default=ours(relay=["celery"]), far=far)
     assert task_backends["far"].check() == []
 

@@ -6,7 +6,7 @@ import pytest
 
 from aftercommit.worker.running import queue as module
 from aftercommit.worker.running.queue import LANES, Backlog, Order
-from aftercommit.worker.board import MOST
+from aftercommit.worker.in_flight import MOST
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 
 from aftercommit.worker.claiming import prefetch as ahead
 from aftercommit.worker.claiming.prefetch import FIRST_RUNS, MOST, Ahead
-from aftercommit.worker.board import Board
+from aftercommit.worker.in_flight import InFlight
 
 THREADS = 4
 SHORT, LONG = 0.001, 0.5  # seconds
@@ -77,19 +77,19 @@ def test_closed_it_stays_for_the_given_time_and_measures_anew(clock):
 
 def test_a_board_names_the_jobs_that_run_and_nobody_else():
     worker, jobs = uuid4(), [uuid4() for _ in range(3)]
-    memory = bytearray(Board.size(3))
-    board = Board(memory)
-    assert Board(memory).read() == (None, set())
+    memory = bytearray(InFlight.size(3))
+    board = InFlight(memory)
+    assert InFlight(memory).read() == (None, set())
 
     board.sign(worker)
     places = [board.enter(job) for job in jobs]
-    assert Board(memory).read() == (worker, set(jobs))
+    assert InFlight(memory).read() == (worker, set(jobs))
 
     board.leave(places[1])
-    assert Board(memory).read() == (worker, {jobs[0], jobs[2]})
+    assert InFlight(memory).read() == (worker, {jobs[0], jobs[2]})
     another = uuid4()
     board.enter(another)
-    assert Board(memory).read() == (worker, {jobs[0], jobs[2], another})
+    assert InFlight(memory).read() == (worker, {jobs[0], jobs[2], another})
 
 
 def test_measured_anew_it_is_open_again_as_soon_as_some_runs_have_ended():

@@ -20,8 +20,8 @@ from aftercommit._compat import (
 from aftercommit.enqueue.payload import check_meta, dump_arguments
 from aftercommit.enqueue.policy import max_attempts_of
 from aftercommit.enqueue.results import JobResult, enqueued_result, result_of
+from aftercommit.enqueue.signals import listeners_of
 from aftercommit.enqueue.task import Arguments, Task, discover, registered, split_call
-from aftercommit.events import listeners_of_django
 from aftercommit.ids import new_job_ids
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store import default_alias, store_for
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 100  # of queues and backends, as the columns
 LONGEST_TASK_PATH = 255
-_listeners = listeners_of_django(task_enqueued, "task_enqueued")
+_listeners = listeners_of(task_enqueued, "task_enqueued")
 
 
 class DatabaseBackend(BaseTaskBackend):
@@ -62,7 +62,7 @@ class DatabaseBackend(BaseTaskBackend):
         return store_for(self.using)
 
     def check(self, **_kwargs: Any) -> list[CheckMessage]:
-        """Say what is wrong with the settings; see ``aftercommit.windows.checks`` for the rest."""
+        """Say what is wrong with the settings; see ``windows.checks`` for the rest."""
         if apps.is_installed("aftercommit"):
             return []
         return [

@@ -12,13 +12,14 @@ from aftercommit import events
 from aftercommit._compat import task_backends, task_finished
 from aftercommit.enqueue.backend import DatabaseBackend, task_at
 from aftercommit.enqueue.results import result_of
+from aftercommit.enqueue.signals import listeners_of
 from aftercommit.values import Ended
 
 if TYPE_CHECKING:
     from aftercommit.store.base import Store
 
 READY = "ready"
-listeners = events.listeners_of_django(task_finished, "task_finished")
+listeners = listeners_of(task_finished, "task_finished")
 
 
 def tell_finished(store: "Store", ended: Iterable[Ended]) -> None:

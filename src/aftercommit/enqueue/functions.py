@@ -11,11 +11,14 @@ from typing import Any
 from django.apps import apps
 
 from aftercommit._compat import task_backends
-from aftercommit.enqueue.backend import DatabaseBackend, JobResult
-from aftercommit.enqueue.task import Task
+from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.enqueue.finished import tell_finished
+from aftercommit.enqueue.results import JobResult
+from aftercommit.enqueue.task import BuiltInTask
 from aftercommit.errors import ConfigurationError, FunctionNotAllowed, NotAFunction
 
 HERE = str(Path(__file__).parent)
+RUN_FUNCTION = "aftercommit.schedules.run_function"  # as rows name it since 0.1.0
 Function = str | Callable[..., Any]
 
 
@@ -74,14 +77,17 @@ def deschedule(
     chosen = _backend(backend)
     task = register_function_task(chosen)
     job = chosen.new_job(task, _call(_path_of(function), args, kwargs, backend), {})
-    return len(chosen.store.cancel_equal(task_path=job.task_path, payload=job.payload))
+    ended = chosen.store.cancel_equal(task_path=job.task_path, payload=job.payload)
+    tell_finished(chosen.store, ended)
+    return len(ended)
 
 
-def register_function_task(backend: DatabaseBackend) -> Task:
+def register_function_task(backend: DatabaseBackend) -> BuiltInTask:
     """Return the task that runs functions by name, on this backend."""
     queues = backend.queues
     queue = "default" if not queues or "default" in queues else sorted(queues)[0]
-    return Task(
+    return BuiltInTask(
+        path=RUN_FUNCTION,
         func=run_function,
         backend=backend.alias,
         queue_name=queue,

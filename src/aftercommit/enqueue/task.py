@@ -27,13 +27,13 @@ Arguments = tuple[Any, ...] | list[Any] | dict[str, Any]
 _registered: dict[str, "Task"] = {}
 
 
-class Told(Protocol):
-    """Hears how one of several calls has ended: what it has raised, or returned."""
+class Report(Protocol):
+    """Is called with how one of several calls has ended: what it has raised, or returned."""
 
     def __call__(self, number: int, error: BaseException | None, value: Any = None) -> None: ...
 
 
-Many = Callable[[Sequence[dict[str, Any]], Told], None]
+Many = Callable[[Sequence[dict[str, Any]], Report], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +124,23 @@ class Task(BaseTask):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchTask(Task):
+class BuiltInTask(Task):
+    """A task of our own. Rows name it by ``path``, wherever its function is by now."""
+
+    path: str
+
+    @property
+    def module_path(self) -> str:
+        """The name under which the task is registered and stored."""
+        return self.path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchTask(BuiltInTask):
     """A task of our own that may do several jobs in one call, as far as ``many`` gets.
 
-    ``many`` is given the keyword arguments of each job, and tells how each has ended as soon
-    as it is known; what it raises itself is the end of those it has not spoken of.
+    ``many`` is given the keyword arguments of each job, and reports how each has ended as
+    soon as it is known; what it raises itself is the end of those it has not reported.
     """
 
     many: Many

@@ -27,7 +27,7 @@ MAX_ATTEMPTS = 5  # of a message that its broker refuses; one that is away costs
 IN_TRANSACTION, ALWAYS, NEVER = RELAY_WHEN
 
 
-class Keeper:
+class Outbox:
     """Keeps messages in the database whose transaction is open.
 
     With several open it is the one where the router writes jobs, if its transaction is
@@ -36,7 +36,7 @@ class Keeper:
     """
 
     def alias(self, broker: str, *, when: str | None) -> str | None:
-        """See ``brokers.base.Keeper``."""
+        """See ``brokers.base.Outbox``."""
         homes = homes_of(broker)
         when = when or _when(homes)
         if when not in RELAY_WHEN:
@@ -50,14 +50,14 @@ class Keeper:
         return _home(homes) if when == ALWAYS else None
 
     def alias_if_away(self, broker: str, *, when: str | None) -> str | None:
-        """See ``brokers.base.Keeper``."""
+        """See ``brokers.base.Outbox``."""
         homes = homes_of(broker)
         if not homes or (when or _when(homes)) == NEVER or _in_event_loop():
             return None
         return _home(homes)
 
     def keep(self, message: Message, *, using: str) -> None:
-        """See ``brokers.base.Keeper``."""
+        """See ``brokers.base.Outbox``."""
         backend = homes_of(message.broker)[using]
         backend.store.insert([_job(message, backend)])
 

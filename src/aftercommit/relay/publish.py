@@ -15,12 +15,12 @@ from aftercommit import events
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.outcomes import Snooze
-from aftercommit.enqueue.task import BatchTask, Told
+from aftercommit.enqueue.task import BatchTask, Report
 from aftercommit.errors import ClaimLost, TimedOut
 from aftercommit.options.queues import queue_in_order, queue_of, queues_of
 from aftercommit.relay.brokers import broker_for
 from aftercommit.relay.brokers.base import Away, TooEarly
-from aftercommit.relay.outbox import MAX_ATTEMPTS, Keeper, homes_of, relaying
+from aftercommit.relay.outbox import MAX_ATTEMPTS, PUBLISH, Outbox, homes_of, relaying
 from aftercommit.worker.claiming.broker_backoff import is_paused, pause, resume
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def publish(
     return value
 
 
-def publish_many(calls: Sequence[dict[str, Any]], told: Told) -> None:
+def publish_many(calls: Sequence[dict[str, Any]], report: Report) -> None:
     """Publish captured messages; those with the same ordering key in their order.
 
     While a broker is away its messages wait, whatever it takes, and no attempt is spent.
@@ -69,7 +69,7 @@ def publish_many(calls: Sequence[dict[str, Any]], told: Told) -> None:
             left: dict[int, Any] = left,
         ) -> None:
             del left[number]
-            told(number, Snooze(SHORTLY) if isinstance(error, TooEarly) else error, value)
+            report(number, Snooze(SHORTLY) if isinstance(error, TooEarly) else error, value)
 
         try:
             _publish(broker, left, ended)
@@ -78,7 +78,7 @@ def publish_many(calls: Sequence[dict[str, Any]], told: Told) -> None:
                 ended(number, error)
 
 
-def _publish(broker: str, left: Mapping[int, dict[str, Any]], ended: Told) -> None:
+def _publish(broker: str, left: Mapping[int, dict[str, Any]], ended: Report) -> None:
     """Publish to one broker; what it raises is the end of what is left then."""
     if is_paused(queue_of(broker)):
         raise Snooze(_pause_after(_in_vain[broker]))
@@ -97,7 +97,7 @@ def _publish(broker: str, left: Mapping[int, dict[str, Any]], ended: Told) -> No
 
 
 def _hand_over(
-    broker: str, numbers: Sequence[int], left: Mapping[int, dict[str, Any]], ended: Told
+    broker: str, numbers: Sequence[int], left: Mapping[int, dict[str, Any]], ended: Report
 ) -> None:
     """Publish together; one by one if that fails, so that one at fault does not end others."""
     library = broker_for(broker)
@@ -111,7 +111,7 @@ def _hand_over(
         library.publish_each({one: contents[one] for one in numbers if one in left}, ended)
 
 
-def _hand_over_in_order(broker: str, left: Mapping[int, dict[str, Any]], ended: Told) -> None:
+def _hand_over_in_order(broker: str, left: Mapping[int, dict[str, Any]], ended: Report) -> None:
     """Publish the first of each key, then the second, and so on, until one is not published."""
     keys = {number: call["ordering_key"] for number, call in left.items()}
     lines = _lines(broker, left)
@@ -163,6 +163,7 @@ def _pause_after(tries: int) -> timedelta:
 def publish_task(backend: DatabaseBackend) -> BatchTask:
     """Return the task that publishes, on this backend; its worker knows it by its path."""
     return BatchTask(
+        path=PUBLISH,
         func=publish,
         many=publish_many,
         backend=backend.alias,
@@ -180,7 +181,7 @@ _installed: set[str] = set()
 
 def install() -> None:
     """Capture the messages of every library that OPTIONS['relay'] names; once."""
-    keeper = Keeper()
+    outbox = Outbox()
     for backend in relaying():
         publish_task(backend)
         for name, options in backend.config.libraries.items():
@@ -191,7 +192,7 @@ def install() -> None:
             broker.others = _others
             if name not in _installed:
                 _installed.add(name)
-                broker.capture(keeper)
+                broker.capture(outbox)
                 events.worker_stopped.connect(_close, dispatch_uid="aftercommit.relay.publish")
 
 

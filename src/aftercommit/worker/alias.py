@@ -9,9 +9,10 @@ from aftercommit import events
 from aftercommit.errors import ClaimLost, TimedOut
 from aftercommit.values import Released, RunResult
 from aftercommit.worker.assembly import assemble
-from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter, RunQuota
+from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter
 from aftercommit.worker.claiming.prefetch import Prefetch
 from aftercommit.worker.config import Served
+from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.running.executor import Executor
 from aftercommit.worker.running.outcome import outcome_of
 from aftercommit.worker.running.pool import Pool

@@ -122,7 +122,7 @@ class InlineWorker:
 
 
 class InlineAlias:
-    """One database alias of an inline worker: it holds a session lock and rescues, as others do."""
+    """One database alias of an inline worker; it holds a session lock and rescues, too."""
 
     def __init__(self, served: Served, worker_id: UUID) -> None:
         self._served = served

@@ -1,20 +1,18 @@
 """One worker process, from its first claim to its last outcome."""
 
 import logging
-import os
-import signal
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
 from aftercommit.options.conf import WorkerConfig
-from aftercommit.process import STOP_SIGNALS, Bell, leave_signals_to_parent
+from aftercommit.process import Bell
 from aftercommit.worker.alias import AliasWorker
-from aftercommit.worker.board import Board
-from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter, RunQuota
+from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter
 from aftercommit.worker.claiming.prefetch import Prefetch
 from aftercommit.worker.config import served
+from aftercommit.worker.in_flight import InFlight
+from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.running.pool import Pool
 from aftercommit.worker.running.timeouts import Timeouts
 from aftercommit.worker.runs import Run, now
@@ -41,7 +39,7 @@ class Worker:
     """
 
     def __init__(
-        self, config: WorkerConfig, *, quota: RunQuota, board: Board | None = None
+        self, config: WorkerConfig, *, quota: RunQuota, board: InFlight | None = None
     ) -> None:
         self._config = config
         self._quota = quota
@@ -61,7 +59,7 @@ class Worker:
             Timeouts([alias.runs for alias in self._aliases], give_up=self._give_up).step,
         )
 
-    def _make_aliases(self, board: Board | None) -> list[AliasWorker]:
+    def _make_aliases(self, board: InFlight | None) -> list[AliasWorker]:
         worker_id = uuid4()
         if board is not None:
             board.sign(worker_id)
@@ -192,20 +190,3 @@ class Worker:
         end = now() + limit.total_seconds()
         while not over() and now() < end:
             self._bell.wait(timedelta(milliseconds=20))
-
-
-def handle_signals(worker: Worker) -> None:
-    """SIGTERM and its kind stop in good order; SIGINT is the supervisor's to translate."""
-    leave_signals_to_parent()
-    for number in set(STOP_SIGNALS) - {signal.SIGINT}:
-        signal.signal(number, lambda _number, _frame: worker.stop())
-
-
-def end_process(status: int) -> None:
-    """End, and do not wait for threads that are stuck in a task."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if status == REPLACE_ME:
-        logging.shutdown()
-        os._exit(status)
-    sys.exit(status)

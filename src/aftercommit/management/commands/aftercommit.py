@@ -2,6 +2,8 @@
 
 import argparse
 import atexit
+import threading
+from collections.abc import Callable
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any
@@ -12,15 +14,20 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
 from django.utils.autoreload import run_with_reloader
 
-from aftercommit import log as telemetry
+from aftercommit import log
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
 from aftercommit.process import stop_on_signals
 from aftercommit.relay.outbox import relaying
 from aftercommit.worker.config import served
-from aftercommit.worker.progress import progress_for
-from aftercommit.worker.remains import Remains
-from aftercommit.worker.supervisor import Supervisor
+from aftercommit.worker.processes import child, launch
+from aftercommit.worker.processes.orphans import Orphans
+from aftercommit.worker.processes.status_line import status_line
+from aftercommit.worker.processes.supervisor import Supervisor
+from aftercommit.worker.runs import now
+
+TO_ANSWER = timedelta(seconds=10)  # for a database that is checked at the start
+LOOK_EVERY = timedelta(milliseconds=100)
 
 
 class Command(BaseCommand):
@@ -45,6 +52,9 @@ class Command(BaseCommand):
         relay.set_defaults(relay=RELAY_ONLY, queues=None)
         add_process_arguments(relay)
         _accept_here_as_well(relay)
+        process = commands.add_parser(launch.SUBCOMMAND)  # without help: it is for ourselves
+        process.add_argument("files", nargs="+")
+        _accept_here_as_well(process)
 
     def check(self, *args: Any, **options: Any) -> None:
         """Check; what only a database that is away could answer is left out."""
@@ -56,6 +66,8 @@ class Command(BaseCommand):
 
     def handle(self, *, subcommand: str, **options: Any) -> None:
         """Run the subcommand; exit with its status."""
+        if subcommand == launch.SUBCOMMAND:
+            child.main(options["files"])
         config = config_from(options)
         reload = settings.DEBUG if options["reload"] is None else options["reload"]
         finite = config.drain or config.max_jobs is not None
@@ -67,20 +79,20 @@ class Command(BaseCommand):
             raise SystemExit(status)
 
     def _work(self, config: WorkerConfig, *, reloads: bool = False) -> int:
-        telemetry.show_log()
-        supervisor = Supervisor(config, died=Remains(config))
+        log.show_log()
+        try:
+            aliases = [one.using for one in served(config)]  # mistakes are said here, once
+            supervisor = Supervisor(config, died=Orphans(config))
+        except ConfigurationError as error:
+            raise CommandError(str(error)) from error
         if reloads:
-            # Before multiprocessing waits, at the end of this process, for its children.
             atexit.register(supervisor.end_children)
         with stop_on_signals(supervisor.stop):  # a deploy may end what has just begun
-            try:
-                aliases = [one.using for one in served(config)]  # mistakes are said here, once
-            except ConfigurationError as error:
-                raise CommandError(str(error)) from error
-            self._check_databases(aliases)
+            self._check_databases(aliases, enough=lambda: supervisor.stopping)
             self._remind_of_messages(config)
-            with progress_for(aliases, config, self.stdout) as show:
-                return supervisor.run(show=show)
+            hint = f"{config.processes} processes, {config.threads} threads each. Ctrl-C stops."
+            with status_line(aliases, lambda: supervisor.progress, self.stdout, hint=hint):
+                return supervisor.run()
 
     def _remind_of_messages(self, config: WorkerConfig) -> None:
         """Say if somebody else has to publish what this project keeps for its brokers."""
@@ -91,11 +103,40 @@ class Command(BaseCommand):
                 "'manage.py aftercommit relay' beside it, or give it --relay."
             )
 
-    def _check_databases(self, aliases: list[str]) -> None:
-        """Say at the start what would go wrong later."""
-        for alias in aliases:
-            self.check(tags=[Tags.database], databases=[alias])
-        connections.close_all()
+    def _check_databases(self, aliases: list[str], *, enough: Callable[[], bool]) -> None:
+        """Say at the start what would go wrong later; wait for no answer that does not come."""
+        checks = {alias: Check(self, alias) for alias in aliases}
+        end = now() + TO_ANSWER.total_seconds()
+        for alias, one in checks.items():
+            while one.is_alive() and now() < end and not enough():
+                one.join(LOOK_EVERY.total_seconds())
+            if one.error is not None:
+                raise one.error
+            if one.is_alive() and not enough():
+                self.stderr.write(
+                    f"Database {alias!r} has not answered for {TO_ANSWER.seconds} seconds: it is "
+                    "not checked."
+                )
+
+
+class Check(threading.Thread):
+    """The checks of one database, in a thread that nobody has to wait for."""
+
+    def __init__(self, command: Command, alias: str) -> None:
+        super().__init__(name=f"aftercommit-check-{alias}", daemon=True)
+        self._command = command
+        self._alias = alias
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Check; keep what is raised for whoever waits."""
+        try:
+            self._command.check(tags=[Tags.database], databases=[self._alias])
+        except BaseException as error:
+            self.error = error
+        finally:
+            connections.close_all()
 
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:

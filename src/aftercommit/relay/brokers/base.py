@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
-from aftercommit.enqueue.task import Told
+from aftercommit.enqueue.task import Report
 
 logger = logging.getLogger("aftercommit")
 
@@ -32,7 +32,7 @@ class Message:
     job_id: UUID | None = None  # of the job that keeps it; None: any
 
 
-class Keeper(Protocol):
+class Outbox(Protocol):
     """Decides whether a message is kept, and keeps it."""
 
     def alias(self, broker: str, *, when: str | None) -> str | None:
@@ -63,8 +63,8 @@ class Broker(ABC):
         self.others: Callable[[], Sequence[str]] = list
 
     @abstractmethod
-    def capture(self, keeper: Keeper) -> None:
-        """Ask ``keeper`` about each message from now on. Called once in a process."""
+    def capture(self, outbox: Outbox) -> None:
+        """Ask ``outbox`` about each message from now on. Called once in a process."""
 
     @abstractmethod
     def publish(self, content: dict[str, Any]) -> Any:
@@ -76,16 +76,16 @@ class Broker(ABC):
         at fault.
         """
 
-    def publish_many(self, contents: Mapping[int, dict[str, Any]], told: Told) -> None:
+    def publish_many(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
         """Hand over several messages in their order; tell of each as soon as it is known.
 
-        ``told(number, error)`` says of the message of that number that the broker has it, or
-        what ``publish`` would raise for it. Raises ``Away`` for all that were not told of;
+        ``report(number, error)`` says of the message of that number that the broker has it, or
+        what ``publish`` would raise for it. Raises ``Away`` for all that were not reported;
         anything else if one of them is at fault: they are published one by one then.
         """
-        self.publish_each(contents, told)
+        self.publish_each(contents, report)
 
-    def publish_each(self, contents: Mapping[int, dict[str, Any]], told: Told) -> None:
+    def publish_each(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
         """Hand over several, one after the other; see ``publish_many``."""
         for number, content in contents.items():
             try:
@@ -93,9 +93,9 @@ class Broker(ABC):
             except Away:
                 raise
             except Exception as error:
-                told(number, error)
+                report(number, error)
             else:
-                told(number, None, value)
+                report(number, None, value)
 
     def problem(self) -> str | None:
         """Return what ``publish`` would not know, as far as the settings tell."""
@@ -106,7 +106,7 @@ class Broker(ABC):
 
 
 def publish_or_keep(
-    keeper: Keeper,
+    outbox: Outbox,
     broker: str,
     *,
     when: str | None,
@@ -118,12 +118,12 @@ def publish_or_keep(
 
     ``away`` are the errors of a broker that does not answer; its message is kept, too.
     """
-    using = keeper.alias(broker, when=when)
+    using = outbox.alias(broker, when=when)
     if using is None:
         try:
             return publish()
         except away as error:
-            using = keeper.alias_if_away(broker, when=when)
+            using = outbox.alias_if_away(broker, when=when)
             if using is None:
                 raise
             # The class only: a driver's message may hold the address and the user.

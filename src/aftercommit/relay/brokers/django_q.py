@@ -11,7 +11,7 @@ from django_q.brokers import get_broker
 from django_q.brokers.orm import ORM
 from django_q.signals import pre_enqueue
 
-from aftercommit.relay.brokers.base import Away, Broker, Keeper, Message, publish_or_keep
+from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
 
 logger = logging.getLogger("aftercommit")
 
@@ -34,12 +34,12 @@ class DjangoQ(Broker):
 
     name = "django_q"
 
-    def capture(self, keeper: Keeper) -> None:
-        """Ask the keeper in ``enqueue`` of whatever class the broker is."""
+    def capture(self, outbox: Outbox) -> None:
+        """Ask the outbox in ``enqueue`` of whatever class the broker is."""
         kind = type(get_broker())
         if not issubclass(kind, ORM):
             pre_enqueue.connect(_remember, dispatch_uid="aftercommit.relay.publish")
-            kind.enqueue = _asking(keeper, kind.enqueue)
+            kind.enqueue = _asking(outbox, kind.enqueue)
 
     def publish(self, content: dict[str, Any]) -> None:
         """Put the signed package into the broker's list."""
@@ -51,7 +51,7 @@ class DjangoQ(Broker):
             raise Away(str(error)) from error
 
 
-def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
+def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def enqueue(self: QBroker, package: str) -> Any:
         def keep(using: str) -> str:
@@ -61,11 +61,11 @@ def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
             message = Message(
                 broker="django_q", message_id=task["id"], name=name, content=content
             )
-            keeper.keep(message, using=using)
+            outbox.keep(message, using=using)
             return str(task["id"])
 
         return publish_or_keep(
-            keeper,
+            outbox,
             "django_q",
             when=None,
             away=AWAY,

@@ -12,12 +12,12 @@ from dramatiq.common import dq_name
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message as DramatiqMessage
 
-from aftercommit.enqueue.task import Told
+from aftercommit.enqueue.task import Report
 from aftercommit.relay.brokers.base import (
     Away,
     Broker,
-    Keeper,
     Message,
+    Outbox,
     as_bytes,
     as_json,
     publish_or_keep,
@@ -53,11 +53,11 @@ class Dramatiq(Broker):
         super().__init__()
         self._publishers = PerThread[Any](lambda broker: Publisher(broker.parameters))
 
-    def capture(self, keeper: Keeper) -> None:
-        """Ask the keeper in ``enqueue`` of both brokers."""
+    def capture(self, outbox: Outbox) -> None:
+        """Ask the outbox in ``enqueue`` of both brokers."""
         for kind in (RedisBroker, RabbitmqBroker):
             if kind is not None:
-                kind.enqueue = _asking(keeper, kind.enqueue)
+                kind.enqueue = _asking(outbox, kind.enqueue)
 
     def publish(self, content: dict[str, Any]) -> None:
         """Hand over the encoded message as the library's broker does."""
@@ -72,21 +72,21 @@ class Dramatiq(Broker):
             body = as_bytes(content["body"])
             broker.do_enqueue(content["routing_key"], content["redis_id"], body)
 
-    def publish_many(self, contents: Mapping[int, dict[str, Any]], told: Told) -> None:
+    def publish_many(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
         """Hand over several; RabbitMQ confirms each of them, and they are waited for together."""
         broker = dramatiq.get_broker()
         if _is_redis(broker):
-            super().publish_many(contents, told)
+            super().publish_many(contents, report)
         else:
-            self._to_rabbitmq(broker, contents, told)
+            self._to_rabbitmq(broker, contents, report)
 
     def _to_rabbitmq(
-        self, broker: Any, contents: Mapping[int, dict[str, Any]], told: Callable[..., None]
+        self, broker: Any, contents: Mapping[int, dict[str, Any]], report: Callable[..., None]
     ) -> None:
         def ended(number: int, error: Exception | None) -> None:
             if error is not None:
                 broker.queues_pending.add(contents[number]["queue"])  # somebody has deleted it
-            told(number, error)
+            report(number, error)
 
         with _translated():
             for queue in {content["queue"] for content in contents.values()}:
@@ -124,16 +124,16 @@ def _translated() -> Iterator[None]:
         raise Away(str(error)) from error
 
 
-def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
+def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def enqueue(self: Any, message: DramatiqMessage[Any], *, delay: int | None = None) -> Any:
         return publish_or_keep(
-            keeper,
+            outbox,
             "dramatiq",
             when=_when(self, message),
             away=AWAY,
             publish=lambda: original(self, message, delay=delay),
-            keep=lambda using: _keep(self, message, delay, keeper, using),
+            keep=lambda using: _keep(self, message, delay, outbox, using),
         )
 
     return enqueue
@@ -145,7 +145,7 @@ def _when(broker: Any, message: DramatiqMessage[Any]) -> str | None:
 
 
 def _keep(
-    broker: Any, message: DramatiqMessage[Any], delay: int | None, keeper: Keeper, using: str
+    broker: Any, message: DramatiqMessage[Any], delay: int | None, outbox: Outbox, using: str
 ) -> DramatiqMessage[Any]:
     """Keep what the broker would have sent; middleware sees the message now."""
     queue, redis_id = message.queue_name, str(uuid4())
@@ -170,6 +170,6 @@ def _keep(
         name=sent.actor_name,
         content=content,
     )
-    keeper.keep(kept, using=using)
+    outbox.keep(kept, using=using)
     broker.emit_after("enqueue", sent, delay)
     return sent

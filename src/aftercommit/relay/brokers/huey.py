@@ -15,8 +15,8 @@ from aftercommit.errors import ConfigurationError
 from aftercommit.relay.brokers.base import (
     Away,
     Broker,
-    Keeper,
     Message,
+    Outbox,
     as_bytes,
     as_json,
     publish_or_keep,
@@ -31,9 +31,9 @@ class Huey(Broker):
 
     name = "huey"
 
-    def capture(self, keeper: Keeper) -> None:
-        """Ask the keeper in ``Huey.enqueue``, of all instances."""
-        HueyQueue.enqueue = _asking(keeper, HueyQueue.enqueue)
+    def capture(self, outbox: Outbox) -> None:
+        """Ask the outbox in ``Huey.enqueue``, of all instances."""
+        HueyQueue.enqueue = _asking(outbox, HueyQueue.enqueue)
 
     def publish(self, content: dict[str, Any]) -> None:
         """Put the serialised task into the storage."""
@@ -81,7 +81,7 @@ class Recorder:
         return getattr(self._storage, name)  # results are read from the real one
 
 
-def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
+def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def enqueue(self: HueyQueue, task: Any) -> Any:
         _seen[self.name] = self
@@ -97,11 +97,11 @@ def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
                 message = Message(
                     broker="huey", message_id=task.id, name=task.name, content=content
                 )
-                keeper.keep(message, using=using)
+                outbox.keep(message, using=using)
             return result
 
         return publish_or_keep(
-            keeper,
+            outbox,
             "huey",
             when=getattr(task, "aftercommit", None),
             away=AWAY,

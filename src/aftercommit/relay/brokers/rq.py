@@ -13,13 +13,13 @@ from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError
 from rq import Queue
 from rq.job import Job, JobStatus
 
-from aftercommit.enqueue.task import Told
+from aftercommit.enqueue.task import Report
 from aftercommit.errors import ConfigurationError
 from aftercommit.relay.brokers.base import (
     Away,
     Broker,
-    Keeper,
     Message,
+    Outbox,
     TooEarly,
     as_bytes,
     as_json,
@@ -47,13 +47,13 @@ class RQ(Broker):
         super().__init__()
         self._queues: dict[str, Queue] = {}
 
-    def capture(self, keeper: Keeper) -> None:
-        """Ask the keeper in the three methods of ``Queue``, and in django-rq's own way."""
-        Queue.enqueue_job = _asking(keeper, Queue.enqueue_job)
-        Queue.schedule_job = _asking(keeper, Queue.schedule_job, scheduled=True)
-        Queue.enqueue_many = _one_by_one(keeper, Queue.enqueue_many)
+    def capture(self, outbox: Outbox) -> None:
+        """Ask the outbox in the three methods of ``Queue``, and in django-rq's own way."""
+        Queue.enqueue_job = _asking(outbox, Queue.enqueue_job)
+        Queue.schedule_job = _asking(outbox, Queue.schedule_job, scheduled=True)
+        Queue.enqueue_many = _one_by_one(outbox, Queue.enqueue_many)
         if django_rq is not None:
-            DjangoRQ.enqueue_call = _at_once(keeper, DjangoRQ.enqueue_call)
+            DjangoRQ.enqueue_call = _at_once(outbox, DjangoRQ.enqueue_call)
 
     def publish(self, content: dict[str, Any]) -> None:
         """Let RQ enqueue the job; dependencies are looked at now, so they come first."""
@@ -72,16 +72,16 @@ class RQ(Broker):
         except AWAY as error:
             raise Away(str(error)) from error
 
-    def publish_many(self, contents: Mapping[int, dict[str, Any]], told: Told) -> None:
+    def publish_many(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
         """Let RQ enqueue neighbours in one pipeline, where nothing has to be looked at."""
         for queue, run in groupby(contents.items(), key=_pipeline_of):
             theirs = dict(run)
             if queue is None:
-                self.publish_each(theirs, told)
+                self.publish_each(theirs, report)
             else:
                 self._pipelined(queue, theirs.values())
                 for number in theirs:
-                    told(number, None)
+                    report(number, None)
 
     def _pipelined(self, name: str, contents: Iterable[dict[str, Any]]) -> None:
         """Enqueue all or none."""
@@ -156,7 +156,7 @@ def _pipeline_of(numbered: tuple[int, dict[str, Any]]) -> str | None:
 
 
 def _asking(
-    keeper: Keeper, original: Callable[..., Any], *, scheduled: bool = False
+    outbox: Outbox, original: Callable[..., Any], *, scheduled: bool = False
 ) -> Callable[..., Any]:
     @wraps(original)
     def send(self: Queue, job: Job, *args: Any, **options: Any) -> Any:
@@ -164,19 +164,19 @@ def _asking(
             return original(self, job, *args, **options)
         at = (args[0] if args else options["datetime"]) if scheduled else None
         return publish_or_keep(
-            keeper,
+            outbox,
             "rq",
             when=_when(job),
             away=AWAY,
             publish=lambda: original(self, job, *args, **options),
-            keep=lambda using: _keep(keeper, using, job, self, at, options),
+            keep=lambda using: _keep(outbox, using, job, self, at, options),
         )
 
     return send
 
 
 def _keep(
-    keeper: Keeper,
+    outbox: Outbox,
     using: str,
     job: Job,
     queue: Queue,
@@ -193,16 +193,16 @@ def _keep(
         "job": {name: _plain(value) for name, value in job.to_dict().items()},
     }
     message = Message(broker="rq", message_id=job.id, name=job.func_name, content=content)
-    keeper.keep(message, using=using)
+    outbox.keep(message, using=using)
     return job
 
 
-def _one_by_one(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
+def _one_by_one(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def enqueue_many(
         self: Queue, job_datas: Iterable[Any], pipeline: Any = None, group_id: str | None = None
     ) -> list[Job]:
-        if keeper.alias("rq", when=None) is None:
+        if outbox.alias("rq", when=None) is None:
             direct: list[Job] = original(self, job_datas, pipeline=pipeline, group_id=group_id)
             return direct
         jobs = []
@@ -216,12 +216,12 @@ def _one_by_one(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., A
     return enqueue_many
 
 
-def _at_once(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
+def _at_once(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
     """Let django-rq not wait for the commit, or the end of the request, if we do."""
 
     @wraps(original)
     def enqueue_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if keeper.alias("rq", when=None) is None:
+        if outbox.alias("rq", when=None) is None:
             return original(self, *args, **kwargs)
         return self.original_enqueue_call(*args, **kwargs)
 

@@ -24,7 +24,7 @@ from aftercommit._compat import (
 from aftercommit.enqueue.payload import dump_arguments
 from aftercommit.errors import ConfigurationError
 from aftercommit.ids import new_job_id
-from aftercommit.relay.brokers.base import Away, Broker, Keeper, Message, publish_or_keep
+from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
 
 LARGEST = 16 * 1024 * 1024  # bytes of arguments; the backend may have a limit of its own
 # What the usual clients raise when their server does not answer.
@@ -40,11 +40,11 @@ class OtherBackends(Broker):
 
     name = "tasks"
 
-    def capture(self, keeper: Keeper) -> None:
-        """Ask the keeper in ``enqueue`` of the classes of those backends."""
+    def capture(self, outbox: Outbox) -> None:
+        """Ask the outbox in ``enqueue`` of the classes of those backends."""
         kinds: set[Any] = {type(task_backends[alias]) for alias in self._aliases}
         for kind in kinds:
-            kind.enqueue = _asking(self, keeper, kind.enqueue)
+            kind.enqueue = _asking(self, outbox, kind.enqueue)
             kind.get_result = _finding(self, kind.get_result)
 
     @property
@@ -85,7 +85,7 @@ class OtherBackends(Broker):
 
 
 def _asking(
-    broker: OtherBackends, keeper: Keeper, original: Callable[..., Any]
+    broker: OtherBackends, outbox: Outbox, original: Callable[..., Any]
 ) -> Callable[..., Any]:
     @wraps(original)
     def enqueue(self: BaseTaskBackend, task: Any, args: Any, kwargs: Any) -> Any:
@@ -97,19 +97,19 @@ def _asking(
                 return original(self, task, args, kwargs)
 
         return publish_or_keep(
-            keeper,
+            outbox,
             "tasks",
             when=getattr(task.func, "aftercommit", None),
             away=_outages(),
             publish=publish,
-            keep=lambda using: _keep(keeper, using, self, task, args, kwargs),
+            keep=lambda using: _keep(outbox, using, self, task, args, kwargs),
         )
 
     return enqueue
 
 
 def _keep(
-    keeper: Keeper, using: str, backend: BaseTaskBackend, task: Any, args: Any, kwargs: Any
+    outbox: Outbox, using: str, backend: BaseTaskBackend, task: Any, args: Any, kwargs: Any
 ) -> Any:
     backend.validate_task(task)
     path = task.module_path
@@ -126,7 +126,7 @@ def _keep(
     message = Message(
         broker="tasks", message_id=str(job_id), job_id=job_id, name=path, content=content
     )
-    keeper.keep(message, using=using)
+    outbox.keep(message, using=using)
     return _result(backend, task, content, str(job_id), enqueued_at=timezone.now())
 
 

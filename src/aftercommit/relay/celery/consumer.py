@@ -21,7 +21,7 @@ from aftercommit.transient_errors import is_conflict
 from aftercommit.values import Cancelled, Released, Retry
 from aftercommit.worker.running.atomic.transaction import Finish
 from aftercommit.worker.running.context import JobContext
-from aftercommit.worker.running.outcome import verdict
+from aftercommit.worker.running.outcome import outcome_of
 
 RUN = "aftercommit.run"  # as Celery calls it; logs show the task's own path
 
@@ -165,7 +165,7 @@ def _again(error: Exception, call: Call) -> tuple[timedelta, Attempt]:
     attempt = call.attempt
     conflict = call.policy.atomic and is_conflict(error, vendor=connections[call.using].vendor)
     raised = TimedOut() if isinstance(error, SoftTimeLimitExceeded) else error
-    match verdict(raised, attempt, call.policy, conflict=conflict):
+    match outcome_of(raised, attempt, call.policy, conflict=conflict):
         case Cancelled():
             raise Ignore from error
         case Released(delay, conflict):

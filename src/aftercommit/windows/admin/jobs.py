@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from aftercommit import jobs
 from aftercommit.models import Job
 from aftercommit.relay.brokers.readable import readable
 from aftercommit.relay.outbox import PUBLISH
@@ -158,7 +159,7 @@ class JobAdmin(Base):
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         """Make those that have failed or were cancelled ready again."""
         chosen = list(queryset.values_list("pk", flat=True))
-        retried = store_for(queryset.db).retry(chosen)
+        retried = jobs.retry(chosen, using=queryset.db)
         said = _("%(retried)d of %(chosen)d jobs will run again; only failed and cancelled can.")
         said %= {"retried": len(retried.ready), "chosen": len(chosen)}
         if retried.clashed:
@@ -170,7 +171,7 @@ class JobAdmin(Base):
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         """Cancel those that wait, ask the workers of those that run to stop."""
         chosen = list(queryset.values_list("pk", flat=True))
-        answer = store_for(queryset.db).cancel(chosen)
+        answer = jobs.cancel(chosen, using=queryset.db)
         said = _(
             "%(cancelled)d of %(chosen)d jobs are cancelled, %(asked)d more are asked to stop; "
             "those that have ended stay as they are."

@@ -1,8 +1,7 @@
-"""How many more jobs this process may hold, and how many it may still take in all."""
+"""How many more jobs this process may hold."""
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 
 class Capacity:
@@ -71,30 +70,3 @@ class FinishedCounter:
             self.count += 1
         for call in self.listeners:
             call()
-
-
-class RunQuota:
-    """``--max-jobs``: a number that all processes of a worker count down together."""
-
-    def __init__(self, left: Any) -> None:
-        self._left = left  # multiprocessing.Value, or None for no limit
-
-    def take(self, wanted: int) -> int:
-        """Take up to ``wanted`` runs from the quota, and return how many there were."""
-        if self._left is None:
-            return wanted
-        with self._left.get_lock():
-            taken = min(wanted, self._left.value)
-            self._left.value -= taken
-        return int(taken)
-
-    def give(self, number: int) -> None:
-        """Give unused runs back."""
-        if self._left is not None and number:
-            with self._left.get_lock():
-                self._left.value += number
-
-    @property
-    def used_up(self) -> bool:
-        """Whether no more runs may begin."""
-        return self._left is not None and self._left.value <= 0

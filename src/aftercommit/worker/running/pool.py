@@ -11,7 +11,7 @@ from django.db import Error, connections
 
 from aftercommit.enqueue.policy import Policy
 from aftercommit.values import NO_TIME, Outcome, Released, RunResult
-from aftercommit.worker.board import Board
+from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.running.connections import ThreadConnections
 from aftercommit.worker.running.outcome import outcome_of
 from aftercommit.worker.running.queue import LANES, Assignment, RunQueue
@@ -25,9 +25,9 @@ AFTER_ERROR = timedelta(seconds=5)  # until a run is tried again that could not 
 class Pool:
     """Runs what it is given, ``threads`` at once; sync tasks in threads, async ones in a loop."""
 
-    def __init__(self, threads: int, *, board: Board | None = None) -> None:
+    def __init__(self, threads: int, *, board: InFlight | None = None) -> None:
         self._size = threads
-        self._board = board or Board(bytearray(Board.size(threads)))
+        self._board = board or InFlight(bytearray(InFlight.size(threads)))
         self._queue = RunQueue(lanes=min(LANES, threads))
         self._running = 0
         self._lock = threading.Lock()

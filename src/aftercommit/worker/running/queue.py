@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 
-from aftercommit.worker.board import MOST
+from aftercommit.worker.in_flight import MOST
 from aftercommit.worker.runs import Run, now
 
 # So many threads keep the interpreter busy while the database writes. More of them would only

@@ -8,6 +8,7 @@ from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.finished import listeners as finished_listeners
 from aftercommit.enqueue.finished import sender_of, tell_finished
 from aftercommit.enqueue.results import finished_result, running_result
+from aftercommit.enqueue.signals import listeners_of
 from aftercommit.enqueue.task import Task
 from aftercommit.store.base import Rescued, Store
 from aftercommit.values import Claim, Ended, Released, RunResult, Succeeded
@@ -19,7 +20,7 @@ class Announcer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._started = events.listeners_of_django(task_started, "task_started")
+        self._started = listeners_of(task_started, "task_started")
         self._ended = events.Listeners(
             events.job_ended, log=events.logger, own=events.LOG_RECEIVER
         )

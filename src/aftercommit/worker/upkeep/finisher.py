@@ -175,7 +175,7 @@ class Finisher:
         locked: Collection[UUID] = (),
     ) -> Sequence[tuple[Run, RunResult | None]]:
         """Return how the runs of the batch have ended in the table; None: the claim was lost."""
-        settled = []
+        settled: list[tuple[Run, RunResult | None]] = []
         for run, given in self._batch:
             job_id = run.claim.job_id
             if job_id in locked:

@@ -50,7 +50,7 @@ class Rescuer:
 
     @property
     def sees_crashed(self) -> bool:
-        """Whether jobs with crashes are due soon, or a worker looks dead and is about to leave some."""
+        """Whether jobs with crashes are due soon, or a dead worker is about to leave some."""
         return self._crashed_are_due or bool(self._free_since)
 
     def trouble(self) -> None:

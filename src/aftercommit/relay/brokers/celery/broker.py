@@ -17,9 +17,9 @@ from kombu import Exchange, Producer
 from kombu.utils import json as kombu_json
 from kombu.utils.uuid import uuid
 
-from aftercommit.enqueue.task import Told
+from aftercommit.enqueue.task import Report
 from aftercommit.enqueue.transactions import open_aliases
-from aftercommit.relay.brokers.base import Away, Broker, Keeper, Message, as_json, publish_or_keep
+from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, as_json, publish_or_keep
 from aftercommit.relay.brokers.celery.link import AWAY, Link, away_errors, connect
 from aftercommit.relay.brokers.per_thread import PerThread
 
@@ -39,9 +39,9 @@ class Celery(Broker):
         super().__init__()
         self._links = PerThread(connect)
 
-    def capture(self, keeper: Keeper) -> None:
-        """Ask the keeper in ``Celery.send_task``, of all apps."""
-        App.send_task = _asking(keeper, App.send_task)
+    def capture(self, outbox: Outbox) -> None:
+        """Ask the outbox in ``Celery.send_task``, of all apps."""
+        App.send_task = _asking(outbox, App.send_task)
         Task.retry = _telling(Task.retry)
         task_postrun.connect(_pay, dispatch_uid="aftercommit.relay.publish")
 
@@ -51,13 +51,13 @@ class Celery(Broker):
             link.publish(content, arrived=lambda: None)
             link.wait()
 
-    def publish_many(self, contents: Mapping[int, dict[str, Any]], told: Told) -> None:
+    def publish_many(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
         """Publish all, then wait until RabbitMQ has confirmed them."""
         for name in dict.fromkeys(content["app"] for content in contents.values()):
             with self._link(_app_called(name)) as link:
                 for number, content in contents.items():
                     if content["app"] == name:
-                        link.publish(content, arrived=partial(told, number, None))
+                        link.publish(content, arrived=partial(report, number, None))
                 link.wait()
 
     @contextmanager
@@ -128,7 +128,7 @@ class NoConnection:
         return nullcontext()
 
 
-def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
+def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def send_task(self: App, name: str, *args: Any, **options: Any) -> Any:
         options["task_id"] = options.get("task_id") or uuid()
@@ -140,7 +140,7 @@ def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 return publish()
             except AWAY:
-                if keeper.alias_if_away("celery", when=when) is None:
+                if outbox.alias_if_away("celery", when=when) is None:
                     raise
                 _owed[options["task_id"]] = partial(send_task, self, name, *args, **options)
                 return self.AsyncResult(options["task_id"])
@@ -158,10 +158,10 @@ def _asking(keeper: Keeper, original: Callable[..., Any]) -> Callable[..., Any]:
                 name=options.get("shadow") or name,
                 content=content,
             )
-            keeper.keep(message, using=using)
+            outbox.keep(message, using=using)
             return result
 
-        return publish_or_keep(keeper, "celery", when=when, away=AWAY, publish=publish, keep=keep)
+        return publish_or_keep(outbox, "celery", when=when, away=AWAY, publish=publish, keep=keep)
 
     return send_task
 

@@ -12,11 +12,11 @@ MOST = 50  # jobs that a thread may have at work at once: those that share a tra
 NOBODY = bytes(ID)
 
 
-class Board:
+class InFlight:
     """The id of the worker, then a place for each job that may run at once."""
 
     def __init__(self, memory: Any) -> None:
-        self._memory = memoryview(memory).cast("B")  # of a multiprocessing.RawArray
+        self._memory = memoryview(memory).cast("B")  # an mmap, or a bytearray
         self._free = list(range(1, len(self._memory) // ID))
 
     @staticmethod

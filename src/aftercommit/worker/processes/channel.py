@@ -1,0 +1,78 @@
+"""What a supervisor and one of its processes tell each other: a line of JSON each time."""
+
+import contextlib
+import json
+import select
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from aftercommit.options.conf import WorkerConfig
+
+Message = dict[str, Any]
+
+CHUNK = 64 * 1024
+
+
+class Channel:
+    """One end of a pair of sockets; the other end is closed when its process is gone."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._rest = b""  # the beginning of a line
+
+    def send(self, **message: Any) -> bool:
+        """Send a message; False if the other process does not read any more.
+
+        It does not wait for a process that stands still: dropping a message is better
+        than standing still as well.
+        """
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        if not poll.poll(0):
+            return False
+        try:
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return False
+        return True
+
+    def arrived(self) -> Iterator[Message]:
+        """Return the messages that have arrived since the last call; do not wait for any."""
+        with contextlib.suppress(OSError):  # nothing is there, or the other process is gone
+            while part := self._socket.recv(CHUNK, socket.MSG_DONTWAIT):
+                self._rest += part
+        *lines, self._rest = self._rest.split(b"\n")
+        return _messages(lines)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Wait for messages until the other process is gone."""
+        with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
+            yield from _messages(lines)
+
+    def close(self) -> None:
+        """Close this end."""
+        self._socket.close()
+
+
+def message_of(config: WorkerConfig) -> Message:
+    """Return a configuration as JSON has it."""
+    return {**asdict(config), "grace": config.grace.total_seconds()}
+
+
+def config_of(message: Message) -> WorkerConfig:
+    """Return the configuration that a message holds."""
+    lists = {name: tuple(message[name]) for name in ("backends", "queues", "only")}
+    grace = timedelta(seconds=message["grace"])
+    return WorkerConfig(**{**message, **lists, "grace": grace})
+
+
+def _messages(lines: Any) -> Iterator[Message]:
+    for line in lines:
+        # A task may write to any descriptor; that must not end the supervisor.
+        with contextlib.suppress(ValueError):
+            message = json.loads(line)
+            if isinstance(message, dict):
+                yield message

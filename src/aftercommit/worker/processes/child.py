@@ -1,0 +1,131 @@
+"""A worker process from the inside; ``launch`` starts it."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from mmap import mmap
+from typing import TYPE_CHECKING, NoReturn
+
+import django
+
+from aftercommit.options.conf import WorkerConfig
+from aftercommit.process import STOP_SIGNALS, leave_signals_to_parent
+from aftercommit.worker.in_flight import InFlight
+from aftercommit.worker.processes.channel import Channel, Message, config_of
+from aftercommit.worker.quota import RunQuota
+
+if TYPE_CHECKING:
+    from aftercommit.worker.worker import Worker
+
+LONGEST_REASON = 1000  # characters
+REPLACE_ME = 75  # see worker.worker; not imported, because that needs the models
+HURRY, STOP = "hurry", "stop"  # orders
+THROUGH, REPLACE = "through", "replace"  # how a process ended
+
+
+def main(files: Sequence[str]) -> NoReturn:
+    """Be a worker process; ``files`` are the descriptors that the parent has handed over."""
+    numbers = [int(file) for file in files]
+    for number in numbers:
+        os.set_inheritable(number, False)  # not for the programs that tasks start
+    channel, board, *quota = numbers
+    WorkerProcess(
+        Channel(socket.socket(fileno=channel)),
+        InFlight(mmap(board, 0)),
+        RunQuota(quota[0] if quota else None),
+    ).run()
+
+
+class WorkerProcess:
+    """Runs one ``Worker``; obeys the supervisor and reports to it."""
+
+    def __init__(self, channel: Channel, board: InFlight, quota: RunQuota) -> None:
+        self._channel = channel
+        self._board = board
+        self._quota = quota
+        self._worker: Worker | None = None
+        self._lock = threading.Lock()
+        self._reported = (0, 0)
+
+    def run(self) -> NoReturn:
+        """Work to the end, then leave the process."""
+        self._handle_signals()
+        orders = iter(self._channel)
+        first = next(orders, None)
+        if first is None:  # the parent is gone already
+            os._exit(1)
+        sys.argv[:] = first["argv"]  # settings may look at it, and shall see what they saw there
+        threading.Thread(
+            target=self._obey, args=[orders], name="aftercommit-orders", daemon=True
+        ).start()
+        worker = self._start(config_of(first["config"]))
+        self._channel.send(ready=True)
+        status = worker.run(every=self._report)
+        self._report(worker)
+        self._channel.send(end=REPLACE if status == REPLACE_ME else THROUGH)
+        _leave(status)
+
+    def _start(self, config: WorkerConfig) -> "Worker":
+        """Load the project; if that fails, say why and end."""
+        try:
+            django.setup()
+            from aftercommit import log  # noqa: PLC0415 - needs the models
+            from aftercommit.worker.worker import Worker  # noqa: PLC0415 - as well
+
+            log.show_log()
+            log.write_log()
+            worker = Worker(config, quota=self._quota, board=self._board)
+        except BaseException as error:
+            self._channel.send(failed=_reason(error), traceback=traceback.format_exc())
+            os._exit(1)
+        with self._lock:
+            self._worker = worker
+        return worker
+
+    def _handle_signals(self) -> None:
+        """SIGTERM and its kind stop in good order; SIGINT is the supervisor's to translate."""
+        leave_signals_to_parent()
+        for number in set(STOP_SIGNALS) - {signal.SIGINT}:
+            signal.signal(number, lambda _number, _frame: self._stop())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # see launch
+
+    def _obey(self, orders: Iterator[Message]) -> None:
+        for message in orders:
+            with self._lock:  # a worker that begins meanwhile could claim
+                self._stop(hurry=message.get("order") == HURRY)
+        with self._lock:
+            self._stop()  # the parent is gone
+
+    def _stop(self, *, hurry: bool = False) -> None:
+        if self._worker is None:
+            self._channel.send(end=THROUGH)
+            os._exit(0)
+        if hurry:
+            self._worker.stop_now()
+        else:
+            self._worker.stop()
+
+    def _report(self, worker: "Worker") -> None:
+        numbers = (worker.done, worker.running)
+        if numbers != self._reported and self._channel.send(done=numbers[0], running=numbers[1]):
+            self._reported = numbers
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:LONGEST_REASON]
+
+
+def _leave(status: int) -> NoReturn:
+    """End; after a run that is stuck in its thread, without waiting for that."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status == REPLACE_ME:
+        logging.shutdown()
+        os._exit(status)
+    sys.exit(status)

@@ -1,0 +1,158 @@
+"""Starts worker processes by a command line of our own.
+
+Nothing of the user's ``__main__`` is imported again: it may be a ``manage.py`` without a
+guard, a zipapp or the program of a server that has forked this process.
+"""
+
+import json
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import IO
+
+from django.conf import UserSettingsHolder, settings
+
+from aftercommit.errors import ConfigurationError
+from aftercommit.options.conf import WorkerConfig
+from aftercommit.process import STOP_SIGNALS
+from aftercommit.worker.in_flight import InFlight
+from aftercommit.worker.processes.channel import Channel, message_of
+from aftercommit.worker.quota import RunQuota
+from aftercommit.worker.runs import now
+
+PATH = "AFTERCOMMIT_SYS_PATH"  # environment variable, for the first line of a process
+COMMAND, SUBCOMMAND = "aftercommit", "worker-process"
+# Not "-m aftercommit…" with PYTHONPATH: that does not reach a Python that is isolated, and
+# is in the way of what such a process starts. With -P nothing in the current folder can
+# stand in for json.
+BOOT = (
+    f"import json, os, sys; sys.path[:] = json.loads(os.environ.pop({PATH!r})); "
+    "from aftercommit.worker.processes.child import main; main(sys.argv[1:])"
+)
+
+
+@dataclass(slots=True)
+class Child:
+    """A worker process as its supervisor sees it."""
+
+    process: subprocess.Popen[bytes]
+    channel: Channel
+    board: InFlight
+    started: float = field(default_factory=now)
+    ready: bool = False  # it has loaded the project, and may claim from now on
+    reason: str | None = None  # why it could not
+    traceback: str = ""
+    end: str | None = None  # how it ended, by its own words
+    done: int = 0
+    running: int = 0
+
+    def listen(self) -> None:
+        """Take in what it has said since."""
+        for message in self.channel.arrived():
+            self.ready = self.ready or "ready" in message
+            self.reason = message.get("failed", self.reason)
+            self.traceback = message.get("traceback", self.traceback)
+            self.end = message.get("end", self.end)
+            self.done = message.get("done", self.done)
+            self.running = message.get("running", self.running)
+
+
+class Launcher:
+    """Starts processes that share a quota of jobs.
+
+    Raises ``ConfigurationError`` where there can be none.
+    """
+
+    def __init__(self, max_jobs: int | None) -> None:
+        if os.name != "posix":
+            raise ConfigurationError(
+                "Worker processes cannot be started on this system: they are given open files, "
+                "which only POSIX systems can do.\n"
+                "Fix: run the worker on Linux, macOS or in WSL; 'manage.py flush_queue' runs "
+                "jobs anywhere."
+            )
+        self._command = _command()
+        self._quota = None if max_jobs is None else RunQuota.new_file(max_jobs)
+
+    def start(self, config: WorkerConfig) -> Child:
+        """Start a process; raises ``OSError`` if the system does not allow it."""
+        ours, theirs = socket.socketpair()
+        channel = Channel(ours)
+        with closing(theirs), _zeros(InFlight.size(config.threads)) as board:
+            files = [theirs.fileno(), board.fileno()]
+            if self._quota is not None:
+                files.append(self._quota.fileno())
+            memory = mmap.mmap(board.fileno(), 0)
+            try:
+                process = self._popen(files)
+            except OSError:
+                channel.close()
+                raise
+        channel.send(config=message_of(config), argv=sys.argv)
+        return Child(process=process, channel=channel, board=InFlight(memory))
+
+    def _popen(self, files: list[int]) -> subprocess.Popen[bytes]:
+        with _stop_signals_blocked():
+            return subprocess.Popen(  # noqa: S603 - our own command line
+                [*self._command, *map(str, files)],
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                pass_fds=files,
+            )
+
+
+def _command() -> list[str]:
+    if _settings_module() is not None:
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        return [sys.executable, *flags, "-P", "-c", BOOT]
+    # settings.configure(): only the program that has called it can do that again.
+    words = sys.orig_argv
+    if COMMAND not in words:
+        raise ConfigurationError(
+            "Worker processes cannot be started: the settings come from settings.configure(), "
+            f"and this program was not started with the words '{COMMAND} worker'.\n"
+            "Nobody could configure the settings in a new process.\n"
+            "Fix: name a module in DJANGO_SETTINGS_MODULE, or start the worker from the command "
+            "line of the program that calls settings.configure()."
+        )
+    before = words[1 : words.index(COMMAND)]
+    return [sys.executable, *before, COMMAND, SUBCOMMAND, "--skip-checks"]
+
+
+def _settings_module() -> str | None:
+    found: object = settings._wrapped  # type: ignore[misc]
+    while isinstance(found, UserSettingsHolder):  # overridden by a test, or configure()d
+        found = found.default_settings
+    return getattr(found, "SETTINGS_MODULE", None)
+
+
+def _environment() -> dict[str, str]:
+    module = _settings_module()
+    if module is None:
+        return dict(os.environ)
+    path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
+    return {**os.environ, "DJANGO_SETTINGS_MODULE": module, PATH: path}
+
+
+def _zeros(size: int) -> IO[bytes]:
+    """Return a file without a name; written, since a full disk would kill whoever maps it."""
+    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - of the caller
+    file.write(bytes(size))
+    return file
+
+
+@contextmanager
+def _stop_signals_blocked() -> Iterator[None]:
+    """Let a new process begin without hearing of stop signals, until it can obey them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,226 @@
+"""The parent of the worker processes: starts them, replaces them, stops them."""
+
+import contextlib
+import logging
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from aftercommit.options.conf import WorkerConfig
+from aftercommit.process import Bell
+from aftercommit.worker.in_flight import InFlight
+from aftercommit.worker.processes.child import HURRY, REPLACE, STOP
+from aftercommit.worker.processes.launch import Child, Launcher
+from aftercommit.worker.runs import now
+
+logger = logging.getLogger("aftercommit")
+
+LOOK_EVERY = timedelta(milliseconds=100)
+FIRST_PAUSE = timedelta(milliseconds=100)  # before a dead process is replaced
+LONGEST_PAUSE = timedelta(seconds=10)
+MOST_FAILED_STARTS = 10  # in a row, of one slot: the next ones would fail as well
+HEALTHY_AFTER = timedelta(seconds=30)  # a process that lived so long has been started
+BEYOND_GRACE = timedelta(seconds=15)
+TO_HURRY = timedelta(seconds=8)
+TO_DIE = timedelta(seconds=2)  # after kill -9, which a process in the kernel hears later
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the worker processes have reported."""
+
+    done: int = 0
+    running: int = 0
+
+
+@dataclass(slots=True)
+class ProcessSlot:
+    """One of ``--processes``; its process may be replaced."""
+
+    child: Child | None = None
+    start_at: float = field(default_factory=now)
+    failed_starts: int = 0  # in a row
+    through: bool = False
+    done_before: int = 0  # by processes that are gone
+
+    def pause(self) -> timedelta:
+        """Put the next start off; return for how long."""
+        pause = min(FIRST_PAUSE * float(2 ** max(self.failed_starts - 1, 0)), LONGEST_PAUSE)
+        self.start_at = now() + pause.total_seconds()
+        return pause
+
+
+class Supervisor:
+    """Keeps ``processes`` worker processes alive; a task cannot take it down with it.
+
+    It never asks a database, so it obeys when none answers. ``died`` is called with the
+    board of a process that did not end in good order, and must return at once.
+    """
+
+    def __init__(
+        self, config: WorkerConfig, *, died: Callable[[InFlight], None] = lambda board: None
+    ) -> None:
+        self._config = config
+        self._finite = config.drain or config.max_jobs is not None
+        self._died = died
+        self._launcher = Launcher(config.max_jobs)
+        self._slots = [ProcessSlot() for _number in range(config.processes)]
+        self._bell = Bell()
+        self._asked = 0  # how often someone asked to stop
+        self._given_up = False
+        self._reasons: set[str] = set()  # why processes could not start; each is said once
+        self.progress = Progress()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether someone asked to stop."""
+        return self._asked > 0
+
+    def run(self) -> int:
+        """Work until stopped or through; return the exit status.
+
+        It is 0 after a stop in good order, and 1 if the stop had to be forced or no
+        process could be started.
+        """
+        told = 0
+        deadline: float | None = None
+        while not all(slot.through and slot.child is None for slot in self._slots):
+            if self._asked > told:
+                told = self._asked
+                deadline = self._tell_all(hurry=told > 1)
+            if deadline is not None and now() > deadline:
+                self._kill_all()
+                return 1
+            for slot in self._slots:
+                self._look_after(slot, stopping=told > 0)
+            self.progress = self._sum_up()
+            self._bell.wait(LOOK_EVERY)
+        return 1 if told > 1 or self._given_up else 0
+
+    def stop(self) -> None:
+        """Stop in good order; the second time, at once. Safe in a signal handler."""
+        self._asked += 1
+        self._bell.ring()
+
+    def end_children(self) -> None:
+        """Let the worker processes give back what they run, and end: the code has changed."""
+        self._asked += 1
+        end = self._tell_all(hurry=True)
+        for slot in self._slots:
+            if slot.child is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    slot.child.process.wait(max(end - now(), 0))
+        self._kill_all()
+
+    # ---- one process ------------------------------------------------------------
+
+    def _look_after(self, slot: ProcessSlot, *, stopping: bool) -> None:
+        child = slot.child
+        if child is not None:
+            ended = child.process.poll() is not None
+            child.listen()  # after that look: its last words have arrived
+            if ended:
+                self._bury(slot, child, stopping=stopping)
+        elif stopping:
+            slot.through = True
+        elif not slot.through and now() >= slot.start_at:
+            self._start(slot)
+
+    def _start(self, slot: ProcessSlot) -> None:
+        try:
+            slot.child = self._launcher.start(self._config)
+        except OSError as error:
+            self._not_started(slot, f"{type(error).__name__}: {error}")
+
+    def _bury(self, slot: ProcessSlot, child: Child, *, stopping: bool) -> None:
+        slot.child = None
+        slot.done_before += child.done
+        child.channel.close()
+        if child.end is None:
+            self._died(child.board)
+        if stopping or (child.end is not None and child.end != REPLACE and self._finite):
+            slot.through = True
+        elif child.end is not None:
+            self._has_started(slot)
+            slot.start_at = now()
+        elif child.ready and _has_worked(child):
+            self._has_started(slot)
+            logger.error(
+                "A worker process (pid %s) ended with %s; it is replaced in %s. Jobs that it "
+                "ran will run again, alone.",
+                child.process.pid,
+                _end_of(child),
+                slot.pause(),
+            )
+        else:
+            reason = child.reason or f"it ended with {_end_of(child)}"
+            self._not_started(slot, reason, ready=child.ready, traceback=child.traceback)
+
+    def _has_started(self, slot: ProcessSlot) -> None:
+        slot.failed_starts = 0
+        self._reasons.clear()
+
+    def _not_started(
+        self, slot: ProcessSlot, reason: str, *, ready: bool = False, traceback: str = ""
+    ) -> None:
+        slot.failed_starts += 1
+        pause = slot.pause()
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            logger.error("A worker process did not get to its first job: %s", reason)
+        logger.debug("The next try is in %s. %s", pause, traceback)
+        if slot.failed_starts >= MOST_FAILED_STARTS or (self._finite and not ready):
+            self._give_up(slot)
+
+    def _give_up(self, slot: ProcessSlot) -> None:
+        if not self._given_up:
+            self._given_up = True
+            logger.error(
+                "The worker ends: failed starts of a process in a row: %s. The reason is above.",
+                slot.failed_starts,
+            )
+            self.stop()
+
+    # ---- all of them ------------------------------------------------------------
+
+    def _tell_all(self, *, hurry: bool) -> float:
+        for slot in self._slots:
+            if slot.child is not None:
+                slot.child.channel.send(order=HURRY if hurry else STOP)
+        limit = TO_HURRY if hurry else self._config.grace + BEYOND_GRACE
+        return now() + limit.total_seconds()
+
+    def _kill_all(self) -> None:
+        for slot in self._slots:
+            if slot.child is None or slot.child.process.poll() is not None:
+                continue
+            process = slot.child.process
+            logger.error("Worker process %s does not end; it is killed", process.pid)
+            process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(TO_DIE.total_seconds())
+
+    def _sum_up(self) -> Progress:
+        children = [slot.child for slot in self._slots if slot.child is not None]
+        return Progress(
+            done=sum(slot.done_before for slot in self._slots)
+            + sum(child.done for child in children),
+            running=sum(child.running for child in children),
+        )
+
+
+def _has_worked(child: Child) -> bool:
+    """Tell whether it got as far as a job; then the next process may as well."""
+    _worker_id, running = child.board.read()
+    lived = now() - child.started
+    return bool(running or child.done) or lived > HEALTHY_AFTER.total_seconds()
+
+
+def _end_of(child: Child) -> str:
+    code = child.process.returncode
+    try:
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    except ValueError:
+        return f"signal {-code}"
