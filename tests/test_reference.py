@@ -15,13 +15,13 @@ from django.dispatch import Signal
 
 import aftercommit
 from aftercommit import errors, events
-from aftercommit.windows import checks
 from aftercommit.enqueue import outcomes as control
-from aftercommit.options import backoff as retry
-from aftercommit.options.conf import BackendOptions, WorkerConfig
-from aftercommit.models import Job, Received, State, WorkerPresence
 from aftercommit.enqueue.functions import deschedule, schedule
 from aftercommit.enqueue.task import Task, task
+from aftercommit.models import Job, Received, State, WorkerPresence
+from aftercommit.options import backoff as retry
+from aftercommit.options.conf import BackendOptions, WorkerConfig
+from aftercommit.windows import checks
 from aftercommit.worker.running.context import JobContext
 from tests.docs import pages
 from tests.docs.pages import ROOT, extras, project

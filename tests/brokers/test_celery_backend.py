@@ -12,11 +12,11 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections, transaction
 
 from aftercommit._compat import BaseTask, InvalidTask, task_backends
-from aftercommit.relay.celery.consumer import RUN
-from aftercommit.options.conf import WorkerConfig
 from aftercommit.errors import ConfigurationError, PayloadError
+from aftercommit.options.conf import WorkerConfig
+from aftercommit.relay.celery.consumer import RUN
+from aftercommit.worker.claiming.capacity import RunQuota
 from aftercommit.worker.worker import Worker
-from aftercommit.worker.claiming.capacity import Tickets
 from tests.app.models import Effect
 from tests.brokers.addresses import queue_name
 from tests.brokers.conftest import kept, run_relay
@@ -119,7 +119,7 @@ def test_the_same_task_runs_here_when_the_settings_say_so(tasks, move):
 
 def work():
     config = WorkerConfig(drain=True)
-    assert Worker(config, tickets=Tickets(None)).run() == 0
+    assert Worker(config, tickets=RunQuota(None)).run() == 0
 
 
 def test_both_may_be_used_for_one_task(tasks, consumer):

@@ -14,13 +14,13 @@ from django.db import connection, connections
 from django.db.utils import ConnectionHandler
 
 from aftercommit import task
-from aftercommit.windows import checks
 from aftercommit._compat import task_backends
+from aftercommit.enqueue.task import _registered
 from aftercommit.relay.brokers import broker_for
+from aftercommit.windows import checks
 from aftercommit.windows.checks import CHECKS, TAG, project
 from aftercommit.windows.checks.databases import settings_of
 from aftercommit.windows.checks.servers import answers_of, check_servers
-from aftercommit.enqueue.task import _registered
 from tests.databases import ALIASES
 from tests.django.conftest import DUMMY, ours
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=ALIASES)
 
 
 class Rollback(Exception):
-    """Ends a block that shall not be committed."""
+    """FinishedCounter a block that shall not be committed."""
 
 
 def in_another_thread(function):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from aftercommit.values import RunError
 from aftercommit.worker.running.failure import (
     LONGEST_CLASS_PATH,
     LONGEST_TRACEBACK,
@@ -9,7 +10,6 @@ from aftercommit.worker.running.failure import (
     class_path,
     run_error,
 )
-from aftercommit.values import RunError
 
 MANY = 50 * 1024 * 1024  # characters
 

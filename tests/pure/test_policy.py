@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from aftercommit import Exponential, task
-from aftercommit.options.conf import BackendOptions
-from aftercommit.errors import ConfigurationError, TimedOut
 from aftercommit.enqueue.policy import Policy, max_attempts_of, policy_of
+from aftercommit.errors import ConfigurationError, TimedOut
+from aftercommit.options.conf import BackendOptions
 
 SECOND = timedelta(seconds=1)
 

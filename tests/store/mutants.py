@@ -11,18 +11,18 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 
 from aftercommit.models import Job, State
+from aftercommit.store import claim as claims
 from aftercommit.store import clock, operations
 from aftercommit.store import finish as changes
-from aftercommit.store import claim as claims
-from aftercommit.store.mysql.store import store as mysql
-from aftercommit.store.sqlite.store import store as sqlite
 from aftercommit.store.base import Store
-from aftercommit.store.finish import Ending
 from aftercommit.store.clock import DatabaseNow, in_future
+from aftercommit.store.columns import CLAIMED, claim_from
+from aftercommit.store.finish import Ending
 from aftercommit.store.insert import Enqueue
+from aftercommit.store.mysql.store import store as mysql
 from aftercommit.store.operations import Operations
 from aftercommit.store.rescue import Rescue, Rescued
-from aftercommit.store.columns import CLAIMED, claim_from
+from aftercommit.store.sqlite.store import store as sqlite
 from aftercommit.store.table import Table
 from aftercommit.values import ClaimQuery, Ended
 

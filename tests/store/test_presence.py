@@ -1,4 +1,4 @@
-"""Session locks: held while a worker lives, free the moment it does not."""
+"""ThreadConnections locks: held while a worker lives, free the moment it does not."""
 
 import os
 import signal

@@ -129,7 +129,7 @@ def run(order: Order, say: Say) -> None:
     rig = Rig()
     claim(rig, order)
     for one in rig.claims:  # none if an answer was lost: its lease will end
-        rig.finisher.put(one, rig.execute(one))
+        rig.put(one, rig.execute(one))
         rig.finish_whatever_happens(TRIES)
     for _claim, ran in rig.written:
         say(told=type(ran.outcome).__name__)

@@ -20,9 +20,9 @@ from django.db import Error, connection, connections, transaction
 
 from aftercommit.models import LIVE, Job, State
 from aftercommit.values import ClaimQuery, Released, Retry, Succeeded
-from aftercommit.worker.upkeep.heartbeat import Heartbeat
-from aftercommit.worker.upkeep.rescuer import Maintenance
 from aftercommit.worker.runs import Runs
+from aftercommit.worker.upkeep.heartbeat import Heartbeat
+from aftercommit.worker.upkeep.rescuer import Rescuer
 from tests.app.chores import atomic, committed, plain
 from tests.app.models import Effect
 from tests.torture.cutproxy import CutProxy, Rule
@@ -314,7 +314,7 @@ def test_a_cut_at_a_rescue_counts_one_crash_for_each_death(rig, proxy, when):
     rescued = []
 
     def rescue() -> None:
-        maintenance = Maintenance(
+        maintenance = Rescuer(
             road.store,
             worker_id=road.worker_id,
             lease=SHORT,

@@ -17,7 +17,7 @@ from aftercommit.worker.runs import Run, Runs
 from aftercommit.worker.upkeep.announcer import Announcer
 from aftercommit.worker.upkeep.finisher import Finisher
 from aftercommit.worker.upkeep.heartbeat import Heartbeat
-from aftercommit.worker.upkeep.presence import WorkerPresence
+from aftercommit.worker.upkeep.presence import OwnPresence
 from aftercommit.worker.upkeep.rescuer import Rescuer
 
 
@@ -33,7 +33,7 @@ class Rooms:
     executor: Executor
     finisher: Finisher
     heartbeat: Heartbeat
-    presence: WorkerPresence
+    presence: OwnPresence
     rescuer: Rescuer
 
 
@@ -55,7 +55,7 @@ def assemble(
     announcer = Announcer(store)
     executor = Executor(using=served.using, record=store.finish, started=announcer.started)
     catalogue = Catalogue(_groups(executor, store))
-    presence = WorkerPresence(
+    presence = OwnPresence(
         store, worker_id=worker_id, session_locks=options.session_locks, news=news
     )
 

@@ -15,8 +15,8 @@ logger = logging.getLogger("aftercommit")
 LONGEST_WAIT = timedelta(seconds=1)
 
 
-class WorkerPresence:
-    """One worker process's session lock, row and ear on one database alias."""
+class OwnPresence:
+    """Keeps the presence of this worker process on one database alias: lock, row and LISTEN."""
 
     def __init__(
         self,

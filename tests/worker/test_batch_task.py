@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from aftercommit.errors import ClaimLost, TimedOut
 from aftercommit.enqueue.task import BatchTask
+from aftercommit.errors import ClaimLost, TimedOut
 from aftercommit.values import Failed, Released, Retry, Succeeded
-from aftercommit.worker.running.batch_task import Batching
+from aftercommit.worker.running.batch_task import BatchTasks
 
 
 def one(number):
@@ -37,9 +37,9 @@ def run_all(rig):
         rig._task_of = lambda _claim: (task, rig.options)
         rig.executor._task_of = rig._task_of
         ids = [rig.enqueue_task(task.using(), number) for number in range(3)]
-        runs = [rig.runs.add(rig.claim(job_id)) for job_id in ids]
-        batching = Batching(rig.executor)
-        assert all(batching.may_join(run) for run in runs)
+        runs = [rig.hold(rig.claim(job_id)) for job_id in ids]
+        batching = BatchTasks(rig.executor)
+        assert all(batching.accepts(run) for run in runs)
         ends = batching.run(runs, lambda _runs: nullcontext())
         assert [run for run, _ran in ends] == runs
         return [ran.outcome for _run, ran in ends]
@@ -98,6 +98,6 @@ def test_an_interrupt_ends_those_that_are_not_done(run_all, interrupt, end):
 
 def test_a_task_of_the_usual_kind_does_not_join(rig):
     job_id = rig.enqueue(lambda _context: None)
-    run = rig.runs.add(rig.claim(job_id))
+    run = rig.hold(rig.claim(job_id))
 
-    assert not Batching(rig.executor).may_join(run)
+    assert not BatchTasks(rig.executor).accepts(run)

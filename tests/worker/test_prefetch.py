@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from aftercommit.worker.claiming import prefetch as ahead
-from aftercommit.worker.claiming.prefetch import FIRST_RUNS, MOST, Ahead
+from aftercommit.worker.claiming.prefetch import FIRST_RUNS, MOST, Prefetch
 from aftercommit.worker.in_flight import InFlight
 
 THREADS = 4
@@ -27,7 +27,7 @@ def clock(monkeypatch):
 
 def after(*seconds):
     """Return what is known after runs that took so long."""
-    known = Ahead(THREADS)
+    known = Prefetch(THREADS)
     for one in seconds:
         known.ran(one)
     return known

@@ -1,4 +1,4 @@
-"""Maintenance: whose jobs are taken, and only after what can be told from here for sure."""
+"""Rescuer: whose jobs are taken, and only after what can be told from here for sure."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -7,7 +7,7 @@ import pytest
 
 from aftercommit.models import State
 from aftercommit.worker.upkeep import rescuer as maintenance
-from aftercommit.worker.upkeep.rescuer import FREE_FOR, LOOKS, Contact, Maintenance
+from aftercommit.worker.upkeep.rescuer import FREE_FOR, LOOKS, Rescuer, SteadyContact
 from tests.worker.rig import commits
 
 LEASE = timedelta(seconds=30)
@@ -50,7 +50,7 @@ def clocks(monkeypatch):
 @pytest.fixture
 def contact(clocks):
     """Return a contact that has lasted for ten seconds."""
-    contact = Contact()
+    contact = SteadyContact()
     for _number in range(11):
         contact.seen(database=clocks.database, began=clocks.here)
         clocks.go_on(1)
@@ -59,7 +59,7 @@ def contact(clocks):
 
 
 def test_contact_lasts_from_the_first_answer(clocks, contact):
-    assert Contact().lasted == timedelta(0)
+    assert SteadyContact().lasted == timedelta(0)
     assert contact.lasted == timedelta(seconds=10)
 
 
@@ -109,7 +109,7 @@ def test_it_begins_anew_after_a_break(clocks, contact):
 
 
 class Room:
-    """Maintenance with clocks that stand still, and other workers that a test invents."""
+    """Rescuer with clocks that stand still, and other workers that a test invents."""
 
     def __init__(self, rig, monkeypatch, clocks):
         self.rescued = []
@@ -120,7 +120,7 @@ class Room:
         store = rig.store
         monkeypatch.setattr(store, "pulse", lambda _id: (clocks.database, {self.other}))
         monkeypatch.setattr(store, "free_locks", lambda ids: self.free & ids)
-        self.room = Maintenance(
+        self.room = Rescuer(
             store,
             worker_id=rig.worker_id,
             lease=LEASE,

@@ -9,11 +9,11 @@ from django.db import connections
 
 from aftercommit.models import State
 from aftercommit.values import Failed
-from aftercommit.worker.running import timeouts as overseer_room
 from aftercommit.worker import runs
-from aftercommit.worker.running.timeouts import IDLE, LOOK_EVERY, PATIENCE, Overseer
-from aftercommit.worker.upkeep.loop import Rounds
+from aftercommit.worker.running import timeouts as overseer_room
+from aftercommit.worker.running.timeouts import IDLE, LOOK_EVERY, PATIENCE, Timeouts
 from aftercommit.worker.runs import now
+from aftercommit.worker.upkeep.loop import LoopThread
 from tests.waiting import wait_until
 from tests.worker.rig import AT_ONCE, commits
 
@@ -33,13 +33,13 @@ def given_up():
 @pytest.fixture
 def overseer(rig, given_up):
     """Return the overseer of the rig's runs."""
-    return Overseer([rig.runs], give_up=given_up.append)
+    return Timeouts([rig.runs], give_up=given_up.append)
 
 
 @pytest.fixture
 def at_work(overseer):
     """Let the overseer look as often as it says, in a thread of its own."""
-    rounds = Rounds("overseer", overseer.step)
+    rounds = LoopThread("overseer", overseer.step)
     rounds.start()
     yield
     rounds.stop()
@@ -107,7 +107,7 @@ def test_without_limits_there_is_little_to_look_at(rig, overseer):
 
 
 def test_a_body_that_is_over_is_not_interrupted(rig, overseer, clock, given_up):
-    run = rig.runs.add(rig.claim(rig.enqueue(lambda context: "done", timeout=LONG)))
+    run = rig.hold(rig.claim(rig.enqueue(lambda context: "done", timeout=LONG)))
     ran = rig.execute_run(run)
     clock(LONG * 2)
 
@@ -127,7 +127,7 @@ class InC:
         self.began = threading.Event()
         self.rans = []
         job_id = rig.enqueue(self._body, timeout=LONG, max_attempts=1)
-        self.run = rig.runs.add(rig.claim(job_id))
+        self.run = rig.hold(rig.claim(job_id))
         self._thread = threading.Thread(target=self._work, args=[rig], daemon=True)
         self._thread.start()
         assert self.began.wait(DEADLINE.total_seconds())

@@ -9,7 +9,7 @@ from django.db import OperationalError, connection
 from aftercommit.models import Job
 from aftercommit.values import ClaimQuery, Position
 from aftercommit.worker.claiming import cursor as floors
-from aftercommit.worker.claiming.cursor import Floor
+from aftercommit.worker.claiming.cursor import ClaimCursor
 from tests.store.given import LEASE
 from tests.worker.rig import another_connection, commits
 from tests.worker.test_fetcher import enqueue, fetcher  # noqa: F401 - a fixture
@@ -123,7 +123,7 @@ def test_what_was_claimed_is_kept_when_the_look_from_the_front_fails(
 def test_a_slow_look_from_the_front_is_made_seldom(monkeypatch, rig):
     clock = [100.0]
     monkeypatch.setattr(floors.time, "monotonic", lambda: clock[0])
-    floor = Floor()
+    floor = ClaimCursor()
     claim = rig.claim(rig.enqueue(lambda context: None))
     floor.looked_from_front(seconds=0.5)
     floor.claimed([claim], full=True)
@@ -139,7 +139,7 @@ def test_the_floor_is_at_the_last_of_a_batch_whatever_its_order(rig):
         rig.claim(rig.enqueue(lambda context: None, priority=priority))
         for priority in (7, 0, 7, 0, 3)
     ]
-    floor = Floor()
+    floor = ClaimCursor()
     floor.looked_from_front(seconds=0)
 
     floor.claimed(claims, full=True)

@@ -1,4 +1,4 @@
-"""Rounds: a step is repeated, whatever it raises, until it is told to stop."""
+"""LoopThread: a step is repeated, whatever it raises, until it is told to stop."""
 
 import queue
 import threading
@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.db import InterfaceError, OperationalError, connections
 
-from aftercommit.worker.upkeep.loop import Rounds
+from aftercommit.worker.upkeep.loop import LoopThread
 
 AT_ONCE = timedelta(0)
 LATER = timedelta(hours=1)
@@ -39,7 +39,7 @@ def rounds():
     started = []
 
     def start(steps, **more):
-        started.append(Rounds("test", steps, **more))
+        started.append(LoopThread("test", steps, **more))
         started[-1].start()
         return started[-1]
 

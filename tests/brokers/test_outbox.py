@@ -9,8 +9,8 @@ from django.db import connection, connections, transaction
 from django.test import TestCase
 
 from aftercommit.errors import ConfigurationError
-from aftercommit.relay.outbox import Keeper
 from aftercommit.models import Job
+from aftercommit.relay.outbox import Outbox
 from tests.brokers.shop import note
 from tests.worker.rig import sql
 
@@ -106,14 +106,14 @@ def test_another_thread_has_a_transaction_of_its_own(redis, relayed):
     found = []
 
     def ask():
-        found.append(Keeper().alias("celery", when=None))
+        found.append(Outbox().alias("celery", when=None))
         connections.close_all()
 
     with transaction.atomic():
         thread = threading.Thread(target=ask)
         thread.start()
         thread.join()
-        assert Keeper().alias("celery", when=None) == "default"
+        assert Outbox().alias("celery", when=None) == "default"
 
     assert found == [None]
 
@@ -121,17 +121,17 @@ def test_another_thread_has_a_transaction_of_its_own(redis, relayed):
 def test_what_a_task_says_must_make_sense(redis, relayed):
     relayed("celery")
     with pytest.raises(ConfigurationError, match="'sometimes'"):
-        Keeper().alias("celery", when="sometimes")
+        Outbox().alias("celery", when="sometimes")
 
 
 def test_in_a_coroutine_nothing_is_written_and_the_library_raises_as_ever(redis, relayed):
     relayed("celery")
 
     async def ask():
-        return Keeper().alias_if_away("celery", when=None)
+        return Outbox().alias_if_away("celery", when=None)
 
     assert asyncio.run(ask()) is None
-    assert Keeper().alias_if_away("celery", when=None) == "default"
+    assert Outbox().alias_if_away("celery", when=None) == "default"
 
 
 class InATestCase(TestCase):
@@ -144,6 +144,6 @@ class InATestCase(TestCase):
         settings.TASKS = tasks
 
     def test_messages_are_published_as_in_production(self):
-        assert Keeper().alias("celery", when=None) is None
+        assert Outbox().alias("celery", when=None) is None
         with transaction.atomic():
-            assert Keeper().alias("celery", when=None) == "default"
+            assert Outbox().alias("celery", when=None) == "default"

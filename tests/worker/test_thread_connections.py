@@ -167,7 +167,7 @@ def test_without_work_a_connection_is_kept_as_conn_max_age_says(rig, close_at, k
     raw_connections(rig, 1)
     connection.close_at = close_at
 
-    rig.session.rest()
+    rig.connections.rest()
 
     assert (connection.connection is not None) == kept
 

@@ -4,18 +4,18 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from aftercommit.worker.running import queue as module
-from aftercommit.worker.running.queue import LANES, Backlog, Order
 from aftercommit.worker.in_flight import MOST
+from aftercommit.worker.running import queue as module
+from aftercommit.worker.running.queue import LANES, Order, RunQueue
 
 
 @dataclass
 class Sharing:
-    """Stands for ``Fusing``: knows which runs are short."""
+    """Stands for ``SharedTransactions``: knows which runs are short."""
 
     short: set = field(default_factory=set)
 
-    def may_join(self, run):
+    def accepts(self, run):
         return run in self.short
 
 
@@ -29,7 +29,7 @@ def short(names):
 
 @pytest.fixture
 def backlog():
-    return Backlog()
+    return RunQueue()
 
 
 def names(turn):
@@ -49,7 +49,7 @@ def test_short_ones_are_taken_together_a_share_for_each_lane(backlog):
 
 
 def test_one_thread_takes_all_of_them():
-    backlog = Backlog(lanes=1)
+    backlog = RunQueue(lanes=1)
     backlog.add(short("abcdef"))
 
     assert names(backlog.take()) == list("abcdef")

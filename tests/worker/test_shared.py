@@ -12,12 +12,12 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from aftercommit.models import State
-from aftercommit.values import Ran, Succeeded
+from aftercommit.values import RunResult, Succeeded
 from aftercommit.worker.running import queue as backlog
 from aftercommit.worker.running.atomic import shared as fusing
-from aftercommit.worker.running.queue import LANES, Order
-from aftercommit.worker.running.atomic.duration import FIRST_RUNS, SHORT, Pace
+from aftercommit.worker.running.atomic.duration import FIRST_RUNS, SHORT, MeanDuration
 from aftercommit.worker.running.pool import Pool
+from aftercommit.worker.running.queue import LANES, Order
 from tests.waiting import wait_until
 from tests.worker.rig import another_connection, at_work, commits, effects, leave, sql
 
@@ -151,7 +151,7 @@ def test_what_would_touch_the_others_is_not_said_in_company(rig, together, numbe
     assert [effects(name) for name in "ac"] == [1, 1]
     assert together.states()["a"] == together.states()["c"] == "succeeded"
     executor, run = rig.executor, together.runs["b"]
-    assert executor._look_up(run).pace._apart  # and so never again
+    assert run.facts.durations._apart  # and so never again
 
 
 def test_a_claim_that_was_lost_does_not_keep_the_others_from_their_ends(rig, together):
@@ -237,7 +237,7 @@ def test_a_database_that_is_away_is_told_by_the_first_of_them(rig, together, mon
         together.add(name)
     connection.close()
     monkeypatch.setattr(connection, "connect", refuse)
-    ends = rig.fusing.run(list(together.runs.values()), at_work)
+    ends = rig.shared.run(list(together.runs.values()), at_work)
     monkeypatch.undo()
 
     assert together.calls == []
@@ -269,11 +269,11 @@ def test_only_the_body_at_work_is_on_the_board_until_the_commit(rig, together):
     for name in "ab":
         together.add(name, lambda: shown.append(now_at_work[-1]))
     rig.runs_by_name = {run: name for name, run in together.runs.items()}
-    rig.fusing._record_many = lambda ends: (
+    rig.shared._record_many = lambda ends: (
         shown.append(now_at_work[-1]) or rig.store.finish_many(ends)
     )
 
-    rig.fusing.run(list(together.runs.values()), board)
+    rig.shared.run(list(together.runs.values()), board)
 
     assert shown == [["a"], ["b"], ["a", "b"]]
 
@@ -282,7 +282,7 @@ def test_only_the_body_at_work_is_on_the_board_until_the_commit(rig, together):
 
 
 def paced(*seconds):
-    pace = Pace()
+    pace = MeanDuration()
     for one in seconds:
         pace.took(one)
     return pace
@@ -306,7 +306,7 @@ def test_one_long_run_keeps_the_next_ones_apart():
 
 def test_in_a_crowd_a_body_looks_longer_than_it_is():
     short = SHORT.total_seconds() / 2
-    pace = Pace()
+    pace = MeanDuration()
     for _run in range(FIRST_RUNS):
         pace.took(short * 24, among=24)
 
@@ -315,7 +315,7 @@ def test_in_a_crowd_a_body_looks_longer_than_it_is():
 
 def test_one_that_waits_for_others_is_found_out_in_calm_and_guesses_hardly_count_then():
     long = SHORT.total_seconds() * 10
-    pace = Pace()
+    pace = MeanDuration()
     for _run in range(FIRST_RUNS):
         pace.took(long, among=24)
     assert pace.short  # so it runs where it is measured
@@ -338,23 +338,23 @@ def test_who_must_stay_apart_is_never_short():
 
 
 class Company:
-    """Stands for ``Fusing``: takes two at a time, and remembers who came together."""
+    """Stands for ``SharedTransactions``: takes two at a time, and remembers who came together."""
 
     def __init__(self):
         self.batches = []
 
-    def may_join(self, run):
+    def accepts(self, run):
         return True
 
     def run(self, runs, at_work):
         self.batches.append([run.claim.job_id for run in runs])
-        return [(run, Ran(outcome=Succeeded())) for run in runs[:2]]
+        return [(run, RunResult(outcome=Succeeded())) for run in runs[:2]]
 
 
 def test_the_pool_puts_back_in_order_what_did_not_begin(rig):
     company, ended = Company(), []
     pool = Pool(1)
-    runs = [rig.runs.add(rig.claim(rig.enqueue(leave, atomic=True))) for _ in range(6)]
+    runs = [rig.hold(rig.claim(rig.enqueue(leave, atomic=True))) for _ in range(6)]
     pool.submit(
         [Order(run, rig.executor, lambda run, *_: ended.append(run), company) for run in runs]
     )
@@ -379,7 +379,7 @@ class SlowCompany(Company):
         if len(self.batches) < LANES:
             self.batches.append(runs)
             self.go_on.wait(20)
-        return [(run, Ran(outcome=Succeeded())) for run in runs]
+        return [(run, RunResult(outcome=Succeeded())) for run in runs]
 
 
 def test_what_waits_behind_shared_transactions_that_take_long_is_done_by_others(rig, monkeypatch):
@@ -387,7 +387,7 @@ def test_what_waits_behind_shared_transactions_that_take_long_is_done_by_others(
     pool = Pool(LANES + 1)
     *first, last = [
         Order(
-            rig.runs.add(rig.claim(rig.enqueue(leave, atomic=True))),
+            rig.hold(rig.claim(rig.enqueue(leave, atomic=True))),
             rig.executor,
             lambda run, *_: ended.append(run),
             company,
