@@ -25,7 +25,7 @@ from tests.databases import ALIASES
 from tests.django.conftest import DUMMY, ours
 
 MINUTE = timedelta(minutes=1)
-SOURCE = Path(checks.__file__).parents[1]
+SOURCE = Path(checks.__file__).parents[2]
 READ_COMMITTED, REPEATABLE_READ, SERIALIZABLE = 2, 3, 4  # psycopg's numbers
 
 
