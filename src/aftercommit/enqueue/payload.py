@@ -84,7 +84,11 @@ def _is_plain(value: Any) -> bool:
 
 
 def _encoder() -> Callable[[Any, int], Iterable[str]]:
-    """Return what ``JSONEncoder.encode()`` makes anew for each text, if there is such a thing."""
+    """Return what ``JSONEncoder.encode()`` builds anew for each text, if Python has it.
+
+    0.33 instead of 1.06 µs for a small payload, of about 10 that a job of ``enqueue_many``
+    takes: ``python -m timeit`` with ``{"args": [1], "kwargs": {}}``, Python 3.13.
+    """
     encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
     try:
         made: Callable[[Any, int], Iterable[str]] = json_encoder.c_make_encoder(  # type: ignore[attr-defined]

@@ -189,31 +189,6 @@ WHERE job.id = mine.id AND job.token = mine.token AND job.state = mine.held
 RETURNING job.id, job.state
 """
 
-# The same for runs that have all succeeded, which is what most batches are. Each row is visited
-# where it was seen, without a lock taken first. One that was renewed in this very moment has
-# moved: then the fence is looked at again where it is now, or, by releases of the server since
-# 2025, it is left out, as if it were not ours. FINISH has the last word on those left out.
-SUCCEED = """
-WITH mine AS MATERIALIZED (
-    SELECT seen.place, seen.state AS held, ended.token, ended.result
-    FROM ROWS FROM (
-        unnest(%(ids)s::uuid[]), unnest(%(tokens)s::bigint[]),
-        json_array_elements_text(%(results)s::json)
-    ) AS ended (id, token, result)
-    CROSS JOIN LATERAL (
-        SELECT job.ctid AS place, job.state FROM aftercommit_job AS job
-        WHERE job.id = ended.id AND job.token = ended.token AND job.state = 'running'
-        LIMIT 1
-    ) AS seen
-)
-UPDATE aftercommit_job AS job
-SET state = 'succeeded', result = mine.result, finished_at = statement_timestamp(),
-    lease_until = NULL, slot = NULL, unique_lock = NULL
-FROM mine
-WHERE job.ctid = mine.place AND job.token = mine.token AND job.state = mine.held
-RETURNING job.id
-"""
-
 FREE_LOCKS = """
 SELECT id FROM unnest(%(ids)s::uuid[], %(keys)s::bigint[]) AS worker (id, key)
 WHERE pg_try_advisory_xact_lock_shared(key)

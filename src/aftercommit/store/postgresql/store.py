@@ -29,12 +29,11 @@ from aftercommit.store.postgresql.sql import (
     OR_SKIP,
     READY_HOLDER,
     RENEW,
-    SUCCEED,
     WAKE,
     insert_one,
 )
 from aftercommit.store.presence import Presence
-from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, NewJobs, Outcome, Succeeded
+from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, NewJobs, Outcome
 
 IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
@@ -99,32 +98,10 @@ class PostgreSQLStore(Store):
         return next(iter(self.finish_many([(claim, outcome)])), None)
 
     def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
-        """Finish by one statement, and a second one if not all are ours.
-
-        See ``Store.finish_many``.
-        """
+        """Finish by one statement; see ``Store.finish_many``."""
         if not ended:
             return []
-        in_order = sorted(ended, key=_by_id)
-        if any(type(outcome) is not Succeeded for _claim, outcome in ended):
-            return self._finish_in_order(in_order)
-        written = self._succeed(in_order)
-        if len(written) == len(ended):
-            return written
-        ours = {one.job_id for one in written}
-        left = [one for one in in_order if one[0].job_id not in ours]
-        return written + self._finish_in_order(left)
-
-    def _succeed(self, in_order: Sequence[tuple[Claim, Any]]) -> list[Ended]:
-        given = {
-            "ids": _array([claim.job_id.hex for claim, _outcome in in_order]),
-            "tokens": _array([claim.token for claim, _outcome in in_order]),
-            "results": json.dumps([outcome.result for _claim, outcome in in_order]),
-        }
-        return self._ended([Ended(row[0], State.SUCCEEDED) for row in self._run(SUCCEED, given)])
-
-    def _finish_in_order(self, in_order: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
-        ends = [(claim, ending(claim, outcome)) for claim, outcome in in_order]
+        ends = [(claim, ending(claim, outcome)) for claim, outcome in sorted(ended, key=_by_id)]
         given = {
             "ids": _array([claim.job_id.hex for claim, _end in ends]),
             "tokens": _array([claim.token for claim, _end in ends]),
@@ -136,10 +113,14 @@ class PostgreSQLStore(Store):
             "results": json.dumps([end.result for _claim, end in ends]),
             "errors": json.dumps([end.errors for _claim, end in ends]),
         }
-        ended = [Ended._make(row) for row in self._run(FINISH, given)]
-        ready = {one.job_id for one in ended if one.state == State.READY}
-        at_once = (claim for claim, end in ends if end.delay is None)
-        return self._ended(ended, due={one.queue for one in at_once if one.job_id in ready})
+        written = [Ended._make(row) for row in self._run(FINISH, given)]
+        ready = {one.job_id for one in written if one.state == State.READY}
+        if not ready:
+            return self._ended(written)
+        at_once = {
+            claim.queue for claim, end in ends if end.delay is None and claim.job_id in ready
+        }
+        return self._ended(written, due=at_once)
 
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Hold an advisory lock and LISTEN, on a connection of its own."""
