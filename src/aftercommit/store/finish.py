@@ -11,6 +11,7 @@ from django.db.models import F
 
 from aftercommit.models import State
 from aftercommit.store.clock import DatabaseNow, in_future
+from aftercommit.store.savepoint import Savepoint
 from aftercommit.store.table import Table
 from aftercommit.values import (
     Cancelled,
@@ -108,6 +109,14 @@ def _errors(claim: Claim, error: RunError) -> str:
 
 class Finishing(Table):
     """How a worker lets go of a job."""
+
+    def savepoint(self, number: int) -> Savepoint:
+        """Return a savepoint for one of several runs in the transaction that is open.
+
+        No other in it may have the same ``number``; small ones are good, because drivers keep
+        what they have prepared for a statement.
+        """
+        return Savepoint(self.connection, number)
 
     def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
         """Record how a claimed run ended; None if the claim was lost meanwhile.

@@ -9,9 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 class Savepoint:
     """Takes back what its block has done if the block raises; otherwise it is left to COMMIT.
 
-    As a nested ``atomic()``, without the round trip of RELEASE SAVEPOINT. No other in the
-    transaction may have the same ``number``; small ones are good, because drivers keep what
-    they have prepared for a statement.
+    As a nested ``atomic()``, without the round trip of RELEASE SAVEPOINT.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper, number: int) -> None:
@@ -20,7 +18,7 @@ class Savepoint:
 
     def __enter__(self) -> None:
         self._connection.savepoint_ids.append(self._name)  # for on_commit() inside the block
-        self._connection._savepoint(self._name)
+        self._set()
 
     def __exit__(self, kind: object, *_error: object) -> None:
         connection = self._connection
@@ -32,3 +30,6 @@ class Savepoint:
             connection.savepoint_rollback(self._name)
         except Error:  # the block's own exception is raised anyway; nobody may commit now
             connection.needs_rollback = True
+
+    def _set(self) -> None:
+        self._connection._savepoint(self._name)

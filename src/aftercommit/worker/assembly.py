@@ -86,7 +86,7 @@ def assemble(
 def _groups(executor: Executor, store: Store) -> Callable[[TaskFacts], GroupRunner | None]:
     """Return what says who may do several runs of a task in one go."""
     batches = BatchTasks(executor)
-    shared = SharedTransactions(executor, using=store.alias, record_many=store.finish_many)
+    shared = SharedTransactions(executor, store)
 
     def group_of(facts: TaskFacts) -> GroupRunner | None:
         if facts.many is not None:

@@ -189,6 +189,31 @@ WHERE job.id = mine.id AND job.token = mine.token AND job.state = mine.held
 RETURNING job.id, job.state
 """
 
+# The same for runs that have all succeeded, which is what most batches are: without a lock
+# taken first, and without the columns that stay as they are. It saves 5 µs of the worker and 5 µs
+# of the server a job, of 22 and 32 (``python -m benchmarks.run --workloads drain``). FINISH has
+# the last word on rows that it leaves out.
+SUCCEED = """
+WITH mine AS MATERIALIZED (
+    SELECT ended.id, seen.state AS held, ended.token, ended.result
+    FROM ROWS FROM (
+        unnest(%(ids)s::uuid[]), unnest(%(tokens)s::bigint[]),
+        json_array_elements_text(%(results)s::json)
+    ) AS ended (id, token, result)
+    CROSS JOIN LATERAL (
+        SELECT job.state FROM aftercommit_job AS job
+        WHERE job.id = ended.id AND job.token = ended.token AND job.state = 'running'
+        LIMIT 1
+    ) AS seen
+)
+UPDATE aftercommit_job AS job
+SET state = 'succeeded', result = mine.result, finished_at = statement_timestamp(),
+    lease_until = NULL, slot = NULL, unique_lock = NULL
+FROM mine
+WHERE job.id = mine.id AND job.token = mine.token AND job.state = mine.held
+RETURNING job.id
+"""
+
 FREE_LOCKS = """
 SELECT id FROM unnest(%(ids)s::uuid[], %(keys)s::bigint[]) AS worker (id, key)
 WHERE pg_try_advisory_xact_lock_shared(key)

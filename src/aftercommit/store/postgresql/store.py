@@ -17,6 +17,7 @@ from aftercommit.store.base import Store
 from aftercommit.store.columns import INSERTED, row_from
 from aftercommit.store.finish import ending
 from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
+from aftercommit.store.postgresql.savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql.sql import (
     AFTER,
     CLAIM,
@@ -29,11 +30,13 @@ from aftercommit.store.postgresql.sql import (
     OR_SKIP,
     READY_HOLDER,
     RENEW,
+    SUCCEED,
     WAKE,
     insert_one,
 )
 from aftercommit.store.presence import Presence
-from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, NewJobs, Outcome
+from aftercommit.store.savepoint import Savepoint
+from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, NewJobs, Outcome, Succeeded
 
 IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
@@ -93,15 +96,41 @@ class PostgreSQLStore(Store):
         given = {"ids": list(held), "tokens": list(held.values()), "lease": lease}
         return dict(self._run(RENEW, given)) if held else {}
 
+    def savepoint(self, number: int) -> Savepoint:
+        """See ``Store.savepoint``."""
+        return PostgreSQLSavepoint(self.connection, number)
+
     def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
         """Finish by one statement; see ``Store.finish``."""
         return next(iter(self.finish_many([(claim, outcome)])), None)
 
     def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
-        """Finish by one statement; see ``Store.finish_many``."""
+        """Finish by one statement, and a second one if not all are ours.
+
+        See ``Store.finish_many``.
+        """
         if not ended:
             return []
-        ends = [(claim, ending(claim, outcome)) for claim, outcome in sorted(ended, key=_by_id)]
+        in_order = sorted(ended, key=_by_id)
+        if any(type(outcome) is not Succeeded for _claim, outcome in ended):
+            return self._finish_in_order(in_order)
+        written = self._succeed(in_order)
+        if len(written) == len(ended):
+            return written
+        ours = {one.job_id for one in written}
+        left = [one for one in in_order if one[0].job_id not in ours]
+        return written + self._finish_in_order(left)
+
+    def _succeed(self, in_order: Sequence[tuple[Claim, Any]]) -> list[Ended]:
+        given = {
+            "ids": _array([claim.job_id.hex for claim, _outcome in in_order]),
+            "tokens": _array([claim.token for claim, _outcome in in_order]),
+            "results": json.dumps([outcome.result for _claim, outcome in in_order]),
+        }
+        return self._ended([Ended(row[0], State.SUCCEEDED) for row in self._run(SUCCEED, given)])
+
+    def _finish_in_order(self, in_order: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
+        ends = [(claim, ending(claim, outcome)) for claim, outcome in in_order]
         given = {
             "ids": _array([claim.job_id.hex for claim, _end in ends]),
             "tokens": _array([claim.token for claim, _end in ends]),
@@ -113,14 +142,10 @@ class PostgreSQLStore(Store):
             "results": json.dumps([end.result for _claim, end in ends]),
             "errors": json.dumps([end.errors for _claim, end in ends]),
         }
-        written = [Ended._make(row) for row in self._run(FINISH, given)]
-        ready = {one.job_id for one in written if one.state == State.READY}
-        if not ready:
-            return self._ended(written)
-        at_once = {
-            claim.queue for claim, end in ends if end.delay is None and claim.job_id in ready
-        }
-        return self._ended(written, due=at_once)
+        ended = [Ended._make(row) for row in self._run(FINISH, given)]
+        ready = {one.job_id for one in ended if one.state == State.READY}
+        at_once = (claim for claim, end in ends if end.delay is None)
+        return self._ended(ended, due={one.queue for one in at_once if one.job_id in ready})
 
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Hold an advisory lock and LISTEN, on a connection of its own."""

@@ -8,8 +8,8 @@ from typing import Any
 from django.db import Error, connections, transaction
 
 from aftercommit.errors import ClaimLost, TransactionBroken
-from aftercommit.store.savepoint import Savepoint
-from aftercommit.values import Claim, Ended, Outcome, Released, RunResult
+from aftercommit.store.base import Store
+from aftercommit.values import Released, RunResult
 from aftercommit.worker.facts import AtWork
 from aftercommit.worker.running.atomic.transaction import Stage
 from aftercommit.worker.running.executor import (
@@ -25,8 +25,6 @@ logger = logging.getLogger("aftercommit")
 
 BUDGET = timedelta(milliseconds=10)  # without round trips; after it no other run joins
 LONGEST = timedelta(milliseconds=50)  # with them: rows stay locked meanwhile
-
-RecordMany = Callable[[Sequence[tuple[Claim, Outcome]]], list[Ended]]
 
 
 class NotShared(Error):
@@ -44,10 +42,9 @@ class SharedTransactions:
     fails as a whole, nothing has happened in it, and each run is done again, alone.
     """
 
-    def __init__(self, executor: Executor, *, using: str, record_many: RecordMany) -> None:
+    def __init__(self, executor: Executor, store: Store) -> None:
         self._executor = executor
-        self._using = using
-        self._record_many = record_many
+        self._store = store
 
     def accepts(self, run: Run) -> bool:
         """Tell whether a run may share its transaction."""
@@ -58,14 +55,15 @@ class SharedTransactions:
 
         ``at_work`` surrounds what is done for certain runs. Never raises.
         """
-        together = SharedTransaction(self._executor, using=self._using, at_work=at_work)
+        using = self._store.alias
+        together = SharedTransaction(self._executor, self._store, at_work=at_work)
         try:
-            with transaction.atomic(using=self._using, durable=True):
-                transaction.on_commit(together.committed, using=self._using)
-                with connections[self._using].execute_wrapper(together.watch):
+            with transaction.atomic(using=using, durable=True):
+                transaction.on_commit(together.committed, using=using)
+                with connections[using].execute_wrapper(together.watch):
                     together.add_all(runs)
                 with at_work(together.good_runs):
-                    together.record(self._record_many)
+                    together.record()
         except BaseException as error:
             together.failed(error)
         return together.settle() or [self._first(runs, at_work)]
@@ -79,9 +77,10 @@ class SharedTransactions:
 class SharedTransaction:
     """The runs of one transaction, and how far it has come."""
 
-    def __init__(self, executor: Executor, *, using: str, at_work: AtWork) -> None:
+    def __init__(self, executor: Executor, store: Store, *, at_work: AtWork) -> None:
         self._executor = executor
-        self._connection: Any = connections[using]
+        self._store = store
+        self._connection: Any = store.connection
         self._at_work = at_work
         self._begun: list[Run] = []
         self._good: list[PreparedRun] = []  # their bodies have returned
@@ -118,7 +117,7 @@ class SharedTransaction:
         run = prepared.run
         callbacks = self._connection.run_on_commit
         before = len(callbacks)
-        savepoint = Savepoint(self._connection, len(self._begun))
+        savepoint = self._store.savepoint(len(self._begun))
         try:
             result = self._executor.run_part(prepared, savepoint)
         except BaseException as error:
@@ -157,10 +156,10 @@ class SharedTransaction:
             raise NotShared("not in a transaction that several jobs share")
         return execute(sql, params, many, context)
 
-    def record(self, record_many: RecordMany) -> None:
+    def record(self) -> None:
         """Write all outcomes, as the last statement before COMMIT."""
         ends = [(one.run.claim, self._results[one.run].outcome) for one in self._good]
-        if ends and len(record_many(ends)) != len(ends):
+        if ends and len(self._store.finish_many(ends)) != len(ends):
             raise Apart from ClaimLost()
         self._stage = Stage.COMMITTING
         for one in self._good:
