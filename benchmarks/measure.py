@@ -197,7 +197,8 @@ WORKLOADS: dict[str, Callable[[Peer, Server, str], list[Figure]]] = {
 @contextmanager
 def working(peer: Peer, processes: int) -> Iterator[list[int]]:
     """Run worker processes for as long as the block lasts."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
     started = [
         subprocess.Popen(
             peer.command(),

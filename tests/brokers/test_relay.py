@@ -69,7 +69,7 @@ def test_a_broker_that_does_not_answer_costs_no_attempt(monkeypatch, error):
     try:
         with pytest.raises(Snooze):
             publish("celery", "m1", {})
-        assert pauses.is_paused("relay.celery")
+        assert pauses.is_backing_off("relay.celery")
     finally:
         pauses.resume("relay.celery")
         relay_module._in_vain.clear()

@@ -7,9 +7,9 @@ writes names the whole condition in its WHERE. The caller looks at what it retur
 insert         ``insert``, ``insert_alike``                                 T0
 claim          ``claim``, ``renew``                                         T1, T2
 finish         ``finish``, ``finish_many``                                  T3-T5, T7, T8'
-rescue         ``rescue``, ``disown``                                       T6
+rescue         ``rescue``, ``release_unstarted``                                       T6
 operations     ``cancel``, ``retry``, ``prune``                             T8-T10
-reading        ``job``, ``due``, ``queues``, ``counts``, ``pulse`` …
+reading        ``job``, ``due``, ``queues``, ``counts``, ``clock_and_workers`` …
 =============  ===========================================================  ============
 """
 
@@ -19,7 +19,7 @@ from uuid import UUID
 from aftercommit.store.claim import Claims
 from aftercommit.store.finish import Finishing
 from aftercommit.store.inbox import Inbox
-from aftercommit.store.insert import Enqueue, unique_lock
+from aftercommit.store.insert import Inserting, unique_lock
 from aftercommit.store.operations import CancelAnswer, Operations, Retried
 from aftercommit.store.presence import Presence
 from aftercommit.store.reading import Reading
@@ -28,7 +28,7 @@ from aftercommit.store.rescue import WORKER_DIED, Rescue, Rescued
 __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique_lock"]
 
 
-class Store(Enqueue, Claims, Finishing, Rescue, Operations, Reading, Inbox):
+class Store(Inserting, Claims, Finishing, Rescue, Operations, Reading, Inbox):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 
     wakes_workers = False  # whether those that hold a session lock are told of new jobs
@@ -41,6 +41,6 @@ class Store(Enqueue, Claims, Finishing, Rescue, Operations, Reading, Inbox):
     def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
         """Return those whose session lock nobody holds."""
 
-    def bury(self, worker_ids: set[UUID]) -> None:
+    def forget(self, worker_ids: set[UUID]) -> None:
         """Forget dead workers, once their jobs are rescued."""
         self.workers.forget(worker_ids)

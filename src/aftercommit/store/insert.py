@@ -18,7 +18,7 @@ TRIES_AT_UNIQUE_KEY = 3
 Answer = TypeVar("Answer")
 
 
-class Enqueue(Table, ABC):
+class Inserting(Table, ABC):
     """The way in."""
 
     inserts_in_one_statement = True

@@ -100,7 +100,7 @@ class Reading(Table):
         soon = self._jobs.filter(state=State.READY, crashes__gt=0)
         return soon.filter(run_after__lte=in_future(due_within)).exists()
 
-    def pulse(self, worker_id: UUID) -> tuple[datetime, set[UUID]]:
+    def clock_and_workers(self, worker_id: UUID) -> tuple[datetime, set[UUID]]:
         """Return the database's clock, and the other workers that hold or held a lock."""
         with self.connection.cursor() as cursor:
             cursor.execute(self.now_sql, [])

@@ -119,9 +119,9 @@ class SQLiteStore(Store):
         """See ``Store.free_locks``."""
         return {one for one in worker_ids if lock_is_free(self._file, one)}
 
-    def bury(self, worker_ids: set[UUID]) -> None:
+    def forget(self, worker_ids: set[UUID]) -> None:
         """Forget dead workers and remove their lock files."""
-        super().bury(worker_ids)
+        super().forget(worker_ids)
         for worker_id in worker_ids:
             remove_lock(self._file, worker_id)
 

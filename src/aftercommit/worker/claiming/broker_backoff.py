@@ -6,7 +6,7 @@ from datetime import timedelta
 _until: dict[str, float] = {}  # monotonic
 
 
-def pause(queue: str, span: timedelta) -> None:
+def back_off(queue: str, span: timedelta) -> None:
     """Claim nothing from a queue for so long."""
     _until[queue] = time.monotonic() + span.total_seconds()
 
@@ -16,6 +16,6 @@ def resume(queue: str) -> None:
     _until.pop(queue, None)
 
 
-def is_paused(queue: str) -> bool:
+def is_backing_off(queue: str) -> bool:
     """Tell whether a queue is to be left alone now."""
     return time.monotonic() < _until.get(queue, 0)

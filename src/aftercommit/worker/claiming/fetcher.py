@@ -15,7 +15,7 @@ from aftercommit.enqueue.task import registered
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, Released
-from aftercommit.worker.claiming.broker_backoff import is_paused
+from aftercommit.worker.claiming.broker_backoff import is_backing_off
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.config import Served
 
@@ -74,7 +74,7 @@ class Fetcher:
             if len(claims) >= limit:
                 break
             queue = queues[(self._turn + number) % len(queues)]
-            if is_paused(queue):
+            if is_backing_off(queue):
                 continue
             try:
                 claims += self._claim(queue, limit=limit - len(claims))

@@ -39,7 +39,7 @@ class Orphans:
         backends = served_backends(self._config.backends).values()
         for using in dict.fromkeys(backend.using for backend in backends):
             try:
-                store_for(using).disown(worker_id, begun=begun)
+                store_for(using).release_unstarted(worker_id, begun=begun)
             except Error:
                 logger.warning("Database %r is away: unbegun jobs count as crashed", using)
         connections.close_all()

@@ -62,7 +62,7 @@ class OwnPresence:
     def sign_off(self) -> None:
         """Leave the table of workers, then give the lock back."""
         try:
-            self._store.bury({self._worker_id})
+            self._store.forget({self._worker_id})
         except Error:
             logger.info("The database is away: others will find the lock of this worker free")
         self.close()

@@ -65,7 +65,7 @@ class Rescuer:
     def step(self) -> timedelta:
         """Look once; return when to look again."""
         began = now()
-        clock, others = self._store.pulse(self._worker_id)
+        clock, others = self._store.clock_and_workers(self._worker_id)
         self._contact.seen(database=clock, began=began)
         dead = self._dead_among(others)
         silent = now() >= self._next_check_in
@@ -91,7 +91,7 @@ class Rescuer:
         if not self._store.workers.seen(self._worker_id):
             self._forgotten()
         self._store.workers.forget_silent(WORKERS_FORGOTTEN_AFTER)
-        clock, _others = self._store.pulse(self._worker_id)
+        clock, _others = self._store.clock_and_workers(self._worker_id)
         self._contact.seen(database=clock, began=began)
         pause = min(self._options.heartbeat / 2, self._options.lease / 6)
         self._next_check_in = now() + pause.total_seconds()
@@ -124,7 +124,7 @@ class Rescuer:
             if len(rescued) < ONE_RESCUE:
                 break
         if dead:
-            self._store.bury(dead)
+            self._store.forget(dead)
             for worker_id in dead:
                 self._free_since.pop(worker_id, None)
 
