@@ -55,7 +55,7 @@ STATEMENTS = {
         "T0": pattern(r"INSERT INTO aftercommit_job"),
         "T1": pattern(r"SET state = 'running', token = job.token \+ 1"),
         "T2": pattern(r"WITH held AS MATERIALIZED"),
-        "T3": pattern(r"WITH ended AS MATERIALIZED.*\{succeeded"),
+        "T3": pattern(r"SET state = 'succeeded'"),
         "T4": pattern(r"WITH ended AS MATERIALIZED.*exception_class_path"),
     },
     "mysql": {"T0": pattern(r"INSERT INTO aftercommit_job")},
