@@ -117,8 +117,8 @@ class WorkerProcess:
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:LONGEST_REASON]
+    lines = "".join(traceback.format_exception_only(error))  # str() may raise
+    return " ".join(lines.split())[:LONGEST_REASON]
 
 
 def _leave(status: int) -> NoReturn:
