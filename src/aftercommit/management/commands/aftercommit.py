@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -35,6 +36,7 @@ class Command(BaseCommand):
 
     help = "Background jobs: run a worker, or the relay."
     stealth_options = ("stdin",)
+    _waits_until = 0.0  # for databases that do not answer
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the subcommands."""
@@ -58,11 +60,7 @@ class Command(BaseCommand):
 
     def check(self, *args: Any, **options: Any) -> None:
         """Check; what only a database that is away could answer is left out."""
-        try:
-            super().check(*args, **options)
-        except Error as error:
-            name = type(error).__name__
-            self.stderr.write(f"A database does not answer ({name}): not all is checked.")
+        self._wait_for([Check(partial(super().check, *args, **options))])
 
     def handle(self, *, subcommand: str, **options: Any) -> None:
         """Run the subcommand; exit with its status."""
@@ -104,35 +102,43 @@ class Command(BaseCommand):
             )
 
     def _check_databases(self, aliases: list[str], *, enough: Callable[[], bool]) -> None:
-        """Say at the start what would go wrong later; wait for no answer that does not come."""
-        checks = {alias: Check(self, alias) for alias in aliases}
-        end = now() + TO_ANSWER.total_seconds()
-        for alias, one in checks.items():
-            while one.is_alive() and now() < end and not enough():
+        """Say at the start what would go wrong later."""
+        check = super().check
+        checks = [Check(partial(check, tags=[Tags.database], databases=[one])) for one in aliases]
+        self._wait_for(checks, enough=enough)
+
+    def _wait_for(
+        self, checks: list["Check"], *, enough: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Raise what they raise; wait for no answer that does not come."""
+        self._waits_until = self._waits_until or now() + TO_ANSWER.total_seconds()
+        for one in checks:
+            while one.is_alive() and now() < self._waits_until and not enough():
                 one.join(LOOK_EVERY.total_seconds())
-            if one.error is not None:
+            if one.error is not None and not isinstance(one.error, Error):
                 raise one.error
-            if one.is_alive() and not enough():
-                self.stderr.write(
-                    f"Database {alias!r} has not answered for {TO_ANSWER.seconds} seconds: it is "
-                    "not checked."
+            if one.error is not None or (one.is_alive() and not enough()):
+                why = (
+                    f"for {TO_ANSWER.seconds} s"
+                    if one.error is None
+                    else type(one.error).__name__
                 )
+                self.stderr.write(f"A database does not answer ({why}): not all is checked.")
 
 
 class Check(threading.Thread):
-    """The checks of one database, in a thread that nobody has to wait for."""
+    """A check in a thread of its own, since some ask a database that may never answer."""
 
-    def __init__(self, command: Command, alias: str) -> None:
-        super().__init__(name=f"aftercommit-check-{alias}", daemon=True)
-        self._command = command
-        self._alias = alias
+    def __init__(self, check: Callable[[], object]) -> None:
+        super().__init__(name="aftercommit-check", daemon=True)
+        self._check = check
         self.error: BaseException | None = None
         self.start()
 
     def run(self) -> None:
         """Check; keep what is raised for whoever waits."""
         try:
-            self._command.check(tags=[Tags.database], databases=[self._alias])
+            self._check()
         except BaseException as error:
             self.error = error
         finally:
