@@ -14,12 +14,16 @@ from django.core.management.base import BaseCommand
 from django.dispatch import Signal
 
 import aftercommit
-from aftercommit import checks, control, errors, events, retry
-from aftercommit.conf import BackendOptions, WorkerConfig
+from aftercommit import errors, events
+from aftercommit.enqueue import outcomes as control
+from aftercommit.enqueue.functions import deschedule, schedule
+from aftercommit.enqueue.task import Task, task
 from aftercommit.models import Job, Received, State, WorkerPresence
-from aftercommit.schedules import deschedule, schedule
-from aftercommit.tasks import Task, task
-from aftercommit.worker.context import JobContext
+from aftercommit.options import backoff as retry
+from aftercommit.options.conf import BackendOptions, WorkerConfig
+from aftercommit.windows import checks
+from aftercommit.worker.processes.launch import SUBCOMMAND
+from aftercommit.worker.running.context import JobContext
 from tests.docs import pages
 from tests.docs.pages import ROOT, extras, project
 
@@ -155,8 +159,8 @@ def test_the_options_of_the_worker_are_documented_with_their_defaults():
         if row[0].startswith("`--") and code(row[1]) and "reload" not in row[0]
     }
     assert told == {name: config[name] for name in told}
-    # What the others take is said in words.
-    assert set(config) - set(told) == {"backends", "queues", "relay"}
+    # What the others take is said in words; the last two are no options of a command.
+    assert set(config) - set(told) == {"backends", "queues", "relay", "crashed", "only"}
 
 
 def test_the_options_of_flush_queue_are_documented_with_their_defaults():
@@ -171,8 +175,10 @@ def test_every_command_is_documented():
     assert told == {name for name, app in get_commands().items() if app == "aftercommit"}
     parser = load_command_class("aftercommit", "aftercommit").create_parser("manage.py", "x")
     (commands,) = (one for one in parser._actions if isinstance(one.choices, dict))
-    for word in commands.choices:
+    listed = {action.dest for action in commands._choices_actions}  # those with a help text
+    for word in listed:
         assert f"aftercommit {word}" in pages.headings(REFERENCE / "commands.md")
+    assert set(commands.choices) - listed == {SUBCOMMAND}  # for our own processes only
 
 
 def test_every_check_is_documented_in_the_words_of_its_list():
@@ -224,15 +230,32 @@ def carried() -> dict[str, set[str]]:
     """Return the arguments with which the package sends each event."""
     found: dict[str, set[str]] = {}
     for path in SRC.rglob("*.py"):
+        alike: set[str] = set()  # what a method of the file gives to any event
+        named: set[str] = set()  # the events that it is called for
         for call in ast.walk(ast.parse(path.read_text())):
             match call:
                 case ast.Call(
-                    func=ast.Attribute(value=ast.Name(id="events"), attr="tell"),
+                    func=ast.Attribute(value=ast.Name(id="events"), attr="send"),
                     args=[ast.Attribute(value=ast.Name(id="events"), attr=name)],
                 ):
-                    given = {str(one.arg) for one in call.keywords} - {"sender"}
-                    assert found.setdefault(name, given) == given
+                    assert found.setdefault(name, given_to(call)) == given_to(call)
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="events"), attr="send"),
+                    args=[ast.Name(id="signal")],
+                ):
+                    alike = given_to(call)
+                case ast.Call(
+                    func=ast.Attribute(attr="_send"),
+                    args=[ast.Attribute(value=ast.Name(id="events"), attr=name)],
+                ):
+                    named.add(name)
+        found |= dict.fromkeys(named, alike)
     return found
+
+
+def given_to(call: ast.Call) -> set[str]:
+    """Return the names of what a signal is sent with."""
+    return {str(one.arg) for one in call.keywords} - {"sender"}
 
 
 @pytest.mark.parametrize("model", [Job, Received, WorkerPresence])
@@ -287,7 +310,7 @@ def test_the_versions_are_those_of_the_package_and_its_checks():
         }
         versions = {one for one in named if re.fullmatch(r"\d+\.\d+", one)}
         assert set(re.findall(r"\d+\.\d+", rows[product])) == versions
-    oldest = import_module("aftercommit.checks.servers").OLDEST
+    oldest = import_module("aftercommit.windows.checks.servers").OLDEST
     for product, version in oldest.items():
         assert rows[product].startswith(f"{'.'.join(map(str, version))} or newer"), product
 

@@ -2,28 +2,29 @@
 
 from typing import TYPE_CHECKING, Any
 
-from aftercommit.control import Cancel, Discard, Retry, Snooze
-from aftercommit.ordering import ordering_key
-from aftercommit.retry import Delays, Exponential
+from aftercommit.enqueue.outcomes import Cancel, Discard, Retry, Snooze
+from aftercommit.options.backoff import Delays, Exponential
+from aftercommit.relay.ordering import ordering_key
 
 if TYPE_CHECKING:
-    from aftercommit.backend import DatabaseBackend
-    from aftercommit.inbox import once
-    from aftercommit.schedules import deschedule, schedule
-    from aftercommit.tasks import Task, enqueue_many, task
+    from aftercommit.enqueue.backend import DatabaseBackend
+    from aftercommit.enqueue.functions import deschedule, schedule
+    from aftercommit.enqueue.task import Task, enqueue_many, task
+    from aftercommit.relay.inbox import once
 
 __version__ = "0.1.0"
 
 # Looked up on first use: they need django.tasks or its backport, whose absence is for a
 # system check to explain, not for INSTALLED_APPS to stumble over.
-_WORDS = {
-    "DatabaseBackend": "aftercommit.backend",
-    "Task": "aftercommit.tasks",
-    "deschedule": "aftercommit.schedules",
-    "enqueue_many": "aftercommit.tasks",
-    "once": "aftercommit.inbox",
-    "schedule": "aftercommit.schedules",
-    "task": "aftercommit.tasks",
+_WORDS = {  # CeleryBackend is not in __all__, because Celery is optional
+    "CeleryBackend": "aftercommit.relay.celery.backend",
+    "DatabaseBackend": "aftercommit.enqueue.backend",
+    "Task": "aftercommit.enqueue.task",
+    "deschedule": "aftercommit.enqueue.functions",
+    "enqueue_many": "aftercommit.enqueue.task",
+    "once": "aftercommit.relay.inbox",
+    "schedule": "aftercommit.enqueue.functions",
+    "task": "aftercommit.enqueue.task",
 }
 
 __all__ = [

@@ -5,9 +5,14 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
-from aftercommit.checks import register_checks
+from aftercommit.windows.checks import register_checks
 
-CELERY_BACKEND = "aftercommit.celery_backend.CeleryBackend"
+# As settings may name it: today, in 0.1.0, and by its module.
+CELERY_BACKENDS = {
+    "aftercommit.CeleryBackend",
+    "aftercommit.celery_backend.CeleryBackend",
+    "aftercommit.relay.celery.backend.CeleryBackend",
+}
 
 
 class AftercommitConfig(AppConfig):
@@ -23,6 +28,7 @@ class AftercommitConfig(AppConfig):
         # Not imported otherwise: it needs django.tasks, whose absence a check explains.
         tasks = getattr(settings, "TASKS", {})
         if any(backend.get("OPTIONS", {}).get("relay") for backend in tasks.values()):
-            import_string("aftercommit.relay.install")()
-        if any(backend.get("BACKEND") == CELERY_BACKEND for backend in tasks.values()):
-            import_string("aftercommit.celery_consumer.run")  # a worker of Celery looks for it
+            import_string("aftercommit.relay.publish.install")()
+        if any(backend.get("BACKEND") in CELERY_BACKENDS for backend in tasks.values()):
+            # A worker of Celery looks for the task that runs ours.
+            import_string("aftercommit.relay.celery.consumer.run")

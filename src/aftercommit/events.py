@@ -1,9 +1,10 @@
 """The signals that the worker sends, and what each carries.
 
-Receivers are called by ``tell()``: what one of them raises is logged and changes nothing
-about the job. ``telemetry`` is the receiver that writes the log.
+Receivers are called by ``send()``: what one of them raises is logged and changes nothing
+about the job. ``aftercommit.log`` is the receiver that writes the log.
 """
 
+import builtins
 import logging
 import time
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from django.dispatch import Signal
 
 logger = logging.getLogger("aftercommit")
 
+LOG_RECEIVER = "aftercommit.log"  # dispatch_uid of the receivers that write the log
 HANDLERS_KEPT = timedelta(milliseconds=50)  # what is known of the handlers of a log
 
-# claim: Claim, ran: Ran. The outcome is in the table and was still ours to write.
+# claim: Claim, ran: RunResult, duration: timedelta | None. How a run has ended is in the
+# table. ``duration`` is that of the body, None if it did not begin.
 job_ended = Signal()
 
 # claim: Claim. The outcome came too late: the claim was lost meanwhile.
@@ -38,11 +41,11 @@ worker_started = Signal()
 worker_stopped = Signal()
 
 
-class Audience:
-    """Whether anybody would hear a signal: building what it carries is not cheap.
+class Listeners:
+    """Whether a signal has a receiver that does something: what it carries is not cheap to build.
 
     ``own`` is what identifies the built-in receiver, which only writes to ``log``: its
-    ``dispatch_uid``, or the id of the function. Everybody else always hears.
+    ``dispatch_uid``, or the id of the function. Any other receiver counts always.
     """
 
     def __init__(self, signal: Signal, *, log: logging.Logger, own: object) -> None:
@@ -54,12 +57,12 @@ class Audience:
         self._written: dict[int, bool] = {}
         self._kept_until = float("-inf")
 
-    def hears(self, level: int) -> bool:
+    def any(self, level: int) -> bool:
         """Tell; ``level`` is that of the line which the built-in receiver would write."""
         receivers = self._signal.receivers
         if receivers != self._receivers:
             self._receivers = list(receivers)
-            self._others = any(receiver[0][0] != self._own for receiver in receivers)
+            self._others = builtins.any(one[0][0] != self._own for one in receivers)
         return self._others or (
             bool(receivers) and self._log.isEnabledFor(level) and self._writes(level)
         )
@@ -94,12 +97,12 @@ def _handlers(log: logging.Logger | None) -> Iterator[logging.Handler]:
         yield logging.lastResort
 
 
-def tell(signal: Signal, *, sender: object, **said: Any) -> None:
+def send(signal: Signal, *, sender: object, **carried: Any) -> None:
     """Send a signal; whatever a receiver raises is logged.
 
-    ``send_robust()`` alone lets SystemExit pass, which would end the thread that tells.
+    ``send_robust()`` alone lets SystemExit pass, which would end the sending thread.
     """
     try:
-        signal.send_robust(sender=sender, **said)
+        signal.send_robust(sender=sender, **carried)
     except BaseException:
         logger.exception("A receiver of a signal raised what is no ordinary exception")

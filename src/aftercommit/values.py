@@ -86,12 +86,34 @@ class Claim(NamedTuple):  # not a dataclass: a full batch of them is made at onc
         return errors, [entry["worker_id"] for entry in entries]
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where in the order of its queue a job stands."""
 
     priority: int
     run_after: datetime
     job_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimQuery:
+    """Which jobs of one queue a worker claims, and for how long."""
+
+    queue: str
+    limit: int  # jobs
+    worker_id: UUID
+    lease: timedelta  # how long the worker may stay silent before the jobs are taken away
+    backends: Sequence[str] = ()  # aliases in TASKS; empty: all
+    unknown: Sequence[str] = ()  # paths of tasks that this worker does not know
+    only: Sequence[UUID] | None = None  # these jobs; None: any
+    after: Position | None = None  # a hint: only jobs behind it, of its priority, are wanted
+    crashed: bool | None = None  # True: only jobs with crashes; False: only without; None: any
+
+
+class Ended(NamedTuple):
+    """What a write that ended a run has made of its job."""
+
+    job_id: UUID
+    state: str  # one of the finished states, or ready again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +170,7 @@ Outcome = Succeeded | Retry | Failed | Cancelled | Released
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class RunResult:
     """How a run ended, and whether that is already in the table (atomic tasks)."""
 
     outcome: Outcome

@@ -5,12 +5,13 @@ from copy import deepcopy
 import pytest
 import redis as redis_client
 
-from aftercommit import pauses, relay
-from aftercommit.brokers import BROKERS, queues_of
-from aftercommit.conf import WorkerConfig
 from aftercommit.models import Job
-from aftercommit.worker.loop import Worker
-from aftercommit.worker.slots import Tickets
+from aftercommit.options.conf import WorkerConfig
+from aftercommit.relay.brokers import BROKERS, queues_of
+from aftercommit.relay.publish import publish as relay
+from aftercommit.worker.claiming import broker_backoff as pauses
+from aftercommit.worker.claiming.capacity import RunQuota
+from aftercommit.worker.worker import Worker
 from tests.brokers.addresses import broker_url, is_there, queue_name
 
 
@@ -54,6 +55,6 @@ def kept(**which):
 def run_relay():
     """Publish what is there with a worker in this process; return what it says it has done."""
     config = WorkerConfig(backends=("default",), relay="only", drain=True)
-    worker = Worker(config, tickets=Tickets(None))
+    worker = Worker(config, tickets=RunQuota(None))
     assert worker.run() == 0
     return worker.done

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.urls import reverse
 
 from aftercommit import ordering_key
-from aftercommit.brokers.readable import readable
+from aftercommit.relay.brokers.readable import readable
 from tests.brokers.addresses import broker_url
 from tests.brokers.conftest import kept, run_relay
 from tests.brokers.shop import note

@@ -15,8 +15,8 @@ from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from aftercommit import pauses
 from aftercommit.models import Job
+from aftercommit.worker.claiming import broker_backoff as pauses
 from tests.app.models import Effect
 from tests.brokers.addresses import broker_url, is_there, queue_name
 from tests.brokers.conftest import kept, run_relay

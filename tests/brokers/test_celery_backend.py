@@ -12,11 +12,11 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections, transaction
 
 from aftercommit._compat import BaseTask, InvalidTask, task_backends
-from aftercommit.celery_consumer import RUN
-from aftercommit.conf import WorkerConfig
 from aftercommit.errors import ConfigurationError, PayloadError
-from aftercommit.worker.loop import Worker
-from aftercommit.worker.slots import Tickets
+from aftercommit.options.conf import WorkerConfig
+from aftercommit.relay.celery.consumer import RUN
+from aftercommit.worker.claiming.capacity import RunQuota
+from aftercommit.worker.worker import Worker
 from tests.app.models import Effect
 from tests.brokers.addresses import queue_name
 from tests.brokers.conftest import kept, run_relay
@@ -44,7 +44,7 @@ def move(settings, redis, relayed):
         tasks["far"] = {"BACKEND": backend, "QUEUES": [], "OPTIONS": options}
         settings.TASKS = tasks
 
-    to("aftercommit.celery_backend.CeleryBackend", app="tests.brokers.shop.app")
+    to("aftercommit.CeleryBackend", app="tests.brokers.shop.app")
     return to
 
 
@@ -119,7 +119,7 @@ def test_the_same_task_runs_here_when_the_settings_say_so(tasks, move):
 
 def work():
     config = WorkerConfig(drain=True)
-    assert Worker(config, tickets=Tickets(None)).run() == 0
+    assert Worker(config, tickets=RunQuota(None)).run() == 0
 
 
 def test_both_may_be_used_for_one_task(tasks, consumer):
@@ -177,7 +177,7 @@ def test_the_soft_time_limit_is_our_timeout(tasks, consumer):
 
 def test_a_worker_with_processes_ends_what_takes_too_long(tasks, rig):  # noqa: F811
     backend = {
-        "BACKEND": "aftercommit.celery_backend.CeleryBackend",
+        "BACKEND": "aftercommit.CeleryBackend",
         "QUEUES": [],
         "OPTIONS": {"app": "tests.brokers.shop.app", "task_modules": ["tests.brokers.movable"]},
     }
@@ -259,7 +259,7 @@ def test_a_task_of_another_kind_is_refused(tasks):
 
 
 def test_an_option_that_does_not_exist_is_refused(move):
-    move("aftercommit.celery_backend.CeleryBackend", max_attemps=3)
+    move("aftercommit.CeleryBackend", max_attemps=3)
 
     with pytest.raises(ConfigurationError, match="Did you mean 'max_attempts'"):
         task_backends["far"]

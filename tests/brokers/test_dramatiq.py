@@ -10,8 +10,8 @@ import pytest
 from django.db import transaction
 from dramatiq import group, pipeline
 
-from aftercommit.brokers.pika_publisher import Publisher
 from aftercommit.models import Job
+from aftercommit.relay.brokers.rabbitmq.publisher import Publisher
 from tests.brokers.addresses import broker_url, is_there, queue_name
 from tests.brokers.conftest import kept, run_relay
 from tests.brokers.yard import actor, client, on_rabbitmq, on_redis

@@ -9,13 +9,13 @@ import pytest
 from django.db import transaction
 
 from aftercommit import ordering_key
-from aftercommit.brokers import broker_for, queue_in_order
-from aftercommit.brokers.base import Away
-from aftercommit.keeper import PUBLISH
+from aftercommit.enqueue.task import registered
 from aftercommit.models import Job
-from aftercommit.relay import publish, publish_many
+from aftercommit.relay.brokers import broker_for, queue_in_order
+from aftercommit.relay.brokers.base import Away
+from aftercommit.relay.outbox import PUBLISH
+from aftercommit.relay.publish import publish, publish_many
 from aftercommit.store import store_for
-from aftercommit.tasks import registered
 from aftercommit.values import Failed, RunError, Succeeded
 from tests.brokers.conftest import kept, run_relay
 from tests.brokers.shop import note

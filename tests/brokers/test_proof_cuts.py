@@ -17,7 +17,7 @@ import pytest
 from django.db import transaction
 
 from aftercommit.models import Job
-from aftercommit.worker.board import MOST
+from aftercommit.worker.in_flight import MOST
 from tests.brokers.addresses import URL_VARIABLES, broker_url, is_there, queue_name
 from tests.brokers.shop import from_rabbit
 from tests.brokers.yard import actor, client, on_rabbitmq, rq_queue

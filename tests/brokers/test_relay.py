@@ -6,17 +6,17 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
-from aftercommit import pauses
-from aftercommit import relay as relay_module
-from aftercommit.brokers import broker_for
-from aftercommit.brokers.base import Away
-from aftercommit.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
-from aftercommit.control import Snooze
+from aftercommit.enqueue.outcomes import Snooze
 from aftercommit.errors import ClaimLost, ConfigurationError, TimedOut
 from aftercommit.models import Job
-from aftercommit.relay import publish
-from aftercommit.worker.loop import Worker
-from aftercommit.worker.slots import Tickets
+from aftercommit.options.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
+from aftercommit.relay.brokers import broker_for
+from aftercommit.relay.brokers.base import Away
+from aftercommit.relay.publish import publish
+from aftercommit.relay.publish import publish as relay_module
+from aftercommit.worker.claiming import broker_backoff as pauses
+from aftercommit.worker.claiming.capacity import RunQuota
+from aftercommit.worker.worker import Worker
 from tests.app.tasks import add
 from tests.brokers.shop import note
 
@@ -36,7 +36,7 @@ def test_a_worker_publishes_messages_if_it_is_told_to(relay, done, queues, redis
         note.delay("a")
         add.enqueue(1, 2)
     config = WorkerConfig(backends=("default",), relay=relay, drain=True)
-    Worker(config, tickets=Tickets(None)).run()
+    Worker(config, tickets=RunQuota(None)).run()
 
     assert set(Job.objects.filter(state="succeeded").values_list("queue", flat=True)) == done
 

@@ -8,6 +8,7 @@ import pytest
 from aftercommit._compat import BaseTaskBackend
 from aftercommit.models import Job
 from aftercommit.store import store_for
+from aftercommit.values import ClaimQuery
 
 DJANGO_TASKS = BaseTaskBackend.__module__.rpartition(".base")[0]
 IMMEDIATE = {"BACKEND": f"{DJANGO_TASKS}.immediate.ImmediateBackend"}
@@ -41,9 +42,11 @@ def only_job(using="default"):
 def claim_only_job(*, queue="default", using="default", worker_id=None):
     """Claim the one job of a queue, as a worker does."""
     (claim,) = store_for(using).claim(
-        queue=queue,
-        limit=2,
-        worker_id=worker_id or uuid4(),
-        lease=timedelta(minutes=1),
+        ClaimQuery(
+            queue=queue,
+            limit=2,
+            worker_id=worker_id or uuid4(),
+            lease=timedelta(minutes=1),
+        )
     )
     return claim

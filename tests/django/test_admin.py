@@ -10,10 +10,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from aftercommit.admin.jobs import LONGEST_TEXT
 from aftercommit.models import Job
 from aftercommit.store import store_for
 from aftercommit.values import Failed, NewJob, RunError
+from aftercommit.windows.admin.jobs import LONGEST_TEXT
 from tests.django.conftest import claim_only_job, ours
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])

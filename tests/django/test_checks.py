@@ -13,18 +13,19 @@ from django.core.checks import run_checks
 from django.db import connection, connections
 from django.db.utils import ConnectionHandler
 
-from aftercommit import checks, task
+from aftercommit import task
 from aftercommit._compat import task_backends
-from aftercommit.brokers import broker_for
-from aftercommit.checks import CHECKS, TAG, project
-from aftercommit.checks.databases import settings_of
-from aftercommit.checks.servers import answers_of, check_servers
-from aftercommit.tasks import _registered
+from aftercommit.enqueue.task import _registered
+from aftercommit.relay.brokers import broker_for
+from aftercommit.windows import checks
+from aftercommit.windows.checks import CHECKS, TAG, project
+from aftercommit.windows.checks.databases import settings_of
+from aftercommit.windows.checks.servers import answers_of, check_servers
 from tests.databases import ALIASES
 from tests.django.conftest import DUMMY, ours
 
 MINUTE = timedelta(minutes=1)
-SOURCE = Path(checks.__file__).parents[1]
+SOURCE = Path(checks.__file__).parents[2]
 READ_COMMITTED, REPEATABLE_READ, SERIALIZABLE = 2, 3, 4  # psycopg's numbers
 
 
@@ -488,7 +489,7 @@ def test_backends_may_relay_one_library_in_the_same_way_and_others_in_theirs(bac
 
 
 def test_w008_what_is_sent_to_celery_is_relayed(backends, monkeypatch):
-    far = {"BACKEND": "aftercommit.celery_backend.CeleryBackend"}
+    far = {"BACKEND": "aftercommit.CeleryBackend"}
     backends(default=ours(relay=["celery"]), far=far)
     assert task_backends["far"].check() == []
 

@@ -14,8 +14,8 @@ from django.utils.module_loading import import_string
 
 from aftercommit import DatabaseBackend, Task, task
 from aftercommit._compat import BaseTask, InvalidTask, task_backends
+from aftercommit.enqueue.task import discover, registered
 from aftercommit.errors import ConfigurationError
-from aftercommit.tasks import discover, registered
 from tests.django import tasks
 from tests.django.conftest import DUMMY, IMMEDIATE, ours
 

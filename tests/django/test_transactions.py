@@ -11,6 +11,7 @@ from django.db import DatabaseError, IntegrityError, connections, transaction
 
 from aftercommit.models import Job
 from aftercommit.store import store_for
+from aftercommit.values import ClaimQuery
 from tests.app.models import Account
 from tests.databases import ALIASES
 from tests.django import tasks
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=ALIASES)
 
 
 class Rollback(Exception):
-    """Ends a block that shall not be committed."""
+    """FinishedCounter a block that shall not be committed."""
 
 
 def in_another_thread(function):
@@ -39,7 +40,7 @@ def in_another_thread(function):
 def claim():
     """Claim what is due, as a worker does."""
     return store_for("default").claim(
-        queue="default", limit=9, worker_id=uuid4(), lease=timedelta(minutes=1)
+        ClaimQuery(queue="default", limit=9, worker_id=uuid4(), lease=timedelta(minutes=1))
     )
 
 

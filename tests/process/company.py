@@ -9,8 +9,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from aftercommit.worker import fusing, pace
-from aftercommit.worker.fusing import Batch
+from aftercommit.worker.running.atomic import duration as pace
+from aftercommit.worker.running.atomic import shared as fusing
+from aftercommit.worker.running.atomic.shared import Batch
 from tests.app.notes import note, pass_gate
 
 PLACE = os.environ.get("AFTERCOMMIT_TEST_SHARED", "")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aftercommit.store import store_for
-from aftercommit.worker.station import Station
+from aftercommit.worker.alias import AliasWorker
 from tests.app.notes import note, pass_gate
 
 
@@ -76,4 +76,4 @@ def stand_still() -> None:
 
 
 stand_still()
-Station.stop_fetching = noted(Station.stop_fetching)
+AliasWorker.stop_fetching = noted(AliasWorker.stop_fetching)

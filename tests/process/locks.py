@@ -10,7 +10,7 @@ from typing import Any
 from django.db import transaction
 from django.db.utils import DatabaseErrorWrapper
 
-from aftercommit.store.sqlite import SQLiteStore
+from aftercommit.store.sqlite.store import SQLiteStore
 from tests.app.notes import note
 
 leave = DatabaseErrorWrapper.__exit__

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection  # noqa: F401 - read by the condition below
 
 from aftercommit.models import Job
-from aftercommit.worker.rounds import LONGEST_WAIT
+from aftercommit.worker.upkeep.loop import LONGEST_WAIT
 from tests.app.chores import KINDS, plain
 from tests.process.cluster import Cluster, own_cluster, rig_on
 from tests.process.conftest import seed_of_this_test

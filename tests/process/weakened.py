@@ -14,15 +14,16 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from aftercommit.models import Job
-from aftercommit.store import changes, store_for
+from aftercommit.store import finish as changes
+from aftercommit.store import store_for
 from aftercommit.store.base import Store
-from aftercommit.store.claims import Claims
+from aftercommit.store.claim import Claims
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.values import NO_TIME, Claim, Outcome, Released
-from aftercommit.worker.maintenance import Contact
-from aftercommit.worker.pool import Order, Pool
-from aftercommit.worker.session import Session
-from aftercommit.worker.station import Station
+from aftercommit.worker.alias import AliasWorker
+from aftercommit.worker.running.connections import ThreadConnections
+from aftercommit.worker.running.pool import Order, Pool
+from aftercommit.worker.upkeep.rescuer import SteadyContact
 
 GUARD = "AFTERCOMMIT_TEST_WITHOUT"
 STORE = type(store_for("default"))
@@ -30,12 +31,12 @@ STORE = type(store_for("default"))
 
 def solitude() -> None:
     """Run suspects among all others."""
-    begin = Station._begin
+    begin = AliasWorker._begin
 
-    def weak(self: Station, claims: list[Claim], **more: int) -> None:
+    def weak(self: AliasWorker, claims: list[Claim], **more: int) -> None:
         begin(self, [claim._replace(crashes=0) for claim in claims], **more)
 
-    Station._begin = weak
+    AliasWorker._begin = weak
 
 
 def counting() -> None:
@@ -81,7 +82,7 @@ def token() -> None:
 
 def contact() -> None:
     """Judge leases right after an outage, in which nobody could renew them."""
-    Contact.lasted = property(lambda self: timedelta(days=1))
+    SteadyContact.lasted = property(lambda self: timedelta(days=1))
 
 
 def release() -> None:
@@ -103,7 +104,7 @@ def refund() -> None:
 
 def tidying() -> None:
     """Leave connections to the next task as the last one left them."""
-    Session.tidy = lambda self: None
+    ThreadConnections.tidy = lambda self: None
 
 
 GUARDS: dict[str, Callable[[], None]] = {

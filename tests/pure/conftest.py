@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import settings
 
-from aftercommit import tasks
+from aftercommit.enqueue import task as tasks
 
 # A slow machine is no failed property.
 settings.register_profile("aftercommit", deadline=None)

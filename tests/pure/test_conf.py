@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from aftercommit import Exponential
-from aftercommit.conf import LARGEST_COUNT, BackendOptions, WorkerConfig
 from aftercommit.errors import ConfigurationError
+from aftercommit.options.conf import LARGEST_COUNT, BackendOptions, WorkerConfig
 
 SECOND = timedelta(seconds=1)
 WHERE = "TASKS['default']['OPTIONS']"

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from aftercommit.brokers.confirms import Confirms
+from aftercommit.relay.brokers.rabbitmq.confirms import Confirms
 
 
 @pytest.fixture

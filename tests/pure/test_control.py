@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from aftercommit import Cancel, Discard, Retry, Snooze
-from aftercommit.control import LONGEST_WAIT
+from aftercommit.options.backoff import LONGEST_WAIT
 
 MINUTE = timedelta(minutes=1)
 

@@ -7,7 +7,7 @@ import pytest
 from django.dispatch import Signal
 
 from aftercommit import events
-from aftercommit.events import Audience
+from aftercommit.events import Listeners
 
 OWN = "own"
 names = (f"aftercommit.test.{number}" for number in itertools.count())
@@ -44,29 +44,29 @@ def handler(level=logging.NOTSET, *, passes=True):
     return one
 
 
-def test_a_receiver_of_the_project_always_hears(signal, log):
+def test_a_receiver_of_the_project_always_counts(signal, log):
     log.setLevel(logging.CRITICAL)
-    audience = Audience(signal, log=log, own=OWN)
-    assert not audience.hears(logging.INFO)
+    audience = Listeners(signal, log=log, own=OWN)
+    assert not audience.any(logging.INFO)
 
     signal.connect(somebody)
 
-    assert audience.hears(logging.INFO)
+    assert audience.any(logging.INFO)
     signal.disconnect(somebody)
-    assert not audience.hears(logging.INFO)
+    assert not audience.any(logging.INFO)
 
 
 def test_the_project_may_listen_to_one_sender_only(signal, log):
     log.setLevel(logging.CRITICAL)
-    signal.connect(somebody, sender=Audience)
+    signal.connect(somebody, sender=Listeners)
 
-    assert Audience(signal, log=log, own=OWN).hears(logging.INFO)
+    assert Listeners(signal, log=log, own=OWN).any(logging.INFO)
 
 
 def test_without_the_built_in_receiver_nothing_is_written(log):
     log.addHandler(handler())
 
-    assert not Audience(Signal(), log=log, own=OWN).hears(logging.INFO)
+    assert not Listeners(Signal(), log=log, own=OWN).any(logging.INFO)
 
 
 @pytest.mark.parametrize(
@@ -82,43 +82,43 @@ def test_without_the_built_in_receiver_nothing_is_written(log):
 def test_it_depends_on_what_the_handlers_would_write(signal, log, handlers, heard):
     log.handlers = handlers
 
-    assert Audience(signal, log=log, own=OWN).hears(logging.INFO) is heard
+    assert Listeners(signal, log=log, own=OWN).any(logging.INFO) is heard
 
 
 def test_without_handlers_the_last_resort_writes_warnings(signal, log, monkeypatch):
     log.handlers = []  # pytest has put its own there
     monkeypatch.setattr(logging, "lastResort", handler(logging.WARNING))
-    audience = Audience(signal, log=log, own=OWN)
+    audience = Listeners(signal, log=log, own=OWN)
 
-    assert not audience.hears(logging.INFO)
-    assert audience.hears(logging.WARNING)
+    assert not audience.any(logging.INFO)
+    assert audience.any(logging.WARNING)
 
 
 def test_the_handlers_of_the_parents_count_unless_they_are_cut_off(signal, log):
     child = log.getChild("child")
     log.addHandler(handler())
-    assert Audience(signal, log=child, own=OWN).hears(logging.INFO)
+    assert Listeners(signal, log=child, own=OWN).any(logging.INFO)
 
     child.propagate = False
     child.addHandler(handler(passes=False))
 
-    assert not Audience(signal, log=child, own=OWN).hears(logging.INFO)
+    assert not Listeners(signal, log=child, own=OWN).any(logging.INFO)
 
 
 def test_a_filter_of_the_log_itself_counts(signal, log):
     log.addHandler(handler())
     log.addFilter(lambda _record: False)
 
-    assert not Audience(signal, log=log, own=OWN).hears(logging.INFO)
+    assert not Listeners(signal, log=log, own=OWN).any(logging.INFO)
 
 
 def test_a_handler_that_is_added_later_is_noticed(signal, log, monkeypatch):
     moment = itertools.count()
     monkeypatch.setattr(events.time, "monotonic", lambda: float(next(moment)))
-    audience = Audience(signal, log=log, own=OWN)
+    audience = Listeners(signal, log=log, own=OWN)
     log.handlers = [handler(passes=False)]
-    assert not audience.hears(logging.INFO)
+    assert not audience.any(logging.INFO)
 
     log.addHandler(handler())
 
-    assert audience.hears(logging.INFO)
+    assert audience.any(logging.INFO)

@@ -2,14 +2,14 @@
 
 import pytest
 
-from aftercommit.failure import (
+from aftercommit.values import RunError
+from aftercommit.worker.running.failure import (
     LONGEST_CLASS_PATH,
     LONGEST_TRACEBACK,
     UNPRINTABLE,
     class_path,
     run_error,
 )
-from aftercommit.values import RunError
 
 MANY = 50 * 1024 * 1024  # characters
 

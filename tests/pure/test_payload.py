@@ -13,8 +13,7 @@ from django.utils.safestring import mark_safe
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aftercommit.errors import PayloadError, PayloadTooLarge
-from aftercommit.payload import (
+from aftercommit.enqueue.payload import (
     DEEPEST,
     LONGEST_INT,
     check_meta,
@@ -22,6 +21,7 @@ from aftercommit.payload import (
     dump_result,
     load_arguments,
 )
+from aftercommit.errors import PayloadError, PayloadTooLarge
 
 ENOUGH = 1024 * 1024
 

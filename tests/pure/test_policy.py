@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from aftercommit import Exponential, task
-from aftercommit.conf import BackendOptions
+from aftercommit.enqueue.policy import Policy, max_attempts_of, policy_of
 from aftercommit.errors import ConfigurationError, TimedOut
-from aftercommit.policy import Policy, max_attempts_of, policy_of
+from aftercommit.options.conf import BackendOptions
 
 SECOND = timedelta(seconds=1)
 

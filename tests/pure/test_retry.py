@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aftercommit import Delays, Exponential
-from aftercommit.control import LONGEST_WAIT
 from aftercommit.errors import ConfigurationError
-from aftercommit.retry import backoff_from
+from aftercommit.options.backoff import LONGEST_WAIT, backoff_from
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)

@@ -9,7 +9,7 @@ from django.db import connection
 
 from aftercommit.models import Job
 from aftercommit.store.base import Store
-from aftercommit.values import Claim, NewJob, NewJobs, RunError
+from aftercommit.values import Claim, ClaimQuery, NewJob, NewJobs, RunError
 
 LEASE = timedelta(minutes=1)
 ALREADY_OVER = timedelta(minutes=-1)
@@ -53,7 +53,7 @@ def claim_all(
 ) -> list[Claim]:
     """Claim whatever is due."""
     given = {"worker_id": uuid4(), "lease": LEASE, **given}
-    return store.claim(queue=queue, limit=limit, **given)
+    return store.claim(ClaimQuery(queue=queue, limit=limit, **given))
 
 
 def claim_one(store: Store, **given: Any) -> Claim:

@@ -11,15 +11,20 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 
 from aftercommit.models import Job, State
-from aftercommit.store import changes, claims, clock, mysql, operations, sqlite
+from aftercommit.store import claim as claims
+from aftercommit.store import clock, operations
+from aftercommit.store import finish as changes
 from aftercommit.store.base import Store
-from aftercommit.store.changes import Ending
 from aftercommit.store.clock import DatabaseNow, in_future
-from aftercommit.store.enqueue import Enqueue
+from aftercommit.store.columns import CLAIMED, claim_from
+from aftercommit.store.finish import Ending
+from aftercommit.store.insert import Enqueue
+from aftercommit.store.mysql.store import store as mysql
 from aftercommit.store.operations import Operations
 from aftercommit.store.rescue import Rescue, Rescued
-from aftercommit.store.rows import CLAIMED, claim_from
+from aftercommit.store.sqlite.store import store as sqlite
 from aftercommit.store.table import Table
+from aftercommit.values import ClaimQuery, Ended
 
 POSTGRESQL = connection.vendor == "postgresql"
 Weaken = Callable[[pytest.MonkeyPatch, type[Store]], None]
@@ -27,7 +32,7 @@ Weaken = Callable[[pytest.MonkeyPatch, type[Store]], None]
 
 def postgresql() -> ModuleType:
     """Return the module of PostgreSQL's store, whose driver need not be there."""
-    from aftercommit.store import postgresql as module  # noqa: PLC0415
+    from aftercommit.store.postgresql.store import store as module  # noqa: PLC0415
 
     return module
 
@@ -128,8 +133,8 @@ def release_gives_the_token_back(patch: pytest.MonkeyPatch, store: type[Store]) 
         return
     plain = changes.changes
 
-    def and_token(claim: Any, outcome: Any) -> dict[str, Any]:
-        update = plain(claim, outcome)
+    def and_token(end: Ending) -> dict[str, Any]:
+        update = plain(end)
         return {**update, "token": F("token") - 1} if "attempts" in update else update
 
     patch.setattr(claims, "changes", and_token)
@@ -138,14 +143,15 @@ def release_gives_the_token_back(patch: pytest.MonkeyPatch, store: type[Store]) 
 def save_instead_of_update(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Read the row, look whether it is ours, write it back."""
 
-    def finish(self: Store, claim: Any, outcome: Any) -> bool:
+    def finish(self: Store, claim: Any, outcome: Any) -> Ended | None:
         row = self._mine(claim.job_id, claim.token).first()
         if row is None:
-            return False
-        for name, value in changes.changes(claim, outcome).items():
+            return None
+        end = changes.ending(claim, outcome)
+        for name, value in changes.changes(end).items():
             setattr(row, name, value)
         row.save()
-        return True
+        return Ended(claim.job_id, end.state)
 
     patch.setattr(store, "finish", finish)
 
@@ -154,13 +160,16 @@ def nobody_counts_rows(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Take every write for a success."""
     finish, finish_many = store.finish, store.finish_many
 
-    def and_all_is_well(self: Store, claim: Any, outcome: Any) -> bool:
+    def and_all_is_well(self: Store, claim: Any, outcome: Any) -> Ended:
         finish(self, claim, outcome)
-        return True
+        return as_asked(claim, outcome)
 
-    def and_all_are_ours(self: Store, ended: Any) -> frozenset[Any]:
+    def and_all_are_ours(self: Store, ended: Any) -> list[Ended]:
         finish_many(self, ended)
-        return frozenset(claim.job_id for claim, _outcome in ended)
+        return [as_asked(claim, outcome) for claim, outcome in ended]
+
+    def as_asked(claim: Any, outcome: Any) -> Ended:
+        return Ended(claim.job_id, changes.ending(claim, outcome).state)
 
     patch.setattr(store, "finish", and_all_is_well)
     patch.setattr(store, "finish_many", and_all_are_ours)
@@ -172,7 +181,7 @@ def a_request_is_forgotten(patch: pytest.MonkeyPatch, store: type[Store]) -> Non
         asked = "AND locked.cancel_requested THEN"
         rewrite(patch, postgresql(), "FINISH", (asked, "AND false THEN"))
         return
-    patch.setattr(changes, "_ready_again", lambda: {"state": State.READY, "finished_at": None})
+    patch.setattr(Ending, "cancelled", lambda end: end)
 
 
 def error_without_release_of_the_key(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
@@ -181,8 +190,8 @@ def error_without_release_of_the_key(patch: pytest.MonkeyPatch, store: type[Stor
         kept = "unique_lock = CASE WHEN mine.state = 'ready' THEN job.unique_lock END"
         rewrite(patch, postgresql(), "FINISH", (kept, "unique_lock = NULL"))
         return
-    ready_again = changes._ready_again
-    patch.setattr(changes, "_ready_again", lambda: {**ready_again(), "unique_lock": None})
+    plain = changes.changes
+    patch.setattr(claims, "changes", lambda end: {**plain(end), "unique_lock": None})
 
 
 # ---- the claim ----------------------------------------------------------------------
@@ -197,23 +206,21 @@ def claim_waits(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
 def claim_is_select_then_update(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Find due jobs, then take them by their ids."""
 
-    def claim(
-        self: Store, *, queue: str, limit: int, worker_id: Any, lease: Any, **_: Any
-    ) -> Any:
-        due = self.due(limit=limit)
+    def claim(self: Store, query: ClaimQuery) -> Any:
+        due = self.due(limit=query.limit)
         if not due:
             return []
         self._jobs.filter(id__in=due).update(
             state=State.RUNNING,
             token=F("token") + 1,
             attempts=F("attempts") + 1,
-            worker_id=worker_id,
-            lease_until=in_future(lease),
+            worker_id=query.worker_id,
+            lease_until=in_future(query.lease),
             claimed_at=DatabaseNow(),
             started_at=DatabaseNow(),
         )
         rows = self._jobs.filter(id__in=due).values_list(*CLAIMED)
-        return [claim_from(row, worker_id=worker_id) for row in rows]
+        return [claim_from(row, worker_id=query.worker_id) for row in rows]
 
     patch.setattr(store, "claim", claim)
 
@@ -459,6 +466,6 @@ def endings_keep_nothing(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     def ending(claim: Any, outcome: Any) -> Ending:
         return replace(plain(claim, outcome), refund=0)
 
-    patch.setattr(changes, "ending", ending)
+    patch.setattr(claims, "ending", ending)
     if POSTGRESQL:
         patch.setattr(postgresql(), "ending", ending)

@@ -164,7 +164,7 @@ def test_ready_jobs_with_equal_arguments_are_cancelled_together(store):
     different = ready_job(store, payload=other_payload)
     elsewhere = ready_job(store, payload=payload, task_path="shop.tasks.other")
 
-    assert store.cancel_equal(task_path="tests.app.tasks.add", payload=payload) == 2
+    assert len(store.cancel_equal(task_path="tests.app.tasks.add", payload=payload)) == 2
 
     assert [state(store, job_id) for job_id in alike] == ["cancelled", "cancelled"]
     assert [state(store, job_id) for job_id in (different, elsewhere)] == ["ready", "ready"]

@@ -300,3 +300,18 @@ def test_a_claim_looks_again_at_a_job_that_changed_meanwhile(
 def run(sql):
     with connection.cursor() as cursor:
         cursor.execute(sql)
+
+
+@pytest.mark.parametrize(
+    ("crashed", "expected"),
+    [(None, {"calm", "crashed"}), (False, {"calm"}), (True, {"crashed"})],
+)
+def test_jobs_with_crashes_can_be_claimed_apart_from_the_others(store, crashed, expected):
+    names = {ready_job(store): "crashed"}
+    claim_one(store, lease=ALREADY_OVER)
+    store.rescue(max_crashes=MOST_CRASHES)
+    names[ready_job(store)] = "calm"
+
+    claims = claim_all(store, crashed=crashed)
+
+    assert {names[claim.job_id] for claim in claims} == expected

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 
 from aftercommit.models import State
-from aftercommit.store.changes import TRACEBACKS_KEPT
+from aftercommit.store.finish import TRACEBACKS_KEPT
 from aftercommit.values import Cancelled, Failed, Released, Retry, RunError, Succeeded
 from tests.store.callers import Held, answer
 from tests.store.given import (
@@ -47,7 +47,7 @@ def finish(request, store):
     """Finish by either of the two ways, which must not differ."""
 
     def together(claim, outcome):
-        return store.finish_many([(claim, outcome)]) == {claim.job_id}
+        return next(iter(store.finish_many([(claim, outcome)])), None)
 
     return store.finish if request.param == ONE_BY_ONE else together
 
@@ -227,14 +227,30 @@ def test_a_request_that_commits_while_the_owner_waits_is_honoured(store, new_cal
     assert state(store, job_id) == State.CANCELLED
 
 
+@pytest.mark.parametrize("asked", [False, True], ids=["not asked", "asked to end"])
+def test_a_write_says_in_which_state_each_job_is_now(store, asked):
+    ready_jobs(store, len(OUTCOMES))
+    claims = claim_all(store)
+    if asked:
+        store.cancel([claim.job_id for claim in claims])
+
+    one_by_one = [store.finish(*pair) for pair in zip(claims[:3], OUTCOMES[:3], strict=True)]
+    together = store.finish_many(list(zip(claims[3:], OUTCOMES[3:], strict=True)))
+
+    written = dict(one_by_one + together)
+    assert written == {claim.job_id: state(store, claim.job_id) for claim in claims}
+    assert ("ready" in written.values()) is not asked
+
+
 def test_several_runs_end_in_one_batch_each_in_its_own_way(store):
     ready_jobs(store, len(OUTCOMES))
     claims = claim_all(store)
     ended = list(zip(claims, OUTCOMES, strict=True))
 
-    assert store.finish_many(ended) == {claim.job_id for claim in claims}
+    written = dict(store.finish_many(ended))
 
     states = [state(store, claim.job_id) for claim in claims]
+    assert written == dict(zip([claim.job_id for claim in claims], states, strict=True))
     assert states == [
         "succeeded", "ready", "ready", "failed", "cancelled", "ready", "ready", "ready",
     ]  # fmt: skip
@@ -249,7 +265,7 @@ def test_a_batch_names_those_that_were_still_ours(store):
 
     ended = [(late, Failed(ERROR)), (ours, Succeeded()), (finished, Retry(ERROR))]
 
-    assert store.finish_many(ended) == {ours.job_id}
+    assert store.finish_many(ended) == [(ours.job_id, "succeeded")]
     assert state(store, current.job_id) == "running"
 
 
@@ -263,7 +279,7 @@ def test_of_many_good_ends_those_that_come_too_late_change_nothing(store):
     ended = [(claim, Succeeded('"good"')) for claim in (late, one, failed)]
     ended.append((other, Succeeded('"better"')))
 
-    assert store.finish_many(ended) == {one.job_id, other.job_id}
+    assert dict(store.finish_many(ended)).keys() == {one.job_id, other.job_id}
     assert state(store, current.job_id) == "running"
     assert state(store, failed.job_id) == "failed"
     results = [job(store, claim.job_id).return_value for claim in (late, one, failed, other)]
@@ -271,7 +287,7 @@ def test_of_many_good_ends_those_that_come_too_late_change_nothing(store):
 
 
 def test_an_empty_batch_is_nothing(store):
-    assert store.finish_many([]) == frozenset()
+    assert store.finish_many([]) == []
 
 
 def test_two_batches_in_different_orders_do_not_deadlock(store, new_caller):

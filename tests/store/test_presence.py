@@ -1,4 +1,4 @@
-"""Session locks: held while a worker lives, free the moment it does not."""
+"""ThreadConnections locks: held while a worker lives, free the moment it does not."""
 
 import os
 import signal
@@ -270,7 +270,7 @@ def test_whatever_makes_a_job_ready_again_is_announced(store, listening):
     store.rescue(max_crashes=9)
     assert hears(listening) == ["default"]
 
-    store.crashed(claim_one(store), max_crashes=9)
+    store.disown(claim_one(store).worker_id, begun=())
     assert hears(listening) == ["default"]
 
     store.finish(claim_one(store), Cancelled(ERROR))

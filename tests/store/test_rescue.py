@@ -262,53 +262,6 @@ def test_a_look_that_finds_nothing_writes_nothing(store):
     assert len(found) == 1
 
 
-def test_a_lonely_run_whose_process_died_is_recorded_at_once(store):
-    ready_job(store)
-    claim = claim_one(store)
-
-    rescued = store.crashed(claim, max_crashes=MOST_CRASHES)
-
-    assert rescued is not None
-    assert (rescued.state, rescued.crashes) == ("ready", 1)
-    assert job(store, claim.job_id).crashes == 1
-
-
-def test_a_lonely_run_that_crashed_too_often_is_failed(store):
-    ready_job(store)
-
-    rescued = store.crashed(claim_one(store), max_crashes=1)
-
-    assert rescued is not None
-    assert rescued.state == "failed"
-
-
-def test_the_death_of_a_process_that_had_lost_its_claim_changes_nothing(store):
-    job_id = ready_job(store)
-    late = claim_one(store, lease=ALREADY_OVER)
-    rescue(store)
-
-    assert store.crashed(late, max_crashes=MOST_CRASHES) is None
-    current = claim_one(store)
-    assert store.crashed(late, max_crashes=MOST_CRASHES) is None
-
-    assert job(store, job_id).crashes == 1
-    assert store.finish(current, Succeeded())
-
-
-def test_a_process_that_died_while_its_last_commit_was_on_its_way_waits_for_it(store, new_caller):
-    ready_job(store)
-    claim = claim_one(store)
-    finishing = Held(new_caller(), lambda: store.finish(claim, Succeeded()))
-    parent = new_caller()
-    begun = parent.start(store.crashed, claim, max_crashes=MOST_CRASHES)
-    assert parent.must_wait(begun)
-
-    finishing.commit()
-
-    assert answer(begun) is None
-    assert state(store, claim.job_id) == "succeeded"
-
-
 def test_a_rescue_belongs_to_no_transaction_of_the_callers_but_may(store):
     job_id = ready_job(store)
     claim_one(store, lease=ALREADY_OVER)
@@ -329,7 +282,7 @@ def test_what_a_dead_worker_had_not_begun_is_given_back_without_a_crash(store):
     claims = claim_all(store, worker_id=dead)
     begun = [one for one in claims if one.job_id != first]
 
-    assert store.disown(dead, begun={one.job_id for one in begun}) == 1
+    assert len(store.disown(dead, begun={one.job_id for one in begun})) == 1
 
     row = job(store, first)
     assert (row.state, row.attempts, row.crashes, row.token) == (State.READY, 0, 0, 1)
@@ -348,24 +301,23 @@ def test_only_the_dead_workers_own_jobs_are_given_back(store):
     rescue(store)
     taken = claim_one(store, worker_id=alive, only=[again.job_id])
 
-    assert store.disown(dead, begun=()) == 0
+    assert store.disown(dead, begun=()) == []
 
     assert store.finish(kept, Succeeded())
     assert store.finish(taken, Succeeded())
     assert state(store, done.job_id) == State.SUCCEEDED
 
 
-def test_suspects_are_left_to_those_who_count_crashes(store):
+def test_a_job_with_crashes_that_had_not_begun_is_given_back_as_well(store):
     dead = uuid4()
     ready_job(store)
     claim_one(store, lease=ALREADY_OVER)
     rescue(store)
     suspect = claim_one(store, worker_id=dead)
 
-    assert store.disown(dead, begun=()) == 0
+    assert store.disown(dead, begun=()) == [(suspect.job_id, "ready")]
 
-    (rescued,) = rescue(store, dead_workers=[dead])
-    assert (rescued.job_id, rescued.crashes) == (suspect.job_id, 2)
+    assert job(store, suspect.job_id).crashes == 1
 
 
 def test_what_is_to_be_cancelled_is_cancelled_instead_of_given_back(store):
@@ -374,7 +326,7 @@ def test_what_is_to_be_cancelled_is_cancelled_instead_of_given_back(store):
     claim_one(store, worker_id=dead)
     store.cancel([job_id])
 
-    assert store.disown(dead, begun=()) == 1
+    assert store.disown(dead, begun=()) == [(job_id, "cancelled")]
 
     assert state(store, job_id) == State.CANCELLED
 

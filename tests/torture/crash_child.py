@@ -30,6 +30,7 @@ from django.db.backends.utils import CursorWrapper
 import tests.app.chores
 import tests.process.badge  # every change of a job says who made it
 import tests.torture.tasks  # noqa: F401 - as a worker finds them
+from aftercommit.values import ClaimQuery
 from tests.torture.mutants import apply_wanted_mutant
 from tests.torture.orders import DIED, Answer, Order
 from tests.worker.rig import Rig
@@ -108,11 +109,13 @@ def claim(rig: Rig, order: Order) -> None:
     for _try in range(TRIES):
         with contextlib.suppress(Error):
             claims = rig.store.claim(
-                queue=order.queue,
-                limit=1,
-                worker_id=rig.worker_id,
-                lease=SHORT,
-                only=[UUID(order.job)],
+                ClaimQuery(
+                    queue=order.queue,
+                    limit=1,
+                    worker_id=rig.worker_id,
+                    lease=SHORT,
+                    only=[UUID(order.job)],
+                )
             )
             rig.claims += claims
             return
@@ -126,7 +129,7 @@ def run(order: Order, say: Say) -> None:
     rig = Rig()
     claim(rig, order)
     for one in rig.claims:  # none if an answer was lost: its lease will end
-        rig.finisher.put(one, rig.execute(one))
+        rig.put(one, rig.execute(one))
         rig.finish_whatever_happens(TRIES)
     for _claim, ran in rig.written:
         say(told=type(ran.outcome).__name__)

@@ -13,12 +13,12 @@ from typing import Any
 from django.db import transaction
 
 from aftercommit.models import Job, State
-from aftercommit.values import Failed, Ran, RunError
-from aftercommit.worker import effects
-from aftercommit.worker.effects import Effects
-from aftercommit.worker.executor import Executor
-from aftercommit.worker.finisher import Finisher
-from aftercommit.worker.standing import Standing
+from aftercommit.values import Failed, RunError, RunResult
+from aftercommit.worker.running.atomic import transaction as effects
+from aftercommit.worker.running.atomic.errors import UnresolvedError
+from aftercommit.worker.running.atomic.transaction import TaskTransaction
+from aftercommit.worker.running.executor import Executor
+from aftercommit.worker.upkeep.finisher import Finisher
 
 WANTED = "AFTERCOMMIT_TEST_MUTANT"
 
@@ -33,31 +33,31 @@ def apply_wanted_mutant() -> None:
 
 def record_after_commit(patch: Patch) -> None:
     """Write the completion when the effects are committed, in a transaction of its own."""
-    init = Effects.__init__
+    init = TaskTransaction.__init__
 
-    def weak(self: Effects, *args: Any, record: Any, using: str, **more: Any) -> None:
+    def weak(self: TaskTransaction, *args: Any, record: Any, using: str, **more: Any) -> None:
         def later(*given: Any) -> bool:
             transaction.on_commit(lambda: record(*given), using=using)
             return True
 
         init(self, *args, record=later, using=using, **more)
 
-    patch(Effects, "__init__", weak)
+    patch(TaskTransaction, "__init__", weak)
 
 
 def ignore_the_row_count(patch: Patch) -> None:
     """Commit the effects, whether the claim was still ours or not."""
-    init = Effects.__init__
+    init = TaskTransaction.__init__
 
-    def weak(self: Effects, *args: Any, record: Any, **more: Any) -> None:
+    def weak(self: TaskTransaction, *args: Any, record: Any, **more: Any) -> None:
         init(self, *args, record=lambda *given: record(*given) or True, **more)
 
-    patch(Effects, "__init__", weak)
+    patch(TaskTransaction, "__init__", weak)
 
 
 def no_rollback_guard(patch: Patch) -> None:
     """Trust that a body which returns wants its transaction committed."""
-    patch(Effects, "_check", lambda self: None)
+    patch(TaskTransaction, "_check", lambda self: None)
 
 
 def no_savepoint(patch: Patch) -> None:
@@ -81,36 +81,36 @@ class _Transaction:
 def forget_errors(patch: Patch) -> None:
     """Do not follow which errors of the database the body has swallowed."""
 
-    def weak(self: Standing, execute: Any, *given: Any) -> Any:
+    def weak(self: UnresolvedError, execute: Any, *given: Any) -> Any:
         return execute(*given)
 
-    patch(Standing, "__call__", weak)
+    patch(UnresolvedError, "__call__", weak)
 
 
 def forgive_after_the_body(patch: Patch) -> None:
     """Let a task swallow what ``context.commit()`` raises, and call that a success."""
-    real = Effects.transaction
+    real = TaskTransaction.transaction
 
     @contextmanager
-    def weak(self: Effects) -> Iterator[Any]:
+    def weak(self: TaskTransaction) -> Iterator[Any]:
         try:
             with real(self) as finish:
                 yield finish
         finally:
             self.failure = None
 
-    patch(Effects, "transaction", weak)
+    patch(TaskTransaction, "transaction", weak)
 
 
 def ask_the_new_connection(patch: Patch) -> None:
     """Look at the connection that Django has opened after a failed COMMIT, not at the old."""
-    real = Effects.broken_off
+    real = TaskTransaction.broken_off
 
-    def weak(self: Effects, error: BaseException) -> bool:
+    def weak(self: TaskTransaction, error: BaseException) -> bool:
         self._raw = self._connection.connection
         return real(self, error)
 
-    patch(Effects, "broken_off", weak)
+    patch(TaskTransaction, "broken_off", weak)
 
 
 def never_settle(patch: Patch) -> None:
@@ -121,7 +121,7 @@ def never_settle(patch: Patch) -> None:
 def blind_failure(patch: Patch) -> None:
     """Mark a job as failed when its COMMIT was not answered, as most queues do."""
 
-    def weak(self: Finisher, claim: Any, ran: Ran) -> Ran:
+    def weak(self: Finisher, claim: Any, ran: RunResult) -> RunResult:
         Job.objects.filter(pk=claim.job_id).update(
             state=State.FAILED, lease_until=None, finished_at=claim.claimed_at
         )
@@ -134,7 +134,7 @@ def blind_failure(patch: Patch) -> None:
 def blind_retry(patch: Patch) -> None:
     """Make a job ready again when its COMMIT was not answered, whatever its row says."""
 
-    def weak(self: Finisher, claim: Any, ran: Ran) -> Ran:
+    def weak(self: Finisher, claim: Any, ran: RunResult) -> RunResult:
         Job.objects.filter(pk=claim.job_id).update(
             state=State.READY, lease_until=None, finished_at=None, worker_id=None
         )
@@ -147,7 +147,7 @@ def again_in_place(patch: Patch) -> None:
     """Run the body once more, at once, when its COMMIT was not answered."""
     real = Executor._run_sync
 
-    def weak(self: Executor, work: Any) -> Ran:
+    def weak(self: Executor, work: Any) -> RunResult:
         ran = real(self, work)
         if ran.in_doubt is None:
             return ran

@@ -19,10 +19,10 @@ import pytest
 from django.db import Error, connection, connections, transaction
 
 from aftercommit.models import LIVE, Job, State
-from aftercommit.values import Released, Retry, Succeeded
-from aftercommit.worker.heartbeat import Heartbeat
-from aftercommit.worker.maintenance import Maintenance
+from aftercommit.values import ClaimQuery, Released, Retry, Succeeded
 from aftercommit.worker.runs import Runs
+from aftercommit.worker.upkeep.heartbeat import Heartbeat
+from aftercommit.worker.upkeep.rescuer import Rescuer
 from tests.app.chores import atomic, committed, plain
 from tests.app.models import Effect
 from tests.torture.cutproxy import CutProxy, Rule
@@ -163,7 +163,9 @@ class Road(Rig):
 
     def _claim_one(self) -> list[object]:
         queue, lease = "default", timedelta(milliseconds=200)
-        return self.store.claim(queue=queue, limit=1, worker_id=self.worker_id, lease=lease)
+        return self.store.claim(
+            ClaimQuery(queue=queue, limit=1, worker_id=self.worker_id, lease=lease)
+        )
 
     @property
     def settled(self) -> int:
@@ -312,7 +314,7 @@ def test_a_cut_at_a_rescue_counts_one_crash_for_each_death(rig, proxy, when):
     rescued = []
 
     def rescue() -> None:
-        maintenance = Maintenance(
+        maintenance = Rescuer(
             road.store,
             worker_id=road.worker_id,
             lease=SHORT,

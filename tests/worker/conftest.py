@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from aftercommit.worker import fusing
+from aftercommit.worker.running.atomic import shared
 from tests.worker.rig import Rig
 from tests.worker.together import Together
 
@@ -23,7 +23,8 @@ def alone_and_in_company(
     rig: Rig, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """Run atomic jobs in a transaction of their own, and in one shared with others."""
-    monkeypatch.setattr(fusing, "BUDGET", timedelta(minutes=1))
+    monkeypatch.setattr(shared, "BUDGET", timedelta(minutes=1))
+    monkeypatch.setattr(shared, "LONGEST", timedelta(minutes=1))
     rig.in_company = request.param == "in company"
     yield
     rig.check_company()
@@ -32,5 +33,6 @@ def alone_and_in_company(
 @pytest.fixture
 def together(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Together:
     """Return jobs that share a transaction, however slow the machine is."""
-    monkeypatch.setattr(fusing, "BUDGET", timedelta(minutes=1))
+    monkeypatch.setattr(shared, "BUDGET", timedelta(minutes=1))
+    monkeypatch.setattr(shared, "LONGEST", timedelta(minutes=1))
     return Together(rig)

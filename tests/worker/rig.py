@@ -16,18 +16,16 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import Error, connections
 
-from aftercommit.conf import BackendOptions
+from aftercommit.enqueue.task import Task, task
 from aftercommit.models import Job, State
-from aftercommit.store import store_for
-from aftercommit.tasks import Task, task
-from aftercommit.values import Claim, Ran
-from aftercommit.worker.announcer import Announcer
-from aftercommit.worker.executor import Executor
-from aftercommit.worker.finisher import Finisher
-from aftercommit.worker.fusing import Fusing
-from aftercommit.worker.runs import Run, Runs
-from aftercommit.worker.session import Session
-from aftercommit.worker.setup import task_of
+from aftercommit.options.conf import BackendOptions
+from aftercommit.values import Claim, ClaimQuery, RunResult
+from aftercommit.worker.assembly import assemble
+from aftercommit.worker.config import Served
+from aftercommit.worker.facts import TaskFacts, facts_for
+from aftercommit.worker.running.atomic.shared import SharedTransactions
+from aftercommit.worker.running.connections import ThreadConnections
+from aftercommit.worker.runs import Run
 from tests.app.models import Effect
 
 # Tests commit. Only these tables are emptied afterwards: to empty all of them takes longer
@@ -52,39 +50,48 @@ async def acall(context: Any, number: str) -> Any:
 
 
 class Rig:
-    """Store, executor and finisher as a worker wires them, and no thread of their own."""
+    """The rooms of a worker as it wires them, and no thread of their own. Owns its runs."""
 
     def __init__(self, *, using: str = "default", options: BackendOptions | None = None) -> None:
         self.using = using
-        self.store = store_for(using)
         self.options = options or BackendOptions()
         self.worker_id = uuid4()
-        self.runs = Runs(lease=LEASE)
-        self.session = Session()
-        self.announcer = Announcer()
+        served = Served(using=using, queues=None, backends=(), options=self.options, relays=False)
+        self.rooms = assemble(served, worker_id=self.worker_id)
+        self.store = self.rooms.store
+        self.runs = self.rooms.runs
+        self.executor = self.rooms.executor
+        self.finisher = self.rooms.finisher
+        self.announcer = self.rooms.announcer
+        self.connections = ThreadConnections()
+        self.connections.__enter__()
         self.claims: list[Claim] = []
-        self.written: list[tuple[Claim, Ran]] = []
+        self.written: list[tuple[Claim, RunResult]] = []
         self.lost: list[Claim] = []
-        self.executor = Executor(
-            using=using,
-            hold=self.store.hold,
-            record=self.store.finish,
-            task_of=self._task_of,
-            started=self.announcer.started,
-        )
-        self.finisher = Finisher(
-            self.store, written=self._written, lost=self._lost, let_go=self.runs.remove
-        )
-        self.fusing = Fusing(
-            self.executor,
-            using=using,
-            savepoint=self.store.savepoint,
-            record_many=self.store.finish_many,
+        self._listen()
+        self.shared = SharedTransactions(
+            self.executor, using=using, record_many=self.store.finish_many
         )
         self.in_company = False  # run each atomic job between two others, in one transaction
         self.company: list[UUID] = []
         self._tasks: dict[UUID, Task] = {}
-        self._watched: list[Any] = []
+        self._facts: dict[UUID, TaskFacts] = {}
+        self._held: dict[tuple[UUID, int], Run] = {}
+
+    def _listen(self) -> None:
+        """Note what the announcer is asked to tell."""
+        ended, lost = self.announcer.ended, self.announcer.lost
+
+        def note_ended(run: Run, result: RunResult) -> None:
+            self.written.append((run.claim, result))
+            ended(run, result)
+
+        def note_lost(claim: Claim) -> None:
+            self.lost.append(claim)
+            lost(claim)
+
+        self.announcer.ended = note_ended
+        self.announcer.lost = note_lost
 
     # ---- a whole run, or what of it a test needs ----------------------------------
 
@@ -116,51 +123,83 @@ class Rig:
     def claim(self, job_id: UUID, *, lease: timedelta = LEASE) -> Claim:
         """Claim a certain job for this rig's worker."""
         (claim,) = self.store.claim(
-            queue=self.job(job_id).queue,
-            limit=1,
-            worker_id=self.worker_id,
-            lease=lease,
-            only=[job_id],
+            ClaimQuery(
+                queue=self.job(job_id).queue,
+                limit=1,
+                worker_id=self.worker_id,
+                lease=lease,
+                only=[job_id],
+            )
         )
         self.claims.append(claim)
         return claim
 
-    def execute(self, claim: Claim) -> Ran:
+    def execute(self, claim: Claim) -> RunResult:
         """Run it in this thread."""
-        return self.execute_run(self.runs.add(claim))
+        return self.execute_run(self.hold(claim))
 
-    def execute_run(self, run: Run) -> Ran:
+    def hold(self, claim: Claim) -> Run:
+        """Hold a claim as a run of this rig's, once."""
+        name = (claim.job_id, claim.token)
+        if name not in self._held:
+            self._held[name] = self.runs.add(claim, self.facts_of(claim), self)
+        return self._held[name]
+
+    def facts_of(self, claim: Claim) -> TaskFacts:
+        """Return what is known of a claim's task: as it was enqueued here, or as declared."""
+        task = self._tasks.get(claim.job_id)
+        if task is None:
+            facts = self.rooms.catalogue.facts_of(claim)
+            assert facts is not None
+            return facts
+        if claim.job_id not in self._facts:
+            self._facts[claim.job_id] = facts = facts_for(task, self.options)
+            facts.group = self.shared if facts.policy.atomic and facts.policy.fuse else None
+        return self._facts[claim.job_id]
+
+    def ended(self, run: Run, result: RunResult) -> None:
+        """Take a result, as the owner of a run does."""
+        self.finisher.put(run, result)
+
+    def execute_run(self, run: Run) -> RunResult:
         """Run it in this thread, as a thread of the pool does."""
-        self.session.prepare()
-        if self.in_company and self.executor._look_up(run).policy.atomic:
-            ran = self._execute_in_company(run)
-        elif self.executor.is_async(run):
-            ran = asyncio.run(self.executor.arun(run))
+        self.connections.prepare()
+        if self.in_company and run.facts.policy.atomic:
+            result = self._execute_in_company(run)
+        elif run.facts.is_async:
+            result = asyncio.run(self.executor.arun(run))
         else:
-            ran = self.executor.run(run)
-        self.session.tidy()
-        return ran
+            result = self.executor.run(run)
+        self.connections.tidy()
+        return result
 
-    def _execute_in_company(self, run: Run) -> Ran:
+    def _execute_in_company(self, run: Run) -> RunResult:
         """Run it between two others; they, too, must come to a good end."""
         others = [self.enqueue(_leave_one, atomic=True) for _ in "12"]
         self.company += others
-        before, after = (self.runs.add(self.claim(other)) for other in others)
-        ends = dict(self.fusing.run([before, run, after], at_work))
+        before, after = (self.hold(self.claim(other)) for other in others)
+        together = [before, run, after]
+        for one in together:
+            make_short(one)
+        results = dict(self.shared.run(together, at_work))
         for other in (before, after):
             # Not begun, if the others were undone: then it is put back, and run later.
-            self.finisher.put(other.claim, ends.get(other) or self.executor.run(other))
-        return ends[run]
+            self.finisher.put(other, results.get(other) or self.executor.run(other))
+        return results[run]
 
     def check_company(self) -> None:
         """See that the others have left exactly one effect each."""
         assert {self.job(other).state for other in self.company} <= {State.SUCCEEDED}
         assert all(effects(str(other), using=self.using) == 1 for other in self.company)
 
-    def finish(self, claim: Claim, ran: Ran) -> None:
+    def finish(self, claim: Claim, ran: RunResult) -> None:
         """Record how it ended, once."""
-        self.finisher.put(claim, ran)
+        self.put(claim, ran)
         self.finisher.write()
+
+    def put(self, claim: Claim, ran: RunResult) -> None:
+        """Hand over how a run ended."""
+        self.finisher.put(self.hold(claim), ran)
 
     def finish_whatever_happens(self, tries: int = 5) -> None:
         """Record what is handed over as the finisher's rounds do: a broken write is repeated."""
@@ -177,7 +216,9 @@ class Rig:
         rows.update(lease_until=claim.enqueued_at - LEASE)
         self.store.rescue(max_crashes=100)
         (successor,) = self.store.claim(
-            queue=claim.queue, limit=1, worker_id=uuid4(), lease=LEASE, only=[claim.job_id]
+            ClaimQuery(
+                queue=claim.queue, limit=1, worker_id=uuid4(), lease=LEASE, only=[claim.job_id]
+            )
         )
         return successor
 
@@ -186,24 +227,14 @@ class Rig:
         return Job.objects.using(self.using).get(pk=job_id)
 
     def close(self) -> None:
-        """Take the session's watch from the connections of this thread."""
-        for connection in connections.all(initialized_only=True):
-            connection.execute_wrappers.clear()
+        """Take the watch from the connections of this thread."""
+        self.connections.__exit__(None, None, None)
 
-    # ---- what the rooms ask for and tell ------------------------------------------
 
-    def _task_of(self, claim: Claim) -> tuple[Task, BackendOptions]:
-        if claim.job_id not in self._tasks:  # not enqueued here
-            return task_of(claim)
-        return self._tasks[claim.job_id], self.options
-
-    def _written(self, claim: Claim, ran: Ran) -> None:
-        self.written.append((claim, ran))
-        self.announcer.ended(claim, ran)
-
-    def _lost(self, claim: Claim) -> None:
-        self.lost.append(claim)
-        self.announcer.lost(claim)
+def make_short(run: Run) -> None:
+    """Let the worker expect that a run's body is over at once."""
+    while not run.facts.durations.short:
+        run.facts.durations.took(0.0)
 
 
 def _leave_one(context: Any) -> None:

@@ -12,10 +12,10 @@ from aftercommit._compat import (
     task_started,
     tasks_signals,
 )
-from aftercommit.backend import DatabaseBackend
-from aftercommit.control import Cancel, Discard, Retry, Snooze
+from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.enqueue.outcomes import Cancel, Discard, Retry, Snooze
 from aftercommit.models import State
-from aftercommit.worker import announcer
+from aftercommit.worker.upkeep import announcer
 from tests.worker.rig import AT_ONCE, QUEUE, commits, effects, leave
 
 pytestmark = commits

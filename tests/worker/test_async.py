@@ -6,7 +6,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from aftercommit.control import Cancel, Snooze
+from aftercommit.enqueue.outcomes import Cancel, Snooze
 from aftercommit.models import State
 from tests.app.models import Effect
 from tests.worker.rig import AT_ONCE, commits, effects, leave
@@ -100,7 +100,7 @@ def test_an_interrupt_reaches_a_coroutine_that_waits(rig):
         await asyncio.wait_for(asyncio.Event().wait(), timeout=10)
 
     job_id = rig.enqueue(body)
-    run = rig.runs.add(rig.claim(job_id))
+    run = rig.hold(rig.claim(job_id))
 
     rig.finish(run.claim, rig.execute_run(run))
 
@@ -119,7 +119,7 @@ def test_two_coroutines_run_at_once(rig):
         second.set()
         await asyncio.wait_for(first.wait(), timeout=10)
 
-    runs = [rig.runs.add(rig.claim(rig.enqueue(body))) for body in (one, other)]
+    runs = [rig.hold(rig.claim(rig.enqueue(body))) for body in (one, other)]
 
     async def both():
         return await asyncio.gather(*map(rig.executor.arun, runs))

@@ -6,7 +6,7 @@ import threading
 import pytest
 from django.db import IntegrityError, connection, connections, transaction
 
-from aftercommit.control import Cancel, Discard, Retry, Snooze
+from aftercommit.enqueue.outcomes import Cancel, Discard, Retry, Snooze
 from aftercommit.models import State
 from tests.app.models import Account, Effect
 from tests.worker.rig import AT_ONCE, another_connection, commits, effects, leave, sql

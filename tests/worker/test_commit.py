@@ -5,7 +5,7 @@ import contextlib
 import pytest
 from django.db import transaction
 
-from aftercommit.control import Cancel, Retry, Snooze
+from aftercommit.enqueue.outcomes import Cancel, Retry, Snooze
 from aftercommit.errors import AlreadyCommitted, ClaimLost, RolledBack
 from aftercommit.models import State
 from tests.worker.rig import AT_ONCE, commits, effects, leave, sql

@@ -9,7 +9,7 @@ from django.db import Error, OperationalError, connection, connections, transact
 
 from aftercommit.models import Job, State
 from aftercommit.values import Released, Succeeded
-from aftercommit.worker.verdict import MOST_CONFLICTS
+from aftercommit.worker.running.outcome import MOST_CONFLICTS
 from tests.app.models import Account
 from tests.waiting import wait_until
 from tests.worker.rig import LEASE, another_connection, commits, effects, leave, sql

@@ -6,7 +6,7 @@ import pytest
 from django.db import Error, connection, connections, transaction
 
 from aftercommit.models import State
-from aftercommit.worker import session
+from aftercommit.worker.running import connections as session
 from tests.databases import ALIASES
 from tests.worker.rig import another_connection, commits, effects, leave, sql
 from tests.worker.test_conflicts import kill_my_connection
@@ -128,7 +128,7 @@ def test_a_connection_that_the_server_has_ended_is_no_harm_to_the_next(rig):
     ]
 
     for claim in claims:
-        rig.finisher.put(claim, rig.execute(claim))
+        rig.put(claim, rig.execute(claim))
     rig.finish_whatever_happens()
 
     assert rig.job(claims[1].job_id).state == State.SUCCEEDED
@@ -170,7 +170,7 @@ def test_at_rest_a_connection_is_kept_as_conn_max_age_says(rig, monkeypatch, age
 
     rig.run(lambda context: leave("one"))
     sql("SELECT 1")
-    rig.session.rest()
+    rig.connections.rest()
 
     assert (connection.connection is not None) is kept
 

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from aftercommit.conf import BackendOptions
-from aftercommit.control import Cancel, Discard, Retry, Snooze
+from aftercommit.enqueue.outcomes import Cancel, Discard, Retry, Snooze
 from aftercommit.errors import ClaimLost, ConfigurationError
 from aftercommit.models import Job, State
+from aftercommit.options.conf import BackendOptions
 from aftercommit.values import Failed, Released
-from aftercommit.worker.verdict import MOST_CONFLICTS
+from aftercommit.worker.running.outcome import MOST_CONFLICTS
 from tests.worker.rig import Rig, commits, effects, leave
 
 pytestmark = commits
@@ -252,7 +252,7 @@ def test_a_task_that_nobody_knows_fails_instead_of_raising(rig):
         raise ConfigurationError("not known")
 
     rig.executor._task_of = nobody
-    ran = rig.executor.run(rig.runs.add(claim))
+    ran = rig.executor.run(rig.hold(claim))
 
     assert isinstance(ran.outcome, Failed)
 
@@ -262,7 +262,7 @@ def test_a_process_that_stood_still_begins_nothing(rig):
         leave("too late")
 
     job_id = rig.enqueue(body)
-    run = rig.runs.add(rig.claim(job_id))
+    run = rig.hold(rig.claim(job_id))
     run.renewed_at -= 21  # of a lease of 30 seconds
 
     ran = rig.execute_run(run)

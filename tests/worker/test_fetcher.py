@@ -6,11 +6,11 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import OperationalError
 
-from aftercommit import pauses
+from aftercommit.enqueue.task import registered
 from aftercommit.models import Job, State
 from aftercommit.store.clock import DatabaseNow
-from aftercommit.tasks import registered
-from aftercommit.worker.fetcher import Fetcher
+from aftercommit.worker.claiming import broker_backoff as pauses
+from aftercommit.worker.claiming.fetcher import Fetcher
 from tests.app.tasks import add
 from tests.worker.rig import LEASE, commits
 

@@ -6,16 +6,16 @@ import pytest
 from django.db import OperationalError
 
 from aftercommit.models import Job, State
-from aftercommit.values import Cancelled, Failed, Ran, Released, Retry, RunError, Succeeded
-from aftercommit.worker import finisher
-from aftercommit.worker.finisher import Finisher
+from aftercommit.values import Cancelled, Failed, Released, Retry, RunError, RunResult, Succeeded
+from aftercommit.worker.upkeep import finisher
+from aftercommit.worker.upkeep.finisher import Finisher
 from tests.worker.rig import commits
 
 pytestmark = commits
 
 ERROR = RunError(exception_class_path="builtins.ValueError", traceback="no such page")
 LATER = timedelta(hours=1)
-DONE = Ran(outcome=Succeeded("1"))
+DONE = RunResult(outcome=Succeeded("1"))
 AWAY = OperationalError("the server does not answer")
 
 
@@ -27,8 +27,8 @@ def claims_of(rig, number):
 def hand_over(rig, claims, ran=DONE):
     """Give the finisher the ends of runs."""
     for claim in claims:
-        rig.runs.add(claim)
-        rig.finisher.put(claim, ran)
+        rig.hold(claim)
+        rig.put(claim, ran)
 
 
 def states():
@@ -103,7 +103,7 @@ def test_what_is_in_the_table_is_told_and_not_written_again(rig, monkeypatch):
     rig.store.finish(claim, DONE.outcome)
     spy = Spy(monkeypatch, rig, "finish_many")
 
-    hand_over(rig, [claim], Ran(outcome=DONE.outcome, recorded=True))
+    hand_over(rig, [claim], RunResult(outcome=DONE.outcome, recorded=True))
     rig.finisher.write()
 
     assert spy.calls == 0
@@ -118,7 +118,7 @@ def test_a_lost_claim_is_told_and_changes_nothing(rig):
     (claim,) = claims_of(rig, 1)
     successor = rig.lose(claim)
     (other,) = claims_of(rig, 1)
-    hand_over(rig, [claim, other], Ran(outcome=Failed(ERROR)))
+    hand_over(rig, [claim, other], RunResult(outcome=Failed(ERROR)))
 
     rig.finisher.write()
 
@@ -132,7 +132,7 @@ def test_a_lost_claim_is_told_and_changes_nothing(rig):
 def test_of_two_ends_of_one_claim_the_first_counts(rig):
     (claim,) = claims_of(rig, 1)
     hand_over(rig, [claim])
-    hand_over(rig, [claim], Ran(outcome=Failed(ERROR)))
+    hand_over(rig, [claim], RunResult(outcome=Failed(ERROR)))
 
     writes = [rig.finisher.write() for _number in range(3)]
 
@@ -149,7 +149,7 @@ def test_an_outcome_that_cannot_be_stored_is_replaced(rig):
     """And neither its job nor the others of its batch stay running."""
     first, refused, last = claims_of(rig, 3)
     hand_over(rig, [first])
-    hand_over(rig, [refused], Ran(outcome=Succeeded('"\ud800"')))  # no encoding knows it
+    hand_over(rig, [refused], RunResult(outcome=Succeeded('"\ud800"')))  # no encoding knows it
     hand_over(rig, [last])
 
     rig.finisher.write()
@@ -232,7 +232,7 @@ def test_nothing_is_forgotten_while_the_database_is_away(rig, monkeypatch):
 def test_a_write_whose_answer_was_lost_is_no_lost_claim(rig, monkeypatch, outcome):
     (claim,) = claims_of(rig, 1)
     Spy(monkeypatch, rig, "finish_many", failures=1, carried_out=True)
-    hand_over(rig, [claim], Ran(outcome=outcome))
+    hand_over(rig, [claim], RunResult(outcome=outcome))
     with pytest.raises(OperationalError):
         rig.finisher.write()
 

@@ -8,8 +8,8 @@ from django.db import connection, connections
 
 from aftercommit.models import State
 from aftercommit.values import Released, Succeeded
-from aftercommit.worker.heartbeat import Heartbeat
 from aftercommit.worker.runs import now
+from aftercommit.worker.upkeep.heartbeat import Heartbeat
 from tests.waiting import wait_until
 from tests.worker.rig import AT_ONCE, commits
 
@@ -47,7 +47,7 @@ def until_interrupted():
 
 def test_leases_of_all_runs_are_extended(rig, heartbeat):
     claims = [rig.claim(rig.enqueue(lambda context: None), lease=SHORT) for _number in range(3)]
-    runs = [rig.runs.add(claim) for claim in claims]
+    runs = [rig.hold(claim) for claim in claims]
     before = [run.renewed_at for run in runs]
 
     wait = heartbeat.step()
@@ -77,7 +77,7 @@ def test_a_lost_claim_interrupts_the_body(rig, heartbeat, atomic):
 
     job_id = rig.enqueue(body, atomic=atomic, max_attempts=1)
     claim = rig.claim(job_id)
-    run = rig.runs.add(claim)
+    run = rig.hold(claim)
     successor = rig.lose(claim)
 
     ran = rig.execute_run(run)
@@ -91,7 +91,7 @@ def test_a_lost_claim_interrupts_the_body(rig, heartbeat, atomic):
 
 def test_a_lost_claim_is_not_asked_for_again(rig, heartbeat, django_assert_num_queries):
     claim = rig.claim(rig.enqueue(lambda context: None))
-    run = rig.runs.add(claim)
+    run = rig.hold(claim)
     rig.lose(claim)
     heartbeat.step()
 

@@ -9,8 +9,8 @@ import pytest
 from django.db import connection, connections, transaction
 
 from aftercommit.values import Succeeded
-from aftercommit.worker.backlog import Order
-from aftercommit.worker.pool import Pool
+from aftercommit.worker.running.pool import Pool
+from aftercommit.worker.running.queue import Order
 from tests.worker.rig import commits, leave, sql
 
 pytestmark = commits
@@ -30,7 +30,7 @@ class Crew:
     def submit(self, body, **options):
         """Claim a new job and give it to the pool."""
         claim = self._rig.claim(self._rig.enqueue(body, **options))
-        run = self._rig.runs.add(claim)
+        run = self._rig.hold(claim)
         order = Order(run, self._rig.executor, lambda *ended: self._ended.put(ended[:2]))
         self.pool.submit([order])
         return run

@@ -127,7 +127,7 @@ def test_what_it_may_not_have_covered_is_done_again_alone_and_never_again(rig, t
     assert together.states() == {"a": "succeeded", "b": "ready", "c": "succeeded"}
     assert [effects(name) for name in "abc"] == [1, 0, 1]
     assert Account.objects.count() == 0
-    assert rig.executor._look_up(together.runs["b"]).pace.careful
+    assert together.runs["b"].facts.durations.careful
 
 
 @pytest.mark.parametrize("careful", [False, True])
@@ -135,7 +135,7 @@ def test_it_comes_early_for_those_who_need_it(rig, together, careful):
     together.add("a")
     together.add("b", first=fail, max_attempts=2 if careful else 1)
     together.add("c")
-    rig.executor._look_up(together.runs["b"]).pace.careful = careful
+    together.runs["b"].facts.durations.careful = careful
     together.run()
 
     assert together.calls == ["a", "b", "c"]  # each once

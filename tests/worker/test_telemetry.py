@@ -7,16 +7,17 @@ from uuid import UUID
 import pytest
 from django.dispatch import Signal
 
-from aftercommit import events, telemetry
+from aftercommit import events
+from aftercommit import log as telemetry
 from aftercommit.store.base import Rescued
 from aftercommit.values import (
     Cancelled,
     Claim,
     Failed,
-    Ran,
     Released,
     Retry,
     RunError,
+    RunResult,
     Succeeded,
 )
 
@@ -85,7 +86,7 @@ def lines(caplog):
     ids=lambda value: type(value).__name__,
 )
 def test_the_end_of_a_run_is_one_line(lines, outcome, level, text):
-    events.job_ended.send_robust(sender=None, claim=CLAIM, ran=Ran(outcome=outcome))
+    events.job_ended.send_robust(sender=None, claim=CLAIM, ran=RunResult(outcome=outcome))
 
     assert lines() == [(level, text)]
 
@@ -131,7 +132,7 @@ def test_a_worker_says_when_it_comes_and_goes(lines):
 
 def test_neither_arguments_nor_tracebacks_are_logged(lines):
     for outcome in (Succeeded('"secret"'), Retry(ERROR), Failed(ERROR), Cancelled(ERROR)):
-        events.job_ended.send_robust(sender=None, claim=CLAIM, ran=Ran(outcome=outcome))
+        events.job_ended.send_robust(sender=None, claim=CLAIM, ran=RunResult(outcome=outcome))
     events.claim_lost.send_robust(sender=None, claim=CLAIM)
 
     assert len(lines()) == 5

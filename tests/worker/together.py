@@ -1,6 +1,6 @@
 """Jobs that are run in one transaction, as the pool does."""
 
-from tests.worker.rig import at_work, leave
+from tests.worker.rig import at_work, leave, make_short
 
 
 class Together:
@@ -22,7 +22,7 @@ class Together:
             return body() if body else None
 
         claim = self._rig.claim(self._rig.enqueue(whole_body, atomic=True, **options))
-        self.runs[name] = self._rig.runs.add(claim)
+        self.runs[name] = self._rig.hold(claim)
         return claim
 
     def run(self):
@@ -33,9 +33,11 @@ class Together:
 
     def run_once(self, runs):
         """Run those that fit into one transaction; return their names."""
-        ends = self._rig.fusing.run(runs, at_work)
+        for run in runs:
+            make_short(run)
+        ends = self._rig.shared.run(runs, at_work)
         for run, ran in ends:
-            self._rig.finisher.put(run.claim, ran)
+            self._rig.finisher.put(run, ran)
         self._rig.finish_whatever_happens()
         return [name for name, run in self.runs.items() if run in dict(ends)]
 

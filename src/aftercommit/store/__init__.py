@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from aftercommit.store.base import Store
 
 STORES = {
-    "postgresql": "aftercommit.store.postgresql.PostgreSQLStore",
-    "mysql": "aftercommit.store.mysql.MySQLStore",
-    "sqlite": "aftercommit.store.sqlite.SQLiteStore",
+    "postgresql": "aftercommit.store.postgresql.store.PostgreSQLStore",
+    "mysql": "aftercommit.store.mysql.store.MySQLStore",
+    "sqlite": "aftercommit.store.sqlite.store.SQLiteStore",
 }
 
 

@@ -4,9 +4,10 @@ Each transition of a job (STATE_MACHINE: T0 to T10) is one method, and each of i
 writes names the whole condition in its WHERE. The caller looks at what it returns.
 
 =============  ===========================================================  ============
-enqueue        ``insert``                                                   T0
-claims         ``claim``, ``renew``, ``finish``, ``finish_many``            T1-T5, T7, T8'
-rescue         ``rescue``, ``crashed``                                      T6
+insert         ``insert``, ``insert_alike``                                 T0
+claim          ``claim``, ``renew``                                         T1, T2
+finish         ``finish``, ``finish_many``                                  T3-T5, T7, T8'
+rescue         ``rescue``, ``disown``                                       T6
 operations     ``cancel``, ``retry``, ``prune``                             T8-T10
 reading        ``job``, ``due``, ``queues``, ``counts``, ``pulse`` …
 =============  ===========================================================  ============
@@ -15,9 +16,10 @@ reading        ``job``, ``due``, ``queues``, ``counts``, ``pulse`` …
 from abc import abstractmethod
 from uuid import UUID
 
-from aftercommit.store.claims import Claims
-from aftercommit.store.enqueue import Enqueue, unique_lock
+from aftercommit.store.claim import Claims
+from aftercommit.store.finish import Finishing
 from aftercommit.store.inbox import Inbox
+from aftercommit.store.insert import Enqueue, unique_lock
 from aftercommit.store.operations import CancelAnswer, Operations, Retried
 from aftercommit.store.presence import Presence
 from aftercommit.store.reading import Reading
@@ -26,7 +28,7 @@ from aftercommit.store.rescue import WORKER_DIED, Rescue, Rescued
 __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique_lock"]
 
 
-class Store(Enqueue, Claims, Rescue, Operations, Reading, Inbox):
+class Store(Enqueue, Claims, Finishing, Rescue, Operations, Reading, Inbox):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 
     wakes_workers = False  # whether those that hold a session lock are told of new jobs

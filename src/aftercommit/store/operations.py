@@ -9,8 +9,9 @@ from django.db import IntegrityError
 
 from aftercommit.models import FINISHED, Job, State
 from aftercommit.store.clock import DatabaseNow, in_future
-from aftercommit.store.enqueue import unique_lock
+from aftercommit.store.insert import unique_lock
 from aftercommit.store.table import Table
+from aftercommit.values import Ended
 
 ONE_CANCEL = 500  # rows that one statement names
 
@@ -19,8 +20,13 @@ ONE_CANCEL = 500  # rows that one statement names
 class CancelAnswer:
     """What became of ``cancel()``: ended at once, or asked to end while running."""
 
-    cancelled: frozenset[UUID]
+    ended: Sequence[Ended]
     requested: frozenset[UUID]
+
+    @property
+    def cancelled(self) -> frozenset[UUID]:
+        """The jobs that ended at once."""
+        return frozenset(one.job_id for one in self.ended)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +50,14 @@ class Operations(Table):
         these jobs.
         """
         wanted = sorted(set(job_ids))
-        cancelled: set[UUID] = set()
+        ended: list[Ended] = []
         requested: set[UUID] = set()
         for start in range(0, len(wanted), ONE_CANCEL):
             with self._write():
-                self._cancel(wanted[start : start + ONE_CANCEL], cancelled, requested)
-        return CancelAnswer(cancelled=frozenset(cancelled), requested=frozenset(requested))
+                ended += self._cancel(wanted[start : start + ONE_CANCEL], requested)
+        return CancelAnswer(ended=ended, requested=frozenset(requested))
 
-    def _cancel(self, job_ids: list[UUID], cancelled: set[UUID], requested: set[UUID]) -> None:
+    def _cancel(self, job_ids: list[UUID], requested: set[UUID]) -> list[Ended]:
         # Locked first: a job that goes from ready to running and back between two
         # statements would slip through both. In the order of ids, as everywhere.
         rows = self._locked(self._jobs.filter(id__in=job_ids)).order_by("id")
@@ -62,15 +68,15 @@ class Operations(Table):
             state=State.CANCELLED, finished_at=DatabaseNow(), unique_lock=None
         )
         self._jobs.filter(id__in=running, state=State.RUNNING).update(cancel_requested=True)
-        cancelled.update(ready)
         requested.update(running)
+        return self._ended([Ended(job_id, State.CANCELLED) for job_id in ready])
 
-    def cancel_equal(self, *, task_path: str, payload: str) -> int:
-        """Cancel ready jobs with just these arguments; return how many."""
+    def cancel_equal(self, *, task_path: str, payload: str) -> Sequence[Ended]:
+        """Cancel ready jobs with just these arguments; return what was written."""
         alike = self._jobs.filter(task_path=task_path, payload=payload, state=State.READY)
         # Compared again: MySQL finds texts that differ in case only.
         equal = [row.id for row in alike.only("id", "payload") if row.payload == payload]
-        return len(self.cancel(equal).cancelled)
+        return self.cancel(equal).ended
 
     # ---- T9 retry ---------------------------------------------------------------
 

@@ -8,8 +8,8 @@ from uuid import UUID
 from django.db.models import Q, QuerySet
 
 from aftercommit.models import Job, State
-from aftercommit.store.clock import DatabaseNow
-from aftercommit.store.rows import moment_from
+from aftercommit.store.clock import DatabaseNow, in_future
+from aftercommit.store.columns import moment_from
 from aftercommit.store.table import Table
 from aftercommit.store.workers import Workers
 
@@ -94,6 +94,11 @@ class Reading(Table):
         """Return how long the oldest due job has been waiting, or None."""
         oldest = self._due().annotate(now=DatabaseNow()).order_by("run_after").first()
         return None if oldest is None else oldest.now - oldest.run_after
+
+    def has_crashed(self, *, due_within: timedelta) -> bool:
+        """Tell whether a job that was on a dead worker is due, or will be within this span."""
+        soon = self._jobs.filter(state=State.READY, crashes__gt=0)
+        return soon.filter(run_after__lte=in_future(due_within)).exists()
 
     def pulse(self, worker_id: UUID) -> tuple[datetime, set[UUID]]:
         """Return the database's clock, and the other workers that hold or held a lock."""

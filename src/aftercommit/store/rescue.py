@@ -7,10 +7,10 @@ from uuid import UUID
 from django.db.models import Q
 
 from aftercommit.models import Job, State
-from aftercommit.store.changes import released, with_error
 from aftercommit.store.clock import DatabaseNow
+from aftercommit.store.finish import RELEASED, changes, with_error
 from aftercommit.store.table import Table
-from aftercommit.values import Claim, RunError
+from aftercommit.values import Ended, RunError
 
 WORKER_DIED = RunError(
     exception_class_path="aftercommit.errors.WorkerDied",
@@ -64,37 +64,33 @@ class Rescue(Table):
             rows = list(self._locked(chosen, skip=True)[:limit])
             tried = [self._rescue_one(row, lost, max_crashes) for row in rows]
             rescued = [one for one in tried if one is not None]
-            self._wake_for(rescued, rows)
+            ready = {one.job_id for one in rescued if one.state == State.READY}
+            self._ended(
+                [Ended(one.job_id, one.state) for one in rescued],
+                due={row.queue for row in rows if row.id in ready},
+            )
             return rescued
 
-    def disown(self, worker_id: UUID, *, begun: Collection[UUID]) -> int:
-        """Give back what a worker had claimed but not ``begun``; return how many jobs.
+    def disown(self, worker_id: UUID, *, begun: Collection[UUID]) -> list[Ended]:
+        """Give back what a worker had claimed but not ``begun``; return what was written.
 
-        Only for a worker that is known to be dead. They lose neither an attempt nor a
-        crash, unlike rescued ones. Suspects are left to ``rescue()``: they may have
-        begun in processes of their own.
+        Only for a worker that is known to be dead. These jobs lose neither an attempt nor
+        a crash, unlike rescued ones. One whose cancellation was requested is cancelled.
         """
-        claimed = self._running().filter(worker_id=worker_id, crashes=0).exclude(id__in=begun)
+        claimed = self._running().filter(worker_id=worker_id).exclude(id__in=begun)
         if not claimed.exists():
-            return 0
+            return []
         with self._write():
             rows = list(self._locked(claimed.order_by("id"), skip=True))
-            ours = [row for row in rows if self._give_back(row)]
-            self._wake({row.queue for row in ours})
-            return len(ours)
+            ended = [one for row in rows if (one := self._give_back(row))]
+            ready = {one.job_id for one in ended if one.state == State.READY}
+            return self._ended(ended, due={row.queue for row in rows if row.id in ready})
 
-    def _give_back(self, row: Job) -> bool:
+    def _give_back(self, row: Job) -> Ended | None:
+        """Release a row that is locked, so that its ``cancel_requested`` stays as it is."""
+        end = RELEASED.cancelled() if row.cancel_requested else RELEASED
         mine = self._mine(row.id, row.token).filter(worker_id=row.worker_id)
-        return mine.update(**released()) == 1
-
-    def crashed(self, claim: Claim, *, max_crashes: int) -> Rescued | None:
-        """Record that the process which ran this claim alone has died; None if it was lost."""
-        with self._write():
-            row = self._locked(self._mine(claim.job_id, claim.token)).first()
-            rescued = None if row is None else self._rescue_one(row, Q(), max_crashes)
-            if row is not None and rescued is not None:
-                self._wake_for([rescued], [row])
-            return rescued
+        return Ended(row.id, end.state) if mine.update(**changes(end)) else None
 
     def _rescue_one(self, row: Job, lost: Q, max_crashes: int) -> Rescued | None:
         crashes = row.crashes + 1
@@ -124,7 +120,3 @@ class Rescue(Table):
             crashes=crashes,
             state=str(state),
         )
-
-    def _wake_for(self, rescued: list[Rescued], rows: list[Job]) -> None:
-        ready = {one.job_id for one in rescued if one.state == State.READY}
-        self._wake({row.queue for row in rows if row.id in ready})

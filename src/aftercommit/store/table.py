@@ -9,6 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 
 from aftercommit.models import Job, State
+from aftercommit.values import Ended
 
 
 class Table:
@@ -58,6 +59,16 @@ class Table:
         Our own are READ COMMITTED, whatever the user's sessions are: see each store.
         """
         return transaction.atomic(using=self.alias)
+
+    def _ended(self, ended: list[Ended], *, due: Iterable[str] = ()) -> list[Ended]:
+        """Let everything that ends a run or a job pass here, and return it.
+
+        Called by each such write, in its transaction if it has opened one. ``due``: queues
+        in which a job is due again at once; sleeping workers are told. What has to happen
+        together with the end of a job is added here, and nowhere else.
+        """
+        self._wake(due)
+        return ended
 
     def _wake(self, queues: Iterable[str]) -> None:
         """Tell sleeping workers that these queues hold due jobs, where that is possible."""

@@ -6,12 +6,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aftercommit.process import forks, forks_end_here
-from aftercommit.values import Claim
+from aftercommit.values import Claim, RunResult
+
+if TYPE_CHECKING:
+    from aftercommit.worker.facts import TaskFacts
+    from aftercommit.worker.running.executor import Executor
 
 # Goes on while the machine is suspended, unlike time.monotonic() on Linux.
 CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
@@ -22,11 +25,25 @@ def now() -> float:
     return time.monotonic() if CLOCK is None else time.clock_gettime(CLOCK)
 
 
+class Owner(Protocol):
+    """The part of a worker process to which a run belongs: it serves one database alias."""
+
+    @property
+    def executor(self) -> "Executor":
+        """What runs the job."""
+
+    def ended(self, run: "Run", result: RunResult) -> None:
+        """Take the result of a body that is over; called by the thread that ran it."""
+
+
 class Run:
     """One claimed job in this process, and the way to break it off."""
 
-    # Of the class until they change: thousands are made at once.
-    known: Any = None  # what the executor has looked up about its task
+    # Attributes of the class until they change: thousands of runs are made at once.
+    in_lane = False  # it is run in one of the few threads for short atomic tasks
+    took: float | None = None  # seconds, once the body is over
+    has_begun = False  # the body was called
+    is_over = False  # its owner has been given the result
     deadline: float | None = None  # set when the body begins
     interrupted_at: float | None = None
     lost = False  # the claim belongs to someone else by now
@@ -36,8 +53,18 @@ class Run:
     _coroutine: asyncio.Task[Any] | None = None
     _why: type[BaseException] | None = None
 
-    def __init__(self, claim: Claim, *, fresh_for: float, held_since: float) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        facts: "TaskFacts",
+        owner: Owner,
+        *,
+        fresh_for: float,
+        held_since: float,
+    ) -> None:
         self.claim = claim
+        self.facts = facts
+        self.owner = owner
         self._fresh_for = fresh_for
         # renewed: when the lease was known to be good
         self.held_since = self.renewed_at = held_since
@@ -103,6 +130,18 @@ class Run:
         if self._coroutine is not None:  # else the body has ended since
             self._coroutine.cancel()
 
+    def end(self, result: RunResult, *, took: float | None) -> None:
+        """Hand the result to the owner, once; ``took``: seconds that the body ran, if it did."""
+        if not self.is_over:
+            self.is_over = True
+            self.took = took
+            self.owner.ended(self, result)
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long the body ran; None if it did not begin, or is not over."""
+        return None if self.took is None else timedelta(seconds=self.took)
+
     @property
     def stale(self) -> bool:
         """Whether the lease was last renewed so long ago that no effect should begin."""
@@ -126,11 +165,8 @@ class Run:
                 _raise_in_thread(threading.get_ident(), None)
 
     def _set_deadline(self, timeout: timedelta | None) -> None:
+        self.has_begun = True
         self.deadline = None if timeout is None else now() + timeout.total_seconds()
-
-
-# What surrounds the work that is done for certain runs.
-AtWork = Callable[[Sequence[Run]], AbstractContextManager[None]]
 
 
 class Runs:
@@ -141,14 +177,17 @@ class Runs:
         self._lock = threading.Lock()
         self._runs: dict[int, Run] = {}  # by the number of the job's id: hashed faster than it
 
-    def add(self, claim: Claim) -> Run:
+    def add(self, claim: Claim, facts: "TaskFacts", owner: Owner) -> Run:
         """Begin to hold a claim."""
-        return self.add_all([claim])[0]
+        return self.add_all([(claim, facts)], owner)[0]
 
-    def add_all(self, claims: Iterable[Claim]) -> list[Run]:
+    def add_all(self, claims: Iterable[tuple[Claim, "TaskFacts"]], owner: Owner) -> list[Run]:
         """Begin to hold claims that were taken at once."""
         since = now()
-        runs = [Run(claim, fresh_for=self._fresh_for, held_since=since) for claim in claims]
+        runs = [
+            Run(claim, facts, owner, fresh_for=self._fresh_for, held_since=since)
+            for claim, facts in claims
+        ]
         with self._lock:
             for run in runs:
                 self._runs[run.claim.job_id.int] = run

@@ -15,17 +15,17 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
 from django.utils.autoreload import run_with_reloader
 
-from aftercommit import telemetry
-from aftercommit.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
+from aftercommit import log
 from aftercommit.errors import ConfigurationError
-from aftercommit.keeper import relaying
+from aftercommit.options.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
 from aftercommit.process import stop_on_signals
+from aftercommit.relay.outbox import relaying
+from aftercommit.worker.config import served
 from aftercommit.worker.processes import child, launch
 from aftercommit.worker.processes.orphans import Orphans
 from aftercommit.worker.processes.status_line import status_line
 from aftercommit.worker.processes.supervisor import Supervisor
 from aftercommit.worker.runs import now
-from aftercommit.worker.setup import served
 
 TO_ANSWER = timedelta(seconds=10)  # for a database that is checked at the start
 LOOK_EVERY = timedelta(milliseconds=100)
@@ -77,7 +77,7 @@ class Command(BaseCommand):
             raise SystemExit(status)
 
     def _work(self, config: WorkerConfig, *, reloads: bool = False) -> int:
-        telemetry.show_log()
+        log.show_log()
         try:
             aliases = [one.using for one in served(config)]  # mistakes are said here, once
             supervisor = Supervisor(config, died=Orphans(config))

@@ -4,10 +4,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from aftercommit import telemetry
+from aftercommit import log
 from aftercommit.errors import ConfigurationError
 from aftercommit.process import stop_on_signals
-from aftercommit.worker.flush import Flush, Share
+from aftercommit.worker.inline import InlineWorker, Share
 
 
 class Command(BaseCommand):
@@ -29,13 +29,13 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         """Run them, and say how many there were."""
-        telemetry.show_log()
-        telemetry.write_log()
+        log.show_log()
+        log.write_log()
         try:
             share = Share(which=options["which"], outof=options["outof"])
-            flush = Flush(share=share, name=options["filter"], most=options["jobs"])
+            worker = InlineWorker(share=share, name=options["filter"], most=options["jobs"])
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
-        with stop_on_signals(flush.stop):
-            count = flush.run()
+        with stop_on_signals(worker.stop):
+            count = worker.run()
         self.stdout.write(f"{count} jobs were run.")

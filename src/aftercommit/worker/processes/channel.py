@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from aftercommit.conf import WorkerConfig
+from aftercommit.options.conf import WorkerConfig
 
 Message = dict[str, Any]
 
@@ -64,7 +64,7 @@ def message_of(config: WorkerConfig) -> Message:
 
 def config_of(message: Message) -> WorkerConfig:
     """Return the configuration that a message holds."""
-    lists = {name: tuple(message[name]) for name in ("backends", "queues")}
+    lists = {name: tuple(message[name]) for name in ("backends", "queues", "only")}
     grace = timedelta(seconds=message["grace"])
     return WorkerConfig(**{**message, **lists, "grace": grace})
 

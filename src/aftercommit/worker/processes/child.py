@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 import django
 
-from aftercommit.conf import WorkerConfig
+from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import STOP_SIGNALS, leave_signals_to_parent
-from aftercommit.worker.board import Board
+from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.processes.channel import Channel, Message, config_of
-from aftercommit.worker.slots import Tickets
+from aftercommit.worker.quota import RunQuota
 
 if TYPE_CHECKING:
-    from aftercommit.worker.loop import Worker
+    from aftercommit.worker.worker import Worker
 
 LONGEST_REASON = 1000  # characters
-REPLACE_ME = 75  # see worker.loop; not imported, because that needs the models
+REPLACE_ME = 75  # see worker.worker; not imported, because that needs the models
 HURRY, STOP = "hurry", "stop"  # orders
 THROUGH, REPLACE = "through", "replace"  # how a process ended
 
@@ -36,15 +36,15 @@ def main(files: Sequence[str]) -> NoReturn:
     channel, board, *quota = numbers
     WorkerProcess(
         Channel(socket.socket(fileno=channel)),
-        Board(mmap(board, 0)),
-        Tickets(quota[0] if quota else None),
+        InFlight(mmap(board, 0)),
+        RunQuota(quota[0] if quota else None),
     ).run()
 
 
 class WorkerProcess:
     """Runs one ``Worker``; obeys the supervisor and reports to it."""
 
-    def __init__(self, channel: Channel, board: Board, quota: Tickets) -> None:
+    def __init__(self, channel: Channel, board: InFlight, quota: RunQuota) -> None:
         self._channel = channel
         self._board = board
         self._quota = quota
@@ -74,12 +74,12 @@ class WorkerProcess:
         """Load the project; if that fails, say why and end."""
         try:
             django.setup()
-            from aftercommit import telemetry  # noqa: PLC0415 - needs the models
-            from aftercommit.worker.loop import Worker  # noqa: PLC0415 - as well
+            from aftercommit import log  # noqa: PLC0415 - needs the models
+            from aftercommit.worker.worker import Worker  # noqa: PLC0415 - as well
 
-            telemetry.show_log()
-            telemetry.write_log()
-            worker = Worker(config, tickets=self._quota, board=self._board)
+            log.show_log()
+            log.write_log()
+            worker = Worker(config, quota=self._quota, board=self._board)
         except BaseException as error:
             self._channel.send(failed=_reason(error), traceback=traceback.format_exc())
             os._exit(1)

@@ -19,13 +19,13 @@ from typing import IO
 
 from django.conf import UserSettingsHolder, settings
 
-from aftercommit.conf import WorkerConfig
 from aftercommit.errors import ConfigurationError
+from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import STOP_SIGNALS
-from aftercommit.worker.board import Board
+from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.processes.channel import Channel, message_of
+from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.runs import now
-from aftercommit.worker.slots import Tickets
 
 PATH = "AFTERCOMMIT_SYS_PATH"  # environment variable, for the first line of a process
 COMMAND, SUBCOMMAND = "aftercommit", "worker-process"
@@ -44,7 +44,7 @@ class Child:
 
     process: subprocess.Popen[bytes]
     channel: Channel
-    board: Board
+    board: InFlight
     started: float = field(default_factory=now)
     ready: bool = False  # it has loaded the project, and may claim from now on
     reason: str | None = None  # why it could not
@@ -79,13 +79,13 @@ class Launcher:
                 "jobs anywhere."
             )
         self._command = _command()
-        self._quota = None if max_jobs is None else Tickets.new_file(max_jobs)
+        self._quota = None if max_jobs is None else RunQuota.new_file(max_jobs)
 
     def start(self, config: WorkerConfig) -> Child:
         """Start a process; raises ``OSError`` if the system does not allow it."""
         ours, theirs = socket.socketpair()
         channel = Channel(ours)
-        with closing(theirs), _zeros(Board.size(config.threads)) as board:
+        with closing(theirs), _zeros(InFlight.size(config.threads)) as board:
             files = [theirs.fileno(), board.fileno()]
             if self._quota is not None:
                 files.append(self._quota.fileno())
@@ -96,7 +96,7 @@ class Launcher:
                 channel.close()
                 raise
         channel.send(config=message_of(config), argv=sys.argv)
-        return Child(process=process, channel=channel, board=Board(memory))
+        return Child(process=process, channel=channel, board=InFlight(memory))
 
     def _popen(self, files: list[int]) -> subprocess.Popen[bytes]:
         with _stop_signals_blocked():

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from django.db import Error, connections
 
-from aftercommit.conf import WorkerConfig
+from aftercommit.options.conf import WorkerConfig
 from aftercommit.store import store_for
-from aftercommit.worker.board import Board
-from aftercommit.worker.setup import served_backends
+from aftercommit.worker.config import served_backends
+from aftercommit.worker.in_flight import InFlight
 
 logger = logging.getLogger("aftercommit")
 
@@ -24,7 +24,7 @@ class Orphans:
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
 
-    def __call__(self, board: Board) -> None:
+    def __call__(self, board: InFlight) -> None:
         """See to the jobs of the process whose board this was; returns at once."""
         worker_id, begun = board.read()
         if worker_id is not None:

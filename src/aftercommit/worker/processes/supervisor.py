@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from aftercommit.conf import WorkerConfig
+from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import Bell
-from aftercommit.worker.board import Board
+from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.processes.child import HURRY, REPLACE, STOP
 from aftercommit.worker.processes.launch import Child, Launcher
 from aftercommit.worker.runs import now
@@ -60,7 +60,7 @@ class Supervisor:
     """
 
     def __init__(
-        self, config: WorkerConfig, *, died: Callable[[Board], None] = lambda board: None
+        self, config: WorkerConfig, *, died: Callable[[InFlight], None] = lambda board: None
     ) -> None:
         self._config = config
         self._finite = config.drain or config.max_jobs is not None

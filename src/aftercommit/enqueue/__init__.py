@@ -1,0 +1,1 @@
+"""The way in: what a web process loads. No models at import."""

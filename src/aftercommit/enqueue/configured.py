@@ -1,0 +1,27 @@
+"""What TASKS says: our backends, their databases, their queues."""
+
+from aftercommit._compat import task_backends
+from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.options.queues import queues_of
+
+
+def our_backends() -> list[DatabaseBackend]:
+    """Return the backends of TASKS that are ours, in their order.
+
+    Raises ``ConfigurationError`` if the options of one make no sense.
+    """
+    configured = (task_backends[alias] for alias in task_backends.settings)
+    return [backend for backend in configured if isinstance(backend, DatabaseBackend)]
+
+
+def job_aliases() -> list[str]:
+    """Return the database aliases that hold jobs, each once; some may not exist."""
+    return list(dict.fromkeys(backend.using for backend in our_backends()))
+
+
+def configured_queues() -> set[str]:
+    """Return the queues that TASKS names, those of messages for brokers among them."""
+    backends = our_backends()
+    relayed = {name for backend in backends for name in backend.config.libraries}
+    queues = {queue for name in relayed for queue in queues_of(name)}
+    return queues.union(*(backend.queues for backend in backends))

@@ -1,0 +1,50 @@
+"""Django's ``task_finished`` for jobs that end without a run of the process that tells it."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.db import transaction
+
+from aftercommit import events
+from aftercommit._compat import task_backends, task_finished
+from aftercommit.enqueue.backend import DatabaseBackend, task_at
+from aftercommit.enqueue.results import result_of
+from aftercommit.enqueue.signals import listeners_of
+from aftercommit.values import Ended
+
+if TYPE_CHECKING:
+    from aftercommit.store.base import Store
+
+READY = "ready"
+listeners = listeners_of(task_finished, "task_finished")
+
+
+def tell_finished(store: "Store", ended: Iterable[Ended]) -> None:
+    """Send ``task_finished`` for each of these jobs, as soon as their end is committed.
+
+    For ends that no run has led to: a job that was cancelled while it waited, or that has
+    failed because processes died of it. Jobs that are ready again are passed over.
+    """
+    job_ids = [one.job_id for one in ended if one.state != READY]
+    if job_ids and listeners.any(logging.ERROR):
+        tell = partial(_tell, store, job_ids)
+        transaction.on_commit(tell, using=store.alias, robust=True)
+
+
+def sender_of(backend: str) -> type:
+    """Return what Django's task signals name as their sender: the class of the backend."""
+    known = backend in task_backends.settings
+    return type(task_backends[backend]) if known else DatabaseBackend
+
+
+def _tell(store: "Store", job_ids: Sequence[UUID]) -> None:
+    for job_id in job_ids:
+        job = store.job(job_id)
+        task = None if job is None else task_at(job.task_path)
+        if job is None or task is None:
+            continue
+        result = result_of(job, task)
+        events.send(task_finished, sender=sender_of(job.backend), task_result=result)

@@ -1,0 +1,153 @@
+"""Every ``TaskResult`` that this package gives out is built here."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
+
+from aftercommit._compat import TaskError, TaskResult, TaskResultStatus, tasks_base
+from aftercommit.enqueue.payload import load_arguments
+from aftercommit.enqueue.task import Task
+from aftercommit.values import Cancelled, Claim, Failed, Outcome, Succeeded
+
+if TYPE_CHECKING:
+    from aftercommit.models import Job
+
+STATUS = {
+    "ready": TaskResultStatus.READY,
+    "running": TaskResultStatus.RUNNING,
+    "succeeded": TaskResultStatus.SUCCESSFUL,
+    "failed": TaskResultStatus.FAILED,
+    "cancelled": TaskResultStatus.FAILED,
+}
+FORMER_MODULE = "aftercommit.control."  # of Cancel and its kind, in rows written by 0.1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult(TaskResult):  # type: ignore[misc] # frozen at run time, if not in the stubs
+    """Django's ``TaskResult``, with the job's own state beside Django's four statuses.
+
+    ``duration``: how long the last run took, once it has ended; None if there was none.
+    """
+
+    state: str = "ready"
+    duration: timedelta | None = None
+
+    def refresh(self) -> None:
+        """Read the job again."""
+        self._take(self.task.get_backend().get_result(self.id))
+
+    async def arefresh(self) -> None:
+        """See ``refresh``."""
+        self._take(await self.task.get_backend().aget_result(self.id))
+
+    def _take(self, fresh: TaskResult) -> None:
+        for name in (*tasks_base.TASK_REFRESH_ATTRS, "state", "duration"):
+            object.__setattr__(self, name, getattr(fresh, name))
+
+
+def enqueued_result(task: Task, job_id: str, payload: str, *, backend: str) -> JobResult:
+    """Return Django's view of a job that was just inserted."""
+    args, kwargs = load_arguments(payload)
+    return JobResult(
+        task=task,
+        id=job_id,
+        status=TaskResultStatus.READY,
+        enqueued_at=timezone.now(),
+        started_at=None,
+        last_attempted_at=None,
+        finished_at=None,
+        args=args,
+        kwargs=kwargs,
+        backend=backend,
+        errors=[],
+        worker_ids=[],
+    )
+
+
+def result_of(job: "Job", task: Task) -> JobResult:
+    """Return Django's view of a job's row."""
+    errors = job.error_list
+    workers = [entry["worker_id"] for entry in errors]
+    if job.worker_id is not None:
+        workers.append(str(job.worker_id))
+    result = JobResult(
+        task=task,
+        id=str(job.id),
+        status=STATUS[job.state],
+        state=job.state,
+        duration=_between(job.claimed_at, job.finished_at),
+        enqueued_at=job.enqueued_at,
+        started_at=job.started_at,
+        last_attempted_at=job.claimed_at,
+        finished_at=job.finished_at,
+        args=job.args,
+        kwargs=job.kwargs,
+        backend=job.backend,
+        errors=[_error(entry["exception_class_path"], entry["traceback"]) for entry in errors],
+        # After a manual retry the attempts count anew; earlier errors stay readable.
+        worker_ids=workers[-job.attempts :] if job.attempts else [],
+    )
+    object.__setattr__(result, "_return_value", job.return_value)
+    return result
+
+
+def running_result(claim: Claim, task: Task) -> JobResult:
+    """Return Django's view of a claimed job, without asking the database."""
+    args, kwargs = load_arguments(claim.payload)
+    errors, workers = claim.history()
+    return JobResult(
+        task=task,
+        id=str(claim.job_id),
+        status=TaskResultStatus.RUNNING,
+        state="running",
+        enqueued_at=claim.enqueued_at,
+        started_at=claim.started_at,
+        last_attempted_at=claim.claimed_at,
+        finished_at=None,
+        args=args,
+        kwargs=kwargs,
+        backend=claim.backend,
+        errors=[_error(one.exception_class_path, one.traceback) for one in errors],
+        worker_ids=[*workers, str(claim.worker_id)][-claim.attempt :],
+    )
+
+
+def finished_result(
+    claim: Claim, task: Task, outcome: Outcome, *, duration: timedelta | None
+) -> JobResult | None:
+    """Return Django's view of a claimed job that has ended; None if it will run again."""
+    match outcome:
+        case Succeeded():
+            state, error = "succeeded", None
+        case Failed(error):
+            state = "failed"
+        case Cancelled(error):
+            state = "cancelled"
+        case _:
+            return None
+    result = running_result(claim, task)
+    if error is not None:
+        result.errors.append(_error(error.exception_class_path, error.traceback))
+    changed: dict[str, Any] = {
+        "state": state,
+        "status": STATUS[state],
+        "finished_at": timezone.now(),
+        "duration": duration,
+    }
+    if isinstance(outcome, Succeeded):
+        changed["_return_value"] = outcome.value
+    for name, value in changed.items():
+        object.__setattr__(result, name, value)
+    return result
+
+
+def _error(path: str, traceback: str) -> TaskError:
+    if path.startswith(FORMER_MODULE):
+        path = f"aftercommit.{path.removeprefix(FORMER_MODULE)}"
+    return TaskError(exception_class_path=path, traceback=traceback)
+
+
+def _between(begin: datetime | None, end: datetime | None) -> timedelta | None:
+    return None if begin is None or end is None else end - begin

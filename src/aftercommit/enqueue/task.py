@@ -1,0 +1,290 @@
+"""Our Task: Django's, plus how it may fail, how long it may run, and in what transaction."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from importlib import import_module
+from inspect import iscoroutinefunction
+from typing import Any, Protocol, Self, overload
+
+from asgiref.sync import sync_to_async
+from django.utils.module_loading import autodiscover_modules
+
+from aftercommit._compat import BaseTask, InvalidTask, task_backends
+from aftercommit.errors import ConfigurationError
+from aftercommit.options.backoff import BackoffOption, backoff_from
+from aftercommit.options.conf import (
+    ExceptionOption,
+    ExceptionTypes,
+    check_counts,
+    check_flags,
+    check_spans,
+    exception_types,
+)
+
+Arguments = tuple[Any, ...] | list[Any] | dict[str, Any]
+
+_registered: dict[str, "Task"] = {}
+
+
+class Report(Protocol):
+    """Is called with how one of several calls has ended: what it has raised, or returned."""
+
+    def __call__(self, number: int, error: BaseException | None, value: Any = None) -> None: ...
+
+
+Many = Callable[[Sequence[dict[str, Any]], Report], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(BaseTask):
+    """A Django ``Task`` with the options of this backend; None takes the backend's default.
+
+    ``max_attempts``: runs that may end with an exception, the first one included.
+    ``backoff``: the wait between them; a timedelta, a list of them, or a function of the
+    number of failed runs. ``retry_on``, ``discard_on``: exception classes (or their
+    dotted paths), one or a tuple, that are retried (default: every ``Exception``, and a
+    timeout) or never. ``atomic``: run in one transaction with the completion of the job.
+    ``timeout``: the longest run.
+
+    Raises ``ConfigurationError`` for a value that makes no sense, ``InvalidTask`` for a
+    function that cannot be a task.
+    """
+
+    max_attempts: int | None = None
+    backoff: BackoffOption | None = None
+    retry_on: ExceptionTypes | None = None
+    discard_on: ExceptionTypes | None = None
+    atomic: bool | None = None
+    timeout: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        BaseTask.__post_init__(self)
+        try:
+            _check_options(self)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self.module_path}: {error}") from error
+        known = registered(self.module_path)
+        if known is None or known.func is not self.func:  # not a variant made by using()
+            _registered[self.module_path] = self
+
+    def using(
+        self,
+        *,
+        priority: int | None = None,
+        queue_name: str | None = None,
+        run_after: datetime | None = None,
+        backend: str | None = None,
+        max_attempts: int | None = None,
+        **others: Any,
+    ) -> Self:
+        """Return a variant of this task for the calls that follow.
+
+        Raises ``TypeError`` for an option that belongs to the declaration.
+        """
+        if others:
+            raise TypeError(_fixed_by_declaration(self, others))
+        given: dict[str, Any] = {
+            "priority": priority,
+            "queue_name": queue_name,
+            "run_after": run_after,
+            "backend": backend,
+            "max_attempts": max_attempts,
+        }
+        return replace(
+            self, **{name: value for name, value in given.items() if value is not None}
+        )
+
+    def enqueue_many(self, calls: Iterable[Arguments]) -> list[str]:
+        """Enqueue one job for each call, all or none; return their ids in order.
+
+        A call is a tuple or list of positional arguments, or a dict of keyword
+        arguments. On a backend that is not ours they are enqueued one by one.
+        """
+        backend = self.get_backend()
+        if hasattr(backend, "enqueue_many"):
+            ids: list[str] = backend.enqueue_many(self, calls)
+            return ids
+        split = [split_call(call, index) for index, call in enumerate(calls)]
+        return [str(backend.enqueue(self, args, kwargs).id) for args, kwargs in split]
+
+    async def aenqueue_many(self, calls: Iterable[Arguments]) -> list[str]:
+        """See ``enqueue_many``."""
+        return await sync_to_async(self.enqueue_many)(calls)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By name: what was declared may hold functions that pickle does not know.
+        declared = registered(self.module_path) or self
+        changes = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(declared, field.name)
+        }
+        return _unpickled, (self.func.__module__, self.module_path, changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltInTask(Task):
+    """A task of our own. Rows name it by ``path``, wherever its function is by now."""
+
+    path: str
+
+    @property
+    def module_path(self) -> str:
+        """The name under which the task is registered and stored."""
+        return self.path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchTask(BuiltInTask):
+    """A task of our own that may do several jobs in one call, as far as ``many`` gets.
+
+    ``many`` is given the keyword arguments of each job, and reports how each has ended as
+    soon as it is known; what it raises itself is the end of those it has not reported.
+    """
+
+    many: Many
+
+
+def _unpickled(module: str, path: str, changes: dict[str, Any]) -> Task:
+    try:
+        import_module(module)
+    except ImportError as error:
+        raise ValueError(f"Expected {path!r} to point to a Task instance.") from error
+    declared = registered(path)
+    if declared is None:
+        raise ValueError(f"Expected {path!r} to point to a Task instance.")
+    return replace(declared, **changes)
+
+
+@overload
+def task(function: Callable[..., Any]) -> Task: ...
+@overload
+def task(
+    *,
+    priority: int = 0,
+    queue_name: str = "default",
+    backend: str = "default",
+    takes_context: bool = False,
+    max_attempts: int | None = None,
+    backoff: BackoffOption | None = None,
+    retry_on: ExceptionOption | None = None,
+    discard_on: ExceptionOption | None = None,
+    atomic: bool | None = None,
+    timeout: timedelta | None = None,
+) -> Callable[[Callable[..., Any]], Task]: ...
+def task(
+    function: Callable[..., Any] | None = None,
+    *,
+    priority: int = 0,
+    queue_name: str = "default",
+    backend: str = "default",
+    takes_context: bool = False,
+    **options: Any,
+) -> Task | Callable[[Callable[..., Any]], Task]:
+    """Declare a function as a task: Django's decorator, with our options on every Django.
+
+    See ``Task`` for the options; a backend of another kind keeps them and does as it
+    always does. Raises ``ConfigurationError`` for one that makes no sense, ``TypeError``
+    for one that does not exist, and ``InvalidTask`` for a function that cannot be a task.
+    """
+    if "run_after" in options:
+        raise TypeError(
+            "run_after belongs to a call, not to the declaration of a task: "
+            "use .using(run_after=...)."
+        )
+
+    def declare(func: Callable[..., Any]) -> Task:
+        theirs: Any = getattr(task_backends[backend], "task_class", BaseTask)
+        # A backend with a class of its own needs that class, whoever's it is.
+        task_class: Callable[..., Task] = Task if issubclass(Task, theirs) else theirs
+        return task_class(
+            func=func,
+            priority=priority,
+            queue_name=queue_name,
+            backend=backend,
+            takes_context=takes_context,
+            run_after=None,
+            **options,
+        )
+
+    return declare if function is None else declare(function)
+
+
+def enqueue_many(task: Task, calls: Iterable[Arguments]) -> list[str]:
+    """Enqueue one job of ``task`` for each call; see ``Task.enqueue_many``."""
+    return task.enqueue_many(calls)
+
+
+def registered(task_path: str) -> Task | None:
+    """Return the task that was declared under this path in this process.
+
+    A name in a row is looked up here and never imported.
+    """
+    return _registered.get(task_path)
+
+
+def declared_tasks() -> list[Task]:
+    """Return every task that was declared in this process so far."""
+    return list(_registered.values())
+
+
+def discover(modules: Iterable[str] = ()) -> None:
+    """Import ``tasks`` of every installed app, and ``modules``, so their tasks are known.
+
+    Raises ``ConfigurationError`` for one of ``modules`` that cannot be imported.
+    """
+    autodiscover_modules("tasks")
+    for module in modules:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise ConfigurationError(
+                f"OPTIONS['task_modules'] names {module!r}, which cannot be imported: {error}."
+            ) from error
+
+
+def split_call(call: Arguments, index: int) -> tuple[list[Any], dict[str, Any]]:
+    """Return one of many calls as positional and keyword arguments.
+
+    Raises ``TypeError`` for anything but a tuple, a list or a dict: a bare string would
+    be taken letter by letter.
+    """
+    if isinstance(call, dict):
+        return [], call
+    if isinstance(call, (tuple, list)):
+        return list(call), {}
+    raise TypeError(
+        f"calls[{index}]: expected a tuple or list of positional arguments or a dict of "
+        f"keyword arguments, got {call!r}."
+    )
+
+
+def _check_options(task: Task) -> None:
+    if task.atomic and iscoroutinefunction(task.func):
+        raise InvalidTask(
+            f"{task.module_path} is async, and Django's transactions are not: declare it "
+            "without atomic=True, or as a plain function."
+        )
+    if task.backoff is not None:
+        backoff_from(task.backoff)
+    if task.max_attempts is not None:
+        check_counts(max_attempts=task.max_attempts)
+    if task.timeout is not None:
+        check_spans(timeout=task.timeout)
+    if task.atomic is not None:
+        check_flags(atomic=task.atomic)
+    for name in ("discard_on", "retry_on"):
+        object.__setattr__(task, name, exception_types(name, getattr(task, name)))
+
+
+def _fixed_by_declaration(task: Task, others: Iterable[str]) -> str:
+    known = {field.name for field in fields(task)} - {"func"}
+    wrong = sorted(set(others) - known)
+    if wrong:
+        return f"{task.module_path}: using() has no option {wrong[0]!r}."
+    name = min(others)
+    return (
+        f"{task.module_path}: {name!r} cannot vary from call to call, because the worker "
+        f"takes it from the declaration: write @task({name}=...) there."
+    )

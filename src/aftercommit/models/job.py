@@ -1,0 +1,164 @@
+"""Jobs."""
+
+import json
+from typing import Any, ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from aftercommit.ids import new_job_id
+from aftercommit.models.portable import PartialIndex, UniqueWhenSet
+
+
+class State(models.TextChoices):
+    """The five states of a job; see docs/explanation/life-of-a-job."""
+
+    READY = "ready", _("Ready")
+    RUNNING = "running", _("Running")
+    SUCCEEDED = "succeeded", _("Succeeded")
+    FAILED = "failed", _("Failed")
+    CANCELLED = "cancelled", _("Cancelled")
+
+
+LIVE = (State.READY, State.RUNNING)
+FINISHED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+class Job(models.Model):
+    """A task with its arguments, waiting, running or ended.
+
+    Written only by the store: each change is one statement whose WHERE holds the whole
+    condition. Do not call ``save()`` on a job.
+    """
+
+    State = State
+
+    id = models.UUIDField(primary_key=True, default=new_job_id, editable=False)
+    state = models.CharField(max_length=9, choices=State, default=State.READY)
+    queue = models.CharField(max_length=100, default="default")
+    priority = models.SmallIntegerField(default=0)
+    run_after = models.DateTimeField()
+    backend = models.CharField(max_length=100, default="default")
+    task_path = models.CharField(max_length=255)
+    payload = models.TextField()  # JSON: {"args": [...], "kwargs": {...}}
+    meta = models.JSONField(default=dict, blank=True)
+
+    token = models.BigIntegerField(default=0)  # the fence: +1 at each claim, never lowered
+    attempts = models.PositiveIntegerField(default=0)  # runs, released ones given back
+    crashes = models.PositiveIntegerField(default=0)  # runs whose worker died
+    conflicts = models.PositiveIntegerField(default=0)  # runs the database broke off
+    max_attempts = models.PositiveIntegerField(default=5)
+    worker_id = models.UUIDField(null=True)  # of the present or the last good run
+    lease_until = models.DateTimeField(null=True)
+    cancel_requested = models.BooleanField(default=False)
+
+    unique_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - NULLs are distinct
+    unique_until_started = models.BooleanField(default=False)
+    # SHA-256 of the key while it is held: MySQL would compare keys without case.
+    unique_lock = models.CharField(max_length=64, null=True)  # noqa: DJ001
+    limit_key = models.CharField(max_length=255, null=True)  # noqa: DJ001
+    slot = models.PositiveIntegerField(null=True)
+
+    enqueued_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)  # first run
+    claimed_at = models.DateTimeField(null=True)  # present or last run
+    finished_at = models.DateTimeField(null=True)
+
+    result = models.TextField(null=True)  # noqa: DJ001 - JSON; NULL: none yet
+    errors = models.TextField(default="[]")  # JSON: one entry for each failed run
+
+    class Meta:
+        verbose_name = _("job")
+        verbose_name_plural = _("jobs")
+        permissions: ClassVar = [
+            ("retry_job", "Can retry jobs"),
+            ("cancel_job", "Can cancel jobs"),
+        ]
+        indexes: ClassVar = [
+            PartialIndex(
+                fields=["queue", "-priority", "run_after", "id"],
+                condition=Q(state="ready"),
+                leading=("state",),
+                name="aftercommit_job_due",
+            ),
+            # Not "state = 'running'": a planner that can prove the condition of a
+            # finishing UPDATE would walk this index with all its dead entries instead
+            # of the primary key.
+            PartialIndex(
+                fields=["lease_until"],
+                condition=Q(lease_until__isnull=False),
+                name="aftercommit_job_lease",
+            ),
+            PartialIndex(
+                fields=["state", "finished_at"],
+                condition=Q(finished_at__isnull=False),
+                name="aftercommit_job_finished",
+            ),
+        ]
+        constraints: ClassVar = [
+            UniqueWhenSet(
+                fields=["unique_lock"],
+                condition=Q(unique_lock__isnull=False),
+                name="aftercommit_job_unique",
+            ),
+            UniqueWhenSet(
+                fields=["limit_key", "slot"],
+                condition=Q(slot__isnull=False),
+                name="aftercommit_job_slot",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="running", lease_until__isnull=False, worker_id__isnull=False)
+                | (~Q(state="running") & Q(lease_until__isnull=True)),
+                name="aftercommit_job_running_has_lease",
+            ),
+            models.CheckConstraint(  # and there are no other states
+                condition=Q(state__in=FINISHED, finished_at__isnull=False)
+                | Q(state__in=LIVE, finished_at__isnull=True),
+                name="aftercommit_job_finished_has_time",
+            ),
+            models.CheckConstraint(
+                condition=Q(unique_lock__isnull=True) | Q(state__in=LIVE),
+                name="aftercommit_job_unique_only_live",
+            ),
+            models.CheckConstraint(
+                condition=Q(slot__isnull=True) | Q(state="running", limit_key__isnull=False),
+                name="aftercommit_job_slot_only_running",
+            ),
+            models.CheckConstraint(
+                condition=Q(priority__gte=-100, priority__lte=100, max_attempts__gte=1),
+                name="aftercommit_job_bounds",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_path} {self.id}"
+
+    @classmethod
+    def check(cls, **kwargs: Any) -> Any:
+        """Leave out that MySQL ignores conditions: our indexes do without them there."""
+        ours = {"models.W036", "models.W037"}
+        return [found for found in super().check(**kwargs) if found.id not in ours]
+
+    @property
+    def args(self) -> list[Any]:
+        """The positional arguments."""
+        args: list[Any] = json.loads(self.payload)["args"]
+        return args
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The keyword arguments."""
+        kwargs: dict[str, Any] = json.loads(self.payload)["kwargs"]
+        return kwargs
+
+    @property
+    def return_value(self) -> Any:
+        """What the task returned; None until it has succeeded."""
+        return None if self.result is None else json.loads(self.result)
+
+    @property
+    def error_list(self) -> list[dict[str, Any]]:
+        """The failed runs, oldest first, each with class path, traceback and worker."""
+        entries: list[dict[str, Any]] = json.loads(self.errors)
+        return entries

@@ -1,0 +1,55 @@
+"""Indexes and constraints that mean the same on every database."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import models
+
+
+class PartialIndex(models.Index):
+    """An index with a condition; where the database has none, the whole index.
+
+    MySQL and MariaDB know no partial indexes, and Django leaves such an index out
+    there. ``leading`` names the columns that stand in for the condition.
+    """
+
+    def __init__(self, *expressions: Any, leading: tuple[str, ...] = (), **kwargs: Any) -> None:
+        self.leading = tuple(leading)
+        super().__init__(*expressions, **kwargs)
+
+    def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
+        """Add ``leading`` to what a migration needs to know."""
+        path, expressions, kwargs = super().deconstruct()
+        return path, expressions, {**kwargs, "leading": self.leading}
+
+    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
+        """Return the statement, without the condition where it is not understood."""
+        if schema_editor.connection.features.supports_partial_indexes:
+            return super().create_sql(model, schema_editor, using=using, **kwargs)
+        whole = models.Index(fields=[*self.leading, *self.fields], name=self.name)
+        return whole.create_sql(model, schema_editor, using=using, **kwargs)
+
+
+class UniqueWhenSet(models.UniqueConstraint):
+    """Unique among rows where the fields are set.
+
+    Everywhere the NULLs of a unique index are distinct, so where the database knows no
+    partial index the whole one means the same and is only larger.
+    """
+
+    def create_sql(self, model: Any, schema_editor: Any) -> Any:
+        """Return the statement, without the condition where it is not understood."""
+        return self._portable(schema_editor).create_sql(model, schema_editor)
+
+    def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
+        """Return the clause for CREATE TABLE."""
+        return self._portable(schema_editor).constraint_sql(model, schema_editor)
+
+    def remove_sql(self, model: Any, schema_editor: Any) -> Any:
+        """Return the statement that takes it away."""
+        return self._portable(schema_editor).remove_sql(model, schema_editor)
+
+    def _portable(self, schema_editor: Any) -> models.UniqueConstraint:
+        partial = schema_editor.connection.features.supports_partial_indexes
+        condition = self.condition if partial else None
+        return models.UniqueConstraint(fields=self.fields, name=self.name, condition=condition)

@@ -1,0 +1,1 @@
+"""TASKS options, worker settings, and the names that follow from them."""

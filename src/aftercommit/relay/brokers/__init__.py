@@ -1,0 +1,43 @@
+"""How the messages of each library are captured and published."""
+
+from typing import TYPE_CHECKING
+
+from django.utils.module_loading import import_string
+
+from aftercommit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from aftercommit.relay.brokers.base import Broker
+
+BROKERS = {
+    "celery": "aftercommit.relay.brokers.celery.broker.Celery",
+    "django_q": "aftercommit.relay.brokers.django_q.DjangoQ",
+    "dramatiq": "aftercommit.relay.brokers.dramatiq.Dramatiq",
+    "huey": "aftercommit.relay.brokers.huey.Huey",
+    "rq": "aftercommit.relay.brokers.rq.RQ",
+    "tasks": "aftercommit.relay.brokers.tasks.OtherBackends",
+}
+
+_made: dict[str, "Broker"] = {}
+
+
+def broker_for(name: str) -> "Broker":
+    """Return what knows a library; one in this process.
+
+    Imported here, on first use, because each library is optional. Raises
+    ``ConfigurationError`` if it is not installed.
+    """
+    if name not in BROKERS:
+        raise ConfigurationError(
+            f"OPTIONS['relay'] names {name!r}; known are {', '.join(BROKERS)}."
+        )
+    if name not in _made:
+        try:
+            _made[name] = import_string(BROKERS[name])()
+        except ImportError as error:
+            raise ConfigurationError(
+                f"OPTIONS['relay'] names {name!r}, but it cannot be imported ({error}).\n"
+                "Its messages would be neither captured nor published.\n"
+                f"Fix: install the library, or remove {name!r} from OPTIONS['relay']."
+            ) from error
+    return _made[name]

@@ -1,0 +1,241 @@
+"""Celery: every way to send a task ends in ``Celery.send_task``."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from functools import partial, wraps
+from typing import Any
+
+import celery
+from celery.app.base import Celery as App
+from celery.app.task import Task
+from celery.signals import task_postrun
+from kombu import Exchange, Producer
+from kombu.utils import json as kombu_json
+from kombu.utils.uuid import uuid
+
+from aftercommit.enqueue.task import Report
+from aftercommit.enqueue.transactions import open_aliases
+from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, as_json, publish_or_keep
+from aftercommit.relay.brokers.celery.link import AWAY, Link, away_errors, connect
+from aftercommit.relay.brokers.per_thread import PerThread
+
+logger = logging.getLogger("aftercommit")
+
+_raises: ContextVar[bool] = ContextVar("aftercommit_celery_retry_raises", default=False)
+# What to send when the run of a task is over, and its transactions with it; by the task's id.
+_owed: dict[str, Callable[[], Any]] = {}
+
+
+class Celery(Broker):
+    """Celery, with whatever transport kombu knows."""
+
+    name = "celery"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._links = PerThread(connect)
+
+    def capture(self, outbox: Outbox) -> None:
+        """Ask the outbox in ``Celery.send_task``, of all apps."""
+        App.send_task = _asking(outbox, App.send_task)
+        Task.retry = _telling(Task.retry)
+        task_postrun.connect(_pay, dispatch_uid="aftercommit.relay.publish")
+
+    def publish(self, content: dict[str, Any]) -> None:
+        """Publish with kombu's producer; RabbitMQ has confirmed the message then."""
+        with self._link(_app_called(content["app"])) as link:
+            link.publish(content, arrived=lambda: None)
+            link.wait()
+
+    def publish_many(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
+        """Publish all, then wait until RabbitMQ has confirmed them."""
+        for name in dict.fromkeys(content["app"] for content in contents.values()):
+            with self._link(_app_called(name)) as link:
+                for number, content in contents.items():
+                    if content["app"] == name:
+                        link.publish(content, arrived=partial(report, number, None))
+                link.wait()
+
+    @contextmanager
+    def _link(self, app: App) -> Iterator[Link]:
+        """Lend this thread's link to the broker of an app. Raises ``Away`` for all its errors."""
+        try:
+            with self._links.of(app) as link:
+                yield link
+        except away_errors(app) as error:
+            raise Away(str(error)) from error
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        self._links.close()
+
+
+class Recorder(Producer):
+    """Stands for kombu's producer: serialises, and keeps what it would have published."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__(None, auto_declare=False)
+        self.published: list[dict[str, Any]] = []
+        self._app = app
+
+    @property
+    def connection(self) -> Any:
+        """Something that has no errors to translate."""
+        return NoConnection()
+
+    def publish(self, body: Any, routing_key: str | None = None, **options: Any) -> None:
+        """Keep a message as ``Producer.publish`` would have sent it."""
+        for name in ("retry", "retry_policy", "timeout", "confirm_timeout", "mandatory"):
+            options.pop(name, None)  # the relay has its own
+        take = options.pop
+        headers = dict(take("headers", None) or {})
+        data, kind, encoding = self._prepare(
+            body,
+            serializer=take("serializer", None),
+            content_type=take("content_type", None),
+            content_encoding=take("content_encoding", None),
+            compression=take("compression", None),
+            headers=headers,
+        )
+        exchange = take("exchange", None) or self.exchange
+        where, mode = self._delivery_details(exchange, take("delivery_mode", None))
+        expiration = take("expiration", None)
+        self.published.append(
+            {
+                "body": as_json(data if isinstance(data, bytes) else data.encode()),
+                "content_type": kind,
+                "content_encoding": encoding,
+                "headers": _plain(headers),
+                "exchange": where,
+                "routing_key": routing_key,
+                "delivery_mode": mode,
+                "priority": take("priority", None) or 0,
+                "expires_at": None if expiration is None else time.time() + expiration,
+                "declare": [_name_of(one, self._app) for one in take("declare", None) or ()],
+                "properties": _plain(options),
+            }
+        )
+
+
+class NoConnection:
+    """The connection of a ``Recorder``."""
+
+    def _reraise_as_library_errors(self) -> Any:
+        return nullcontext()
+
+
+def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def send_task(self: App, name: str, *args: Any, **options: Any) -> Any:
+        options["task_id"] = options.get("task_id") or uuid()
+        when = getattr(self._tasks.get(name), "aftercommit", None)
+        publish = partial(original, self, name, *args, **options)
+        if _raises.get() and open_aliases():
+            # Of a running task that is about to raise, perhaps out of atomic(): a message
+            # that the rollback takes back would be a task that is never run again.
+            try:
+                return publish()
+            except AWAY:
+                if outbox.alias_if_away("celery", when=when) is None:
+                    raise
+                _owed[options["task_id"]] = partial(send_task, self, name, *args, **options)
+                return self.AsyncResult(options["task_id"])
+
+        def keep(using: str) -> Any:
+            recorder = Recorder(self)
+            options.pop("connection", None)
+            options["producer"] = recorder
+            _quieten(self.backend)
+            result = original(self, name, *args, **options)
+            content = {"app": self.main, "publishes": recorder.published}
+            message = Message(
+                broker="celery",
+                message_id=options["task_id"],
+                name=options.get("shadow") or name,
+                content=content,
+            )
+            outbox.keep(message, using=using)
+            return result
+
+        return publish_or_keep(outbox, "celery", when=when, away=AWAY, publish=publish, keep=keep)
+
+    return send_task
+
+
+def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Let ``send_task`` know that ``Task.retry`` is going to raise."""
+
+    @wraps(original)
+    def retry(
+        self: Any,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: Any = None,
+        throw: bool = True,
+        *more: Any,
+        **options: Any,
+    ) -> Any:
+        token = _raises.set(throw)
+        try:
+            return original(self, args, kwargs, exc, throw, *more, **options)
+        finally:
+            _raises.reset(token)
+
+    return retry
+
+
+def _pay(task_id: str, **_: Any) -> None:
+    """Send what a retry could not, now that no rollback takes it back."""
+    if owed := _owed.pop(task_id, None):
+        owed()
+
+
+def _quieten(backend: Any) -> None:
+    """Let a result backend not ask its server when a message is only recorded.
+
+    Redis would subscribe to the result; ``AsyncResult.get()`` does so too. The rpc backend
+    declares the queue of its replies, which nobody else does in time.
+    """
+    known = backend.on_task_call
+    if getattr(known, "is_quiet", False):
+        return
+
+    def on_task_call(producer: Any, task_id: str) -> Any:
+        if not isinstance(producer, Recorder):
+            return known(producer, task_id)
+        if not hasattr(backend, "binding"):
+            return {}
+        try:
+            with backend.app.producer_pool.acquire(block=True) as real:
+                return known(real, task_id)
+        except AWAY as error:
+            logger.warning("The queue for the reply to %s was not declared: %s", task_id, error)
+            return {}
+
+    on_task_call.is_quiet = True  # type: ignore[attr-defined]
+    backend.on_task_call = on_task_call
+
+
+def _app_called(name: str | None) -> App:
+    """Return the app that has sent a message, or the only one that there is."""
+    apps = list(celery._state._get_active_apps())
+    return next((app for app in apps if app.main == name), celery.current_app)
+
+
+def _name_of(entity: Any, app: App) -> dict[str, Any]:
+    """Return what is enough to declare a queue or an exchange elsewhere."""
+    if isinstance(entity, str):
+        return {"queue": entity}
+    if entity.name in app.amqp.queues:
+        return {"queue": entity.name}
+    kind = "exchange" if isinstance(entity, Exchange) else "new_queue"
+    return {kind: _plain(entity.as_dict(recurse=True))}
+
+
+def _plain(value: Any) -> Any:
+    """Return what kombu's JSON makes of a value: dates and the like with their types."""
+    return json.loads(kombu_json.dumps(value))

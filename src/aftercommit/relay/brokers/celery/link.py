@@ -1,0 +1,182 @@
+"""From a kept message to Celery's broker, over a connection of the relay's own."""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from amqp.channel import Channel as AMQPChannel
+from celery.app.base import Celery as App
+from kombu import Connection, Exchange, Producer, Queue
+from kombu.exceptions import OperationalError
+from kombu.utils import json as kombu_json
+
+from aftercommit.relay.brokers.base import Away, as_bytes
+from aftercommit.relay.brokers.rabbitmq.confirms import Confirms
+
+SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 5, 30
+ONE_TRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0}  # the relay comes again
+# A link waits for the confirms itself.
+AMQP = {"confirm_publish": False, "read_timeout": SECONDS_TO_ANSWER}
+REDIS = {
+    "socket_timeout": SECONDS_TO_ANSWER,
+    "socket_connect_timeout": SECONDS_TO_CONNECT,
+    "socket_keepalive": True,
+}
+TRANSPORTS: dict[str, dict[str, Any]] = {"amqp": AMQP, "redis": REDIS}
+AWAY = (OperationalError, OSError)
+LARGEST_WRITE = 256 * 1024  # bytes
+
+
+class Link:
+    """A connection of one thread to the broker of an app."""
+
+    def __init__(self, app: App, connection: Connection) -> None:
+        self._app = app
+        self._connection = connection
+        self._producer = Producer(connection, auto_declare=False)
+        self._declared: set[str] = set()
+
+    def publish(self, content: dict[str, Any], *, arrived: Callable[[], None]) -> None:
+        """Send a message; ``arrived`` is called when the broker has it, in ``wait()`` at last."""
+        for one in content["publishes"]:
+            self._send(one)
+        arrived()
+
+    def wait(self) -> None:
+        """Return when the broker has all messages; raises ``Away`` if it does not take one."""
+
+    def close(self) -> None:
+        """Close the connection, whatever state it is in."""
+        with suppress(Exception):  # as a rule it is broken, that is why
+            self._connection.release()
+
+    def _send(self, one: dict[str, Any]) -> None:
+        self._declare(
+            [stored for stored in one["declare"] if _name(stored) not in self._declared]
+        )
+        expires_at = one["expires_at"]
+        self._producer.publish(
+            as_bytes(one["body"]),
+            content_type=one["content_type"],
+            content_encoding=one["content_encoding"],
+            headers=_restored(one["headers"]),
+            exchange=one["exchange"],
+            routing_key=one["routing_key"],
+            delivery_mode=one["delivery_mode"],
+            priority=one["priority"],
+            expiration=None if expires_at is None else max(expires_at - time.time(), 0),
+            **_restored(one["properties"]),
+        )
+
+    def _declare(self, entities: list[dict[str, Any]]) -> None:
+        """Declare what this link has not declared yet, as kombu's producer does."""
+        for stored in entities:
+            self._producer.maybe_declare(_entity(stored, self._app))
+            self._declared.add(_name(stored))
+
+
+class ConfirmingLink(Link):
+    """A connection to RabbitMQ: messages are one write, and their confirms waited for together.
+
+    A write for each would be a system call for each, after which the thread waits for the
+    interpreter.
+    """
+
+    def __init__(self, app: App, connection: Connection) -> None:
+        super().__init__(app, connection)
+        self._channel = self._producer.channel
+        self._confirms = Confirms()
+        self._refused = 0
+        self._channel.confirm_select()
+        self._channel.events["basic_ack"].add(self._confirms.acked)
+        self._channel.events["basic_nack"].add(self._confirms.nacked)
+        self._transport = connection.connection.transport
+        self._write = self._transport._write  # py-amqp has no other way to gather
+        self._gathered = bytearray()
+
+    def publish(self, content: dict[str, Any], *, arrived: Callable[[], None]) -> None:
+        """See ``Link``."""
+        *others, last = content["publishes"]
+        for one in others:
+            self._send(one)
+            self._confirms.expect(partial(self._answered, lambda: None))
+        self._send(last)
+        self._confirms.expect(partial(self._answered, arrived))
+
+    def wait(self) -> None:
+        """See ``Link``."""
+        self._flush()
+        while self._confirms:
+            self._connection.drain_events(timeout=SECONDS_TO_ANSWER)
+        if self._refused:
+            raise Away(f"RabbitMQ has refused {self._refused} messages")
+
+    def _answered(self, arrived: Callable[[], None], good: bool) -> None:
+        if good:
+            arrived()
+        else:
+            self._refused += 1
+
+    def _send(self, one: dict[str, Any]) -> None:
+        self._transport._write = self._gathered.extend
+        try:
+            super()._send(one)
+        finally:
+            self._transport._write = self._write
+        if len(self._gathered) > LARGEST_WRITE:
+            self._flush()
+
+    def _declare(self, entities: list[dict[str, Any]]) -> None:
+        if entities:  # waits for the answers
+            self._transport._write = self._write
+            self._flush()
+            super()._declare(entities)
+            self._transport._write = self._gathered.extend
+
+    def _flush(self) -> None:
+        if self._gathered:
+            gathered, self._gathered = self._gathered, bytearray()
+            self._transport.write(gathered)
+
+
+def connect(app: App) -> Link:
+    """Return a new link to the broker of an app."""
+    driver = app.connection_for_write().transport.driver_type
+    connection = app.connection_for_write(
+        connect_timeout=SECONDS_TO_CONNECT,
+        transport_options={**ONE_TRY, **TRANSPORTS.get(driver, {})},
+    )
+    confirms = isinstance(connection.default_channel, AMQPChannel)
+    return (ConfirmingLink if confirms else Link)(app, connection)
+
+
+def away_errors(app: App) -> tuple[type[BaseException], ...]:
+    """Return what an app's broker raises when it is not the message's fault."""
+    errors = app.connection_for_write().connection_errors
+    # For Redis kombu names KeyError, too: that is as likely to be ours.
+    return (Away, *AWAY, *(one for one in errors if not issubclass(one, LookupError)))
+
+
+def _name(stored: dict[str, Any]) -> str:
+    return json.dumps(stored)
+
+
+def _entity(stored: dict[str, Any], app: App) -> Any:
+    if "queue" in stored:
+        return app.amqp.queues[stored["queue"]]
+    if "exchange" in stored:
+        return Exchange(**_restored(stored["exchange"]))
+    options = _restored(stored["new_queue"])
+    exchange = options.pop("exchange", None)
+    options.pop("bindings", None)
+    return Queue(exchange=Exchange(**exchange) if exchange else None, **options)
+
+
+def _restored(value: Any) -> Any:
+    """Undo what kombu's JSON did to dates and the like; most values have none."""
+    if isinstance(value, dict):
+        return kombu_json.object_hook({name: _restored(one) for name, one in value.items()})
+    return [_restored(one) for one in value] if isinstance(value, list) else value

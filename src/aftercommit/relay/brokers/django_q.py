@@ -1,0 +1,76 @@
+"""django-q2: every task is packed, signed, and put to its broker's ``enqueue``."""
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django_q.brokers import Broker as QBroker
+from django_q.brokers import get_broker
+from django_q.brokers.orm import ORM
+from django_q.signals import pre_enqueue
+
+from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
+
+logger = logging.getLogger("aftercommit")
+
+AWAY: tuple[type[BaseException], ...] = (OSError,)
+try:
+    import redis.exceptions
+
+    AWAY += (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+except ImportError:
+    logger.debug("django-q2 without Redis")
+_next = threading.local()  # the task that is about to be packed: its package is not opened
+
+
+def _remember(task: dict[str, Any], **_: Any) -> None:
+    _next.task = task
+
+
+class DjangoQ(Broker):
+    """django-q2, with any broker but the ORM, which is in a database anyway."""
+
+    name = "django_q"
+
+    def capture(self, outbox: Outbox) -> None:
+        """Ask the outbox in ``enqueue`` of whatever class the broker is."""
+        kind = type(get_broker())
+        if not issubclass(kind, ORM):
+            pre_enqueue.connect(_remember, dispatch_uid="aftercommit.relay.publish")
+            kind.enqueue = _asking(outbox, kind.enqueue)
+
+    def publish(self, content: dict[str, Any]) -> None:
+        """Put the signed package into the broker's list."""
+        broker = get_broker()
+        broker.list_key = content["key"]
+        try:
+            type(broker).enqueue.__wrapped__(broker, content["package"])
+        except AWAY as error:
+            raise Away(str(error)) from error
+
+
+def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def enqueue(self: QBroker, package: str) -> Any:
+        def keep(using: str) -> str:
+            task = _next.task
+            name = task["func"] if isinstance(task["func"], str) else task["func"].__qualname__
+            content = {"key": self.list_key, "package": package}
+            message = Message(
+                broker="django_q", message_id=task["id"], name=name, content=content
+            )
+            outbox.keep(message, using=using)
+            return str(task["id"])
+
+        return publish_or_keep(
+            outbox,
+            "django_q",
+            when=None,
+            away=AWAY,
+            publish=lambda: original(self, package),
+            keep=keep,
+        )
+
+    return enqueue

@@ -1,0 +1,175 @@
+"""Dramatiq: every way to send a message ends in ``Broker.enqueue``."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial, wraps
+from typing import Any
+from uuid import uuid4
+
+import dramatiq
+from dramatiq.common import dq_name
+from dramatiq.errors import ConnectionClosed
+from dramatiq.message import Message as DramatiqMessage
+
+from aftercommit.enqueue.task import Report
+from aftercommit.relay.brokers.base import (
+    Away,
+    Broker,
+    Message,
+    Outbox,
+    as_bytes,
+    as_json,
+    publish_or_keep,
+)
+from aftercommit.relay.brokers.per_thread import PerThread
+
+AWAY: tuple[type[BaseException], ...] = (ConnectionClosed, OSError)
+try:
+    import redis.exceptions
+    from dramatiq.brokers.redis import RedisBroker
+
+    AWAY += (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+except ImportError:
+    RedisBroker = None
+try:
+    import pika
+    import pika.exceptions
+    from dramatiq.brokers.rabbitmq import RabbitmqBroker
+
+    from aftercommit.relay.brokers.rabbitmq.publisher import Publisher
+
+    AWAY += (pika.exceptions.AMQPError,)
+except ImportError:
+    RabbitmqBroker = None
+
+
+class Dramatiq(Broker):
+    """Dramatiq on Redis or RabbitMQ: the broker of ``dramatiq.get_broker()``."""
+
+    name = "dramatiq"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._publishers = PerThread[Any](lambda broker: Publisher(broker.parameters))
+
+    def capture(self, outbox: Outbox) -> None:
+        """Ask the outbox in ``enqueue`` of both brokers."""
+        for kind in (RedisBroker, RabbitmqBroker):
+            if kind is not None:
+                kind.enqueue = _asking(outbox, kind.enqueue)
+
+    def publish(self, content: dict[str, Any]) -> None:
+        """Hand over the encoded message as the library's broker does."""
+        broker = dramatiq.get_broker()
+        if not _is_redis(broker):
+            ends: list[BaseException | None] = []
+            self._to_rabbitmq(broker, {0: content}, lambda _number, error: ends.append(error))
+            if ends[0] is not None:
+                raise ends[0]
+            return
+        with _translated():
+            body = as_bytes(content["body"])
+            broker.do_enqueue(content["routing_key"], content["redis_id"], body)
+
+    def publish_many(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
+        """Hand over several; RabbitMQ confirms each of them, and they are waited for together."""
+        broker = dramatiq.get_broker()
+        if _is_redis(broker):
+            super().publish_many(contents, report)
+        else:
+            self._to_rabbitmq(broker, contents, report)
+
+    def _to_rabbitmq(
+        self, broker: Any, contents: Mapping[int, dict[str, Any]], report: Callable[..., None]
+    ) -> None:
+        def ended(number: int, error: Exception | None) -> None:
+            if error is not None:
+                broker.queues_pending.add(contents[number]["queue"])  # somebody has deleted it
+            report(number, error)
+
+        with _translated():
+            for queue in {content["queue"] for content in contents.values()}:
+                broker.declare_queue(queue, ensure=True)
+            with self._publishers.of(broker) as publisher:
+                for number, content in contents.items():
+                    publisher.publish(
+                        routing_key=content["routing_key"],
+                        body=as_bytes(content["body"]),
+                        properties=pika.BasicProperties(
+                            delivery_mode=2, priority=content["priority"]
+                        ),
+                        ended=partial(ended, number),
+                    )
+                publisher.wait()
+
+    def close(self) -> None:
+        """Close the connections to RabbitMQ."""
+        self._publishers.close()
+
+
+def _is_redis(broker: Any) -> bool:
+    return RedisBroker is not None and isinstance(broker, RedisBroker)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise ``Away``; but as it is what RabbitMQ has against a queue or a message."""
+    try:
+        yield
+    except AWAY as error:
+        cause = error.args[0] if isinstance(error, ConnectionClosed) and error.args else error
+        if RabbitmqBroker and isinstance(cause, pika.exceptions.ChannelClosedByBroker):
+            raise cause from None
+        raise Away(str(error)) from error
+
+
+def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def enqueue(self: Any, message: DramatiqMessage[Any], *, delay: int | None = None) -> Any:
+        return publish_or_keep(
+            outbox,
+            "dramatiq",
+            when=_when(self, message),
+            away=AWAY,
+            publish=lambda: original(self, message, delay=delay),
+            keep=lambda using: _keep(self, message, delay, outbox, using),
+        )
+
+    return enqueue
+
+
+def _when(broker: Any, message: DramatiqMessage[Any]) -> str | None:
+    actor = broker.actors.get(message.actor_name)
+    return getattr(getattr(actor, "fn", None), "aftercommit", None)
+
+
+def _keep(
+    broker: Any, message: DramatiqMessage[Any], delay: int | None, outbox: Outbox, using: str
+) -> DramatiqMessage[Any]:
+    """Keep what the broker would have sent; middleware sees the message now."""
+    queue, redis_id = message.queue_name, str(uuid4())
+    options: dict[str, Any] = {}
+    if _is_redis(broker):
+        options["redis_message_id"] = redis_id  # of this copy: a retry has another
+    sent = message.copy(options=options)
+    if delay is not None:
+        eta = int(time.time() * 1000) + delay
+        sent = sent.copy(queue_name=dq_name(queue), options={"eta": eta})
+    broker.emit_before("enqueue", sent, delay)
+    content = {
+        "queue": queue,
+        "routing_key": sent.queue_name,
+        "redis_id": redis_id,
+        "priority": sent.options.get("broker_priority"),
+        "body": as_json(sent.encode()),
+    }
+    kept = Message(
+        broker="dramatiq",
+        message_id=sent.message_id,
+        name=sent.actor_name,
+        content=content,
+    )
+    outbox.keep(kept, using=using)
+    broker.emit_after("enqueue", sent, delay)
+    return sent

@@ -1,0 +1,112 @@
+"""Huey: every way to enqueue a task ends in ``Huey.enqueue``."""
+
+import copy
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from weakref import WeakValueDictionary
+
+import redis.exceptions
+from django.conf import settings
+from django.utils.module_loading import import_string
+from huey.api import Huey as HueyQueue
+
+from aftercommit.errors import ConfigurationError
+from aftercommit.relay.brokers.base import (
+    Away,
+    Broker,
+    Message,
+    Outbox,
+    as_bytes,
+    as_json,
+    publish_or_keep,
+)
+
+AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
+_seen: WeakValueDictionary[str, HueyQueue] = WeakValueDictionary()
+
+
+class Huey(Broker):
+    """Huey: that of ``huey.contrib.djhuey``, or ``{"huey": {"instance": "site.tasks.huey"}}``."""
+
+    name = "huey"
+
+    def capture(self, outbox: Outbox) -> None:
+        """Ask the outbox in ``Huey.enqueue``, of all instances."""
+        HueyQueue.enqueue = _asking(outbox, HueyQueue.enqueue)
+
+    def publish(self, content: dict[str, Any]) -> None:
+        """Put the serialised task into the storage."""
+        instance = self._instance(content["huey"])
+        try:
+            instance.storage.enqueue(as_bytes(content["task"]), content["priority"])
+        except AWAY as error:
+            raise Away(str(error)) from error
+
+    def problem(self) -> str | None:
+        """Say if nobody knows the instance."""
+        if "instance" in self.options or hasattr(settings, "HUEY"):
+            return None
+        return 'which Huey is yours. Set {"huey": {"instance": "site.tasks.huey"}}, or HUEY'
+
+    def _instance(self, name: str) -> HueyQueue:
+        if path := self.options.get("instance"):
+            return import_string(path)
+        if name in _seen:
+            return _seen[name]
+        try:
+            from huey.contrib.djhuey import HUEY  # noqa: PLC0415 - fails without its settings
+        except Exception as error:
+            raise ConfigurationError(
+                f"Nobody knows the Huey instance {name!r} here.\n"
+                "Its tasks cannot be published, and end as failed.\n"
+                'Fix: OPTIONS = {"relay": {"huey": {"instance": "site.tasks.huey"}}}, then retry '
+                "them."
+            ) from error
+        return HUEY
+
+
+class Recorder:
+    """Stands for Huey's storage: keeps what would have been put into the queue."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        self.put: list[tuple[bytes, Any]] = []
+
+    def enqueue(self, data: bytes, priority: Any = None) -> None:
+        """Keep a serialised task."""
+        self.put.append((data, priority))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)  # results are read from the real one
+
+
+def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def enqueue(self: HueyQueue, task: Any) -> Any:
+        _seen[self.name] = self
+        if self._immediate or not hasattr(task, "priority"):
+            return original(self, task)  # a group or a chord comes back here with its members
+
+        def keep(using: str) -> Any:
+            recording = copy.copy(self)
+            recording.storage = recorder = Recorder(self.storage)
+            result = original(recording, task)
+            for data, priority in recorder.put:
+                content = {"huey": self.name, "task": as_json(data), "priority": priority}
+                message = Message(
+                    broker="huey", message_id=task.id, name=task.name, content=content
+                )
+                outbox.keep(message, using=using)
+            return result
+
+        return publish_or_keep(
+            outbox,
+            "huey",
+            when=getattr(task, "aftercommit", None),
+            away=AWAY,
+            publish=lambda: original(self, task),
+            keep=keep,
+        )
+
+    return enqueue

@@ -1,0 +1,1 @@
+"""What libraries on RabbitMQ share."""

@@ -1,0 +1,247 @@
+"""RQ and django-rq: every way to enqueue ends in one of three methods of ``Queue``."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from functools import wraps
+from itertools import groupby
+from typing import Any
+
+from django.conf import settings
+from redis import Redis
+from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, TimeoutError
+from rq import Queue
+from rq.job import Job, JobStatus
+
+from aftercommit.enqueue.task import Report
+from aftercommit.errors import ConfigurationError
+from aftercommit.relay.brokers.base import (
+    Away,
+    Broker,
+    Message,
+    Outbox,
+    TooEarly,
+    as_bytes,
+    as_json,
+    publish_or_keep,
+)
+
+try:
+    import django_rq
+    from django_rq.queues import DjangoRQ
+except ImportError:  # RQ alone
+    django_rq = None
+
+AWAY = (BusyLoadingError, ConnectionError, OutOfMemoryError, TimeoutError)
+SECONDS_TO_ANSWER = 30
+# Of a job's fields: what depends on others, or waits for a rate, is looked up in Redis.
+SPECIAL = {"dependency_id", "dependency_ids", "rate_limit_key"}
+
+
+class RQ(Broker):
+    """RQ, by itself (``{"rq": {"url": "redis://…"}}``) or with django-rq's ``RQ_QUEUES``."""
+
+    name = "rq"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._queues: dict[str, Queue] = {}
+
+    def capture(self, outbox: Outbox) -> None:
+        """Ask the outbox in the three methods of ``Queue``, and in django-rq's own way."""
+        Queue.enqueue_job = _asking(outbox, Queue.enqueue_job)
+        Queue.schedule_job = _asking(outbox, Queue.schedule_job, scheduled=True)
+        Queue.enqueue_many = _one_by_one(outbox, Queue.enqueue_many)
+        if django_rq is not None:
+            DjangoRQ.enqueue_call = _at_once(outbox, DjangoRQ.enqueue_call)
+
+    def publish(self, content: dict[str, Any]) -> None:
+        """Let RQ enqueue the job; dependencies are looked at now, so they come first."""
+        try:
+            queue = self._queue(content["queue"])
+            job = _sealed(content, queue)
+            for other in job._dependency_ids:
+                if self.is_kept(other) and not Job.exists(other, connection=queue.connection):
+                    raise TooEarly(other)
+            when = content["at"]
+            if when is None:
+                options = {"at_front": content["at_front"]}
+                queue.enqueue_job(job, **options, **_unique(content))
+            else:
+                queue.schedule_job(job, datetime.fromisoformat(when), **_unique(content))
+        except AWAY as error:
+            raise Away(str(error)) from error
+
+    def publish_many(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
+        """Let RQ enqueue neighbours in one pipeline, where nothing has to be looked at."""
+        for queue, run in groupby(contents.items(), key=_pipeline_of):
+            theirs = dict(run)
+            if queue is None:
+                self.publish_each(theirs, report)
+            else:
+                self._pipelined(queue, theirs.values())
+                for number in theirs:
+                    report(number, None)
+
+    def _pipelined(self, name: str, contents: Iterable[dict[str, Any]]) -> None:
+        """Enqueue all or none."""
+        try:
+            queue = self._queue(name)
+            pipeline = queue.connection.pipeline()
+            for content in contents:
+                queue.enqueue_job(
+                    _sealed(content, queue), pipeline=pipeline, at_front=content["at_front"]
+                )
+            pipeline.execute()
+        except AWAY as error:
+            raise Away(str(error)) from error
+
+    def _queue(self, name: str) -> Queue:
+        if name not in self._queues:
+            self._queues[name] = self._make_queue(name)
+        return self._queues[name]
+
+    def _make_queue(self, name: str) -> Queue:
+        if "url" in self.options:
+            connection = Redis.from_url(
+                self.options["url"], socket_timeout=SECONDS_TO_ANSWER, socket_keepalive=True
+            )
+            return Queue(name, connection=connection)
+        if django_rq is not None and name in getattr(settings, "RQ_QUEUES", {}):
+            return django_rq.get_queue(name, commit_mode="auto")
+        raise ConfigurationError(
+            f"Nobody knows the Redis server of RQ's queue {name!r}: it is not in RQ_QUEUES.\n"
+            "Its messages cannot be published, and end as failed.\n"
+            'Fix: OPTIONS = {"relay": {"rq": {"url": "redis://..."}}}, then retry them.'
+        )
+
+    def problem(self) -> str | None:
+        """Say if nobody knows the server."""
+        if "url" in self.options or (django_rq is not None and hasattr(settings, "RQ_QUEUES")):
+            return None
+        return 'where RQ\'s Redis server is. Set {"rq": {"url": "redis://..."}}, or RQ_QUEUES'
+
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        for queue in self._queues.values():
+            with suppress(*AWAY):
+                queue.connection.close()
+        self._queues.clear()
+
+
+class Sealed(Job):
+    """A job whose function and arguments are bytes: pickled ones are never loaded."""
+
+    def seal(self, raw: dict[str, bytes]) -> None:
+        """Take what ``to_dict`` of the real job has returned."""
+        self._opaque = {name: raw[name] for name in ("data", "meta") if name in raw}
+        self.restore({name: value for name, value in raw.items() if name != "meta"})
+
+    def to_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return what is stored in Redis."""
+        return {**super().to_dict(include_meta=False), **self._opaque}
+
+
+def _sealed(content: dict[str, Any], queue: Queue) -> Sealed:
+    job = Sealed(content["id"], connection=queue.connection)
+    job.seal({name: _bytes(value) for name, value in content["job"].items()})
+    return job
+
+
+def _pipeline_of(numbered: tuple[int, dict[str, Any]]) -> str | None:
+    """Return the queue in whose pipeline a job may go; None: it has to go by itself."""
+    _number, content = numbered
+    special = content["at"] or content["unique"] or SPECIAL & content["job"].keys()
+    return None if special else content["queue"]
+
+
+def _asking(
+    outbox: Outbox, original: Callable[..., Any], *, scheduled: bool = False
+) -> Callable[..., Any]:
+    @wraps(original)
+    def send(self: Queue, job: Job, *args: Any, **options: Any) -> Any:
+        if isinstance(job, Sealed) or not self._is_async:
+            return original(self, job, *args, **options)
+        at = (args[0] if args else options["datetime"]) if scheduled else None
+        return publish_or_keep(
+            outbox,
+            "rq",
+            when=_when(job),
+            away=AWAY,
+            publish=lambda: original(self, job, *args, **options),
+            keep=lambda using: _keep(outbox, using, job, self, at, options),
+        )
+
+    return send
+
+
+def _keep(
+    outbox: Outbox,
+    using: str,
+    job: Job,
+    queue: Queue,
+    at: datetime | None,
+    options: dict[str, Any],
+) -> Job:
+    job.origin = queue.name
+    content = {
+        "queue": queue.name,
+        "id": job.id,
+        "at": at and at.isoformat(),
+        "at_front": bool(options.get("at_front")),
+        "unique": bool(options.get("unique")),
+        "job": {name: _plain(value) for name, value in job.to_dict().items()},
+    }
+    message = Message(broker="rq", message_id=job.id, name=job.func_name, content=content)
+    outbox.keep(message, using=using)
+    return job
+
+
+def _one_by_one(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def enqueue_many(
+        self: Queue, job_datas: Iterable[Any], pipeline: Any = None, group_id: str | None = None
+    ) -> list[Job]:
+        if outbox.alias("rq", when=None) is None:
+            direct: list[Job] = original(self, job_datas, pipeline=pipeline, group_id=group_id)
+            return direct
+        jobs = []
+        for data in job_datas:
+            fields = data._asdict()
+            at_front = fields.pop("at_front")
+            job = self.create_job(**fields, status=JobStatus.QUEUED, group_id=group_id)
+            jobs.append(self.enqueue_job(job, at_front=at_front))
+        return jobs
+
+    return enqueue_many
+
+
+def _at_once(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Let django-rq not wait for the commit, or the end of the request, if we do."""
+
+    @wraps(original)
+    def enqueue_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if outbox.alias("rq", when=None) is None:
+            return original(self, *args, **kwargs)
+        return self.original_enqueue_call(*args, **kwargs)
+
+    return enqueue_call
+
+
+def _when(job: Job) -> str | None:
+    try:
+        return getattr(job.func, "aftercommit", None)
+    except Exception:
+        return None  # only its worker can import it
+
+
+def _unique(content: dict[str, Any]) -> dict[str, bool]:
+    return {"unique": True} if content["unique"] else {}  # older RQ does not know the word
+
+
+def _plain(value: Any) -> Any:
+    return as_json(value) if isinstance(value, bytes) else str(getattr(value, "value", value))
+
+
+def _bytes(stored: Any) -> bytes:
+    return stored.encode() if isinstance(stored, str) else as_bytes(stored)

@@ -1,0 +1,1 @@
+"""Tasks of ``django.tasks`` that Celery's workers run."""

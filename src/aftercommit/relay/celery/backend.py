@@ -1,0 +1,129 @@
+"""CeleryBackend: tasks of ``django.tasks`` that Celery's workers run."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import celery
+from django.core.checks import CheckMessage, Warning
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from aftercommit._compat import (
+    BaseTaskBackend,
+    TaskResult,
+    TaskResultStatus,
+    task_enqueued,
+)
+from aftercommit.enqueue.backend import check_declared, check_run_after
+from aftercommit.enqueue.payload import dump_arguments
+from aftercommit.enqueue.policy import max_attempts_of, policy_of
+from aftercommit.enqueue.task import Task
+from aftercommit.options.conf import BackendOptions
+from aftercommit.relay.celery.consumer import RUN, Attempt
+from aftercommit.relay.outbox import homes_of
+
+HIGHEST = 9  # priority that RabbitMQ's documentation advises to use
+
+
+class CeleryBackend(BaseTaskBackend):
+    """Sends tasks to Celery, where they are run as a worker of ours would run them.
+
+    OPTIONS are those of ``DatabaseBackend`` that belong to a task (``max_attempts``, ``backoff``,
+    ``retry_on``, ``discard_on``, ``atomic``, ``timeout``), ``using`` and ``task_modules``, and
+    ``app``, the dotted path of the Celery app (default: the current one). With
+    ``"relay": ["celery"]`` of a ``DatabaseBackend`` they are part of the transaction.
+    """
+
+    task_class = Task
+    supports_defer = True
+    supports_async_task = True
+    supports_priority = True
+    supports_get_result = False  # Celery's AsyncResult has it
+
+    _ours: ClassVar[set[str]] = {"app"}
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        of_tasks = {name: one for name, one in self.options.items() if name not in self._ours}
+        self.config = BackendOptions.from_mapping(of_tasks, where=f"TASKS[{alias!r}]['OPTIONS']")
+
+    @property
+    def app(self) -> celery.Celery:
+        """The Celery app that sends."""
+        path = self.options.get("app")
+        return import_string(path) if path else celery.current_app
+
+    def validate_task(self, task: Any) -> None:
+        """Refuse what could not be run; see Django's method for the rest."""
+        check_run_after(task)
+        super().validate_task(task)
+        check_declared(task, self.config)
+
+    def enqueue(self, task: Task, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # type: ignore[override]
+        """Send a task; the id is that of Celery's message and its ``AsyncResult``.
+
+        Raises ``InvalidTask``, ``PayloadError`` or ``PayloadTooLarge`` before anything is
+        sent, and whatever Celery raises if its broker is away and nobody relays.
+        """
+        self.validate_task(task)
+        limit = self.config.max_payload
+        dumped = dump_arguments(args, kwargs, task_path=task.module_path, limit=limit)
+        arguments = json.loads(dumped)
+        attempt = Attempt(max_attempts_of(task, self.config))
+        app = self.app
+        sent = app.send_task(
+            RUN,
+            [task.module_path, arguments["args"], arguments["kwargs"], self.alias, attempt],
+            task_id=str(uuid4()),
+            shadow=task.module_path,
+            eta=task.run_after,
+            **self._options(task, app),
+        )
+        result: Any = TaskResult(
+            task=task,
+            id=sent.id,
+            status=TaskResultStatus.READY,
+            enqueued_at=timezone.now(),
+            started_at=None,
+            last_attempted_at=None,
+            finished_at=None,
+            backend=self.alias,
+            errors=[],
+            worker_ids=[],
+            **arguments,
+        )
+        task_enqueued.send_robust(type(self), task_result=result)
+        return result
+
+    def _options(self, task: Task, app: celery.Celery) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        if task.queue_name != "default":
+            options["queue"] = task.queue_name
+        if task.priority:
+            options["priority"] = _priority(task.priority, app)
+        if (timeout := policy_of(task, self.config).timeout) is not None:
+            options["soft_time_limit"] = timeout.total_seconds()
+        return options
+
+    def check(self, **_kwargs: Any) -> list[CheckMessage]:
+        """Warn if its messages overtake the commit."""
+        if homes_of("celery"):
+            return []
+        return [
+            Warning(
+                f"TASKS[{self.alias!r}] sends to Celery at once, inside a transaction, too: the "
+                "worker may begin before the commit, and after a rollback.",
+                hint='Add "relay": ["celery"] to the OPTIONS of a DatabaseBackend.',
+                id="aftercommit.W008",
+            )
+        ]
+
+
+def _priority(priority: int, app: celery.Celery) -> int:
+    """Return one of ours, -100 to 100, as one of Celery's, 0 to 9."""
+    level = round((priority + 100) * HIGHEST / 200)
+    # Celery reads one queue of Redis after the other, beginning with 0.
+    by_queue = app.connection_for_write().transport.driver_type == "redis"
+    return HIGHEST - level if by_queue else level

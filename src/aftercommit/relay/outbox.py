@@ -1,0 +1,149 @@
+"""Where messages for brokers are kept: in the database whose transaction is open."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.enqueue.configured import our_backends
+from aftercommit.enqueue.transactions import open_aliases
+from aftercommit.errors import ConfigurationError
+from aftercommit.ids import new_job_id
+from aftercommit.options.conf import RELAY_WHEN
+from aftercommit.options.queues import queue_in_order, queue_of
+from aftercommit.relay.brokers.base import Message
+from aftercommit.relay.ordering import current_key
+from aftercommit.store import default_alias
+from aftercommit.values import NewJob
+
+logger = logging.getLogger("aftercommit")
+
+PUBLISH = (
+    "aftercommit.relay.publish.publish"  # the task that publishes; a worker knows it by this path
+)
+MAX_ATTEMPTS = 5  # of a message that its broker refuses; one that is away costs none
+IN_TRANSACTION, ALWAYS, NEVER = RELAY_WHEN
+
+
+class Outbox:
+    """Keeps messages in the database whose transaction is open.
+
+    With several open it is the one where the router writes jobs, if its transaction is
+    among them, else the first in the order of ``DATABASES``; the log says so, because
+    no order of their commits is right.
+    """
+
+    def alias(self, broker: str, *, when: str | None) -> str | None:
+        """See ``brokers.base.Outbox``."""
+        homes = homes_of(broker)
+        when = when or _when(homes)
+        if when not in RELAY_WHEN:
+            raise ConfigurationError(_unknown_when(broker, when))
+        if when == NEVER or not homes:
+            return None
+        if current_key() is not None:
+            when = ALWAYS  # it must not overtake those that are kept
+        if found := _chosen(open_aliases(), homes, broker):
+            return found
+        return _home(homes) if when == ALWAYS else None
+
+    def alias_if_away(self, broker: str, *, when: str | None) -> str | None:
+        """See ``brokers.base.Outbox``."""
+        homes = homes_of(broker)
+        if not homes or (when or _when(homes)) == NEVER or _in_event_loop():
+            return None
+        return _home(homes)
+
+    def keep(self, message: Message, *, using: str) -> None:
+        """See ``brokers.base.Outbox``."""
+        backend = homes_of(message.broker)[using]
+        backend.store.insert([_job(message, backend)])
+
+
+def _job(message: Message, backend: DatabaseBackend) -> NewJob:
+    arguments: dict[str, Any] = {
+        "broker": message.broker,
+        "message_id": message.message_id,
+        "content": message.content,
+    }
+    meta = {"name": message.name}
+    queue = queue_of(message.broker)
+    if (key := current_key()) is not None:
+        arguments["ordering_key"] = meta["ordering_key"] = key
+        queue = queue_in_order(message.broker)
+    payload = json.dumps({"args": [], "kwargs": arguments})
+    return NewJob(
+        id=message.job_id or new_job_id(),
+        task_path=PUBLISH,
+        payload=payload,
+        backend=backend.alias,
+        queue=queue,
+        max_attempts=MAX_ATTEMPTS,
+        meta={
+            "broker": message.broker,
+            "message_id": message.message_id,
+            "size": len(payload),
+            **meta,
+        },
+    )
+
+
+def relaying() -> list[DatabaseBackend]:
+    """Return our backends of TASKS whose OPTIONS have a ``relay``."""
+    return [backend for backend in our_backends() if backend.config.relay]
+
+
+def homes_of(broker: str) -> dict[str, DatabaseBackend]:
+    """Return the backends that keep a broker's messages, by database alias."""
+    return {one.using: one for one in reversed(relaying()) if broker in one.config.relay}
+
+
+def _when(homes: Mapping[str, DatabaseBackend]) -> str:
+    return next((one.config.relay_when for one in homes.values()), IN_TRANSACTION)
+
+
+def _home(homes: Mapping[str, DatabaseBackend]) -> str:
+    usual = default_alias()
+    return usual if usual in homes else next(iter(homes))
+
+
+def _chosen(opened: list[str], homes: Mapping[str, DatabaseBackend], broker: str) -> str | None:
+    possible = [alias for alias in opened if alias in homes]
+    if opened and not possible:
+        logger.warning(
+            "A message for %s is published inside a transaction on %s, which its consumer cannot "
+            "see yet: no backend of TASKS with OPTIONS['relay'] keeps its jobs there.",
+            broker,
+            " and ".join(opened),
+        )
+    if not possible:
+        return None
+    usual = default_alias()
+    chosen = usual if usual in possible else possible[0]
+    if len(opened) > 1:
+        logger.warning(
+            "Transactions are open on %s; a message for %s is sent when that on %s commits, "
+            "whatever becomes of the others.",
+            " and ".join(opened),
+            broker,
+            chosen,
+        )
+    return chosen
+
+
+def _unknown_when(broker: str, when: object) -> str:
+    return (
+        f"A task for {broker} says aftercommit={when!r}: expected one of "
+        f"{', '.join(RELAY_WHEN)}. Nothing was sent."
+    )
+
+
+def _in_event_loop() -> bool:
+    """Tell whether this is a coroutine's thread, where Django writes nothing."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,222 @@
+"""The relay: messages for brokers are jobs, and here is the task that publishes them."""
+
+import logging
+import random
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from aftercommit import events
+from aftercommit._compat import task_backends
+from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.enqueue.outcomes import Snooze
+from aftercommit.enqueue.task import BatchTask, Report
+from aftercommit.errors import ClaimLost, TimedOut
+from aftercommit.options.queues import queue_in_order, queue_of, queues_of
+from aftercommit.relay.brokers import broker_for
+from aftercommit.relay.brokers.base import Away, TooEarly
+from aftercommit.relay.outbox import MAX_ATTEMPTS, PUBLISH, Outbox, homes_of, relaying
+from aftercommit.worker.claiming.broker_backoff import is_paused, pause, resume
+
+if TYPE_CHECKING:
+    from aftercommit.models import Job
+
+logger = logging.getLogger("aftercommit")
+
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=500), timedelta(seconds=5)
+SHORTLY = timedelta(milliseconds=50)
+
+_in_vain: Counter[str] = Counter()  # tries in a row, by broker
+_lock = threading.Lock()
+
+
+def publish(
+    broker: str, message_id: str, content: dict[str, Any], ordering_key: str | None = None
+) -> Any:
+    """Publish a captured message; see ``publish_many``."""
+    ends: list[tuple[BaseException | None, Any]] = []
+    call = {
+        "broker": broker,
+        "message_id": message_id,
+        "content": content,
+        "ordering_key": ordering_key,
+    }
+    publish_many([call], lambda _number, error, value=None: ends.append((error, value)))
+    ((error, value),) = ends
+    if error is not None:
+        raise error
+    return value
+
+
+def publish_many(calls: Sequence[dict[str, Any]], report: Report) -> None:
+    """Publish captured messages; those with the same ordering key in their order.
+
+    While a broker is away its messages wait, whatever it takes, and no attempt is spent.
+    """
+    for broker in dict.fromkeys(call["broker"] for call in calls):
+        left = {number: call for number, call in enumerate(calls) if call["broker"] == broker}
+
+        def ended(
+            number: int,
+            error: BaseException | None,
+            value: Any = None,
+            *,
+            left: dict[int, Any] = left,
+        ) -> None:
+            del left[number]
+            report(number, Snooze(SHORTLY) if isinstance(error, TooEarly) else error, value)
+
+        try:
+            _publish(broker, left, ended)
+        except Exception as error:
+            for number in list(left):
+                ended(number, error)
+
+
+def _publish(broker: str, left: Mapping[int, dict[str, Any]], ended: Report) -> None:
+    """Publish to one broker; what it raises is the end of what is left then."""
+    if is_paused(queue_of(broker)):
+        raise Snooze(_pause_after(_in_vain[broker]))
+    try:
+        free = [one for one, call in left.items() if call.get("ordering_key") is None]
+        if free:
+            _hand_over(broker, free, left, ended)
+        if left:
+            _hand_over_in_order(broker, left, ended)
+    except (Away, TimedOut) as error:  # a time limit of the backend: it does not answer
+        raise Snooze(_note_away(broker, error)) from error
+    if _in_vain.pop(broker, 0):
+        for queue in queues_of(broker):
+            resume(queue)
+        logger.warning("%s is back", broker)
+
+
+def _hand_over(
+    broker: str, numbers: Sequence[int], left: Mapping[int, dict[str, Any]], ended: Report
+) -> None:
+    """Publish together; one by one if that fails, so that one at fault does not end others."""
+    library = broker_for(broker)
+    contents = {number: left[number]["content"] for number in numbers}
+    try:
+        library.publish_many(contents, ended)
+    except (Away, ClaimLost):
+        raise
+    except Exception as error:
+        logger.info("Messages for %s are published one by one now (%s)", broker, error)
+        library.publish_each({one: contents[one] for one in numbers if one in left}, ended)
+
+
+def _hand_over_in_order(broker: str, left: Mapping[int, dict[str, Any]], ended: Report) -> None:
+    """Publish the first of each key, then the second, and so on, until one is not published."""
+    keys = {number: call["ordering_key"] for number, call in left.items()}
+    lines = _lines(broker, left)
+
+    def heard(number: int, error: BaseException | None, value: Any = None) -> None:
+        if error is not None:
+            lines[keys[number]].clear()
+        ended(number, error, value)
+
+    while heads := [line.popleft() for line in lines.values() if line]:
+        _hand_over(broker, heads, left, heard)
+    for number in list(left):
+        ended(number, TooEarly())
+
+
+def _lines(broker: str, left: Mapping[int, dict[str, Any]]) -> dict[str, deque[int]]:
+    """Return, for each key, the messages before which there is no other that we do not have."""
+    names = {(call["ordering_key"], call["message_id"]): one for one, call in left.items()}
+    lines: dict[str, deque[int]] = {key: deque() for key, _message_id in names}
+    for home in homes_of(broker).values():
+        queue, others = queue_in_order(broker), set()
+        for key, message_id in home.store.messages_in_order(queue, set(lines)):
+            if (key, message_id) not in names:
+                others.add(key)
+            elif key not in others:
+                lines[key].append(names[key, message_id])
+    return lines
+
+
+def _note_away(broker: str, error: BaseException) -> timedelta:
+    with _lock:  # several threads notice at once
+        tries = _in_vain[broker]
+        _in_vain[broker] += 1
+    if not tries:
+        # The class only: a driver's message may hold the address and the user.
+        why = type(error.__cause__ or error).__name__
+        logger.warning("%s is away (%s); its messages wait", broker, why)
+    span = _pause_after(tries)
+    for queue in queues_of(broker):
+        pause(queue, span)
+    return span
+
+
+def _pause_after(tries: int) -> timedelta:
+    longest = min(FIRST_PAUSE * 2.0 ** min(tries, 10), LONGEST_PAUSE)
+    return longest * random.uniform(0.5, 1)  # noqa: S311
+
+
+def publish_task(backend: DatabaseBackend) -> BatchTask:
+    """Return the task that publishes, on this backend; its worker knows it by its path."""
+    return BatchTask(
+        path=PUBLISH,
+        func=publish,
+        many=publish_many,
+        backend=backend.alias,
+        queue_name=next(iter(sorted(backend.queues)), "default"),  # its jobs are in their own
+        priority=0,
+        run_after=None,
+        takes_context=False,
+        atomic=False,
+        max_attempts=MAX_ATTEMPTS,
+    )
+
+
+_installed: set[str] = set()
+
+
+def install() -> None:
+    """Capture the messages of every library that OPTIONS['relay'] names; once."""
+    outbox = Outbox()
+    for backend in relaying():
+        publish_task(backend)
+        for name, options in backend.config.libraries.items():
+            broker = broker_for(name)
+            broker.options = options
+            broker.is_kept = partial(_is_kept, name)
+            broker.find = partial(_find, name)
+            broker.others = _others
+            if name not in _installed:
+                _installed.add(name)
+                broker.capture(outbox)
+                events.worker_stopped.connect(_close, dispatch_uid="aftercommit.relay.publish")
+
+
+def _is_kept(broker: str, message_id: str) -> bool:
+    stores = [one.store for one in homes_of(broker).values()]
+    queues = queues_of(broker)
+    return any(store.has_message(one, message_id) for store in stores for one in queues)
+
+
+def _find(broker: str, job_id: str) -> "Job | None":
+    """Return the job that keeps a message of that broker, or has kept it."""
+    with suppress(ValueError):
+        found = (one.store.job(UUID(job_id)) for one in homes_of(broker).values())
+        queues = queues_of(broker)
+        return next((job for job in found if job is not None and job.queue in queues), None)
+    return None
+
+
+def _others() -> list[str]:
+    """Return the aliases of TASKS that are not ours."""
+    aliases = task_backends.settings
+    return [one for one in aliases if not isinstance(task_backends[one], DatabaseBackend)]
+
+
+def _close(**_: object) -> None:
+    for name in _installed:
+        broker_for(name).close()

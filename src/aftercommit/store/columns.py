@@ -1,0 +1,77 @@
+"""A NewJob becomes the values of a row; a row of the claiming statement becomes a Claim."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from aftercommit.store.insert import unique_lock
+from aftercommit.values import Claim, NewJob
+
+INSERTED = (
+    "id",
+    "task_path",
+    "payload",
+    "backend",
+    "queue",
+    "priority",
+    "run_after",
+    "max_attempts",
+    "meta",
+    "unique_key",
+    "unique_until_started",
+    "unique_lock",
+)
+
+CLAIMED = (  # as the fields of Claim
+    "id",
+    "token",
+    "attempts",
+    "crashes",
+    "conflicts",
+    "max_attempts",
+    "task_path",
+    "payload",
+    "errors",
+    "backend",
+    "queue",
+    "priority",
+    *(MOMENTS := ("run_after", "enqueued_at", "started_at", "claimed_at")),
+)
+FIRST_MOMENT = CLAIMED.index(MOMENTS[0])
+
+
+def row_from(job: NewJob) -> list[Any]:
+    """Return the values of the columns ``INSERTED``, in that order."""
+    return [
+        job.id,
+        job.task_path,
+        job.payload,
+        job.backend,
+        job.queue,
+        job.priority,
+        job.run_after,  # None: now, by the database's clock
+        job.max_attempts,
+        json.dumps(job.meta),
+        job.unique_key,
+        job.unique_until_started,
+        unique_lock(job.unique_key),
+    ]
+
+
+def claim_from(row: Sequence[Any], *, worker_id: UUID) -> Claim:
+    """Build the claim from the columns ``CLAIMED``, in that order, in any driver's types."""
+    moments = map(moment_from, row[FIRST_MOMENT:])
+    return Claim._make((id_from(row[0]), *row[1:FIRST_MOMENT], *moments, worker_id))
+
+
+def id_from(value: UUID | str) -> UUID:
+    """Return an id: PostgreSQL gives a UUID, the others text."""
+    return value if isinstance(value, UUID) else UUID(value)
+
+
+def moment_from(value: datetime | str) -> datetime:
+    """Return an aware moment: SQLite gives text in UTC, MySQL a naive UTC datetime."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

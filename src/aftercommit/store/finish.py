@@ -1,0 +1,144 @@
+"""T3 to T5, T7, T8': a worker says how the run of a job has ended."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Self
+from uuid import UUID
+
+from django.db.models import F
+
+from aftercommit.models import State
+from aftercommit.store.clock import DatabaseNow, in_future
+from aftercommit.store.table import Table
+from aftercommit.values import (
+    Cancelled,
+    Claim,
+    Ended,
+    Failed,
+    Outcome,
+    Released,
+    Retry,
+    RunError,
+    Succeeded,
+)
+
+TRACEBACKS_KEPT = 10  # of the latest failed runs; older entries keep class and worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """An outcome in terms of columns, the same for every database."""
+
+    state: str
+    result: str | None = None
+    errors: str | None = None  # None: as they are
+    delay: timedelta | None = None  # None: run_after as it is
+    refund: int = 0  # attempts given back
+    conflicts: int = 0  # conflicts added
+    keeps_worker: bool = False
+
+    def cancelled(self) -> Self:
+        """Return what is written instead if the job's cancellation was requested."""
+        return replace(self, state=State.CANCELLED, delay=None)
+
+
+RELEASED = Ending(state=State.READY, refund=1)  # at once
+
+
+def ending(claim: Claim, outcome: Outcome) -> Ending:
+    """Translate how a run ended into what its row shall hold."""
+    match outcome:
+        case Succeeded(result):
+            return Ending(state=State.SUCCEEDED, result=result, keeps_worker=True)
+        case Retry(error, delay):
+            return Ending(state=State.READY, errors=_errors(claim, error), delay=delay)
+        case Failed(error):
+            return Ending(state=State.FAILED, errors=_errors(claim, error))
+        case Cancelled(error):
+            return Ending(state=State.CANCELLED, errors=_errors(claim, error))
+        case Released(delay, conflict):
+            return Ending(
+                state=State.READY,
+                delay=delay or None,
+                refund=1,
+                conflicts=int(conflict),
+            )
+
+
+def changes(end: Ending) -> dict[str, Any]:
+    """Return the same as the arguments of an ``update()``."""
+    update: dict[str, Any] = {"state": end.state, "lease_until": None, "slot": None}
+    if end.state != State.READY:
+        update |= {"finished_at": DatabaseNow(), "unique_lock": None}
+    if end.result is not None:
+        update["result"] = end.result
+    if end.errors is not None:
+        update["errors"] = end.errors
+    if end.delay is not None:
+        update["run_after"] = in_future(end.delay)
+    if end.refund:
+        update["attempts"] = F("attempts") - end.refund
+    if end.conflicts:
+        update["conflicts"] = F("conflicts") + end.conflicts
+    if not end.keeps_worker:
+        update["worker_id"] = None
+    return update
+
+
+def with_error(errors: str, error: RunError, *, worker_id: UUID | None) -> str:
+    """Return the JSON list ``errors`` with one more entry."""
+    entries = json.loads(errors)
+    for entry in entries[: -TRACEBACKS_KEPT + 1]:
+        entry["traceback"] = ""
+    entries.append(
+        {
+            "exception_class_path": error.exception_class_path,
+            "traceback": error.traceback,
+            "worker_id": str(worker_id),
+        }
+    )
+    return json.dumps(entries)  # ASCII: NUL and lone surrogates arrive as escapes
+
+
+def _errors(claim: Claim, error: RunError) -> str:
+    return with_error(claim.errors, error, worker_id=claim.worker_id)
+
+
+class Finishing(Table):
+    """How a worker lets go of a job."""
+
+    def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
+        """Record how a claimed run ended; None if the claim was lost meanwhile.
+
+        A job that would be ready again although its cancellation was requested is cancelled
+        instead.
+
+        Inside a transaction it belongs to it: as the last statement before COMMIT it
+        decides whether the effects of the run count. It waits for whoever holds the
+        row, so after a COMMIT whose answer is lost it returns the verdict.
+        """
+        mine = self._mine(claim.job_id, claim.token)
+        end = ending(claim, outcome)
+        ended = []
+        if end.state != State.READY:
+            if mine.update(**changes(end)):
+                ended = [Ended(claim.job_id, end.state)]
+        elif mine.filter(cancel_requested=False).update(**changes(end)):
+            ended = [Ended(claim.job_id, end.state)]
+        elif mine.filter(cancel_requested=True).update(**changes(end.cancelled())):
+            ended = [Ended(claim.job_id, State.CANCELLED)]
+        return next(iter(self._ended(ended)), None)
+
+    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
+        """Record how several runs ended, in one transaction; return what was written.
+
+        Runs whose claims were lost are left out; the order is any.
+
+        The rows are locked in the order of their ids, so two batches cannot deadlock.
+        """
+        with self._write():
+            in_order = sorted(ended, key=lambda one: one[0].job_id)
+            written = [self.finish(claim, outcome) for claim, outcome in in_order]
+            return [one for one in written if one is not None]

@@ -1,0 +1,257 @@
+"""The store on MySQL and MariaDB: short locked transactions, for want of RETURNING."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import InterfaceError, OperationalError, transaction
+
+from aftercommit.models import State
+from aftercommit.store.base import Store
+from aftercommit.store.claim import chosen, marks
+from aftercommit.store.columns import CLAIMED, INSERTED, claim_from, id_from, row_from
+from aftercommit.store.mysql.presence import MySQLPresence, lock_name
+from aftercommit.store.presence import Presence
+from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
+
+# One statement's share of max_allowed_packet, of which 16 MiB is the usual smallest.
+MOST_ROWS = 500
+MOST_BYTES = 4 * 1024 * 1024
+INSERT = f"""
+INSERT INTO aftercommit_job (
+    {", ".join(INSERTED)},
+    state, token, attempts, crashes, conflicts, cancel_requested, enqueued_at, errors
+) VALUES {{rows}}
+{{or_skip}}
+"""  # noqa: S608 - fixed names
+ROW = """(
+    %s, %s, %s, %s, %s, %s, COALESCE(%s, UTC_TIMESTAMP(6)), %s, %s, %s, %s, %s,
+    'ready', 0, 0, 0, 0, FALSE, UTC_TIMESTAMP(6), '[]'
+)"""
+# Not INSERT IGNORE: that would pass over rows that break a rule, and cut long texts.
+OR_SKIP = "ON DUPLICATE KEY UPDATE aftercommit_job.id = aftercommit_job.id"
+READY_HOLDER = """
+SELECT id FROM aftercommit_job FORCE INDEX (aftercommit_job_unique)
+WHERE unique_lock = %s AND state = 'ready'
+LOCK IN SHARE MODE
+"""
+HOLDER = """
+SELECT id FROM aftercommit_job FORCE INDEX (aftercommit_job_unique)
+WHERE unique_lock = %s
+LOCK IN SHARE MODE
+"""
+
+# What is read is locked, so what is read must be what is taken: walked in the order of the
+# index, never sorted. SKIP LOCKED leaves what others are claiming.
+DUE = """
+SELECT id
+FROM aftercommit_job {index}
+WHERE state = 'ready' AND queue = %s AND run_after <= UTC_TIMESTAMP(6)
+  {chosen}
+ORDER BY state, queue, priority DESC, run_after, id
+LIMIT %s
+FOR UPDATE SKIP LOCKED
+"""
+BY_INDEX = "FORCE INDEX (aftercommit_job_due)"
+CLAIM = """
+UPDATE aftercommit_job FORCE INDEX (PRIMARY)
+SET state = 'running', token = token + 1, attempts = attempts + 1, worker_id = %s,
+    lease_until = TIMESTAMPADD(MICROSECOND, %s, UTC_TIMESTAMP(6)),
+    claimed_at = UTC_TIMESTAMP(6), started_at = COALESCE(started_at, UTC_TIMESTAMP(6)),
+    unique_lock = IF(unique_until_started, NULL, unique_lock)
+WHERE state = 'ready' AND id IN ({ids})
+"""
+# What the ORM cannot say; a DELETE that names a table twice may name an index as well.
+BY_ID = "`aftercommit_job` FORCE INDEX (PRIMARY)"
+FORCED = [
+    (re.compile(r"UPDATE `aftercommit_job` SET"), f"UPDATE {BY_ID} SET"),
+    (re.compile(r"DELETE FROM `aftercommit_job`"), f"DELETE `aftercommit_job` FROM {BY_ID}"),
+    (re.compile(r"FROM `aftercommit_job`(?=.* FOR UPDATE)", re.DOTALL), f"FROM {BY_ID}"),
+]
+# What a batch of ends is about, in the order in which every batch locks.
+HELD = """
+SELECT id, token FROM aftercommit_job FORCE INDEX (PRIMARY)
+WHERE id IN ({ids}) AND state = 'running'
+ORDER BY id
+FOR UPDATE
+"""
+SUCCEED = """
+UPDATE aftercommit_job FORCE INDEX (PRIMARY)
+SET state = 'succeeded', result = %s, finished_at = UTC_TIMESTAMP(6),
+    lease_until = NULL, slot = NULL, unique_lock = NULL
+WHERE id IN ({ids})
+"""
+CLAIMED_ROWS = f"SELECT {', '.join(CLAIMED)} FROM aftercommit_job WHERE id IN ({{ids}})"  # noqa: S608
+# Server gone, lost during the query, killed, shut down, idle for too long.
+DEADLOCK = 1213
+TRIES_AFTER_DEADLOCK = 3
+LOST_CONNECTION = {2006, 2013, 2055, 1927, 1053, 4031}
+FREE_LOCK = "SELECT IS_USED_LOCK(%s) IS NULL"
+
+
+class MySQLStore(Store):
+    """Jobs on MySQL 8.4 or MariaDB 10.8, or newer: older ones ignore DESC in an index.
+
+    Names of queues that differ in case only are one queue here, as the columns compare so.
+    """
+
+    inserts_in_one_statement = False
+    now_sql = "SELECT UTC_TIMESTAMP(6)"
+
+    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
+        for chunk in _chunks(jobs):
+            sql = INSERT.format(rows=", ".join([ROW] * len(chunk)), or_skip=OR_SKIP * or_skip)
+            self._run(sql, [value for job in chunk for value in self._values(job)])
+
+    def _values(self, job: NewJob) -> list[Any]:
+        adapt = self.connection.ops.adapt_datetimefield_value
+        row = dict(zip(INSERTED, row_from(job), strict=True))
+        row |= {"id": self._uuid(job.id), "run_after": adapt(job.run_after)}
+        return list(row.values())
+
+    def _insert(self, jobs: Sequence[NewJob], *, repeated: bool) -> list[UUID]:
+        # To InnoDB it is a deadlock if two wait for a key whose first taker rolls back.
+        for _try in range(0 if self._in_transaction() else TRIES_AFTER_DEADLOCK):
+            try:
+                return super()._insert(jobs, repeated=repeated)
+            except OperationalError as error:
+                if error.args[0] != DEADLOCK:
+                    raise
+        return super()._insert(jobs, repeated=repeated)
+
+    def _insert_unique(self, job: NewJob, lock: str) -> UUID:
+        # A refused INSERT locks the holder until the caller's commit, and its worker
+        # could not finish it. READ COMMITTED can look first.
+        holder = self._holder(lock) if self._reads_committed() else None
+        return holder or super()._insert_unique(job, lock)
+
+    def _holder(self, lock: str) -> UUID | None:
+        if not self._reads_committed():  # only a locking read sees what is there now
+            rows = self._run(HOLDER, [lock])
+            return id_from(rows[0][0]) if rows else None
+        holder = self._jobs.filter(unique_lock=lock).only("state").first()
+        if holder is not None and holder.state == State.READY:
+            rows = self._run(READY_HOLDER, [lock])
+            return id_from(rows[0][0]) if rows else super()._holder(lock)
+        return None if holder is None else holder.id
+
+    def _broke(self, raw: Any, error: Exception) -> bool:
+        # By number: some drivers connect again when they are asked.
+        number = error.args[0] if error.args else None
+        return isinstance(error, InterfaceError) or number in LOST_CONNECTION
+
+    def claim(self, query: ClaimQuery) -> list[Claim]:
+        """Lock due rows, then mark them, in one short transaction; see ``Store.claim``."""
+        if query.only is not None and not query.only:
+            return []
+        due = DUE.format(
+            index="" if query.only else BY_INDEX,
+            chosen=chosen(query, path="CAST(task_path AS BINARY)"),
+        )
+        only = map(self._uuid, query.only or ())
+        given = [query.queue, *query.backends, *query.unknown, *only, query.limit]
+        with self._write():
+            ids = [row[0] for row in self._run(due, given)]
+            if not ids:
+                return []
+            microseconds = query.lease // timedelta(microseconds=1)
+            claim = CLAIM.format(ids=marks(ids))
+            self._run(claim, [self._uuid(query.worker_id), microseconds, *ids])
+            rows = self._run(CLAIMED_ROWS.format(ids=marks(ids)), ids)
+        return [claim_from(row, worker_id=query.worker_id) for row in rows]
+
+    def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
+        """Hold a named lock on a connection of its own."""
+        return MySQLPresence(self.connection, worker_id, session_locks=session_locks)
+
+    def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
+        """See ``Store.free_locks``."""
+        return {one for one in worker_ids if self._run(FREE_LOCK, [lock_name(one)])[0][0]}
+
+    def queues(self) -> list[str]:
+        """Jump from name to name, as ``DISTINCT`` does here; see ``Store.queues``."""
+        ready = self._jobs.filter(state=State.READY)
+        return sorted(ready.values_list("queue", flat=True).distinct())
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        """Write in READ COMMITTED, whatever the user's sessions use.
+
+        In REPEATABLE READ the locking read and the plain one would see different rows,
+        and gaps would be locked as well.
+        """
+        if not self._in_transaction() and not self._reads_committed():
+            self._run("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", [])
+        with self._by_id(), transaction.atomic(using=self.alias):
+            yield
+
+    def _by_id(self) -> AbstractContextManager[None]:
+        """Reach rows by their ids, although few may be running.
+
+        What a statement reads it locks. An index on the state leads to rows of others,
+        locked in another order than everywhere else: a deadlock.
+        """
+        return self.connection.execute_wrapper(_force_primary_key)
+
+    def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
+        """See ``Store.finish``."""
+        with self._by_id():
+            return super().finish(claim, outcome)
+
+    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
+        """Lock all rows, then write those alike at once; see ``Store.finish_many``."""
+        if len(ended) <= 1:
+            return super().finish_many(ended)
+        with self._write():
+            ids = [self._uuid(claim.job_id) for claim, _outcome in ended]
+            rows = self._run(HELD.format(ids=marks(ids)), ids)
+            held = {id_from(job_id): token for job_id, token in rows}
+            ours = [one for one in ended if held.get(one[0].job_id) == one[0].token]
+            written: list[Ended | None] = []
+            alike: dict[str, list[UUID]] = {}  # most have returned the same: nothing
+            for claim, outcome in ours:
+                if isinstance(outcome, Succeeded):
+                    alike.setdefault(outcome.result, []).append(claim.job_id)
+                else:
+                    written.append(self.finish(claim, outcome))
+            for result, of in alike.items():
+                self._run(SUCCEED.format(ids=marks(of)), [result, *map(self._uuid, of)])
+                written += self._ended([Ended(job_id, State.SUCCEEDED) for job_id in of])
+        return [one for one in written if one is not None]
+
+    def _reads_committed(self) -> bool:
+        connection: Any = self.connection
+        connection.ensure_connection()  # which reads the option
+        return bool(connection.isolation_level == "read committed")
+
+    def _uuid(self, value: UUID) -> str:
+        native = self.connection.features.has_native_uuid_field
+        return str(value) if native else value.hex
+
+    def _run(self, sql: str, given: Sequence[Any]) -> list[Any]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, given)
+            return list(cursor.fetchall()) if cursor.description else []
+
+
+def _chunks(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
+    chunk: list[NewJob] = []
+    size = 0
+    for job in jobs:
+        if chunk and (len(chunk) == MOST_ROWS or size + len(job.payload) > MOST_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(job)
+        size += len(job.payload)
+    yield chunk
+
+
+def _force_primary_key(
+    execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
+) -> Any:
+    for plain, forced in FORCED:
+        sql = plain.sub(forced, sql, count=1)
+    return execute(sql, params, many, context)

@@ -1,0 +1,197 @@
+"""The store on PostgreSQL: one statement for each transition."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from psycopg import IsolationLevel
+from psycopg.pq import TransactionStatus
+from psycopg.types.datetime import TimestamptzLoader
+
+from aftercommit.models import State
+from aftercommit.store.base import Store
+from aftercommit.store.columns import INSERTED, row_from
+from aftercommit.store.finish import ending
+from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
+from aftercommit.store.postgresql.sql import (
+    AFTER,
+    CLAIM,
+    CRASHED,
+    FINISH,
+    FREE_LOCKS,
+    INSERT_ALIKE,
+    INSERT_MANY,
+    ONLY,
+    OR_SKIP,
+    READY_HOLDER,
+    RENEW,
+    WAKE,
+    insert_one,
+)
+from aftercommit.store.presence import Presence
+from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, NewJobs, Outcome
+
+IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
+
+
+class PostgreSQLStore(Store):
+    """Jobs on PostgreSQL 15 or newer."""
+
+    now_sql = "SELECT clock_timestamp()"
+    wakes_workers = True
+
+    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
+        if len(jobs) == 1:
+            row = dict(zip(INSERTED, row_from(jobs[0]), strict=True))
+            unset = frozenset([name for name, value in row.items() if value is None])
+            self._run(insert_one(unset, or_skip=or_skip), row)
+            return
+        rows = [dict(zip(INSERTED, _json_row(job), strict=True)) for job in jobs]
+        document = json.dumps(rows, ensure_ascii=False)
+        self._run(INSERT_MANY.format(or_skip=OR_SKIP * or_skip), {"jobs": document})
+
+    def _insert_alike(self, jobs: NewJobs, *, repeated: bool) -> None:
+        given = dict(zip(INSERTED, row_from(jobs.like), strict=True))
+        given |= {"ids": _array(jobs.ids), "payloads": f"[{','.join(jobs.payloads)}]"}
+        self._run(INSERT_ALIKE.format(or_skip=OR_SKIP * repeated), given)
+
+    def _holder(self, lock: str) -> UUID | None:
+        ready = self._run(READY_HOLDER, {"unique_lock": lock})
+        return ready[0][0] if ready else super()._holder(lock)
+
+    def _broke(self, raw: Any, error: Exception) -> bool:
+        return bool(raw.closed)
+
+    def claim(self, query: ClaimQuery) -> list[Claim]:
+        """Claim by one statement in autocommit; see ``Store.claim``."""
+        given = {
+            "queue": query.queue,
+            "limit": query.limit,
+            "worker_id": query.worker_id,
+            "lease": query.lease,
+            "backends": list(query.backends),
+            "unknown": list(query.unknown),
+        }
+        which = "" if query.crashed is None else CRASHED[query.crashed]
+        if query.only is not None:
+            which += ONLY
+            given["only"] = list(query.only)
+        if query.after is not None:
+            which += AFTER
+            given |= query.after._asdict()
+        sql = CLAIM.format(which=which)
+        rows = self._run_native(sql, given)
+        return [Claim._make((*row, query.worker_id)) for row in rows]
+
+    def renew(self, claims: Iterable[tuple[UUID, int]], *, lease: timedelta) -> dict[UUID, bool]:
+        """Renew by one statement; see ``Store.renew``."""
+        held = dict(claims)
+        given = {"ids": list(held), "tokens": list(held.values()), "lease": lease}
+        return dict(self._run(RENEW, given)) if held else {}
+
+    def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
+        """Finish by one statement; see ``Store.finish``."""
+        return next(iter(self.finish_many([(claim, outcome)])), None)
+
+    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
+        """Finish by one statement; see ``Store.finish_many``."""
+        if not ended:
+            return []
+        ends = [(claim, ending(claim, outcome)) for claim, outcome in sorted(ended, key=_by_id)]
+        given = {
+            "ids": _array([claim.job_id.hex for claim, _end in ends]),
+            "tokens": _array([claim.token for claim, _end in ends]),
+            "states": _array([end.state for _claim, end in ends]),
+            "delays": _array([_seconds(end.delay) for _claim, end in ends]),
+            "refunds": _array([end.refund for _claim, end in ends]),
+            "conflicts": _array([end.conflicts for _claim, end in ends]),
+            "keeps": _array([end.keeps_worker for _claim, end in ends]),
+            "results": json.dumps([end.result for _claim, end in ends]),
+            "errors": json.dumps([end.errors for _claim, end in ends]),
+        }
+        written = [Ended._make(row) for row in self._run(FINISH, given)]
+        ready = {one.job_id for one in written if one.state == State.READY}
+        if not ready:
+            return self._ended(written)
+        at_once = {
+            claim.queue for claim, end in ends if end.delay is None and claim.job_id in ready
+        }
+        return self._ended(written, due=at_once)
+
+    def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
+        """Hold an advisory lock and LISTEN, on a connection of its own."""
+        return PostgreSQLPresence(self.connection, worker_id, session_locks=session_locks)
+
+    def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
+        """See ``Store.free_locks``. Shared, so that two rescuers do not mislead each other."""
+        given = {"ids": list(worker_ids), "keys": [lock_key(one) for one in worker_ids]}
+        return {row[0] for row in self._run(FREE_LOCKS, given)} if worker_ids else set()
+
+    def _in_transaction(self) -> bool:
+        # Also one that was begun by a BEGIN in SQL, of which Django knows nothing.
+        raw: Any = self.connection.connection
+        begun = raw is not None and raw.info.transaction_status in IN_TRANSACTION
+        return begun or super()._in_transaction()
+
+    def _wake(self, queues: Iterable[str]) -> None:
+        if names := sorted(queues):
+            self._run(WAKE, {"queues": names})
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        """Write in READ COMMITTED, whatever the user's sessions use.
+
+        In REPEATABLE READ a row that changed since the snapshot is an error instead of a
+        row to be looked at again.
+        """
+        with self._read_committed(), transaction.atomic(using=self.alias):
+            yield
+
+    @contextmanager
+    def _read_committed(self) -> Iterator[None]:
+        if self._in_transaction():
+            yield
+            return
+        raw: Any = self.connection.connection
+        before = raw.isolation_level
+        raw.isolation_level = IsolationLevel.READ_COMMITTED  # of the next BEGIN
+        try:
+            yield
+        finally:
+            if raw.info.transaction_status == TransactionStatus.IDLE:
+                raw.isolation_level = before
+
+    def _run(self, sql: str, given: dict[str, Any]) -> list[Any]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, given)
+            return list(cursor.fetchall())
+
+    def _run_native(self, sql: str, given: dict[str, Any]) -> list[Any]:
+        """Do the same, with the driver's own moments: aware ones, and quicker than Django's."""
+        with self.connection.cursor() as cursor:
+            cursor.cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+            cursor.execute(sql, given)
+            return list(cursor.fetchall())
+
+
+def _json_row(job: NewJob) -> list[Any]:
+    job_id, *values = row_from(job)
+    run_after = None if job.run_after is None else job.run_after.isoformat()
+    return [job_id.hex, *values[:5], run_after, values[6], job.meta, *values[8:]]
+
+
+def _by_id(ended: tuple[Claim, Outcome]) -> int:
+    return ended[0].job_id.int  # compared faster than the id itself
+
+
+def _array(values: Iterable[object]) -> str:
+    """Return an array literal of values that need no quotes."""
+    return f"{{{','.join(map(str, values))}}}"
+
+
+def _seconds(delay: timedelta | None) -> float | str:
+    return "NULL" if delay is None else delay.total_seconds()

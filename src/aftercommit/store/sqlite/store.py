@@ -1,0 +1,151 @@
+"""The store on SQLite: one writer at a time, so each write says so from its start."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from aftercommit.models import State
+from aftercommit.store.base import Store
+from aftercommit.store.claim import chosen
+from aftercommit.store.columns import CLAIMED, INSERTED, claim_from, id_from, row_from
+from aftercommit.store.presence import Presence
+from aftercommit.store.sqlite.presence import SQLitePresence, lock_is_free, remove_lock
+from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
+
+NOW = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW')"
+GIVEN = [
+    f"COALESCE(json_extract(value, '$[{number}]'), {NOW})"
+    if name == "run_after"
+    else f"json_extract(value, '$[{number}]')"
+    for number, name in enumerate(INSERTED)
+]
+INSERT = f"""
+INSERT INTO aftercommit_job (
+    {", ".join(INSERTED)},
+    state, token, attempts, crashes, conflicts, cancel_requested, enqueued_at, errors
+)
+SELECT
+    {", ".join(GIVEN)},
+    'ready', 0, 0, 0, 0, FALSE, {NOW}, '[]'
+FROM json_each(%s)
+WHERE true
+{{or_skip}}
+"""  # noqa: S608 - fixed names
+# A look before the write: an idle worker must not take the write lock at every poll.
+DUE = f"""
+SELECT id
+FROM aftercommit_job
+WHERE state = 'ready' AND queue = %s AND run_after <= {NOW} {{chosen}}
+ORDER BY priority DESC, run_after, id
+LIMIT %s
+"""  # noqa: S608
+CLAIM = f"""
+UPDATE aftercommit_job
+SET state = 'running', token = token + 1, attempts = attempts + 1, worker_id = %s,
+    lease_until = STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW', %s),
+    claimed_at = {NOW}, started_at = COALESCE(started_at, {NOW}),
+    unique_lock = CASE WHEN unique_until_started THEN NULL ELSE unique_lock END
+WHERE state = 'ready' AND id IN ({{due}})
+RETURNING {", ".join(CLAIMED)}
+"""  # noqa: S608
+
+
+SUCCEED = f"""
+UPDATE aftercommit_job
+SET state = 'succeeded', result = json_extract(ended.value, '$[2]'), finished_at = {NOW},
+    lease_until = NULL, slot = NULL, unique_lock = NULL
+FROM json_each(%s) AS ended
+WHERE aftercommit_job.id = json_extract(ended.value, '$[0]')
+  AND aftercommit_job.token = json_extract(ended.value, '$[1]')
+  AND aftercommit_job.state = 'running'
+RETURNING aftercommit_job.id
+"""  # noqa: S608
+
+
+class SQLiteStore(Store):
+    """Jobs on SQLite 3.37 or newer, in a file."""
+
+    now_sql = f"SELECT {NOW}"
+
+    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
+        sql = INSERT.format(or_skip="ON CONFLICT DO NOTHING" if or_skip else "")
+        self._run(sql, [json.dumps([self._values(job) for job in jobs])])
+
+    def _values(self, job: NewJob) -> list[Any]:
+        adapt = self.connection.ops.adapt_datetimefield_value
+        row = dict(zip(INSERTED, row_from(job), strict=True))
+        row |= {"id": job.id.hex, "run_after": adapt(job.run_after)}
+        return list(row.values())
+
+    def _broke(self, raw: Any, error: Exception) -> bool:
+        return False
+
+    def claim(self, query: ClaimQuery) -> list[Claim]:
+        """Claim by one statement, if a look finds anything due; see ``Store.claim``."""
+        due = DUE.format(chosen=chosen(query, path="task_path"))
+        only = (one.hex for one in query.only or ())
+        given = [query.queue, *query.backends, *query.unknown, *only, query.limit]
+        if not self._run(due, given):
+            return []
+        span = f"{query.lease.total_seconds():+.3f} seconds"
+        rows = self._run(CLAIM.format(due=due), [query.worker_id.hex, span, *given])
+        return [claim_from(row, worker_id=query.worker_id) for row in rows]
+
+    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
+        """Write all good ends by one statement; see ``Store.finish_many``."""
+        good = [
+            (claim.job_id.hex, claim.token, outcome.result)
+            for claim, outcome in ended
+            if isinstance(outcome, Succeeded)
+        ]
+        if len(good) <= 1:
+            return super().finish_many(ended)
+        others = [one for one in ended if not isinstance(one[1], Succeeded)]
+        document = json.dumps(good, ensure_ascii=False)  # a lone surrogate is refused
+        with self._write():
+            rows = self._run(SUCCEED, [document])
+            written = self._ended([Ended(id_from(row[0]), State.SUCCEEDED) for row in rows])
+            return written + super().finish_many(others)
+
+    def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
+        """Hold a lock file beside the database."""
+        return SQLitePresence(self._file, worker_id, session_locks=session_locks)
+
+    def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
+        """See ``Store.free_locks``."""
+        return {one for one in worker_ids if lock_is_free(self._file, one)}
+
+    def bury(self, worker_ids: set[UUID]) -> None:
+        """Forget dead workers and remove their lock files."""
+        super().bury(worker_ids)
+        for worker_id in worker_ids:
+            remove_lock(self._file, worker_id)
+
+    @property
+    def _file(self) -> str:
+        return str(self.connection.settings_dict["NAME"])
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        """BEGIN IMMEDIATE: a transaction that reads first and then writes is refused at once.
+
+        With a plain BEGIN SQLite answers "database is locked" without waiting when
+        another connection has written meanwhile.
+        """
+        self.connection.ensure_connection()  # which reads the option
+        before = self.connection.transaction_mode  # type: ignore[attr-defined]
+        self.connection.transaction_mode = "IMMEDIATE"  # type: ignore[attr-defined]
+        try:
+            with transaction.atomic(using=self.alias):
+                yield
+        finally:
+            self.connection.transaction_mode = before  # type: ignore[attr-defined]
+
+    def _run(self, sql: str, given: Sequence[Any]) -> list[Any]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, given)
+            return list(cursor.fetchall())

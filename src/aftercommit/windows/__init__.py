@@ -1,0 +1,1 @@
+"""What people look through, and what tells them of mistakes."""

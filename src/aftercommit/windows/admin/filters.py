@@ -1,0 +1,88 @@
+"""Which jobs a page shows: of which database, in which state, of which queue."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy
+
+from aftercommit.enqueue.configured import configured_queues, job_aliases
+from aftercommit.models import Job, State
+from aftercommit.store import default_alias, store_for
+
+
+def databases() -> list[str]:
+    """Return the aliases that hold jobs, first the one where the router writes them."""
+    usual = default_alias()
+    return sorted(job_aliases() or [usual], key=lambda alias: alias != usual)
+
+
+class KnownFilter(admin.SimpleListFilter):
+    """A filter that takes no notice of what it does not offer."""
+
+    def value(self) -> str | None:
+        """Return what was chosen, if it can be."""
+        value = super().value()
+        return value if value in dict(self.lookup_choices) else None
+
+
+class DatabaseFilter(KnownFilter):
+    """Jobs of another database alias; they are never shown together."""
+
+    title = gettext_lazy("database")
+    parameter_name = "database"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the aliases, if there is a choice."""
+        first, *others = databases()
+        return [(alias, alias) for alias in (first, *others)] if others else []
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Return what the page offers: one of them, not all."""
+        chosen = self.value() or databases()[0]
+        for alias, title in self.lookup_choices:
+            address = changelist.get_query_string({self.parameter_name: alias})
+            yield {"selected": alias == chosen, "query_string": address, "display": title}
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        """Ask the chosen one."""
+        alias = self.value()
+        return queryset if alias is None else queryset.using(alias)
+
+
+class StateFilter(KnownFilter):
+    """Jobs in one state."""
+
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[Any, Any]]:
+        """Return all states."""
+        return State.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        """Keep those in the state."""
+        state = self.value()
+        return queryset if state is None else queryset.filter(state=state)
+
+
+class QueueFilter(KnownFilter):
+    """Jobs of one queue; offered are those of the settings and those where jobs wait."""
+
+    title = gettext_lazy("queue")
+    parameter_name = "queue"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the queues; one that is asked for is among them, if it can be a name."""
+        asked = self.used_parameters.values()
+        names = {*configured_queues(), *(name for name in asked if name.isprintable())}
+        for alias in databases():
+            names.update(store_for(alias).queues())
+        return [(name, name) for name in sorted(names)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        """Keep those of the queue."""
+        name = self.value()
+        return queryset if name is None else queryset.filter(queue=name)

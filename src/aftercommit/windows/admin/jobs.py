@@ -1,0 +1,240 @@
+"""Pages in Django's admin: jobs and messages, to look at, to retry and to cancel.
+
+Nobody adds, edits or deletes a job here: its state is the store's. Of a message only what is
+JSON is shown; what a library has pickled is never opened.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from aftercommit import jobs
+from aftercommit.models import Job
+from aftercommit.relay.brokers.readable import readable
+from aftercommit.relay.outbox import PUBLISH
+from aftercommit.store import store_for
+from aftercommit.windows.admin.filters import DatabaseFilter, QueueFilter, StateFilter, databases
+
+if TYPE_CHECKING:
+    Base = admin.ModelAdmin[Job]
+else:
+    Base = admin.ModelAdmin
+
+LONGEST_TEXT = 20_000  # characters of one value on a page
+ONE_LOG = 500  # jobs whose change is noted with one statement
+MESSAGE_FIELDS = ("message_id", "ordering_key")
+
+
+@admin.register(Job)
+class JobAdmin(Base):
+    """Jobs, the newest first; to change one takes a permission of its own."""
+
+    actions = ("retry_selected", "cancel_selected")
+    list_display = ("name", "state", "queue", "attempts", "enqueued_at", "finished_at")
+    list_filter = (DatabaseFilter, StateFilter, QueueFilter)
+    ordering = ("-id",)
+    search_fields = ("id",)
+    search_help_text = gettext_lazy("An id of a job or a message, or a part of a task's name.")
+    show_facets = admin.ShowFacets.NEVER  # each would count the whole table
+    show_full_result_count = False
+    sortable_by = ()
+
+    # ---- which ------------------------------------------------------------------
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
+        """Return the jobs of the usual database, without what may be large."""
+        jobs = super().get_queryset(request).using(databases()[0])
+        return jobs.defer("payload", "result", "errors")
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Job | None:
+        """Find a job in whatever database it is."""
+        job_id = _uuid(object_id)
+        if job_id is None:
+            return None
+        found = (store_for(alias).job(job_id) for alias in databases())
+        return next((job for job in found if job is not None), None)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Job], search_term: str
+    ) -> tuple[QuerySet[Job], bool]:
+        """Find a job by its id, a message by the one its library knows, both by their name."""
+        if not search_term:
+            return queryset, False
+        wanted = Q(meta__message_id=search_term) | Q(task_path__icontains=search_term)
+        wanted |= Q(meta__name__icontains=search_term)
+        if job_id := _uuid(search_term):
+            wanted |= Q(pk=job_id)
+        return queryset.filter(wanted), False
+
+    # ---- what is shown ----------------------------------------------------------
+
+    def get_fieldsets(self, request: HttpRequest, obj: Job | None = None) -> Any:
+        """Show of a message what is its own as well."""
+        own = MESSAGE_FIELDS if obj is not None and _is_message(obj) else ()
+        return [
+            (None, {"fields": ("name", "id", *own, ("state", "queue", "priority", "database"))}),
+            (
+                _("Runs"),
+                {
+                    "fields": (
+                        ("attempts", "max_attempts", "crashes", "conflicts"),
+                        ("run_after", "enqueued_at", "started_at", "claimed_at", "finished_at"),
+                        "worker_id",
+                        "cancel_requested",
+                        "failures",
+                    )
+                },
+            ),
+            (_("Content"), {"fields": ("size", "content", "returned")}),
+        ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
+        """Return all fields: those that are no columns have to be named."""
+        return [*MESSAGE_FIELDS, "name", "database", "failures", "size", "content", "returned"]
+
+    @admin.display(description=gettext_lazy("task"))
+    def name(self, job: Job) -> str:
+        """Return the path of the task; of a message, the name its library gives it."""
+        return str(job.meta["name"]) if _is_message(job) else job.task_path
+
+    @admin.display(description=gettext_lazy("message id"))
+    def message_id(self, job: Job) -> str:
+        """Return the id that a message has in its library."""
+        return str(job.meta["message_id"])
+
+    @admin.display(description=gettext_lazy("ordering key"))
+    def ordering_key(self, job: Job) -> str | None:
+        """Return the key of the messages among which it keeps its place."""
+        key: str | None = job.meta.get("ordering_key")
+        return key
+
+    @admin.display(description=gettext_lazy("database"))
+    def database(self, job: Job) -> str | None:
+        """Return the alias that holds the job."""
+        return job._state.db
+
+    @admin.display(description=gettext_lazy("size"))
+    def size(self, job: Job) -> str:
+        """Return how long arguments, or a whole message, are as they are stored."""
+        return _("%d bytes") % len(job.payload)
+
+    @admin.display(description=gettext_lazy("arguments"))
+    def content(self, job: Job) -> SafeString | str:
+        """Return the arguments, and of a message what can be read of it."""
+        if not _is_message(job):
+            return _shown({"args": job.args, "kwargs": job.kwargs})
+        values = readable(job.kwargs["content"])
+        if not values:
+            return _("Not JSON, so it is not shown.")
+        return format_html_join("", "{}", ((_shown(value),) for value in values))
+
+    @admin.display(description=gettext_lazy("returned"))
+    def returned(self, job: Job) -> SafeString | None:
+        """Return what the task has returned."""
+        return None if job.result is None else _shown(job.return_value)
+
+    @admin.display(description=gettext_lazy("failed runs"))
+    def failures(self, job: Job) -> SafeString | None:
+        """Return the errors of all runs, the oldest first."""
+        rows = (
+            (_pre(one["traceback"] or one["exception_class_path"]),) for one in job.error_list
+        )
+        return format_html_join("", "{}", rows) or None
+
+    # ---- what can be done -------------------------------------------------------
+
+    @admin.action(description=gettext_lazy("Retry selected jobs"), permissions=["retry"])
+    def retry_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        """Make those that have failed or were cancelled ready again."""
+        chosen = list(queryset.values_list("pk", flat=True))
+        retried = jobs.retry(chosen, using=queryset.db)
+        said = _("%(retried)d of %(chosen)d jobs will run again; only failed and cancelled can.")
+        said %= {"retried": len(retried.ready), "chosen": len(chosen)}
+        if retried.clashed:
+            said += " " + _("%d of them: another job has its unique key.") % len(retried.clashed)
+        self._answer(request, said, complete=len(retried.ready) == len(chosen))
+        _log(request, queryset.db, retried.ready, "Retried.")
+
+    @admin.action(description=gettext_lazy("Cancel selected jobs"), permissions=["cancel"])
+    def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        """Cancel those that wait, ask the workers of those that run to stop."""
+        chosen = list(queryset.values_list("pk", flat=True))
+        answer = jobs.cancel(chosen, using=queryset.db)
+        said = _(
+            "%(cancelled)d of %(chosen)d jobs are cancelled, %(asked)d more are asked to stop; "
+            "those that have ended stay as they are."
+        ) % {
+            "cancelled": len(answer.cancelled),
+            "asked": len(answer.requested),
+            "chosen": len(chosen),
+        }
+        changed = answer.cancelled | answer.requested
+        self._answer(request, said, complete=len(changed) == len(chosen))
+        _log(request, queryset.db, changed, "Cancelled.")
+
+    def _answer(self, request: HttpRequest, said: str, *, complete: bool) -> None:
+        self.message_user(request, said, messages.SUCCESS if complete else messages.WARNING)
+
+    # ---- who --------------------------------------------------------------------
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        """Ask for the permission to retry."""
+        return request.user.has_perm("aftercommit.retry_job")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        """Ask for the permission to cancel."""
+        return request.user.has_perm("aftercommit.cancel_job")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Jobs are enqueued by code."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
+        """Jobs are changed by the store alone."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
+        """Jobs that have ended are pruned."""
+        return False
+
+
+def _is_message(job: Job) -> bool:
+    return job.task_path == PUBLISH
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _shown(value: Any) -> SafeString:
+    return _pre(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _pre(text: str) -> SafeString:
+    cut = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " …"
+    # Python's texts may hold halves of characters, which no page can.
+    return format_html("<pre>{}</pre>", cut.encode(errors="backslashreplace").decode())
+
+
+def _log(request: HttpRequest, using: str, job_ids: Iterable[UUID], what: str) -> None:
+    """Note in the admin's history who has changed which jobs."""
+    wanted = sorted(job_ids)
+    for start in range(0, len(wanted), ONE_LOG):
+        jobs = Job.objects.using(using).filter(pk__in=wanted[start : start + ONE_LOG])
+        by: Any = request.user.pk
+        LogEntry.objects.log_actions(by, jobs.only("task_path"), CHANGE, what)

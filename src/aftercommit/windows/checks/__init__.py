@@ -1,0 +1,69 @@
+"""System checks: what would go wrong later is said when the project starts.
+
+``E`` stops every command, ``W`` warns. Only database aliases that hold jobs are looked
+at. What only the server can answer is asked when Django checks that database: at
+``migrate`` and at ``check --database default``.
+"""
+
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Tags, register
+
+from aftercommit.errors import MissingBackport
+
+try:
+    from aftercommit.windows.checks.databases import check_databases
+    from aftercommit.windows.checks.project import check_project
+    from aftercommit.windows.checks.servers import check_servers
+except MissingBackport:
+    WITH_DJANGO_TASKS = False
+else:
+    WITH_DJANGO_TASKS = True
+
+TAG = "aftercommit"
+CHECKS = {
+    "aftercommit.E001": "Django is older than 6.0 and the django-tasks backport is missing",
+    "aftercommit.E002": "the jobs are in a database of a kind that has no store",
+    "aftercommit.E003": "the database server is older than the oldest supported version",
+    "aftercommit.E004": "transactions are isolated more strictly than READ COMMITTED",
+    "aftercommit.E005": "SQLite's transactions do not take the write lock when they begin",
+    "aftercommit.E006": "USE_TZ is False",
+    "aftercommit.E007": "the database alias stores moments in a time zone other than UTC",
+    "aftercommit.E008": "PostgreSQL is reached through psycopg2",
+    "aftercommit.E009": "OPTIONS['using'] names a database alias that does not exist",
+    "aftercommit.E010": "an option names a module or an exception that cannot be imported",
+    "aftercommit.E011": "'aftercommit' is not in INSTALLED_APPS",
+    "aftercommit.E012": "the database router keeps our tables out of the jobs' database",
+    "aftercommit.W001": "'django_tasks' is not in INSTALLED_APPS though the backport is used",
+    "aftercommit.W002": "MariaDB is older than 10.8 and ignores descending indexes",
+    "aftercommit.W003": "SQLite keeps the jobs in memory, where no worker sees them",
+    "aftercommit.W004": "SQLite is not in WAL mode",
+    "aftercommit.W005": "the connection pool is smaller than a worker needs",
+    "aftercommit.W006": "backends of one database alias differ in what its worker can have once",
+    "aftercommit.W007": "the relay does not know where the messages of a library go",
+    "aftercommit.W008": "tasks are sent to Celery before the commit",
+    "aftercommit.W009": "backends relay one library in different ways",
+}
+
+
+def register_checks() -> None:
+    """Hand our checks to Django; called when the apps are ready."""
+    if not WITH_DJANGO_TASKS:
+        register(check_backport, TAG)
+        return
+    register(check_project, TAG)
+    register(check_databases, TAG)
+    register(check_servers, Tags.database)  # with no other tag, or asking for that one would ask
+
+
+def check_backport(**_kwargs: Any) -> list[CheckMessage]:
+    """Say that nothing works without ``django.tasks``; the other checks need it, too."""
+    return [
+        Error(
+            "This Django has no django.tasks, and its backport is not installed, so no task "
+            "can be declared or run.",
+            hint="pip install 'aftercommit[backport]' and add 'django_tasks' to "
+            "INSTALLED_APPS, or use Django 6.0 or newer.",
+            id="aftercommit.E001",
+        )
+    ]

@@ -1,0 +1,167 @@
+"""Checks of the settings, TASKS first of all; they need no database."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import combinations
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.db import connections, router
+
+from aftercommit._compat import BaseTaskBackend
+from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.enqueue.configured import our_backends
+from aftercommit.enqueue.policy import exception_classes
+from aftercommit.enqueue.task import declared_tasks
+from aftercommit.errors import ConfigurationError
+from aftercommit.options.conf import ExceptionTypes
+from aftercommit.relay.brokers import broker_for
+
+BACKPORT = "django_tasks"
+# A worker rescues and renews for a whole alias, so it can have only one of each.
+OF_AN_ALIAS = ("lease", "heartbeat", "poll_interval", "max_crashes", "session_locks")
+
+
+def check_project(**_kwargs: Any) -> list[CheckMessage]:
+    """Look at the settings of our backends."""
+    backends = our_backends()
+    if not backends:
+        return []
+    return [
+        *_backport_app(),
+        *_time_zones(),
+        *(message for backend in backends for message in _backend(backend)),
+        *_exceptions_of_tasks(),
+        *_shared_aliases(backends),
+        *_shared_libraries(backends),
+    ]
+
+
+def _backport_app() -> Iterator[CheckMessage]:
+    if BaseTaskBackend.__module__.startswith(BACKPORT) and not apps.is_installed(BACKPORT):
+        yield Warning(
+            "Tasks come from the django-tasks backport, but 'django_tasks' is not in "
+            "INSTALLED_APPS, so its own checks of TASKS are not run.",
+            hint="Add 'django_tasks' to INSTALLED_APPS.",
+            id="aftercommit.W001",
+        )
+
+
+def _time_zones() -> Iterator[CheckMessage]:
+    if not settings.USE_TZ:
+        yield Error(
+            "USE_TZ is False. The database's clock decides in UTC what is due; moments without "
+            "a time zone would be hours early or late.",
+            hint="Set USE_TZ = True.",
+            id="aftercommit.E006",
+        )
+
+
+def _backend(backend: DatabaseBackend) -> Iterator[CheckMessage]:
+    where = f"TASKS[{backend.alias!r}]"
+    if backend.using in connections:
+        yield from _router(backend.using, where)
+    else:
+        yield Error(
+            f"{where} keeps its jobs in database {backend.using!r}, which is not in DATABASES.",
+            hint=f"Set OPTIONS['using'] to one of: {', '.join(connections)}.",
+            id="aftercommit.E009",
+        )
+    options = backend.config
+    yield from _relay(backend, f"{where}['OPTIONS']['relay']")
+    for module in options.task_modules:
+        yield from _module(module, f"{where}['OPTIONS']['task_modules']")
+    for name, given in (("retry_on", options.retry_on), ("discard_on", options.discard_on)):
+        yield from _exceptions(name, given, f"{where}['OPTIONS']")
+
+
+def _relay(backend: DatabaseBackend, where: str) -> Iterator[CheckMessage]:
+    for name in backend.config.libraries:
+        if problem := broker_for(name).problem():
+            what, _, fix = problem.partition(". ")
+            yield Warning(
+                f"{where} names {name!r}, but nobody knows {what}: its messages would be kept, "
+                "and never published.",
+                hint=f"{fix}.",
+                id="aftercommit.W007",
+            )
+
+
+def _router(using: str, where: str) -> Iterator[CheckMessage]:
+    # By name: this module is imported before there are models.
+    if not router.allow_migrate_model(using, apps.get_model("aftercommit", "Job")):
+        yield Error(
+            f"{where} keeps its jobs in database {using!r}, but DATABASE_ROUTERS do not allow "
+            "our tables there, so migrate leaves them out and every enqueue fails.",
+            hint=f"Let allow_migrate({using!r}, 'aftercommit') return True, or set "
+            "OPTIONS['using'] to another database.",
+            id="aftercommit.E012",
+        )
+
+
+def _module(name: str, where: str) -> Iterator[CheckMessage]:
+    try:
+        import_module(name)
+    except ImportError as error:
+        yield _not_importable(f"{where} names {name!r}, which cannot be imported: {error}.")
+
+
+def _exceptions_of_tasks() -> Iterator[CheckMessage]:
+    for task in declared_tasks():
+        for name, given in (("retry_on", task.retry_on), ("discard_on", task.discard_on)):
+            yield from _exceptions(name, given, f"@task of {task.module_path}")
+
+
+def _exceptions(name: str, given: ExceptionTypes | None, where: str) -> Iterator[CheckMessage]:
+    try:
+        exception_classes(name, given or ())
+    except ConfigurationError as error:
+        yield _not_importable(f"{where}: {error}")
+
+
+def _not_importable(what: str) -> CheckMessage:
+    return Error(
+        f"{what} Its jobs would fail, or wait for ever.",
+        hint="Correct the dotted path, or install what it needs.",
+        id="aftercommit.E010",
+    )
+
+
+def _shared_aliases(backends: list[DatabaseBackend]) -> Iterator[CheckMessage]:
+    for first, second in combinations(backends, 2):
+        different = [
+            name
+            for name in OF_AN_ALIAS
+            if getattr(first.config, name) != getattr(second.config, name)
+        ]
+        if different and first.using == second.using:
+            yield Warning(
+                f"TASKS[{first.alias!r}] and TASKS[{second.alias!r}] keep their jobs in one "
+                f"database, {first.using!r}, but differ in {', '.join(different)}. A worker "
+                f"looks after a whole database and takes them from {first.alias!r}.",
+                hint="Give both the same values, or each a database of its own.",
+                id="aftercommit.W006",
+            )
+
+
+def _shared_libraries(backends: list[DatabaseBackend]) -> Iterator[CheckMessage]:
+    for first, second in combinations(backends, 2):
+        ways, others = _ways_to_relay(first), _ways_to_relay(second)
+        different = sorted(
+            name for name in ways.keys() & others.keys() if ways[name] != others[name]
+        )
+        if different:
+            yield Warning(
+                f"TASKS[{first.alias!r}] and TASKS[{second.alias!r}] relay "
+                f"{', '.join(different)} with different options or another relay_when. A process "
+                "sends all messages of a library in one way, and takes it from one of the two.",
+                hint="Give both the same.",
+                id="aftercommit.W009",
+            )
+
+
+def _ways_to_relay(backend: DatabaseBackend) -> dict[str, tuple[Any, ...]]:
+    config = backend.config
+    return {name: (options, config.relay_when) for name, options in config.libraries.items()}

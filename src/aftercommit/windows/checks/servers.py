@@ -1,0 +1,92 @@
+"""Checks that ask the database itself; run only when Django checks that database."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Warning
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from aftercommit.store import STORES
+from aftercommit.windows.checks.isolation import isolation_error
+from aftercommit.windows.checks.subjects import job_databases
+
+OLDEST = {"PostgreSQL": (15,), "MySQL": (8, 4), "MariaDB": (10, 6), "SQLite": (3, 37)}
+DESCENDING_INDEXES = (10, 8)  # MariaDB
+
+
+def check_servers(databases: Sequence[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
+    """Ask those of ``databases`` that hold jobs."""
+    asked = [one for one in job_databases() if one.alias in (databases or ())]
+    return [message for database in asked for message in answers_of(database)]
+
+
+def answers_of(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    """Ask one database for its version and its ways."""
+    if database.vendor not in STORES:
+        return
+    yield from _version(database)
+    if database.vendor == "sqlite":
+        yield from _journal(database)
+    elif "isolation_level" not in database.settings_dict["OPTIONS"]:  # or settings_of() says it
+        yield from isolation_error(database, _isolation(database))
+
+
+def _version(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    product, version = product_of(database), database.get_database_version()
+    if version < OLDEST[product]:
+        yield Error(
+            f"Database {database.alias!r} is {product} {_dotted(version)}; aftercommit needs "
+            f"{product} {_dotted(OLDEST[product])} or newer for its jobs.",
+            hint="Update the server, or set OPTIONS['using'] of the task backend to a database "
+            "on a newer one.",
+            id="aftercommit.E003",
+        )
+    elif product == "MariaDB" and version < DESCENDING_INDEXES:
+        yield Warning(
+            f"Database {database.alias!r} is MariaDB {_dotted(version)}, which ignores that an "
+            "index is descending: each claim sorts all due jobs of its queue, so a long "
+            "backlog makes workers slow.",
+            hint="Update to MariaDB 10.8 or newer.",
+            id="aftercommit.W002",
+        )
+
+
+def product_of(database: Any) -> str:
+    """Return what the server is: MySQL and MariaDB are one vendor to Django."""
+    if database.vendor == "mysql":
+        return "MariaDB" if database.mysql_is_mariadb else "MySQL"
+    return str(database.display_name)
+
+
+def _dotted(version: Sequence[int]) -> str:
+    return ".".join(map(str, version))
+
+
+def _isolation(database: BaseDatabaseWrapper) -> str:
+    with database.cursor() as cursor:
+        if database.vendor == "postgresql":
+            cursor.execute("SHOW default_transaction_isolation")
+            return str(cursor.fetchone()[0])
+        # Two names of one variable: MySQL knows the first, MariaDB before 11.1 the second.
+        cursor.execute(
+            "SHOW SESSION VARIABLES"
+            " WHERE variable_name IN ('transaction_isolation', 'tx_isolation')"
+        )
+        return str(cursor.fetchone()[1])
+
+
+def _journal(database: Any) -> Iterator[CheckMessage]:
+    if database.is_in_memory_db():
+        return
+    with database.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        (mode,) = cursor.fetchone()
+    if mode != "wal":
+        yield Warning(
+            f"SQLite database {database.alias!r} is in journal mode {mode!r}: every reader "
+            "keeps workers from writing and every writer keeps readers waiting, until someone "
+            "is told 'database is locked'.",
+            hint=f"Set DATABASES[{database.alias!r}]['OPTIONS']['init_command'] = "
+            "'PRAGMA journal_mode=WAL'.",
+            id="aftercommit.W004",
+        )

@@ -1,0 +1,96 @@
+"""Builds the rooms that serve one database alias: once, for every kind of worker."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from aftercommit.store import store_for
+from aftercommit.store.base import Rescued, Store
+from aftercommit.values import RunResult
+from aftercommit.worker.claiming.fetcher import Fetcher
+from aftercommit.worker.config import Served
+from aftercommit.worker.facts import Catalogue, GroupRunner, TaskFacts
+from aftercommit.worker.running.atomic.shared import SharedTransactions
+from aftercommit.worker.running.batch_task import BatchTasks
+from aftercommit.worker.running.executor import Executor
+from aftercommit.worker.runs import Run, Runs
+from aftercommit.worker.upkeep.announcer import Announcer
+from aftercommit.worker.upkeep.finisher import Finisher
+from aftercommit.worker.upkeep.heartbeat import Heartbeat
+from aftercommit.worker.upkeep.presence import OwnPresence
+from aftercommit.worker.upkeep.rescuer import Rescuer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What one worker process uses for one database alias."""
+
+    store: Store
+    runs: Runs
+    catalogue: Catalogue
+    announcer: Announcer
+    fetcher: Fetcher
+    executor: Executor
+    finisher: Finisher
+    heartbeat: Heartbeat
+    presence: OwnPresence
+    rescuer: Rescuer
+
+
+def assemble(
+    served: Served,
+    *,
+    worker_id: UUID,
+    news: Callable[[], None] = lambda: None,
+    recorded: Callable[[Run, RunResult], None] = lambda _run, _result: None,
+) -> Rooms:
+    """Build the rooms of ``worker_id`` for an alias.
+
+    ``news`` is called when jobs may be due that were not before, ``recorded`` when the result
+    of a run is in the table; both from threads of the rooms.
+    """
+    options = served.options
+    store = store_for(served.using)
+    runs = Runs(lease=options.lease)
+    announcer = Announcer(store)
+    executor = Executor(using=served.using, record=store.finish, started=announcer.started)
+    catalogue = Catalogue(_groups(executor, store))
+    presence = OwnPresence(
+        store, worker_id=worker_id, session_locks=options.session_locks, news=news
+    )
+
+    def rescued(one: Rescued) -> None:
+        announcer.rescued(one)
+        news()
+
+    return Rooms(
+        store=store,
+        runs=runs,
+        catalogue=catalogue,
+        announcer=announcer,
+        fetcher=Fetcher(store, served, worker_id=worker_id, facts_of=catalogue.facts_of),
+        executor=executor,
+        finisher=Finisher(store, runs, announcer, recorded=recorded),
+        heartbeat=Heartbeat(store, runs, lease=options.lease, heartbeat=options.heartbeat),
+        presence=presence,
+        rescuer=Rescuer(
+            store,
+            options,
+            worker_id=worker_id,
+            rescued=rescued,
+            forgotten=presence.announce_again,
+        ),
+    )
+
+
+def _groups(executor: Executor, store: Store) -> Callable[[TaskFacts], GroupRunner | None]:
+    """Return what says who may do several runs of a task in one go."""
+    batches = BatchTasks(executor)
+    shared = SharedTransactions(executor, using=store.alias, record_many=store.finish_many)
+
+    def group_of(facts: TaskFacts) -> GroupRunner | None:
+        if facts.many is not None:
+            return batches
+        return shared if facts.policy.atomic and facts.policy.fuse else None
+
+    return group_of

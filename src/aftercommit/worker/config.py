@@ -1,0 +1,100 @@
+"""Which database aliases a worker serves, and with what settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.enqueue.configured import our_backends
+from aftercommit.enqueue.functions import register_function_task
+from aftercommit.enqueue.task import discover
+from aftercommit.errors import ConfigurationError
+from aftercommit.options.conf import RELAY_ONLY, RELAY_TOO, BackendOptions, WorkerConfig
+from aftercommit.options.queues import queues_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """One database alias: the queues to serve there, and how."""
+
+    using: str
+    queues: tuple[str, ...] | None  # None: every queue that has jobs
+    backends: tuple[str, ...]  # aliases in TASKS; empty: all that keep their jobs there
+    options: BackendOptions  # of the first backend of this alias
+    relays: bool  # messages for brokers, if it serves every queue
+    crashed: bool = False  # only jobs that were on a dead worker; else only the others
+    only: tuple[UUID, ...] | None = None  # these jobs; None: any
+
+
+def served_backends(wanted: Sequence[str]) -> dict[str, DatabaseBackend]:
+    """Return our backends of TASKS by alias, or those that are ``wanted``.
+
+    Raises ``ConfigurationError`` for an alias that does not exist or is not ours, and
+    when there is none at all.
+    """
+    ours = {backend.alias: backend for backend in our_backends()}
+    for alias in wanted:
+        if alias not in ours:
+            raise ConfigurationError(
+                f"--backend {alias}: no aftercommit.DatabaseBackend of this name in TASKS; "
+                f"there are: {', '.join(ours) or 'none'}."
+            )
+    chosen = {alias: ours[alias] for alias in wanted or ours}
+    if not chosen:
+        raise ConfigurationError(
+            "TASKS names no aftercommit.DatabaseBackend, so there is nothing to serve. "
+            'Add {"default": {"BACKEND": "aftercommit.DatabaseBackend"}}.'
+        )
+    return chosen
+
+
+def served(config: WorkerConfig) -> list[Served]:
+    """Group the backends by database alias; import every module with tasks."""
+    backends = served_backends(config.backends)
+    for backend in backends.values():
+        discover(backend.config.task_modules)
+        register_function_task(backend)
+    if config.relay == RELAY_ONLY:
+        backends = {alias: one for alias, one in backends.items() if one.config.relay}
+        if not backends:
+            raise ConfigurationError(
+                "There is nothing to relay: no backend of TASKS has OPTIONS['relay'].\n"
+                'Fix: add "OPTIONS": {"relay": ["celery"]}, with the libraries you use.'
+            )
+    aliases = dict.fromkeys(backend.using for backend in backends.values())
+    return [_served(using, backends, config) for using in aliases]
+
+
+def _served(using: str, backends: dict[str, DatabaseBackend], config: WorkerConfig) -> Served:
+    here = [backend for backend in backends.values() if backend.using == using]
+    names = {name for backend in here for name in backend.queues}
+    brokers = {name for backend in here for name in backend.config.relay}
+    messages = {queue for name in brokers for queue in queues_of(name)}
+    if config.relay == RELAY_ONLY:
+        queues: tuple[str, ...] | None = tuple(sorted(messages))
+    elif config.queues:
+        queues = config.queues
+        unknown = set(config.queues) - names - messages
+        if unknown and all(backend.queues for backend in backends.values()):
+            everywhere = {name for one in backends.values() for name in one.queues}
+            _refuse(unknown - everywhere, everywhere)
+    else:
+        names |= messages if config.relay == RELAY_TOO else set()
+        queues = None if any(not backend.queues for backend in here) else tuple(sorted(names))
+    return Served(
+        using=using,
+        queues=queues,
+        backends=tuple(backend.alias for backend in here) if config.backends else (),
+        options=here[0].config,
+        relays=config.relay == RELAY_TOO,
+        crashed=config.crashed,
+        only=tuple(UUID(one) for one in config.only) or None,
+    )
+
+
+def _refuse(unknown: set[str], known: set[str]) -> None:
+    if unknown:
+        raise ConfigurationError(
+            f"--queues {','.join(sorted(unknown))}: no backend has such a queue; "
+            f"QUEUES name: {', '.join(sorted(known))}."
+        )

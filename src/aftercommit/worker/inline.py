@@ -1,0 +1,230 @@
+"""Runs jobs in the calling thread: ``flush_queue``, and what tests need."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
+from uuid import UUID, uuid4
+
+from django.db import Error
+
+from aftercommit.enqueue.task import registered
+from aftercommit.errors import ConfigurationError, Stopped
+from aftercommit.models import Job
+from aftercommit.options.conf import WorkerConfig
+from aftercommit.process import Bell
+from aftercommit.store.base import Store
+from aftercommit.values import Claim, ClaimQuery, Released, RunResult
+from aftercommit.worker.assembly import assemble
+from aftercommit.worker.config import Served, served
+from aftercommit.worker.facts import TaskFacts
+from aftercommit.worker.processes.supervisor import Supervisor
+from aftercommit.worker.running.connections import ThreadConnections
+from aftercommit.worker.running.executor import Executor
+from aftercommit.worker.running.timeouts import Timeouts
+from aftercommit.worker.runs import Run, now
+from aftercommit.worker.upkeep.loop import LoopThread
+
+DUE_AT_A_TIME = 1000  # due jobs read at a time, to find those of our share
+TO_JOIN = timedelta(seconds=2)
+TO_LOOK_AROUND = timedelta(seconds=5)  # for dead workers, before the first claim
+UNTIL_DATABASE_IS_BACK = timedelta(milliseconds=200)  # between tries to write an outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One of several equal parts of all jobs, by their ids.
+
+    Raises ``ConfigurationError`` unless ``1 <= which <= outof``.
+    """
+
+    which: int = 1
+    outof: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.which <= self.outof:
+            raise ConfigurationError(
+                f"--which {self.which} --outof {self.outof}: expected 1 <= which <= outof."
+            )
+
+    def holds(self, job_id: UUID) -> bool:
+        """Tell whether a job belongs to this part."""
+        return job_id.int % self.outof == self.which - 1
+
+
+class InlineWorker:
+    """Claims one job at a time, so that several of them share the work evenly."""
+
+    def __init__(
+        self, *, share: Share | None = None, name: str = "", most: int | None = None
+    ) -> None:
+        if most is not None and most < 1:
+            raise ConfigurationError(f"--jobs: expected a number from 1, got {most}.")
+        self._share = share or Share()
+        self._name = name
+        self._left = float("inf") if most is None else most
+        self._worker_id = uuid4()
+        self._alias: InlineAlias | None = None
+        self._alone: Supervisor | None = None
+        self._stopping = False
+
+    def run(self) -> int:
+        """Run everything that is due on every backend; return how many runs that were."""
+        return sum(self._run_alias(one) for one in served(WorkerConfig()))
+
+    def stop(self) -> None:
+        """End after the present job; the second time, release that as well."""
+        if self._alone is not None:
+            self._alone.stop()
+        if self._stopping and self._alias is not None:
+            self._alias.release()
+        self._stopping = True
+
+    def _run_alias(self, one: Served) -> int:
+        count = 0
+        with InlineAlias(one, self._worker_id) as alias:
+            self._alias = alias
+            while self._left > 0 and not self._stopping and (ran := self._run_next(alias)):
+                self._left -= ran
+                count += ran
+        return count
+
+    def _run_next(self, alias: "InlineAlias") -> int:
+        """Run the most urgent job of our share; return how many runs that were."""
+        looked_at: set[UUID] = set()
+        limit = DUE_AT_A_TIME
+        while True:
+            found = alias.store.due(limit=limit, name=self._name)
+            for job_id in found:
+                if self._share.holds(job_id) and job_id not in looked_at:
+                    looked_at.add(job_id)
+                    if ran := self._run_one(alias, job_id):
+                        return ran
+            if len(found) < limit:
+                return 0
+            limit *= 2  # those in front are of other shares, or of unknown tasks
+
+    def _run_one(self, alias: "InlineAlias", job_id: UUID) -> int:
+        job = alias.store.job(job_id)
+        if job is None:
+            return 0
+        return self._run_in_process(job) if job.crashes else int(alias.run(job))
+
+    def _run_in_process(self, job: Job) -> int:
+        """Run a job that was on a dead worker in a process of its own, which it may kill."""
+        config = WorkerConfig(threads=1, drain=True, crashed=True, only=(str(job.id),))
+        self._alone = Supervisor(config)
+        if self._stopping:
+            return 0
+        self._alone.run()
+        done = self._alone.progress.done
+        self._alone = None
+        return done
+
+
+class InlineAlias:
+    """One database alias of an inline worker; it holds a session lock and rescues, too."""
+
+    def __init__(self, served: Served, worker_id: UUID) -> None:
+        self._served = served
+        self._worker_id = worker_id
+        self._rooms = assemble(served, worker_id=worker_id)
+        self._run: Run | None = None
+        self._connections = ThreadConnections()
+        self._bell = Bell()
+        self._leaving = False
+        self._loops = self._make_loops()
+
+    def _make_loops(self) -> list[LoopThread]:
+        using, rooms = self._served.using, self._rooms
+        timeouts = Timeouts([rooms.runs], give_up=lambda _run: None)
+        return [
+            LoopThread(f"presence-{using}", rooms.presence.step, at_end=rooms.presence.sign_off),
+            LoopThread(
+                f"rescue-{using}",
+                rooms.rescuer.step,
+                on_trouble=lambda _error: rooms.rescuer.trouble(),
+            ),
+            LoopThread(f"heartbeat-{using}", rooms.heartbeat.step),
+            LoopThread(f"timeouts-{using}", timeouts.step),
+        ]
+
+    def __enter__(self) -> Self:
+        self._connections.__enter__()
+        for loop in self._loops:
+            loop.start()
+        end = now() + TO_LOOK_AROUND.total_seconds()
+        rooms = self._rooms
+        while not (rooms.presence.announced and rooms.rescuer.settled) and now() < end:
+            rooms.rescuer.looked.wait(timedelta(milliseconds=100))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for loop in self._loops:
+            loop.stop()
+        self._rooms.presence.interrupt()
+        for loop in self._loops:
+            loop.join(TO_JOIN)
+        self._connections.__exit__(None, None, None)
+
+    @property
+    def store(self) -> Store:
+        """The store of the alias."""
+        return self._rooms.store
+
+    @property
+    def executor(self) -> Executor:
+        """What runs the jobs of the alias."""
+        return self._rooms.executor
+
+    def run(self, job: Job) -> bool:
+        """Claim a job, run it and record how it ended; False if it could not be claimed."""
+        claimed = self._claim(job)
+        if claimed is None:
+            return False
+        self._run = run = self._rooms.runs.add(*claimed, self)
+        self._connections.prepare()
+        began = now()
+        result = self.executor.run(run)
+        took = now() - began
+        self._run = None
+        self._connections.tidy()  # the same connection records the result
+        run.end(result, took=took)
+        return True
+
+    def ended(self, run: Run, result: RunResult) -> None:
+        """Write the result; while the database is away, try again."""
+        finisher = self._rooms.finisher
+        finisher.put(run, result)
+        while not finisher.empty and not self._leaving:
+            try:
+                finisher.write()
+            except Error:
+                self.store.connection.close()
+                self._bell.wait(UNTIL_DATABASE_IS_BACK)
+
+    def release(self) -> None:
+        """Interrupt the present job, which is released. Safe in a signal handler."""
+        run = self._run
+        if run is None:
+            self._leaving = True  # it waits for the database; the lease brings the job back
+            self._bell.ring()
+        else:
+            run.interrupt(Stopped)
+
+    def _claim(self, job: Job) -> tuple[Claim, TaskFacts] | None:
+        """Claim a job if it is still due and its task is known."""
+        query = ClaimQuery(
+            queue=job.queue,
+            limit=1,
+            worker_id=self._worker_id,
+            lease=self._served.options.lease,
+            only=[job.id],
+            crashed=False,
+        )
+        if registered(job.task_path) is None or not (claims := self.store.claim(query)):
+            return None
+        facts = self._rooms.catalogue.facts_of(claims[0])
+        if facts is not None:
+            return claims[0], facts
+        self.store.finish(claims[0], Released())  # of a backend that TASKS does not have
+        return None

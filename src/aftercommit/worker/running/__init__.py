@@ -1,0 +1,1 @@
+"""Runs the user's code, and says how it ended."""

@@ -1,0 +1,1 @@
+"""Tasks whose effects and completion are one commit."""

@@ -1,0 +1,232 @@
+"""Several short atomic runs in one transaction: each in its savepoint, one COMMIT for all."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.db import Error, connections, transaction
+
+from aftercommit.errors import ClaimLost, TransactionBroken
+from aftercommit.store.savepoint import Savepoint
+from aftercommit.values import Claim, Ended, Outcome, Released, RunResult
+from aftercommit.worker.facts import AtWork
+from aftercommit.worker.running.atomic.transaction import Stage
+from aftercommit.worker.running.executor import (
+    Executor,
+    PreparedRun,
+    drop_connections,
+    report_afterwards,
+)
+from aftercommit.worker.running.statements import may_be_shared
+from aftercommit.worker.runs import Run, now
+
+logger = logging.getLogger("aftercommit")
+
+BUDGET = timedelta(milliseconds=10)  # without round trips; after it no other run joins
+LONGEST = timedelta(milliseconds=50)  # with them: rows stay locked meanwhile
+
+RecordMany = Callable[[Sequence[tuple[Claim, Outcome]]], list[Ended]]
+
+
+class NotShared(Error):
+    """A statement that a shared transaction must not hear; the run is done again, alone."""
+
+
+class Apart(Exception):
+    """These runs cannot share a transaction."""
+
+
+class SharedTransactions:
+    """Runs atomic jobs together that are known to be short, and measures the others.
+
+    A body that raises takes back its own savepoint and nothing else. If the transaction
+    fails as a whole, nothing has happened in it, and each run is done again, alone.
+    """
+
+    def __init__(self, executor: Executor, *, using: str, record_many: RecordMany) -> None:
+        self._executor = executor
+        self._using = using
+        self._record_many = record_many
+
+    def accepts(self, run: Run) -> bool:
+        """Tell whether a run may share its transaction, or has to be measured in a lane."""
+        durations = run.facts.durations
+        return durations.short or durations.needs_measuring
+
+    def run(self, runs: Sequence[Run], at_work: AtWork) -> list[tuple[Run, RunResult]]:
+        """Run the first of ``runs``, as many as the budget allows, one at least, to their ends.
+
+        ``at_work`` surrounds what is done for certain runs. Never raises.
+        """
+        if len(runs) == 1 or not runs[0].facts.durations.short:
+            return [self._first(runs, at_work)]
+        together = SharedTransaction(self._executor, using=self._using, at_work=at_work)
+        try:
+            with transaction.atomic(using=self._using, durable=True):
+                transaction.on_commit(together.committed, using=self._using)
+                with connections[self._using].execute_wrapper(together.watch):
+                    together.add_all(runs)
+                with at_work(together.good_runs):
+                    together.record(self._record_many)
+        except BaseException as error:
+            together.failed(error)
+        return together.settle() or [self._first(runs, at_work)]
+
+    def _first(self, runs: Sequence[Run], at_work: AtWork) -> tuple[Run, RunResult]:
+        """Run the first alone."""
+        with at_work(runs[:1]):
+            return runs[0], self._executor.run(runs[0])
+
+
+class SharedTransaction:
+    """The runs of one transaction, and how far it has come."""
+
+    def __init__(self, executor: Executor, *, using: str, at_work: AtWork) -> None:
+        self._executor = executor
+        self._connection: Any = connections[using]
+        self._at_work = at_work
+        self._begun: list[Run] = []
+        self._good: list[PreparedRun] = []  # their bodies have returned
+        self._results: dict[Run, RunResult] = {}
+        self._statements = 0  # sent so far, savepoints as well
+        self._refused = False  # a body has sent what a shared transaction must not hear
+        self._stage = Stage.BODY
+
+    @property
+    def good_runs(self) -> list[Run]:
+        """The runs whose effects are in the transaction."""
+        return [prepared.run for prepared in self._good]
+
+    def add_all(self, runs: Sequence[Run]) -> None:
+        """Call bodies until the budget is used up, or a run comes that is not short."""
+        began = now()
+        for run in runs:
+            if self._begun and (self._is_over(began) or not run.facts.durations.short):
+                return
+            self._begun.append(run)
+            prepared = self._executor.prepare(run)
+            if isinstance(prepared, RunResult):
+                self._results[run] = prepared
+                continue
+            with self._at_work([run]):
+                self._add(prepared)
+
+    def _is_over(self, began: float) -> bool:
+        spent = now() - began
+        in_transit = self._statements * self._executor.round_trip
+        return spent > LONGEST.total_seconds() or spent - in_transit > BUDGET.total_seconds()
+
+    def _add(self, prepared: PreparedRun) -> None:
+        run = prepared.run
+        callbacks = self._connection.run_on_commit
+        before = len(callbacks)
+        savepoint = Savepoint(self._connection, len(self._begun))
+        try:
+            result = self._executor.run_part(prepared, savepoint)
+        except BaseException as error:
+            self._judge(error, prepared)
+            return
+        finally:
+            if prepared.transaction is not None:
+                self._statements += 1 + prepared.transaction.statements
+        if self._refused:  # and the body has swallowed it
+            run.facts.durations.keep_apart()
+            raise Apart
+        if len(callbacks) > before:
+            callbacks[before:] = _callbacks_of(run, callbacks[before:])
+        self._good.append(prepared)
+        self._results[run] = result
+
+    def _judge(self, error: BaseException, prepared: PreparedRun) -> None:
+        """Decide whether what a body has raised concerns this body alone."""
+        run, task_transaction = prepared.run, prepared.transaction
+        self._results[run] = self._executor.ended_by(error, prepared)
+        if self._refused:
+            run.facts.durations.keep_apart()
+        undone = not self._connection.needs_rollback
+        if self._refused or not undone or isinstance(error, TransactionBroken):
+            raise Apart from error
+        interrupted = run.interrupted_at is not None  # an answer may be half read
+        if interrupted or task_transaction is None or task_transaction.broken_off(error):
+            raise Apart from error
+
+    def watch(
+        self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]
+    ) -> Any:
+        """Refuse what would touch the other runs, as an ``execute_wrapper``."""
+        if not may_be_shared(sql, context):
+            self._refused = True
+            raise NotShared("not in a transaction that several jobs share")
+        return execute(sql, params, many, context)
+
+    def record(self, record_many: RecordMany) -> None:
+        """Write all outcomes, as the last statement before COMMIT."""
+        ends = [(one.run.claim, self._results[one.run].outcome) for one in self._good]
+        if ends and len(record_many(ends)) != len(ends):
+            raise Apart from ClaimLost()
+        self._stage = Stage.COMMITTING
+        for one in self._good:
+            if one.transaction is not None:
+                one.transaction.committing()
+
+    def committed(self) -> None:
+        """Note that COMMIT was carried out."""
+        self._stage = Stage.COMMITTED
+        for one in self._good:
+            if one.transaction is not None:
+                one.transaction.committed()
+
+    def failed(self, error: BaseException) -> None:
+        """Find out what is left of the transaction."""
+        if self._stage is Stage.COMMITTED:
+            logger.error("An on_commit() callback raised what nothing catches", exc_info=error)
+            return
+        in_doubt = self._stage is Stage.COMMITTING and any(
+            one.transaction is not None and one.transaction.broken_off(error)
+            for one in self._good
+        )
+        if not in_doubt:
+            self._stage = Stage.CLOSED
+            return
+        for one in self._good:
+            self._results[one.run] = self._executor.ended_by(error, one)
+
+    def settle(self) -> list[tuple[Run, RunResult]]:
+        """Return how all that have begun have ended; do again what was undone."""
+        if any(run.interrupted_at is not None for run in self._begun):
+            drop_connections()
+        if self._stage is not Stage.CLOSED:
+            return [(run, self._results[run]) for run in self._begun]
+        return [(run, self._again(run)) for run in self._begun]
+
+    def _again(self, run: Run) -> RunResult:
+        if run.interrupted_at is not None and run in self._results:
+            return self._results[run]
+        if run.given_up:
+            return RunResult(outcome=Released())
+        with self._at_work([run]):
+            return self._executor.run(run)
+
+
+def _callbacks_of(run: Run, callbacks: list[Any]) -> list[Any]:
+    """Keep what one run's on_commit() callbacks raise from those of the others."""
+    failed = False
+
+    def guarded(callback: Callable[[], object]) -> Callable[[], None]:
+        def call() -> None:
+            nonlocal failed
+            if failed:
+                return  # as Django does: none after one that has raised
+            try:
+                callback()
+            except BaseException as error:
+                failed = True
+                report_afterwards(run, error)
+
+        return call
+
+    return [
+        (savepoints, callback if robust else guarded(callback), robust)
+        for savepoints, callback, robust in callbacks
+    ]

@@ -1,0 +1,175 @@
+"""The transaction that holds a job's effects together with its completion."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from enum import Enum
+from typing import Any
+
+from django.db import (
+    DataError,
+    Error,
+    IntegrityError,
+    ProgrammingError,
+    connections,
+    transaction,
+)
+
+from aftercommit.errors import ClaimLost, RolledBack, TransactionBroken
+from aftercommit.process import forks_end_here
+from aftercommit.transient_errors import is_conflict, is_lost
+from aftercommit.values import Claim, Ended, Succeeded
+from aftercommit.worker.running.atomic.errors import UnresolvedError
+from aftercommit.worker.runs import now
+
+Record = Callable[[Claim, Succeeded], Ended | None]
+ABORTED = "25P02"  # PostgreSQL: an earlier statement failed and its error was swallowed
+# Errors after which every database goes on with the transaction. After others (a
+# deadlock, a full disk) the whole of it may be gone.
+OF_ONE_STATEMENT = (DataError, IntegrityError, ProgrammingError)
+
+
+class Stage(Enum):
+    """How far the transaction has come."""
+
+    CLOSED = "closed"
+    BODY = "body"
+    LEAVING = "leaving"
+    RECORDING = "recording"
+    COMMITTING = "committing"
+    COMMITTED = "committed"
+
+
+class Finish:
+    """What a transaction writes as the outcome; a task may set its ``return_value``."""
+
+    def __init__(self) -> None:
+        self.return_value: Any = None
+
+
+class TaskTransaction:
+    """Body, effects and "done" in one commit: all of them or none.
+
+    The body runs in a savepoint of its own. The fenced write of the outcome is the last
+    statement before COMMIT; the row lock that it takes is what decides when the answer
+    to COMMIT is lost.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        using: str,
+        record: Record,
+        dump: Callable[[Any], str],
+    ) -> None:
+        self._claim = claim
+        self._using = using
+        self._record = record
+        self._dump = dump
+        self._unresolved = UnresolvedError()
+        self._raw: Any = None  # the driver's connection, for as long as we work with it
+        self.stage = Stage.CLOSED
+        self.round_trip = 0.0  # seconds that the savepoint of the body took
+        self.outcome: Succeeded | None = None
+        self.failure: BaseException | None = None  # what went wrong after the body
+
+    @contextmanager
+    def open(self) -> Iterator[Finish]:
+        """Run the block as the body.
+
+        Raises ``ClaimLost`` if the job belongs to someone else by now, ``RolledBack`` and
+        ``TransactionBroken`` when the body has spoiled the transaction.
+        """
+        self.stage = Stage.BODY
+        try:
+            with transaction.atomic(using=self._using, durable=True):
+                transaction.on_commit(self.committed, using=self._using)  # before the user's
+                part = self.part(transaction.atomic(using=self._using))
+                with part as finish, forks_end_here():
+                    yield finish
+                self.stage = Stage.RECORDING
+                if self.outcome is None or not self._record(self._claim, self.outcome):
+                    raise ClaimLost(job_id=self._claim.job_id)
+                self.committing()
+        except BaseException as error:
+            if self.stage not in {Stage.BODY, Stage.COMMITTED}:
+                self.failure = error
+            raise
+
+    @contextmanager
+    def part(self, savepoint: AbstractContextManager[Any]) -> Iterator[Finish]:
+        """Run the block as the body, in a savepoint of the transaction that is open."""
+        finish = Finish()
+        self.stage = Stage.BODY
+        connection = self._connection
+        self._raw = connection.connection
+        began = now()
+        with self._explained(), savepoint:
+            self.round_trip = now() - began
+            with connection.execute_wrapper(self._unresolved):
+                yield finish
+            self.stage = Stage.LEAVING
+            self.outcome = Succeeded(self._dump(finish.return_value))
+            self._check()
+
+    @property
+    def statements(self) -> int:
+        """How many statements the body has sent."""
+        return self._unresolved.statements
+
+    @property
+    def in_doubt(self) -> Succeeded | None:
+        """What is recorded if COMMIT was sent and carried out; nobody has heard of it."""
+        return self.outcome if self.stage is Stage.COMMITTING else None
+
+    def committing(self) -> None:
+        """Note that COMMIT is next, and that the outcome is part of the transaction."""
+        self.stage = Stage.COMMITTING
+
+    def committed(self) -> None:
+        """Note that it was carried out."""
+        self.stage = Stage.COMMITTED
+
+    def broken_off(self, error: BaseException) -> bool:
+        """Tell whether the database is why ``error`` ended the run: nothing is left of it."""
+        if self.stage is Stage.CLOSED:
+            return False
+        return any(
+            isinstance(one, Error)
+            and (is_conflict(one, vendor=self._connection.vendor) or is_lost(self._raw))
+            for one in (error, self._unresolved.error)
+        )
+
+    @property
+    def _connection(self) -> Any:
+        return connections[self._using]
+
+    def _check(self) -> None:
+        connection = self._connection
+        if connection.closed_in_transaction or not connection.in_atomic_block:
+            raise TransactionBroken(using=self._using)
+        if connection.needs_rollback or self._unresolved.error is not None:
+            raise RolledBack from self._unresolved.error
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Explain the end of the body's savepoint, where the body is the reason."""
+        try:
+            yield
+        except BaseException as error:
+            if self._ended_from_inside():
+                raise TransactionBroken(using=self._using) from error
+            aborted = getattr(error.__cause__, "sqlstate", None) == ABORTED
+            if aborted and self.stage is Stage.LEAVING:
+                raise RolledBack from error
+            raise
+
+    def _ended_from_inside(self) -> bool:
+        """Tell whether the savepoint could not be left because the body ended what held it."""
+        connection = self._connection
+        if connection.closed_in_transaction:
+            return True
+        if not connection.needs_rollback or is_lost(self._raw):
+            return False
+        by_database = self._unresolved.error
+        return by_database is None or isinstance(by_database, OF_ONE_STATEMENT)

@@ -1,0 +1,61 @@
+"""Several jobs of one task in one call, for tasks that are made for it: see ``BatchTask``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from aftercommit.enqueue.task import Many
+from aftercommit.values import RunResult, Succeeded
+from aftercommit.worker.facts import AtWork
+from aftercommit.worker.running.executor import Executor, PreparedRun, drop_connections
+from aftercommit.worker.runs import Run
+
+
+class BatchTasks:
+    """Runs what has waited together, as one call; each job ends by itself."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def accepts(self, run: Run) -> bool:
+        """Tell whether a run's task can do several at once."""
+        return run.facts.many is not None
+
+    def run(self, runs: Sequence[Run], at_work: AtWork) -> list[tuple[Run, RunResult]]:
+        """Run all of them to their ends, which need not be the same. Never raises."""
+        prepared = [(run, self._executor.prepare(run)) for run in runs]
+        results = {run: one for run, one in prepared if isinstance(one, RunResult)}
+        calls: dict[Many | None, list[PreparedRun]] = {}
+        for _run, one in prepared:
+            if not isinstance(one, RunResult):
+                calls.setdefault(one.run.facts.many, []).append(one)
+        for many, theirs in calls.items():
+            if many is not None:
+                with at_work([one.run for one in theirs]):
+                    results |= self._call(many, theirs)
+        return [(run, results[run]) for run in runs]
+
+    def _call(self, many: Many, calls: Sequence[PreparedRun]) -> dict[Run, RunResult]:
+        results: dict[Run, RunResult] = {}
+
+        def report(number: int, error: BaseException | None, value: Any = None) -> None:
+            prepared = calls[number]
+            results[prepared.run] = self._result(prepared, error, value)
+
+        first = calls[0].run  # an interrupt of it is one of all
+        arguments: list[Any] = [[one.kwargs for one in calls], report]
+        error: BaseException = RuntimeError("the task did not say how this job has ended")
+        try:
+            first.body(many, arguments, timeout=first.facts.policy.timeout)
+        except BaseException as raised:
+            error = raised
+        if first.interrupted_at is not None:
+            drop_connections()
+        return {one.run: results.get(one.run) or self._result(one, error) for one in calls}
+
+    def _result(
+        self, prepared: PreparedRun, error: BaseException | None, value: Any = None
+    ) -> RunResult:
+        if error is None:
+            text = "null" if value is None else prepared.run.facts.dump(value)
+            return RunResult(outcome=Succeeded(text))
+        return self._executor.ended_by(error, prepared)

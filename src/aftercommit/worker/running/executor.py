@@ -1,0 +1,228 @@
+"""Runs the user's code and says how it ended; knows nothing of the queue's tables."""
+
+import logging
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django.db import Error, connections
+
+from aftercommit._compat import TaskResult
+from aftercommit.enqueue.payload import load_arguments
+from aftercommit.enqueue.task import Task
+from aftercommit.errors import (
+    AlreadyCommitted,
+    PayloadError,
+    PayloadTooLarge,
+    TransactionBroken,
+)
+from aftercommit.values import Claim, Failed, Outcome, Released, RunResult, Succeeded
+from aftercommit.worker.running.atomic.transaction import (
+    Record,
+    Stage,
+    TaskTransaction,
+)
+from aftercommit.worker.running.context import JobContext
+from aftercommit.worker.running.failure import run_error
+from aftercommit.worker.running.outcome import outcome_of
+from aftercommit.worker.runs import Run, now
+
+logger = logging.getLogger("aftercommit")
+
+NOTHING = RunResult(outcome=Succeeded())  # the body has returned None
+
+
+class Started(Protocol):
+    """Tells that a run begins; returns Django's view of it if that is wanted."""
+
+    def __call__(self, claim: Claim, task: Task, *, wanted: bool) -> TaskResult | None: ...
+
+
+class PreparedRun(NamedTuple):
+    """A run whose body can be called."""
+
+    run: Run
+    args: list[Any]
+    kwargs: dict[str, Any]
+    result: TaskResult | None  # None: neither the task nor a signal receiver asks for it
+    transaction: TaskTransaction | None  # None: the body runs in autocommit to its end
+
+
+class Executor:
+    """Runs jobs of one database alias, each in the thread that calls ``run``."""
+
+    def __init__(self, *, using: str, record: Record, started: Started) -> None:
+        self.round_trip = float("inf")  # seconds; the shortest that was seen
+        self._using = using
+        self._record = record
+        self._started = started
+
+    def run(self, run: Run) -> RunResult:
+        """Run a job to its end; never raises, whatever the task does."""
+        prepared = self.prepare(run)
+        result = prepared if isinstance(prepared, RunResult) else self._run_sync(prepared)
+        if run.interrupted_at is not None:
+            drop_connections()
+        return result
+
+    def run_part(
+        self, prepared: PreparedRun, savepoint: AbstractContextManager[Any]
+    ) -> RunResult:
+        """Run an atomic job as a part of the transaction that is open.
+
+        Raises what the body raises; only its savepoint is rolled back then. The caller
+        writes the outcome into the transaction.
+        """
+        transaction = prepared.transaction
+        if transaction is None:
+            raise TypeError(f"{prepared.run.facts.task.module_path} is not atomic")
+        with transaction.part(savepoint) as finish:
+            finish.return_value = self._timed_body(prepared, transaction)
+        return RunResult(outcome=transaction.outcome or Succeeded(), recorded=True)
+
+    async def arun(self, run: Run) -> RunResult:
+        """Run an async task on the running event loop; see ``run``."""
+        prepared = self.prepare(run)
+        if isinstance(prepared, RunResult):
+            return prepared
+        facts = run.facts
+        async with ThreadSensitiveContext():  # one thread, so one connection, for its queries
+            try:
+                call = partial(facts.task.func, *self._arguments(prepared), **prepared.kwargs)
+                value = await run.async_body(call, timeout=facts.policy.timeout)
+                return self._returned(prepared, value)
+            except BaseException as error:
+                return self.ended_by(error, prepared)
+            finally:
+                await _close_async_connections()
+
+    def prepare(self, run: Run) -> PreparedRun | RunResult:
+        """Return what the body needs, or the end of the run if it cannot begin."""
+        if run.stale:  # this process stood still: another worker may have the job
+            return RunResult(outcome=Released())
+        try:
+            return self._prepare(run)
+        except BaseException as error:
+            return RunResult(outcome=Failed(run_error(error)), exception=error)
+
+    def _prepare(self, run: Run) -> PreparedRun:
+        claim, facts = run.claim, run.facts
+        if facts.problem is not None:
+            raise facts.problem
+        args, kwargs = load_arguments(claim.payload)
+        takes_context = facts.task.takes_context
+        result = self._started(claim, facts.task, wanted=takes_context)
+        transaction = None
+        if facts.policy.atomic or takes_context:
+            transaction = TaskTransaction(
+                claim, using=self._using, record=self._record, dump=facts.dump
+            )
+        return PreparedRun(run, args, kwargs, result, transaction)
+
+    def _run_sync(self, prepared: PreparedRun) -> RunResult:
+        transaction = prepared.transaction
+        try:
+            if transaction is not None and prepared.run.facts.policy.atomic:
+                return self._run_atomic(prepared, transaction)
+            return self._returned(prepared, self._body(prepared))
+        except BaseException as error:
+            return self.ended_by(error, prepared)
+
+    def _run_atomic(self, prepared: PreparedRun, transaction: TaskTransaction) -> RunResult:
+        with transaction.open() as finish:
+            finish.return_value = self._timed_body(prepared, transaction)
+        return RunResult(outcome=transaction.outcome or Succeeded(), recorded=True)
+
+    def _timed_body(self, prepared: PreparedRun, transaction: TaskTransaction) -> Any:
+        """Call the body of an atomic task, and note how long it took without round trips."""
+        self.round_trip = min(self.round_trip, transaction.round_trip)
+        began = now()
+        try:
+            return self._body(prepared)
+        finally:
+            if prepared.run.in_lane:
+                in_transit = transaction.statements * self.round_trip
+                prepared.run.facts.durations.took(max(now() - began - in_transit, 0))
+            else:
+                prepared.run.facts.durations.skip()
+
+    def _body(self, prepared: PreparedRun) -> Any:
+        run, facts = prepared.run, prepared.run.facts
+        function = facts.task.call if facts.is_async else facts.task.func
+        arguments = self._arguments(prepared)
+        return run.body(function, arguments, prepared.kwargs, timeout=facts.policy.timeout)
+
+    def _arguments(self, prepared: PreparedRun) -> list[Any]:
+        run, args, _kwargs, result, transaction = prepared
+        if not run.facts.task.takes_context or result is None or transaction is None:
+            return args
+        return [_context(run, result, transaction), *args]
+
+    def _returned(self, prepared: PreparedRun, value: Any) -> RunResult:
+        """Return how a run ended whose body has returned; it may have committed by itself."""
+        transaction = prepared.transaction
+        if transaction is not None:
+            if transaction.failure is not None:
+                raise transaction.failure  # of context.commit(); the task has swallowed it
+            if transaction.stage is Stage.COMMITTED and transaction.outcome:
+                return RunResult(outcome=transaction.outcome, recorded=True)
+        return NOTHING if value is None else RunResult(outcome=_outcome(prepared, value))
+
+    def ended_by(self, error: BaseException, prepared: PreparedRun) -> RunResult:
+        """Return how a run ended that raised ``error``."""
+        run, transaction = prepared.run, prepared.transaction
+        conflict, in_doubt = False, None
+        if transaction is not None:
+            if transaction.stage is Stage.COMMITTED and transaction.outcome:
+                report_afterwards(run, error)
+                return RunResult(outcome=transaction.outcome, recorded=True)
+            if isinstance(error, TransactionBroken):
+                run.facts.durations.keep_apart()
+            conflict, in_doubt = transaction.broken_off(error), transaction.in_doubt
+        outcome = outcome_of(error, run.claim, run.facts.policy, conflict=conflict)
+        return RunResult(outcome=outcome, exception=error, in_doubt=in_doubt)
+
+
+def _context(run: Run, result: TaskResult, transaction: TaskTransaction) -> JobContext:
+    def enter_commit() -> Any:
+        if transaction.stage is not Stage.CLOSED:
+            raise AlreadyCommitted
+        return transaction.open()
+
+    return JobContext(
+        task_result=result,
+        enter_commit=enter_commit,
+        is_cancel_requested=lambda: run.cancel_requested or run.lost,
+    )
+
+
+def _outcome(prepared: PreparedRun, value: Any) -> Outcome:
+    try:
+        return Succeeded(prepared.run.facts.dump(value))
+    except (PayloadError, PayloadTooLarge) as error:
+        return Failed(run_error(error))  # its effects are there: another run is no better
+
+
+def report_afterwards(run: Run, error: BaseException) -> None:
+    """Say that a run is done whatever was raised after its commit."""
+    logger.error(
+        "Job %s is done, but its task or an on_commit() callback raised after the commit",
+        run.claim.job_id,
+        exc_info=error,
+    )
+
+
+def drop_connections() -> None:
+    """Drop connections: an interrupt may have struck while an answer was half read."""
+    for connection in connections.all(initialized_only=True):
+        with suppress(Error):
+            connection.close()
+
+
+async def _close_async_connections() -> None:
+    """Close those of the present async task; they may be broken already."""
+    try:
+        await sync_to_async(connections.close_all)()
+    except Exception:
+        logger.debug("A connection of an async task could not be closed", exc_info=True)

@@ -1,0 +1,231 @@
+"""The threads that run tasks, and the one event loop for async tasks."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+from django.db import Error, connections
+
+from aftercommit.enqueue.policy import Policy
+from aftercommit.values import NO_TIME, Outcome, Released, RunResult
+from aftercommit.worker.in_flight import InFlight
+from aftercommit.worker.running.connections import ThreadConnections
+from aftercommit.worker.running.outcome import outcome_of
+from aftercommit.worker.running.queue import LANES, Assignment, RunQueue
+from aftercommit.worker.runs import Run, now
+
+logger = logging.getLogger("aftercommit")
+
+AFTER_ERROR = timedelta(seconds=5)  # until a run is tried again that could not begin
+
+
+class Pool:
+    """Runs what it is given, ``threads`` at once; sync tasks in threads, async ones in a loop."""
+
+    def __init__(self, threads: int, *, board: InFlight | None = None) -> None:
+        self._size = threads
+        self._board = board or InFlight(bytearray(InFlight.size(threads)))
+        self._queue = RunQueue(lanes=min(LANES, threads))
+        self._running = 0
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._threads = [
+            threading.Thread(target=self._work, name=f"aftercommit-task-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_lock = threading.Lock()
+        self._stopped = False
+
+    def start(self) -> None:
+        """Start the threads; the event loop starts with the first async task."""
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, runs: Sequence[Run]) -> None:
+        """Run them, in order; each is ended in whatever thread it was run."""
+        with self._lock:
+            self._queue.add(runs)
+            self._changed.notify(len(runs))
+
+    @property
+    def waiting(self) -> int:
+        """How many runs no thread has begun."""
+        return len(self._queue)
+
+    def unstarted(self, *, held_for: timedelta = NO_TIME) -> list[Run]:
+        """Take back what no thread has begun, if the first has been held for so long."""
+        with self._lock:
+            oldest = self._queue.oldest
+            since = now() if oldest is None else oldest.held_since
+            return self._queue.clear() if now() - since >= held_for.total_seconds() else []
+
+    def look_again(self) -> None:
+        """Wake the threads: a shared transaction may take so long that its lane is free."""
+        with self._lock:
+            if self._queue:
+                self._changed.notify_all()
+
+    def stop(self, limit: timedelta) -> None:
+        """End the threads that have nothing to do; those stuck in a task are left."""
+        with self._lock:
+            self._stopped = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(limit.total_seconds() / len(self._threads))
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _work(self) -> None:
+        with ThreadConnections() as thread_connections:
+            assignment = self._next(thread_connections)
+            while assignment is not None:
+                is_async = assignment.runs[0].facts.is_async
+                try:
+                    self._carry_out(assignment, thread_connections)
+                except BaseException as error:  # nothing may end this thread
+                    _end_after(error, assignment.runs)
+                assignment = self._next(
+                    thread_connections, after=None if is_async else assignment
+                )
+        connections.close_all()
+
+    def _carry_out(self, assignment: Assignment, thread_connections: ThreadConnections) -> None:
+        run = assignment.runs[0]
+        if run.facts.is_async:
+            asyncio.run_coroutine_threadsafe(self._await(run), self._event_loop())
+        elif assignment.in_lane:
+            self._run_group(assignment.runs, thread_connections)
+        else:
+            self._run(run, thread_connections)
+
+    def _run(self, run: Run, thread_connections: ThreadConnections) -> None:
+        thread_connections.prepare()
+        began = now()
+        with self._at_work([run]):
+            result = run.owner.executor.run(run)
+        took = now() - began
+        _tidy(thread_connections)
+        run.end(result, took=took)
+
+    def _run_group(self, runs: list[Run], thread_connections: ThreadConnections) -> None:
+        group = runs[0].facts.group
+        if group is None:  # it is what made them a group
+            raise TypeError("runs without a group runner in one assignment")
+        thread_connections.prepare()
+        began = now()
+        results = group.run(runs, self._at_work)
+        with self._lock:
+            self._queue.put_back(runs[len(results) :])
+        took = (now() - began) / len(results)
+        if len(results) > 1:  # what one thread of all would need to be as fast as the few lanes
+            took *= self._size / self._queue.lanes
+        _tidy(thread_connections)
+        for run, result in results:
+            run.end(result, took=took)
+
+    @contextmanager
+    def _at_work(self, runs: Sequence[Run]) -> Iterator[None]:
+        """Show on the board which jobs this process runs."""
+        places = [self._board.enter(run.claim.job_id) for run in runs]
+        try:
+            yield
+        finally:
+            for place in places:
+                self._board.leave(place)
+
+    def _next(
+        self, thread_connections: ThreadConnections, *, after: Assignment | None = None
+    ) -> Assignment | None:
+        with self._lock:
+            if after is not None:
+                self._running -= 1
+                self._queue.over(after)
+            if (assignment := self._take()) is not None:
+                return assignment
+        _tidy(thread_connections, rest=True)
+        with self._lock:
+            while (assignment := self._take()) is None and not self._stopped:
+                self._changed.wait()
+            return assignment
+
+    def _take(self) -> Assignment | None:
+        if self._running >= self._size or self._stopped:
+            return None
+        assignment = self._queue.take()
+        self._running += assignment is not None
+        return assignment
+
+    def _left(self) -> None:
+        with self._lock:
+            self._running -= 1
+            self._changed.notify()
+
+    async def _await(self, run: Run) -> None:
+        result = RunResult(outcome=Released())
+        began = now()
+        try:
+            with self._at_work([run]):
+                result = await run.owner.executor.arun(run)
+        finally:
+            self._left()
+            run.end(result, took=now() - began)  # in any case: nobody reads what this raises
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        with self._loop_lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._run_loop,
+                    args=[self._loop],
+                    name="aftercommit-asyncio",
+                    daemon=True,
+                ).start()
+        return self._loop
+
+    def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._stopped:
+            try:
+                loop.run_forever()
+            except BaseException:
+                # A child task of a task raised SystemExit; the other tasks must go on.
+                logger.exception("The event loop of async tasks was left, and goes on")
+        loop.close()
+
+
+def _tidy(thread_connections: ThreadConnections, *, rest: bool = False) -> None:
+    """Close what is not to be kept; the runs are over all the same if that fails."""
+    try:
+        thread_connections.tidy()
+        if rest:
+            thread_connections.rest()
+    except Exception:
+        logger.exception("A connection that a task has used cannot be closed")
+
+
+def _end_after(error: BaseException, runs: Sequence[Run]) -> None:
+    """End runs for which the worker's own code, or a broken connection, has raised."""
+    for run in runs:
+        if run.is_over:
+            continue
+        logger.error(
+            "Job %s (%s): the worker could not run it, or not record how it ended",
+            run.claim.job_id,
+            run.claim.task_path,
+            exc_info=error,
+        )
+        try:
+            outcome = _outcome_after(error, run, run.facts.policy)
+            run.end(RunResult(outcome=outcome, exception=error), took=None)
+        except BaseException:  # its lease brings the job back
+            logger.exception("Job %s could not be released", run.claim.job_id)
+
+
+def _outcome_after(error: BaseException, run: Run, policy: Policy) -> Outcome:
+    """Release what had not begun or met a broken database; anything else is a failed run."""
+    if isinstance(error, Error) or not run.has_begun:
+        return Released(AFTER_ERROR)
+    return outcome_of(error, run.claim, policy, conflict=False)

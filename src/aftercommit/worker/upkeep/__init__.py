@@ -1,0 +1,1 @@
+"""What keeps a worker and its jobs alive, and the table true."""

@@ -1,0 +1,80 @@
+"""Sends our signals and Django's about runs, from what the table says."""
+
+import logging
+
+from aftercommit import events
+from aftercommit._compat import TaskResult, task_finished, task_started
+from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.enqueue.finished import listeners as finished_listeners
+from aftercommit.enqueue.finished import sender_of, tell_finished
+from aftercommit.enqueue.results import finished_result, running_result
+from aftercommit.enqueue.signals import listeners_of
+from aftercommit.enqueue.task import Task
+from aftercommit.store.base import Rescued, Store
+from aftercommit.values import Claim, Ended, Released, RunResult, Succeeded
+from aftercommit.worker.runs import Run
+
+
+class Announcer:
+    """Sends signals after the fact; what a receiver raises changes nothing."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._started = listeners_of(task_started, "task_started")
+        self._ended = events.Listeners(
+            events.job_ended, log=events.logger, own=events.LOG_RECEIVER
+        )
+
+    def started(self, claim: Claim, task: Task, *, wanted: bool) -> TaskResult | None:
+        """Tell that the first line of a task is next.
+
+        Returns Django's view of the job if it is ``wanted``, or was needed for the signal.
+        """
+        listened = self._started.any(logging.INFO)
+        if not listened and not wanted:
+            return None
+        result = running_result(claim, task)
+        if listened:
+            events.send(task_started, sender=sender_of(claim.backend), task_result=result)
+        return result
+
+    def ended(self, run: Run, result: RunResult) -> None:
+        """Tell how a run ended; ``result`` is what is in the table.
+
+        A run that was released before it had begun is passed over: nothing has happened.
+        """
+        if isinstance(result.outcome, Released) and run.given_up and not run.has_begun:
+            return
+        good = isinstance(result.outcome, Succeeded)
+        if not good or self._ended.any(logging.DEBUG):
+            events.send(
+                events.job_ended,
+                sender=DatabaseBackend,
+                claim=run.claim,
+                ran=result,
+                duration=run.duration,
+            )
+        if finished_listeners.any(logging.INFO if good else logging.ERROR):
+            self._finished(run, result)
+
+    def _finished(self, run: Run, result: RunResult) -> None:
+        claim = run.claim
+        finished = finished_result(claim, run.facts.task, result.outcome, duration=run.duration)
+        if finished is None:
+            return
+        try:
+            if result.exception is not None:
+                raise result.exception  # so that Django's log finds it in sys.exc_info()
+        except BaseException:
+            events.send(task_finished, sender=sender_of(claim.backend), task_result=finished)
+        else:
+            events.send(task_finished, sender=sender_of(claim.backend), task_result=finished)
+
+    def rescued(self, rescued: Rescued) -> None:
+        """Tell that a job was taken from a dead worker; it may have ended by that."""
+        events.send(events.job_rescued, sender=DatabaseBackend, rescued=rescued)
+        tell_finished(self._store, [Ended(rescued.job_id, rescued.state)])
+
+    def lost(self, claim: Claim) -> None:
+        """Tell that an outcome came too late."""
+        events.send(events.claim_lost, sender=DatabaseBackend, claim=claim)

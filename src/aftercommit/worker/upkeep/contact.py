@@ -1,0 +1,43 @@
+"""Whether leases may be judged: this process and the database have both been steady."""
+
+from datetime import datetime, timedelta
+
+from aftercommit.worker.runs import now
+
+LONGEST_STEP = timedelta(seconds=1)
+
+
+class SteadyContact:
+    """For how long this process has been in unbroken contact with a steady database.
+
+    After an outage, a long lock or a jump of the clock, leases look over although their
+    workers are healthy: they could not renew them either.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._last: tuple[datetime, float] | None = None
+
+    def broken(self) -> None:
+        """Begin anew."""
+        self._since = self._last = None
+
+    def seen(self, *, database: datetime, began: float) -> None:
+        """Note an answer: the database's clock, and when the question was asked."""
+        ended = now()
+        slow = ended - began > LONGEST_STEP.total_seconds()
+        if slow or (self._last is not None and self._jumped(database, ended)):
+            self.broken()
+        if self._since is None:
+            self._since = ended
+        self._last = (database, ended)
+
+    @property
+    def lasted(self) -> timedelta:
+        """The span without trouble."""
+        return timedelta(seconds=0 if self._since is None else now() - self._since)
+
+    def _jumped(self, database: datetime, ended: float) -> bool:
+        before, before_here = self._last or (database, ended)
+        step = (database - before).total_seconds()
+        return abs(step - (ended - before_here)) > LONGEST_STEP.total_seconds()

@@ -1,0 +1,222 @@
+"""Writes how runs ended, in batches, and says so only when it is written."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+from uuid import UUID
+
+from django.db import Error, InterfaceError, OperationalError
+
+from aftercommit.models import State
+from aftercommit.store.base import Store
+from aftercommit.transient_errors import is_conflict
+from aftercommit.values import (
+    Cancelled,
+    Claim,
+    Failed,
+    Outcome,
+    Released,
+    Retry,
+    RunError,
+    RunResult,
+    Succeeded,
+)
+from aftercommit.worker.runs import Run, Runs
+from aftercommit.worker.upkeep.announcer import Announcer
+
+logger = logging.getLogger("aftercommit")
+
+LARGEST_BATCH = 1000
+UNWRITABLE = "(the outcome of this run could not be stored: {error})"
+ASKED_TO_END = RunError(
+    exception_class_path="aftercommit.Cancel",
+    traceback="The job was asked to end before it had run.",
+)
+
+STATES: dict[type, str] = {
+    Succeeded: State.SUCCEEDED,
+    Failed: State.FAILED,
+    Cancelled: State.CANCELLED,
+    Retry: State.READY,
+    Released: State.READY,
+}
+
+Results = Sequence[tuple[Run, RunResult]]
+Recorded = Callable[[Run, RunResult], None]
+
+
+class Finisher:
+    """Takes the results of runs from any thread; one thread writes them."""
+
+    def __init__(
+        self,
+        store: Store,
+        runs: Runs,
+        announcer: Announcer,
+        *,
+        recorded: Recorded = lambda _run, _result: None,
+    ) -> None:
+        self._store = store
+        self._runs = runs
+        self._announcer = announcer
+        self._recorded = recorded
+        self._results: SimpleQueue[tuple[Run, RunResult]] = SimpleQueue()
+        self._batch: list[tuple[Run, RunResult]] = []  # taken, and not written yet
+        self._unsure = False  # the last write of this batch has broken off
+
+    def put(self, run: Run, result: RunResult) -> None:
+        """Hand over how a run ended."""
+        self._results.put((run, result))
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything handed over is written."""
+        return self._results.empty() and not self._batch
+
+    def write(self) -> bool:
+        """Write what has been handed over; False if there was nothing.
+
+        Raises ``django.db.Error`` when the database is away; nothing is forgotten then,
+        so the caller may simply try again.
+        """
+        self._take()
+        if not self._batch:
+            return False
+        try:
+            settled, locked = self._finish()
+        except Error:
+            self._unsure = True  # perhaps it was carried out, and the answer is lost
+            raise
+        for run, result in settled:
+            self._runs.remove(run.claim)
+            self._tell(run, result)
+        self._batch = [one for one in self._batch if one[0].claim.job_id in locked]
+        self._unsure = bool(locked)
+        for error in locked.values():
+            raise error
+        return True
+
+    def _take(self) -> None:
+        # One claim on a job at a time: two results of the same job go into two statements.
+        taken = {run.claim.job_id.int for run, _result in self._batch}
+        while len(self._batch) < LARGEST_BATCH:
+            try:
+                one = self._results.get_nowait()
+            except Empty:
+                return
+            number = one[0].claim.job_id.int
+            if number in taken:
+                self._results.put(one)
+                return
+            taken.add(number)
+            self._batch.append(one)
+
+    def _finish(self) -> tuple[Sequence[tuple[Run, RunResult | None]], Mapping[UUID, Error]]:
+        """Write the batch; return what is written, and what was locked for too long."""
+        ends = [(run.claim, one.outcome) for run, one in self._batch if not one.recorded]
+        try:
+            written = self._store.finish_many(ends) if ends else []
+            if len(written) == len(ends) and all(one.state == State.SUCCEEDED for one in written):
+                return self._batch, {}
+            return self._settle(dict(written)), {}
+        except (OperationalError, InterfaceError):
+            if not self._store.answers():
+                raise
+        except Exception:  # a value that nobody thought of must not stop all other jobs
+            logger.warning("A batch of outcomes was refused and is written one by one")
+        self._unsure = True  # a COMMIT may have been carried out, and Django connected again
+        return self._one_by_one(ends)
+
+    def _one_by_one(
+        self, ends: Sequence[tuple[Claim, Outcome]]
+    ) -> tuple[Sequence[tuple[Run, RunResult | None]], Mapping[UUID, Error]]:
+        states: dict[UUID, str] = {}
+        substitutes: dict[UUID, RunResult] = {}
+        locked: dict[UUID, Error] = {}
+        for claim, outcome in ends:
+            try:
+                self._write_one(claim, outcome, states, substitutes)
+            except Error as error:
+                if not self._is_conflict(error):
+                    raise
+                locked[claim.job_id] = error  # the same write may well succeed later
+        return self._settle(states, substitutes, locked), locked
+
+    def _write_one(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        states: dict[UUID, str],
+        substitutes: dict[UUID, RunResult],
+    ) -> None:
+        try:
+            ended = self._store.finish(claim, outcome)
+        except Exception as error:
+            if self._is_conflict(error) or not self._store.answers():
+                raise
+            # A job must never stay running because its outcome cannot be written.
+            text = UNWRITABLE.format(error=type(error).__name__)
+            path = "aftercommit.errors.AftercommitError"
+            substitute = Failed(RunError(exception_class_path=path, traceback=text))
+            ended = self._store.finish(claim._replace(errors="[]"), substitute)
+            substitutes[claim.job_id] = RunResult(outcome=substitute)
+        if ended is not None:
+            states[ended.job_id] = ended.state
+
+    def _is_conflict(self, error: Exception) -> bool:
+        vendor = self._store.connection.vendor
+        return self._store.answers() and is_conflict(error, vendor=vendor)
+
+    def _settle(
+        self,
+        states: Mapping[UUID, str],
+        substitutes: Mapping[UUID, RunResult] | None = None,
+        locked: Collection[UUID] = (),
+    ) -> Sequence[tuple[Run, RunResult | None]]:
+        """Return how the runs of the batch have ended in the table; None: the claim was lost."""
+        settled: list[tuple[Run, RunResult | None]] = []
+        for run, given in self._batch:
+            job_id = run.claim.job_id
+            if job_id in locked:
+                continue
+            result = (substitutes or {}).get(job_id, given)
+            if result.recorded:
+                settled.append((run, result))
+            elif (state := states.get(job_id)) is not None:
+                settled.append((run, _as_written(result, state)))
+            else:
+                settled.append((run, self._found(run.claim, result)))
+        return settled
+
+    def _found(self, claim: Claim, result: RunResult) -> RunResult | None:
+        """Settle a write whose answer was lost: the row tells whether it was carried out."""
+        if result.in_doubt is None and not self._unsure:
+            return None
+        job = self._store.job(claim.job_id)
+        if job is None or (job.token, job.crashes) != (claim.token, claim.crashes):
+            return None
+        if result.in_doubt is not None and job.state == State.SUCCEEDED:
+            return replace(result, outcome=result.in_doubt, exception=None)
+        if job.state == STATES[type(result.outcome)]:
+            return result
+        by_request = job.state == State.CANCELLED and job.cancel_requested
+        return _as_written(result, job.state) if by_request else None
+
+    def _tell(self, run: Run, result: RunResult | None) -> None:
+        try:
+            if result is None:
+                self._announcer.lost(run.claim)
+                return
+            self._announcer.ended(run, result)
+            self._recorded(run, result)
+        except BaseException:  # of whatever kind: the other runs of the batch are told as well
+            logger.exception("Job %s: a listener failed", run.claim.job_id)
+
+
+def _as_written(result: RunResult, state: str) -> RunResult:
+    """Return what the table says: a job that was asked to end is not made ready again."""
+    if state == STATES[type(result.outcome)]:
+        return result
+    error = result.outcome.error if isinstance(result.outcome, Retry) else ASKED_TO_END
+    return replace(result, outcome=Cancelled(error))

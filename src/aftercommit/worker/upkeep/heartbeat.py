@@ -1,0 +1,40 @@
+"""Keeps the leases of this process's runs alive, and notices which it has lost."""
+
+from datetime import timedelta
+
+from aftercommit.enqueue.outcomes import Cancel
+from aftercommit.errors import ClaimLost
+from aftercommit.store.base import Store
+from aftercommit.worker.runs import Runs, now
+
+
+class Heartbeat:
+    """Renews all leases of one database alias by one statement."""
+
+    def __init__(
+        self, store: Store, runs: Runs, *, lease: timedelta, heartbeat: timedelta
+    ) -> None:
+        self._store = store
+        self._runs = runs
+        self._lease = lease
+        self._heartbeat = heartbeat
+
+    def step(self) -> timedelta:
+        """Renew once; return when to renew again."""
+        runs = [run for run in self._runs.all() if not run.lost]
+        if not runs:
+            return self._heartbeat
+        began = now()
+        held = self._store.renew(
+            [(run.claim.job_id, run.claim.token) for run in runs], lease=self._lease
+        )
+        for run in runs:
+            if run.claim.job_id not in held:
+                run.lost = True
+                run.interrupt(ClaimLost)
+            else:
+                run.renewed_at = began
+                if held[run.claim.job_id]:
+                    run.cancel_requested = True
+                    run.interrupt(Cancel)
+        return self._heartbeat

@@ -1,0 +1,96 @@
+"""A thread that repeats one step until it is told to stop, whatever the step raises."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.db import Error, connections
+
+from aftercommit.process import Bell
+
+logger = logging.getLogger("aftercommit")
+
+FIRST_WAIT = timedelta(milliseconds=50)
+LONGEST_WAIT = timedelta(seconds=2)
+
+
+class LoopThread:
+    """Calls ``step``, waits for as long as it says or for a ring, and calls it again.
+
+    A database error is told to ``on_trouble`` and waited out, longer each time, with
+    jitter; the connection is closed, because it may be what is broken. Any other
+    exception is logged: a worker never stops working because of one bad step.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], timedelta],
+        *,
+        on_trouble: Callable[[Exception], None] | None = None,
+        on_success: Callable[[], None] | None = None,
+        at_end: Callable[[], None] | None = None,
+        longest_wait: timedelta = LONGEST_WAIT,
+    ) -> None:
+        self._step = step
+        self._on_trouble = on_trouble
+        self._on_success = on_success
+        self._at_end = at_end
+        self._longest_wait = longest_wait
+        self._failures = 0
+        self._bell = Bell()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=f"aftercommit-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def ring(self) -> None:
+        """Take the next step now."""
+        self._bell.ring()
+
+    def stop(self) -> None:
+        """End after the present step."""
+        self._stopping = True
+        self._bell.ring()
+
+    def join(self, limit: timedelta) -> bool:
+        """Wait for the end; False if it did not come in time."""
+        self._thread.join(limit.total_seconds())
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._bell.wait(self._one_round())
+        try:
+            if self._at_end is not None:
+                self._at_end()
+        except BaseException:
+            logger.exception("%s: the last step failed", self._thread.name)
+        finally:
+            connections.close_all()
+
+    def _one_round(self) -> timedelta:
+        try:
+            wait = self._step()
+        except Error as error:
+            logger.debug("%s: the database did not answer", self._thread.name, exc_info=True)
+            if self._on_trouble is not None:
+                self._on_trouble(error)
+            return self._wait_out()
+        except BaseException:  # a SystemExit would end this thread without a word
+            logger.exception("%s: a step failed and is repeated", self._thread.name)
+            return self._wait_out()
+        self._failures = 0
+        if self._on_success is not None:
+            self._on_success()
+        return wait
+
+    def _wait_out(self) -> timedelta:
+        connections.close_all()
+        self._failures += 1
+        longest = min(FIRST_WAIT * float(2 ** min(self._failures, 10)), self._longest_wait)
+        return longest * random.uniform(0.5, 1)  # noqa: S311

@@ -1,0 +1,135 @@
+"""Takes jobs from workers that have died or fallen silent."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+from aftercommit.options.conf import BackendOptions
+from aftercommit.process import Bell
+from aftercommit.store.base import Rescued, Store
+from aftercommit.worker.runs import now
+from aftercommit.worker.upkeep.contact import SteadyContact
+
+LOOK_EVERY = timedelta(milliseconds=400)
+LOOK_AGAIN = timedelta(milliseconds=200)  # while a session lock looks free
+# A healthy worker that has lost its connection takes its lock again within this time.
+FREE_FOR = timedelta(milliseconds=700)
+LOOKS = 3
+AFTER_TROUBLE = timedelta(seconds=10)  # until a free lock means again that a worker has died
+WORKERS_FORGOTTEN_AFTER = timedelta(days=1)
+ONE_RESCUE = 100  # jobs
+CRASHED_DUE_WITHIN = timedelta(minutes=1)  # a process for such jobs is worth its start
+SHARE = 0.01  # of the time, at most, that looking for jobs with crashes may take
+
+
+class Rescuer:
+    """One worker process's part in it; any number of them may look at the same time."""
+
+    def __init__(
+        self,
+        store: Store,
+        options: BackendOptions,
+        *,
+        worker_id: UUID,
+        rescued: Callable[[Rescued], None],
+        forgotten: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._options = options
+        self._worker_id = worker_id
+        self._rescued = rescued
+        self._forgotten = forgotten  # others took this worker for dead
+        self._locks_count_from = now()
+        self._contact = SteadyContact()
+        self._free_since: dict[UUID, tuple[float, int]] = {}
+        self._next_check_in = now()
+        self._next_look_for_crashed = now()
+        self._crashed_are_due = False
+        self.looked = Bell()  # rung after each look
+        self.settled = False  # no other worker looks dead at the moment
+
+    @property
+    def sees_crashed(self) -> bool:
+        """Whether jobs with crashes are due soon, or a dead worker is about to leave some."""
+        return self._crashed_are_due or bool(self._free_since)
+
+    def trouble(self) -> None:
+        """Forget what is known about others: the database did not answer.
+
+        They may have lost their connections, and with them their locks, as we did.
+        """
+        self._contact.broken()
+        self._free_since.clear()
+        self._locks_count_from = now() + AFTER_TROUBLE.total_seconds()
+
+    def step(self) -> timedelta:
+        """Look once; return when to look again."""
+        began = now()
+        clock, others = self._store.pulse(self._worker_id)
+        self._contact.seen(database=clock, began=began)
+        dead = self._dead_among(others)
+        silent = now() >= self._next_check_in
+        if silent:
+            silent = self._check_in()
+        if dead or silent:
+            self._rescue(dead, silent=silent)
+        if now() >= self._next_look_for_crashed:
+            self._look_for_crashed()
+        self.settled = not self._free_since
+        self.looked.ring()
+        if self._free_since:
+            return LOOK_AGAIN
+        return min(LOOK_EVERY, self._options.lease / 3)
+
+    def _check_in(self) -> bool:
+        """Write that we are there; True if leases may be judged.
+
+        The write comes first: on SQLite it waits like any other, so a step that took long
+        tells that the owners could not renew either.
+        """
+        began = now()
+        if not self._store.workers.seen(self._worker_id):
+            self._forgotten()
+        self._store.workers.forget_silent(WORKERS_FORGOTTEN_AFTER)
+        clock, _others = self._store.pulse(self._worker_id)
+        self._contact.seen(database=clock, began=began)
+        pause = min(self._options.heartbeat / 2, self._options.lease / 6)
+        self._next_check_in = now() + pause.total_seconds()
+        return self._contact.lasted >= self._options.lease
+
+    def _dead_among(self, others: set[UUID]) -> set[UUID]:
+        if now() < self._locks_count_from:
+            return set()
+        free = self._store.free_locks(others)
+        looks = {one: self._free_since.get(one, (now(), 0)) for one in free}
+        self._free_since = {one: (since, count + 1) for one, (since, count) in looks.items()}
+        return {
+            one
+            for one, (since, count) in self._free_since.items()
+            if count >= LOOKS and now() - since >= FREE_FOR.total_seconds()
+        }
+
+    def _rescue(self, dead: set[UUID], *, silent: bool) -> None:
+        while True:
+            rescued = self._store.rescue(
+                max_crashes=self._options.max_crashes,
+                dead_workers=dead,
+                silent=silent,
+                limit=ONE_RESCUE,
+            )
+            for one in rescued:
+                self._rescued(one)
+            if rescued:
+                self._next_look_for_crashed = now()
+            if len(rescued) < ONE_RESCUE:
+                break
+        if dead:
+            self._store.bury(dead)
+            for worker_id in dead:
+                self._free_since.pop(worker_id, None)
+
+    def _look_for_crashed(self) -> None:
+        began = now()
+        self._crashed_are_due = self._store.has_crashed(due_within=CRASHED_DUE_WITHIN)
+        pause = min(self._options.heartbeat / 2, self._options.lease / 6).total_seconds()
+        self._next_look_for_crashed = now() + max(pause, (now() - began) / SHARE)

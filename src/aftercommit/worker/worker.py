@@ -1,0 +1,192 @@
+"""One worker process, from its first claim to its last outcome."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import uuid4
+
+from aftercommit.options.conf import WorkerConfig
+from aftercommit.process import Bell
+from aftercommit.worker.alias import AliasWorker
+from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter
+from aftercommit.worker.claiming.prefetch import Prefetch
+from aftercommit.worker.config import served
+from aftercommit.worker.in_flight import InFlight
+from aftercommit.worker.quota import RunQuota
+from aftercommit.worker.running.pool import Pool
+from aftercommit.worker.running.timeouts import Timeouts
+from aftercommit.worker.runs import Run, now
+from aftercommit.worker.upkeep.loop import LoopThread
+
+logger = logging.getLogger("aftercommit")
+
+LOOK_EVERY = timedelta(milliseconds=250)
+LOOK_OFTEN = timedelta(milliseconds=20)  # when a caller waits for the end of a drain
+PATIENCE = timedelta(milliseconds=250)  # how long a prefetched job waits here for a thread
+LAST_WRITES = timedelta(seconds=5)  # for outcomes, when everything else has ended
+REPLACE_ME = 75  # exit status; EX_TEMPFAIL of sysexits.h
+TO_JOIN = timedelta(seconds=2)
+# How long a process that runs jobs with crashes waits for the next one.
+IDLE_WITHOUT_CRASHED = timedelta(seconds=30)
+
+
+class Worker:
+    """Serves every database alias of its backends until it is told to stop.
+
+    The rooms work in threads of their own; this one waits for the end. Stopping is:
+    claim nothing more, release what has not begun, let the rest finish within ``grace``,
+    release what is left without spending an attempt.
+    """
+
+    def __init__(
+        self, config: WorkerConfig, *, quota: RunQuota, board: InFlight | None = None
+    ) -> None:
+        self._config = config
+        self._quota = quota
+        self._bell = Bell()
+        self._stopping = False
+        self._hurry = False
+        self._stuck: list[Run] = []  # timed out, and their threads do not notice
+        self._stuck_until = 0.0  # then the other runs are released, too
+        self._capacity = Capacity(config.threads)
+        self._pool = Pool(config.threads, board=board)
+        self._prefetch = Prefetch(config.threads)
+        self._finished = FinishedCounter()
+        self._last_busy = now()
+        self._aliases = self._make_aliases(board)
+        self._timeouts = LoopThread(
+            "timeouts",
+            Timeouts([alias.runs for alias in self._aliases], give_up=self._give_up).step,
+        )
+
+    def _make_aliases(self, board: InFlight | None) -> list[AliasWorker]:
+        worker_id = uuid4()
+        if board is not None:
+            board.sign(worker_id)
+        aliases = [
+            AliasWorker(
+                one,
+                worker_id=worker_id,
+                pool=self._pool,
+                capacity=self._capacity,
+                quota=self._quota,
+                finished=self._finished,
+                prefetch=self._prefetch,
+            )
+            for one in served(self._config)
+        ]
+        if self._config.drain:
+            self._finished.listeners += [alias.ring for alias in aliases]
+        return aliases
+
+    def run(self, *, every: Callable[["Worker"], None] | None = None) -> int:
+        """Work until ``stop()``, or until a drain or ``max_jobs`` is through.
+
+        ``every`` is called a few times a second, to report progress. Returns the exit
+        status: ``REPLACE_ME`` if a thread is lost to a task that does not end.
+        """
+        self._pool.start()
+        self._timeouts.start()
+        for alias in self._aliases:
+            alias.start()
+        while not self._stopping and not self._through:
+            self._bell.wait(LOOK_OFTEN if self._config.drain else LOOK_EVERY)
+            if waiting := self._pool.unstarted(held_for=PATIENCE):
+                self._prefetch.measure_anew()
+                self._hand_back(waiting)
+            self._pool.look_again()
+            if every is not None:
+                every(self)
+        self._shut_down()
+        return REPLACE_ME if self._stuck and not self._stopping else 0
+
+    def stop(self) -> None:
+        """Stop in good order; may be called from a signal handler."""
+        self._stopping = True
+        self._bell.ring()
+
+    def stop_now(self) -> None:
+        """Release everything at once, whatever is running."""
+        self._hurry = True
+        self.stop()
+
+    @property
+    def done(self) -> int:
+        """Runs recorded so far, without those that were released."""
+        return sum(alias.done for alias in self._aliases)
+
+    @property
+    def running(self) -> int:
+        """Jobs held at the moment."""
+        return sum(len(alias.runs) for alias in self._aliases)
+
+    @property
+    def suspects(self) -> bool:
+        """Whether there are, or will soon be, jobs to run that were on a dead worker."""
+        return any(alias.sees_crashed for alias in self._aliases)
+
+    @property
+    def _through(self) -> bool:
+        if self._stuck and (not self._held() or now() > self._stuck_until):
+            return True  # the supervisor starts a process with all its threads
+        if self._quota.used_up and self._at_rest:
+            return True
+        if self._config.crashed and not self._config.drain and self._is_idle:
+            return True
+        count = self._finished.count
+        return self._config.drain and all(alias.quiet_since == count for alias in self._aliases)
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether a process for jobs with crashes has had none for a while."""
+        if self.suspects or not self._at_rest:
+            self._last_busy = now()
+        return now() - self._last_busy > IDLE_WITHOUT_CRASHED.total_seconds()
+
+    @property
+    def _at_rest(self) -> bool:
+        return all(alias.at_rest for alias in self._aliases)
+
+    def _held(self) -> list[Run]:
+        return [run for alias in self._aliases for run in alias.runs.all()]
+
+    def _give_up(self, run: Run) -> None:
+        logger.error(
+            "Job %s (%s) ran out of time and does not react; this process is replaced "
+            "when its other jobs have ended",
+            run.claim.job_id,
+            run.claim.task_path,
+        )
+        if not self._stuck:
+            self._stuck_until = now() + self._config.grace.total_seconds()
+        self._stuck.append(run)
+        for alias in self._aliases:
+            if run.owner is alias:
+                alias.give_up(run)
+            alias.stop_fetching()
+
+    def _shut_down(self) -> None:
+        for alias in self._aliases:
+            alias.stop_fetching()
+        self._hand_back(self._pool.unstarted())
+        self._wait(lambda: self._hurry or self._at_rest, limit=self._config.grace)
+        self._release([run for run in self._held() if not run.given_up])
+        self._wait(lambda: self._at_rest, limit=LAST_WRITES)
+        for alias in self._aliases:
+            alias.stop(TO_JOIN)
+        self._timeouts.stop()
+        if not self._hurry and self._capacity.all_free:
+            self._pool.stop(TO_JOIN)
+
+    def _hand_back(self, runs: list[Run]) -> None:
+        for alias in self._aliases:
+            alias.hand_back([run for run in runs if run.owner is alias])
+
+    def _release(self, runs: list[Run]) -> None:
+        for alias in self._aliases:
+            alias.release([run for run in runs if run.owner is alias])
+
+    def _wait(self, over: Callable[[], bool], *, limit: timedelta) -> None:
+        end = now() + limit.total_seconds()
+        while not over() and now() < end:
+            self._bell.wait(timedelta(milliseconds=20))

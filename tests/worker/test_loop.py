@@ -1,0 +1,150 @@
+"""LoopThread: a step is repeated, whatever it raises, until it is told to stop."""
+
+import queue
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import InterfaceError, OperationalError, connections
+
+from aftercommit.worker.upkeep.loop import LoopThread
+
+AT_ONCE = timedelta(0)
+LATER = timedelta(hours=1)
+DEADLINE = timedelta(seconds=20)
+
+
+class Steps:
+    """Steps that do what they are told, one after the other, and tell when they did."""
+
+    def __init__(self, *orders):
+        self._orders = list(orders)
+        self.taken = queue.SimpleQueue()
+
+    def __call__(self):
+        order = self._orders.pop(0) if self._orders else LATER
+        self.taken.put(order)
+        if isinstance(order, timedelta):
+            return order
+        raise order
+
+    def wait(self, number):
+        """Wait until so many have been taken."""
+        return [self.taken.get(timeout=DEADLINE.total_seconds()) for _number in range(number)]
+
+
+@pytest.fixture
+def rounds():
+    """Return a function that starts rounds; they have ended when the test does."""
+    started = []
+
+    def start(steps, **more):
+        started.append(LoopThread("test", steps, **more))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+        assert one.join(DEADLINE)
+
+
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+def test_a_database_error_is_told_and_waited_out(rounds, error):
+    steps = Steps(error("first"), error("second"), LATER)
+    troubles, successes = [], threading.Semaphore(0)
+
+    rounds(steps, on_trouble=troubles.append, on_success=successes.release)
+
+    assert len(steps.wait(3)) == 3
+    assert successes.acquire(timeout=DEADLINE.total_seconds())
+    assert [str(one) for one in troubles] == ["first", "second"]
+    assert not successes.acquire(blocking=False)
+
+
+def test_any_other_exception_is_logged_and_the_rounds_go_on(rounds, caplog):
+    steps = Steps(ZeroDivisionError("a bug"), ZeroDivisionError("again"), AT_ONCE, LATER)
+    troubles = []
+
+    rounds(steps, on_trouble=troubles.append)
+
+    assert len(steps.wait(4)) == 4
+    assert caplog.text.count("a step failed and is repeated") == 2
+    assert "ZeroDivisionError: a bug" in caplog.text
+    assert troubles == []
+
+
+@pytest.mark.parametrize("trouble", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_nothing_that_a_step_raises_ends_the_rounds(rounds, caplog, trouble):
+    """A receiver of a signal may call ``sys.exit()``; a thread would end without a word."""
+    steps = Steps(trouble(), AT_ONCE, LATER)
+
+    rounds(steps)
+
+    assert len(steps.wait(3)) == 3
+    assert "a step failed and is repeated" in caplog.text
+
+
+def test_errors_in_long_rows_are_waited_out_no_longer_than_allowed(rounds):
+    steps = Steps(*[OperationalError() for _number in range(30)])
+
+    rounds(steps, longest_wait=timedelta(milliseconds=1))
+
+    assert len(steps.wait(31)) == 31  # by doubling, this would be years
+
+
+def test_a_ring_ends_the_wait(rounds):
+    steps = Steps(LATER, LATER, LATER)
+    room = rounds(steps)
+    steps.wait(1)
+
+    room.ring()
+
+    assert steps.wait(1) == [LATER]
+
+
+def test_a_stop_ends_the_wait_and_no_step_follows(rounds):
+    steps = Steps(LATER, LATER)
+    ended = []
+    room = rounds(steps, at_end=lambda: ended.append(threading.current_thread().name))
+    steps.wait(1)
+
+    room.stop()
+
+    assert room.join(DEADLINE)
+    assert steps.taken.empty()
+    assert ended == ["aftercommit-test"]
+
+
+def test_an_end_that_fails_is_logged(rounds, caplog):
+    def end():
+        raise ZeroDivisionError
+
+    room = rounds(Steps(LATER), at_end=end)
+
+    room.stop()
+
+    assert room.join(DEADLINE)
+    assert "the last step failed" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True, available_apps=["aftercommit", "tests.app"])
+def test_a_connection_that_has_failed_is_not_used_again(rounds):
+    seen = queue.SimpleQueue()
+    errors = [OperationalError()]
+
+    def step():
+        connection = connections["default"]
+        before = connection.connection
+        connection.ensure_connection()
+        seen.put((before, connection.connection))
+        if errors:
+            raise errors.pop()
+        return LATER
+
+    rounds(step)
+
+    limit = DEADLINE.total_seconds()
+    (_nothing, first), (before, second) = seen.get(timeout=limit), seen.get(timeout=limit)
+    assert before is None
+    assert second is not first
