@@ -11,18 +11,17 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 
 from aftercommit.models import Job, State
-from aftercommit.store import claim as claims
 from aftercommit.store import clock, operations
-from aftercommit.store import finish as changes
+from aftercommit.store import finish as finishing
 from aftercommit.store.base import Store
 from aftercommit.store.clock import DatabaseNow, in_future
 from aftercommit.store.columns import CLAIMED, claim_from
 from aftercommit.store.finish import Ending
 from aftercommit.store.insert import Enqueue
-from aftercommit.store.mysql.store import store as mysql
+from aftercommit.store.mysql import store as mysql
 from aftercommit.store.operations import Operations
 from aftercommit.store.rescue import Rescue, Rescued
-from aftercommit.store.sqlite.store import store as sqlite
+from aftercommit.store.sqlite import store as sqlite
 from aftercommit.store.table import Table
 from aftercommit.values import ClaimQuery, Ended
 
@@ -32,9 +31,14 @@ Weaken = Callable[[pytest.MonkeyPatch, type[Store]], None]
 
 def postgresql() -> ModuleType:
     """Return the module of PostgreSQL's store, whose driver need not be there."""
-    from aftercommit.store.postgresql.store import store as module  # noqa: PLC0415
+    from aftercommit.store.postgresql import store as module  # noqa: PLC0415
 
     return module
+
+
+def ends() -> list[str]:
+    """Return the names of the statements by which PostgreSQL's store ends runs."""
+    return [name for name in ("FINISH", "SUCCEED") if hasattr(postgresql(), name)]
 
 
 def rewrite(
@@ -65,7 +69,7 @@ def _fence(patch: pytest.MonkeyPatch, *, token: bool, state: bool) -> None:
         ("AND job.token = mine.token", ""),
     ]
     no_state = [("job.state = 'running'", "true"), ("AND job.state = mine.held", "")]
-    for name in ("FINISH", "SUCCEED"):
+    for name in ends():
         rewrite(
             patch, postgresql(), name, *([] if token else no_token), *([] if state else no_state)
         )
@@ -80,7 +84,8 @@ def good_ends_without_token(patch: pytest.MonkeyPatch, store: type[Store]) -> No
     """Ask of many good ends only whether the jobs are running."""
     if POSTGRESQL:
         no_token = [("AND job.token = ended.token", ""), ("AND job.token = mine.token", "")]
-        rewrite(patch, postgresql(), "SUCCEED", *no_token)
+        for name in ends():
+            rewrite(patch, postgresql(), name, *no_token)
     else:
         token = "AND aftercommit_job.token = json_extract(ended.value, '$[1]')"
         rewrite(patch, sqlite, "SUCCEED", (token, ""))
@@ -90,7 +95,8 @@ def good_ends_without_state(patch: pytest.MonkeyPatch, store: type[Store]) -> No
     """Ask of many good ends only for the token."""
     if POSTGRESQL:
         no_state = [("job.state = 'running'", "true"), ("AND job.state = mine.held", "")]
-        rewrite(patch, postgresql(), "SUCCEED", *no_state)
+        for name in ends():
+            rewrite(patch, postgresql(), name, *no_state)
     else:
         rewrite(patch, sqlite, "SUCCEED", ("AND aftercommit_job.state = 'running'", ""))
         rewrite(patch, mysql, "HELD", ("AND state = 'running'", ""))
@@ -131,13 +137,13 @@ def release_gives_the_token_back(patch: pytest.MonkeyPatch, store: type[Store]) 
         both = f"{refund}, token = job.token - mine.refund"
         rewrite(patch, postgresql(), "FINISH", (refund, both))
         return
-    plain = changes.changes
+    plain = finishing.changes
 
     def and_token(end: Ending) -> dict[str, Any]:
         update = plain(end)
         return {**update, "token": F("token") - 1} if "attempts" in update else update
 
-    patch.setattr(claims, "changes", and_token)
+    patch.setattr(finishing, "changes", and_token)
 
 
 def save_instead_of_update(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
@@ -147,8 +153,8 @@ def save_instead_of_update(patch: pytest.MonkeyPatch, store: type[Store]) -> Non
         row = self._mine(claim.job_id, claim.token).first()
         if row is None:
             return None
-        end = changes.ending(claim, outcome)
-        for name, value in changes.changes(end).items():
+        end = finishing.ending(claim, outcome)
+        for name, value in finishing.changes(end).items():
             setattr(row, name, value)
         row.save()
         return Ended(claim.job_id, end.state)
@@ -169,7 +175,7 @@ def nobody_counts_rows(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
         return [as_asked(claim, outcome) for claim, outcome in ended]
 
     def as_asked(claim: Any, outcome: Any) -> Ended:
-        return Ended(claim.job_id, changes.ending(claim, outcome).state)
+        return Ended(claim.job_id, finishing.ending(claim, outcome).state)
 
     patch.setattr(store, "finish", and_all_is_well)
     patch.setattr(store, "finish_many", and_all_are_ours)
@@ -184,14 +190,32 @@ def a_request_is_forgotten(patch: pytest.MonkeyPatch, store: type[Store]) -> Non
     patch.setattr(Ending, "cancelled", lambda end: end)
 
 
+def told_as_asked(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Answer with what the caller wanted, not with what was written."""
+    finish, finish_many = store.finish, store.finish_many
+
+    def one(self: Store, claim: Any, outcome: Any) -> Ended | None:
+        return finish(self, claim, outcome) and as_asked(claim, outcome)
+
+    def many(self: Store, ended: Any) -> list[Ended]:
+        written = {one.job_id for one in finish_many(self, ended)}
+        return [as_asked(*one) for one in ended if one[0].job_id in written]
+
+    def as_asked(claim: Any, outcome: Any) -> Ended:
+        return Ended(claim.job_id, finishing.ending(claim, outcome).state)
+
+    patch.setattr(store, "finish", one)
+    patch.setattr(store, "finish_many", many)
+
+
 def error_without_release_of_the_key(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Give a key back although the job will run again."""
     if POSTGRESQL:
         kept = "unique_lock = CASE WHEN mine.state = 'ready' THEN job.unique_lock END"
         rewrite(patch, postgresql(), "FINISH", (kept, "unique_lock = NULL"))
         return
-    plain = changes.changes
-    patch.setattr(claims, "changes", lambda end: {**plain(end), "unique_lock": None})
+    plain = finishing.changes
+    patch.setattr(finishing, "changes", lambda end: {**plain(end), "unique_lock": None})
 
 
 # ---- the claim ----------------------------------------------------------------------
@@ -232,9 +256,6 @@ def claim_locks_the_whole_row(patch: pytest.MonkeyPatch, store: type[Store]) -> 
 
 def claim_as_the_session_is(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Claim in the session's own isolation."""
-    if POSTGRESQL:
-        patch.setattr(store, "_run", lambda self, sql, given, **_: self._execute(sql, given))
-        return
     patch.setattr(store, "_write", lambda self: transaction.atomic(using=self.alias))
 
 
@@ -377,9 +398,9 @@ def a_running_holder_is_locked(patch: pytest.MonkeyPatch, store: type[Store]) ->
 def cancel_running_as_if_ready(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """End running jobs at once."""
 
-    def cancel(self: Store, job_ids: Any, cancelled: Any, requested: Any) -> None:
+    def cancel(self: Store, job_ids: Any, requested: Any) -> list[Ended]:
         live = self._jobs.filter(id__in=job_ids, state__in=["ready", "running"])
-        cancelled.update(live.values_list("id", flat=True))
+        ended = [Ended(job_id, "cancelled") for job_id in live.values_list("id", flat=True)]
         live.update(
             state="cancelled",
             finished_at=DatabaseNow(),
@@ -387,6 +408,7 @@ def cancel_running_as_if_ready(patch: pytest.MonkeyPatch, store: type[Store]) ->
             lease_until=None,
             worker_id=None,
         )
+        return ended
 
     patch.setattr(Operations, "_cancel", cancel)
 
@@ -394,14 +416,16 @@ def cancel_running_as_if_ready(patch: pytest.MonkeyPatch, store: type[Store]) ->
 def cancel_without_a_lock(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Try the one state, then the other."""
 
-    def cancel(self: Store, job_ids: Any, cancelled: Any, requested: Any) -> None:
+    def cancel(self: Store, job_ids: Any, requested: Any) -> list[Ended]:
+        ended = []
         for job_id in job_ids:
             ready = self._jobs.filter(id=job_id, state="ready")
             running = self._jobs.filter(id=job_id, state="running")
             if ready.update(state="cancelled", finished_at=DatabaseNow(), unique_lock=None):
-                cancelled.add(job_id)
+                ended.append(Ended(job_id, "cancelled"))
             elif running.update(cancel_requested=True):
                 requested.add(job_id)
+        return ended
 
     patch.setattr(Operations, "_cancel", cancel)
 
@@ -461,11 +485,11 @@ def prune_unfinished(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
 
 def endings_keep_nothing(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Let a released run count as an attempt."""
-    plain = changes.ending
+    plain = finishing.ending
 
     def ending(claim: Any, outcome: Any) -> Ending:
         return replace(plain(claim, outcome), refund=0)
 
-    patch.setattr(claims, "ending", ending)
+    patch.setattr(finishing, "ending", ending)
     if POSTGRESQL:
         patch.setattr(postgresql(), "ending", ending)

@@ -126,10 +126,11 @@ def t2_renew(store: Store, world: World) -> Any:
 
 
 def finish_with(outcome: Outcome) -> Transition:
-    """Finish as the owner."""
+    """Finish as the owner; answer with what was written."""
 
     def finish(store: Store, world: World) -> Any:
-        return world.claim is not None and store.finish(world.claim, outcome)
+        ended = world.claim and store.finish(world.claim, outcome)
+        return ended and (ended.state, ended.job_id == world.job_id)
 
     return finish
 

@@ -6,7 +6,7 @@ from django.db import transaction
 from aftercommit.ids import new_job_id
 from aftercommit.models import State
 from aftercommit.store.operations import ONE_CANCEL
-from aftercommit.values import Failed, Released, Succeeded
+from aftercommit.values import Ended, Failed, Released, Succeeded
 from tests.store.callers import Held, answer, at_statement
 from tests.store.given import (
     ALREADY_OVER,
@@ -69,6 +69,7 @@ def test_each_of_many_jobs_gets_its_own_answer(store):
 
     assert answered.cancelled == {ready}
     assert answered.requested == {running.job_id}
+    assert list(answered.ended) == [Ended(ready, "cancelled")]
 
 
 def test_more_jobs_than_one_statement_names_are_all_cancelled(store):

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from aftercommit.models import State
 from aftercommit.store.finish import TRACEBACKS_KEPT
-from aftercommit.values import Cancelled, Failed, Released, Retry, RunError, Succeeded
+from aftercommit.values import Cancelled, Ended, Failed, Released, Retry, RunError, Succeeded
 from tests.store.callers import Held, answer
 from tests.store.given import (
     ALREADY_OVER,
@@ -199,6 +199,30 @@ def test_a_job_that_shall_end_is_not_ready_again(store, finish, outcome):
     assert row.state == State.CANCELLED
     assert (row.unique_lock, row.lease_until) == (None, None)
     assert row.finished_at >= claim.claimed_at
+
+
+@each_outcome
+@pytest.mark.parametrize("requested", [False, True])
+def test_the_answer_is_the_state_that_was_written(store, finish, outcome, requested):
+    job_id = ready_job(store)
+    claim = claim_one(store)
+    if requested:
+        store.cancel([job_id])
+
+    ended = finish(claim, outcome)
+
+    assert ended == Ended(job_id, state(store, job_id))
+
+
+def test_of_many_runs_those_are_answered_that_were_written_each_with_its_state(store):
+    ids = ready_jobs(store, len(OUTCOMES))
+    claims = claim_all(store)
+    lost, _successor = lost_claim(store) if ready_job(store) else None
+    store.cancel(ids)
+
+    ended = store.finish_many([*zip(claims, OUTCOMES, strict=True), (lost, Succeeded())])
+
+    assert sorted(ended) == sorted(Ended(one, state(store, one)) for one in ids)
 
 
 def test_a_job_that_succeeds_although_it_should_end_has_succeeded(store, finish):

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from aftercommit.values import Succeeded
+from aftercommit.values import Ended, Succeeded
 from tests.store.callers import at_statement
 from tests.store.given import (
     ALREADY_OVER,
@@ -65,7 +65,7 @@ def test_a_snapshot_in_which_a_claim_still_holds_does_not_make_it_hold(
             transaction.set_rollback(True)
 
     assert before.token == again.token == late.token
-    assert finished == ("refused" if vendor == "postgresql" else False)
+    assert finished == ("refused" if vendor == "postgresql" else None)
     assert store.finish(current, Succeeded())
 
 
@@ -85,7 +85,7 @@ def test_a_lease_renewed_behind_a_snapshot_is_no_reason_to_lose_the_claim(
             transaction.set_rollback(True)
 
     # PostgreSQL refuses to say; the job stays with its owner, who may try again.
-    assert finished == ("refused" if vendor == "postgresql" else True)
+    assert finished == ("refused" if vendor == "postgresql" else Ended(job_id, "succeeded"))
     assert state(store, job_id) == ("running" if finished == "refused" else "succeeded")
 
 
@@ -110,7 +110,7 @@ def test_all_that_a_worker_does_works_in_sessions_of_any_isolation(
     connection.close()
     assert [one.job_id for one in rescued] == [job_id]
     assert (renewed, requested) == ({job_id: False}, {job_id})
-    assert (finished, pruned) == ({job_id}, 1)
+    assert (finished, pruned) == ([Ended(job_id, "succeeded")], 1)
 
 
 def test_a_rescue_looks_again_at_a_row_that_changed_meanwhile(store, other, repeatable_read):

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection, transaction
 
 from aftercommit.models import State
-from aftercommit.values import Succeeded
+from aftercommit.values import Ended, Succeeded
 from tests.store.callers import Held, answer, at_statement, statements
 from tests.store.given import (
     ALREADY_OVER,
@@ -248,7 +248,7 @@ def test_a_job_that_an_open_transaction_points_at_goes_its_way(store, attempts_t
     finishing = worker.start(store.finish, claim, Succeeded())
 
     assert not worker.must_wait(finishing)
-    assert (renewed, answer(finishing)) == ({job_id: False}, True)
+    assert (renewed, answer(finishing)) == ({job_id: False}, Ended(job_id, "succeeded"))
     log.roll_back()
 
 

@@ -8,7 +8,7 @@ from django.db import OperationalError, connection, transaction
 
 from aftercommit.errors import EnqueueFailed
 from aftercommit.models import Job
-from aftercommit.values import Failed, Released, Retry, Succeeded
+from aftercommit.values import Ended, Failed, Released, Retry, Succeeded
 from tests.store.callers import Held, answer
 from tests.store.given import (
     ALREADY_OVER,
@@ -183,7 +183,7 @@ def test_a_running_holder_can_be_renewed_and_finished_while_someone_counts_on_it
     finishing = worker.start(store.finish, claim, Succeeded())
 
     assert not worker.must_wait(finishing)
-    assert (renewed, answer(finishing)) == ({holder: False}, True)
+    assert (renewed, answer(finishing)) == ({holder: False}, Ended(holder, "succeeded"))
     assert counts_on_it.result == holder
     counts_on_it.commit()
 
