@@ -78,11 +78,13 @@ class Command(BaseCommand):
 
     def _work(self, config: WorkerConfig, *, reloads: bool = False) -> int:
         log.show_log()
+        log.write_log()
         try:
-            aliases = [one.using for one in served(config)]  # mistakes are said here, once
-            supervisor = Supervisor(config, died=Orphans(config))
+            serving = served(config)  # mistakes are said here, once
+            supervisor = Supervisor(config, died=Orphans(serving))
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
+        aliases = [one.using for one in serving]
         if reloads:
             atexit.register(supervisor.end_children)
         with stop_on_signals(supervisor.stop):  # a deploy may end what has just begun
