@@ -2,35 +2,27 @@
 
 from datetime import timedelta
 
-SHORT = timedelta(milliseconds=2)
+SHORT = timedelta(milliseconds=5)
 FIRST_RUNS = 4  # measured before anything is concluded from them
 WEIGHT = 1 / 16  # of the latest run in the mean
-AGAIN = 64  # runs after which a task is measured once more
 
 
 class MeanDuration:
     """The mean time that the bodies of an atomic task take, without round trips.
 
-    The mean and not the longest: a body that waits for the interpreter looks long. For the
-    same reason bodies are measured only in a lane, where few run at once (see ``RunQueue``).
-    One run of a second in the mean, and the next hundred are not expected to be short.
+    The mean and not the longest: a body that waits for the interpreter looks long. One run
+    of a second in the mean, and the next hundred are not expected to be short.
     """
 
     def __init__(self) -> None:
         self._runs = 0
         self._mean = 0.0  # seconds
-        self._unmeasured = 0  # runs since the last measured one
         self._apart = False
 
     def took(self, seconds: float) -> None:
-        """Note how long a body has run in a lane."""
+        """Note how long a body has run."""
         self._runs += 1
-        self._unmeasured = 0
         self._mean += (seconds - self._mean) * max(WEIGHT, 1 / self._runs)
-
-    def skip(self) -> None:
-        """Note a run that was not measured."""
-        self._unmeasured += 1
 
     def keep_apart(self) -> None:
         """Never again call this task short: its statements would touch other runs."""
@@ -41,8 +33,3 @@ class MeanDuration:
         """Whether a run may be expected to be over at once."""
         measured = self._runs >= FIRST_RUNS
         return measured and self._mean < SHORT.total_seconds() and not self._apart
-
-    @property
-    def needs_measuring(self) -> bool:
-        """Whether the next run should be one in a lane."""
-        return not self._apart and (self._runs < FIRST_RUNS or self._unmeasured >= AGAIN)

@@ -40,7 +40,6 @@ class Run:
     """One claimed job in this process, and the way to break it off."""
 
     # Attributes of the class until they change: thousands of runs are made at once.
-    in_lane = False  # it is run in one of the few threads for short atomic tasks
     took: float | None = None  # seconds, once the body is over
     has_begun = False  # the body was called
     is_over = False  # its owner has been given the result

@@ -94,7 +94,6 @@ class Worker:
             if waiting := self._pool.unstarted(held_for=PATIENCE):
                 self._prefetch.measure_anew()
                 self._hand_back(waiting)
-            self._pool.look_again()
             if every is not None:
                 every(self)
         self._shut_down()

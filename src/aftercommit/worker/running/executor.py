@@ -141,11 +141,8 @@ class Executor:
         try:
             return self._body(prepared)
         finally:
-            if prepared.run.in_lane:
-                in_transit = transaction.statements * self.round_trip
-                prepared.run.facts.durations.took(max(now() - began - in_transit, 0))
-            else:
-                prepared.run.facts.durations.skip()
+            in_transit = transaction.statements * self.round_trip
+            prepared.run.facts.durations.took(max(now() - began - in_transit, 0))
 
     def _body(self, prepared: PreparedRun) -> Any:
         run, facts = prepared.run, prepared.run.facts

@@ -11,10 +11,11 @@ from django.db import Error, connections
 
 from aftercommit.enqueue.policy import Policy
 from aftercommit.values import NO_TIME, Outcome, Released, RunResult
+from aftercommit.worker.facts import GroupRunner
 from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.running.connections import ThreadConnections
 from aftercommit.worker.running.outcome import outcome_of
-from aftercommit.worker.running.queue import LANES, Assignment, RunQueue
+from aftercommit.worker.running.queue import RunQueue
 from aftercommit.worker.runs import Run, now
 
 logger = logging.getLogger("aftercommit")
@@ -28,7 +29,7 @@ class Pool:
     def __init__(self, threads: int, *, board: InFlight | None = None) -> None:
         self._size = threads
         self._board = board or InFlight(bytearray(InFlight.size(threads)))
-        self._queue = RunQueue(lanes=min(LANES, threads))
+        self._queue = RunQueue(threads=threads)
         self._running = 0
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -63,12 +64,6 @@ class Pool:
             since = now() if oldest is None else oldest.held_since
             return self._queue.clear() if now() - since >= held_for.total_seconds() else []
 
-    def look_again(self) -> None:
-        """Wake the threads: a shared transaction may take so long that its lane is free."""
-        with self._lock:
-            if self._queue:
-                self._changed.notify_all()
-
     def stop(self, limit: timedelta) -> None:
         """End the threads that have nothing to do; those stuck in a task are left."""
         with self._lock:
@@ -81,24 +76,21 @@ class Pool:
 
     def _work(self) -> None:
         with ThreadConnections() as thread_connections:
-            assignment = self._next(thread_connections)
-            while assignment is not None:
-                is_async = assignment.runs[0].facts.is_async
+            while runs := self._next(thread_connections):
                 try:
-                    self._carry_out(assignment, thread_connections)
+                    self._carry_out(runs, thread_connections)
                 except BaseException as error:  # nothing may end this thread
-                    _end_after(error, assignment.runs)
-                assignment = self._next(
-                    thread_connections, after=None if is_async else assignment
-                )
+                    _end_after(error, runs)
+                if not runs[0].facts.is_async:
+                    self._left()
         connections.close_all()
 
-    def _carry_out(self, assignment: Assignment, thread_connections: ThreadConnections) -> None:
-        run = assignment.runs[0]
+    def _carry_out(self, runs: list[Run], thread_connections: ThreadConnections) -> None:
+        run = runs[0]
         if run.facts.is_async:
             asyncio.run_coroutine_threadsafe(self._await(run), self._event_loop())
-        elif assignment.in_lane:
-            self._run_group(assignment.runs, thread_connections)
+        elif len(runs) > 1 and run.facts.group is not None:
+            self._run_group(runs, run.facts.group, thread_connections)
         else:
             self._run(run, thread_connections)
 
@@ -111,18 +103,15 @@ class Pool:
         _tidy(thread_connections)
         run.end(result, took=took)
 
-    def _run_group(self, runs: list[Run], thread_connections: ThreadConnections) -> None:
-        group = runs[0].facts.group
-        if group is None:  # it is what made them a group
-            raise TypeError("runs without a group runner in one assignment")
+    def _run_group(
+        self, runs: list[Run], group: GroupRunner, thread_connections: ThreadConnections
+    ) -> None:
         thread_connections.prepare()
         began = now()
         results = group.run(runs, self._at_work)
+        took = (now() - began) / len(results)
         with self._lock:
             self._queue.put_back(runs[len(results) :])
-        took = (now() - began) / len(results)
-        if len(results) > 1:  # what one thread of all would need to be as fast as the few lanes
-            took *= self._size / self._queue.lanes
         _tidy(thread_connections)
         for run, result in results:
             run.end(result, took=took)
@@ -137,27 +126,23 @@ class Pool:
             for place in places:
                 self._board.leave(place)
 
-    def _next(
-        self, thread_connections: ThreadConnections, *, after: Assignment | None = None
-    ) -> Assignment | None:
+    def _next(self, thread_connections: ThreadConnections) -> list[Run]:
+        """Return what this thread does next; nothing if the pool is stopped."""
         with self._lock:
-            if after is not None:
-                self._running -= 1
-                self._queue.over(after)
-            if (assignment := self._take()) is not None:
-                return assignment
+            if runs := self._take():
+                return runs
         _tidy(thread_connections, rest=True)
         with self._lock:
-            while (assignment := self._take()) is None and not self._stopped:
+            while not (runs := self._take()) and not self._stopped:
                 self._changed.wait()
-            return assignment
+            return runs
 
-    def _take(self) -> Assignment | None:
+    def _take(self) -> list[Run]:
         if self._running >= self._size or self._stopped:
-            return None
-        assignment = self._queue.take()
-        self._running += assignment is not None
-        return assignment
+            return []
+        runs = self._queue.take()
+        self._running += bool(runs)
+        return runs
 
     def _left(self) -> None:
         with self._lock:

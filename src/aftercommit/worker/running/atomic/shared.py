@@ -38,7 +38,7 @@ class Apart(Exception):
 
 
 class SharedTransactions:
-    """Runs atomic jobs together that are known to be short, and measures the others.
+    """Runs atomic jobs together that are known to be short.
 
     A body that raises takes back its own savepoint and nothing else. If the transaction
     fails as a whole, nothing has happened in it, and each run is done again, alone.
@@ -50,17 +50,14 @@ class SharedTransactions:
         self._record_many = record_many
 
     def accepts(self, run: Run) -> bool:
-        """Tell whether a run may share its transaction, or has to be measured in a lane."""
-        durations = run.facts.durations
-        return durations.short or durations.needs_measuring
+        """Tell whether a run may share its transaction."""
+        return run.facts.durations.short
 
     def run(self, runs: Sequence[Run], at_work: AtWork) -> list[tuple[Run, RunResult]]:
         """Run the first of ``runs``, as many as the budget allows, one at least, to their ends.
 
         ``at_work`` surrounds what is done for certain runs. Never raises.
         """
-        if len(runs) == 1 or not runs[0].facts.durations.short:
-            return [self._first(runs, at_work)]
         together = SharedTransaction(self._executor, using=self._using, at_work=at_work)
         try:
             with transaction.atomic(using=self._using, durable=True):
@@ -99,10 +96,10 @@ class SharedTransaction:
         return [prepared.run for prepared in self._good]
 
     def add_all(self, runs: Sequence[Run]) -> None:
-        """Call bodies until the budget is used up, or a run comes that is not short."""
+        """Call bodies until the budget is used up."""
         began = now()
         for run in runs:
-            if self._begun and (self._is_over(began) or not run.facts.durations.short):
+            if self._begun and self._is_over(began):
                 return
             self._begun.append(run)
             prepared = self._executor.prepare(run)
