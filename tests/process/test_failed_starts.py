@@ -2,7 +2,6 @@
 
 import signal
 from datetime import timedelta
-from itertools import pairwise
 
 import pytest
 
@@ -28,10 +27,11 @@ FEW_TRIES = """
 import django
 from datetime import timedelta
 django.setup()
-from aftercommit.worker.processes import supervisor
+from aftercommit.worker.processes import slot, supervisor
 from django.core.management import call_command
 supervisor.MOST_FAILED_STARTS = 3
-call_command("aftercommit", "worker", "--backend", "default", "--processes", "2")
+slot.FIRST_PAUSE = timedelta(seconds=1)
+call_command("aftercommit", "worker", "--backend", "default", "--processes", "1")
 """
 FAULTS = [
     (IMPORT_ERROR, "aftercommit.errors.ConfigurationError: OPTIONS"),
@@ -68,7 +68,9 @@ def test_others_end_after_so_many_failed_starts_in_a_row(rig):
     worker = rig.run("-c", FEW_TRIES)
 
     assert worker.wait() == 1
-    assert 3 <= len(rig.notes("try")) <= 6  # of one slot, and of the other meanwhile
+    first, second, third = (one["at"] for one in rig.notes("try"))
+    assert second - first >= 1
+    assert third - second >= 2
     assert worker.output.count("cannot import name gone") == 1
     assert worker.output.count("failed starts of a process in a row: 3") == 1
 
@@ -84,9 +86,6 @@ def test_a_start_that_succeeds_at_last_is_no_end(rig):
     assert worker.output.count("not yet") == 1
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
-    moments = [one["at"] for one in rig.notes("try")]
-    first, second, third = (later - one for one, later in pairwise(moments))
-    assert (first >= 0.1, second >= 0.2, third >= 0.4) == (True, True, True)
 
 
 def test_a_process_that_hangs_at_its_start_keeps_nobody_from_stopping(rig):

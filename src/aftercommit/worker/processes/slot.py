@@ -35,6 +35,8 @@ class ProcessSlot:
 
     def pause(self) -> timedelta:
         """Put the next start off; return for how long."""
-        pause = min(FIRST_PAUSE * float(2 ** max(self.failed_starts - 1, 0)), LONGEST_PAUSE)
+        pause = min(
+            FIRST_PAUSE * float(2 ** min(max(self.failed_starts - 1, 0), 10)), LONGEST_PAUSE
+        )
         self.start_at = now() + pause.total_seconds()
         return pause

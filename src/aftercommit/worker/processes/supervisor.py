@@ -130,7 +130,7 @@ class Supervisor:
         slot.child = None
         slot.done_before += child.done
         child.channel.close()
-        slot.has_run |= _has_worked(child)
+        slot.has_run |= _has_run(child)
         if child.end is None:
             self._died(child)
             _worker_id, begun = child.board.read()
@@ -231,8 +231,12 @@ class Supervisor:
         )
 
 
+def _has_run(child: Child) -> bool:
+    """Tell whether it got as far as a job."""
+    _worker_id, begun = child.board.read()
+    return bool(begun or child.done)
+
+
 def _has_worked(child: Child) -> bool:
-    """Tell whether it got as far as a job; then the next process may as well."""
-    _worker_id, running = child.board.read()
-    lived = now() - child.started
-    return bool(running or child.done) or lived > HEALTHY_AFTER.total_seconds()
+    """Tell whether the next process is likely to start as well."""
+    return _has_run(child) or now() - child.started > HEALTHY_AFTER.total_seconds()
