@@ -25,7 +25,7 @@ from aftercommit.worker.config import Served
 from aftercommit.worker.facts import TaskFacts, facts_for
 from aftercommit.worker.running.atomic.shared import SharedTransactions
 from aftercommit.worker.running.connections import ThreadConnections
-from aftercommit.worker.runs import Run
+from aftercommit.worker.runs import Owner, Run
 from tests.app.models import Effect
 
 # Tests commit. Only these tables are emptied afterwards: to empty all of them takes longer
@@ -138,11 +138,11 @@ class Rig:
         """Run it in this thread."""
         return self.execute_run(self.hold(claim))
 
-    def hold(self, claim: Claim) -> Run:
-        """Hold a claim as a run of this rig's, once."""
+    def hold(self, claim: Claim, *, owner: Owner | None = None) -> Run:
+        """Hold a claim, once, as a run of this rig's, or of another owner's."""
         name = (claim.job_id, claim.token)
         if name not in self._held:
-            self._held[name] = self.runs.add(claim, self.facts_of(claim), self)
+            self._held[name] = self.runs.add(claim, self.facts_of(claim), owner or self)
         return self._held[name]
 
     def facts_of(self, claim: Claim) -> TaskFacts:

@@ -17,6 +17,7 @@ def one(number):
 
 def batch_task(many, **options):
     return BatchTask(
+        path=f"{one.__module__}.{one.__qualname__}",
         func=one,
         many=many,
         backend="default",
@@ -34,8 +35,6 @@ def run_all(rig):
 
     def run(many, *, given_up=(), **options):
         task = batch_task(many, **options)
-        rig._task_of = lambda _claim: (task, rig.options)
-        rig.executor._task_of = rig._task_of
         ids = [rig.enqueue_task(task.using(), number) for number in range(3)]
         runs = [rig.hold(rig.claim(job_id)) for job_id in ids]
         batching = BatchTasks(rig.executor)

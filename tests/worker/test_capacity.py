@@ -1,4 +1,4 @@
-"""Capacity and tickets: how many jobs a process may hold, and how many it may still take."""
+"""Capacity and quota: how many jobs a process may hold, and how many it may still take."""
 
 import subprocess
 import sys
@@ -16,9 +16,9 @@ SEVERAL = 8  # threads
 
 TAKER = """
 import sys
-from aftercommit.worker.slots import RunQuota
-tickets = RunQuota(int(sys.argv[1]))
-print(sum(iter(lambda: tickets.take(3), 0)))
+from aftercommit.worker.quota import RunQuota
+quota = RunQuota(int(sys.argv[1]))
+print(sum(iter(lambda: quota.take(3), 0)))
 """
 DEAD_TAKER = """
 import fcntl, os, sys
@@ -28,8 +28,8 @@ os._exit(9)
 
 
 @pytest.fixture
-def tickets() -> Iterator[RunQuota]:
-    """Return three tickets."""
+def quota() -> Iterator[RunQuota]:
+    """Return a quota of three runs."""
     with RunQuota.new_file(3) as file:
         yield RunQuota(file.fileno())
 
@@ -38,141 +38,141 @@ def nobody():
     """Wait for nothing."""
 
 
-def test_slots_are_free_until_they_are_occupied():
-    slots = Capacity(3)
-    assert slots.free(otherwise=nobody) == 3
-    assert slots.all_free
+def test_capacity_is_free_until_it_is_occupied():
+    capacity = Capacity(3)
+    assert capacity.free(otherwise=nobody) == 3
+    assert capacity.all_free
 
-    slots.occupy(2)
+    capacity.occupy(2)
 
-    assert slots.free(otherwise=nobody) == 1
-    assert not slots.all_free
+    assert capacity.free(otherwise=nobody) == 1
+    assert not capacity.all_free
 
 
-def test_who_found_no_slot_is_told_once_when_there_is_one():
+def test_who_found_no_capacity_is_told_once_when_there_is_some():
     told = []
-    slots = Capacity(1)
-    slots.occupy(1)
+    capacity = Capacity(1)
+    capacity.occupy(1)
 
     def tell():
-        told.append(slots.free(otherwise=nobody))
+        told.append(capacity.free(otherwise=nobody))
 
-    assert slots.free(otherwise=tell) == 0
-    assert slots.free(otherwise=tell) == 0
+    assert capacity.free(otherwise=tell) == 0
+    assert capacity.free(otherwise=tell) == 0
     assert told == []
-    slots.vacate()
-    slots.vacate()
+    capacity.vacate()
+    capacity.vacate()
 
     assert told == [1]
 
 
-def test_all_who_found_no_slot_are_told():
+def test_all_who_found_no_capacity_are_told():
     told = []
-    slots = Capacity(1)
-    slots.occupy(1)
+    capacity = Capacity(1)
+    capacity.occupy(1)
     others = [lambda name=name: told.append(name) for name in ("one", "other")]
     for tell in others:
-        slots.free(otherwise=tell)
+        capacity.free(otherwise=tell)
 
-    slots.vacate()
+    capacity.vacate()
 
     assert told == ["one", "other"]
 
 
-def test_with_jobs_ahead_there_is_room_for_more_than_the_threads():
-    slots = Capacity(2)
-    assert slots.free(ahead=10, otherwise=nobody) == 12
+def test_with_prefetching_there_is_room_for_more_than_the_threads():
+    capacity = Capacity(2)
+    assert capacity.free(prefetch=10, otherwise=nobody) == 12
 
-    slots.occupy(3)
+    capacity.occupy(3)
 
-    assert slots.free(ahead=10, otherwise=nobody) == 9
-    assert slots.open == -1
+    assert capacity.free(prefetch=10, otherwise=nobody) == 9
+    assert capacity.free(otherwise=nobody) == 0  # and none that a thread has time for
 
 
-def test_who_claims_ahead_is_told_only_when_half_of_that_is_free():
+def test_who_prefetches_is_told_only_when_half_of_that_is_free():
     told = []
-    slots = Capacity(2)
-    slots.occupy(12)
+    capacity = Capacity(2)
+    capacity.occupy(12)
 
     def tell():
-        told.append(slots.free(ahead=10, otherwise=nobody))
+        told.append(capacity.free(prefetch=10, otherwise=nobody))
 
-    slots.vacate(4)
-    assert slots.free(ahead=10, otherwise=tell) == 0
+    capacity.vacate(4)
+    assert capacity.free(prefetch=10, otherwise=tell) == 0
     assert told == []
-    slots.vacate()
+    capacity.vacate()
 
     assert told == [5]
 
 
-def test_who_claims_nothing_ahead_waits_for_a_thread():
+def test_who_prefetches_nothing_waits_for_a_thread():
     told = []
-    slots = Capacity(2)
-    slots.occupy(12)
-    assert slots.free(otherwise=lambda: told.append(slots.free(otherwise=nobody))) == 0
+    capacity = Capacity(2)
+    capacity.occupy(12)
+    assert capacity.free(otherwise=lambda: told.append(capacity.free(otherwise=nobody))) == 0
 
-    slots.vacate(10)
+    capacity.vacate(10)
     assert told == []
-    slots.vacate()
+    capacity.vacate()
 
     assert told == [1]
 
 
-def test_who_found_a_slot_is_not_told():
+def test_who_found_capacity_is_not_told():
     told = []
-    slots = Capacity(2)
-    slots.occupy(1)
-    slots.free(otherwise=lambda: told.append("needlessly"))
+    capacity = Capacity(2)
+    capacity.occupy(1)
+    capacity.free(otherwise=lambda: told.append("needlessly"))
 
-    slots.vacate()
+    capacity.vacate()
 
     assert told == []
 
 
-def test_more_jobs_than_slots_are_no_negative_number_of_slots():
-    slots = Capacity(1)
-    slots.occupy(3)  # two databases answered at once
-    free = [slots.free(otherwise=nobody)]
+def test_more_jobs_than_threads_are_no_negative_capacity():
+    capacity = Capacity(1)
+    capacity.occupy(3)  # two databases answered at once
+    free = [capacity.free(otherwise=nobody)]
 
     for _number in range(3):
-        slots.vacate()
-        free.append(slots.free(otherwise=nobody))
+        capacity.vacate()
+        free.append(capacity.free(otherwise=nobody))
 
     assert free == [0, 0, 0, 1]
-    assert slots.all_free
+    assert capacity.all_free
 
 
-def test_without_a_limit_there_are_always_tickets():
-    tickets = RunQuota(None)
+def test_without_a_limit_the_quota_is_never_used_up():
+    quota = RunQuota(None)
 
-    assert tickets.take(MANY) == MANY
-    tickets.give(1)
-    assert not tickets.used_up
+    assert quota.take(MANY) == MANY
+    quota.give(1)
+    assert not quota.used_up
 
 
-def test_tickets_are_used_up(tickets):
-    taken = [tickets.take(2), tickets.take(2), tickets.take(2)]
+def test_a_quota_is_used_up(quota):
+    taken = [quota.take(2), quota.take(2), quota.take(2)]
 
     assert taken == [2, 1, 0]
-    assert tickets.used_up
+    assert quota.used_up
 
 
-def test_tickets_that_were_given_back_can_be_taken(tickets):
-    tickets.take(3)
+def test_what_was_given_back_to_the_quota_can_be_taken(quota):
+    quota.take(3)
 
-    tickets.give(2)
+    quota.give(2)
 
-    assert not tickets.used_up
-    assert tickets.take(9) == 2
+    assert not quota.used_up
+    assert quota.take(9) == 2
 
 
 def test_many_takers_take_no_more_than_there_is():
     with RunQuota.new_file(MANY) as file, ThreadPoolExecutor(SEVERAL) as threads:
-        tickets = RunQuota(file.fileno())
-        taken = list(threads.map(tickets.take, [3] * MANY))
+        quota = RunQuota(file.fileno())
+        taken = list(threads.map(quota.take, [3] * MANY))
 
         assert sum(taken) == MANY
-        assert tickets.used_up
+        assert quota.used_up
 
 
 def test_many_processes_take_no_more_than_there_is():

@@ -1,4 +1,4 @@
-"""The floor: where in a queue a claim begins, and what it must not leave behind."""
+"""The cursor: where in a queue a claim begins, and what it must not leave behind."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -8,7 +8,7 @@ from django.db import OperationalError, connection
 
 from aftercommit.models import Job
 from aftercommit.values import ClaimQuery, Position
-from aftercommit.worker.claiming import cursor as floors
+from aftercommit.worker.claiming import cursor as cursor_module
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from tests.store.given import LEASE
 from tests.worker.rig import another_connection, commits
@@ -23,22 +23,22 @@ class Asked:
     """Stands before the store: what was asked for, and whether it is refused."""
 
     def __init__(self, monkeypatch, store):
-        self.places = []
+        self.positions = []
         self.refuse_from_front = False
         self._claim = store.claim
         monkeypatch.setattr(store, "claim", self)
 
-    def __call__(self, *, after=None, **given):
-        self.places.append(after)
-        if self.refuse_from_front and after is None:
+    def __call__(self, query):
+        self.positions.append(query.after)
+        if self.refuse_from_front and query.after is None:
             raise OperationalError("the server does not answer")
-        return self._claim(after=after, **given)
+        return self._claim(query)
 
 
 @pytest.fixture
 def asked(monkeypatch, store):
     """Return what the store was asked for; a look from the front is never due by time."""
-    monkeypatch.setattr(floors, "FROM_FRONT", timedelta(hours=1))
+    monkeypatch.setattr(cursor_module, "FROM_FRONT", timedelta(hours=1))
     return Asked(monkeypatch, store)
 
 
@@ -47,7 +47,7 @@ def ids(claims):
     return [claim.job_id for claim in claims]
 
 
-def place_of(job_id):
+def position_of(job_id):
     """Return where a job stands."""
     job = Job.objects.get(pk=job_id)
     return Position(job.priority, job.run_after, job.id)
@@ -60,21 +60,21 @@ def test_a_full_batch_is_followed_by_what_stands_behind_it(asked, fetcher):  # n
     found = [ids(room.fetch(limit=2)) for _number in range(3)]
 
     assert sorted(map(sorted, found)) == sorted(sorted(jobs[n : n + 2]) for n in (0, 2, 4))
-    assert asked.places == [None, place_of(jobs[1]), place_of(jobs[3])]
+    assert asked.positions == [None, position_of(jobs[1]), position_of(jobs[3])]
 
 
-def test_too_little_behind_the_floor_is_made_up_from_the_front(asked, fetcher):  # noqa: F811
+def test_too_little_behind_the_cursor_is_made_up_from_the_front(asked, fetcher):  # noqa: F811
     first = enqueue(QUEUE, 2)
     room = fetcher([QUEUE])
     room.fetch(limit=2)
     early = enqueue(QUEUE, 2)
-    Job.objects.filter(pk__in=early).update(run_after=place_of(first[0]).run_after)
+    Job.objects.filter(pk__in=early).update(run_after=position_of(first[0]).run_after)
     Job.objects.filter(pk=early[0]).update(priority=5)
 
     found = ids(room.fetch(limit=10))
 
     assert sorted(found) == sorted(early)
-    assert asked.places == [None, place_of(first[1]), None]
+    assert asked.positions == [None, position_of(first[1]), None]
 
 
 def test_a_batch_that_was_not_full_is_followed_by_a_look_from_the_front(
@@ -87,7 +87,7 @@ def test_a_batch_that_was_not_full_is_followed_by_a_look_from_the_front(
     for _number in range(3):
         room.fetch(limit=10)
 
-    assert asked.places == [None] * 3
+    assert asked.positions == [None] * 3
 
 
 def test_the_urgent_are_found_when_a_look_from_the_front_is_due(
@@ -99,11 +99,11 @@ def test_the_urgent_are_found_when_a_look_from_the_front_is_due(
     room = fetcher([QUEUE])
     room.fetch(limit=2)
     (urgent,) = enqueue(QUEUE, priority=50)
-    monkeypatch.setattr(floors, "FROM_FRONT", timedelta(0))
-    monkeypatch.setattr(floors, "SHARE", float("inf"))
+    monkeypatch.setattr(cursor_module, "FROM_FRONT", timedelta(0))
+    monkeypatch.setattr(cursor_module, "SHARE", float("inf"))
 
     assert urgent in ids(room.fetch(limit=2))
-    assert asked.places == [None, None]
+    assert asked.positions == [None, None]
     assert jobs
 
 
@@ -117,35 +117,35 @@ def test_what_was_claimed_is_kept_when_the_look_from_the_front_fails(
     asked.refuse_from_front = True
 
     assert ids(room.fetch(limit=5)) == jobs[2:]
-    assert asked.places[-1] is None
+    assert asked.positions[-1] is None
 
 
 def test_a_slow_look_from_the_front_is_made_seldom(monkeypatch, rig):
     clock = [100.0]
-    monkeypatch.setattr(floors.time, "monotonic", lambda: clock[0])
-    floor = ClaimCursor()
+    monkeypatch.setattr(cursor_module.time, "monotonic", lambda: clock[0])
+    cursor = ClaimCursor()
     claim = rig.claim(rig.enqueue(lambda context: None))
-    floor.looked_from_front(seconds=0.5)
-    floor.claimed([claim], full=True)
+    cursor.looked_from_front(seconds=0.5)
+    cursor.claimed([claim], full=True)
 
     clock[0] += 4.9
-    assert floor.place == Position(claim.priority, claim.run_after, claim.job_id)
+    assert cursor.position == Position(claim.priority, claim.run_after, claim.job_id)
     clock[0] += 0.2
-    assert floor.place is None
+    assert cursor.position is None
 
 
-def test_the_floor_is_at_the_last_of_a_batch_whatever_its_order(rig):
+def test_the_cursor_is_at_the_last_of_a_batch_whatever_its_order(rig):
     claims = [
         rig.claim(rig.enqueue(lambda context: None, priority=priority))
         for priority in (7, 0, 7, 0, 3)
     ]
-    floor = ClaimCursor()
-    floor.looked_from_front(seconds=0)
+    cursor = ClaimCursor()
+    cursor.looked_from_front(seconds=0)
 
-    floor.claimed(claims, full=True)
+    cursor.claimed(claims, full=True)
 
     last = claims[3]
-    assert floor.place == Position(last.priority, last.run_after, last.job_id)
+    assert cursor.position == Position(last.priority, last.run_after, last.job_id)
 
 
 def test_what_an_open_transaction_may_still_see_is_stepped_over(store, fetcher):  # noqa: F811
@@ -163,8 +163,8 @@ def test_what_an_open_transaction_may_still_see_is_stepped_over(store, fetcher):
         pages = [pages_read(store, after) for after in (None, behind)]
         cursor.execute("ROLLBACK")
 
-    from_front, from_floor = pages
-    assert from_front > 2 * from_floor
+    from_front, from_cursor = pages
+    assert from_front > 2 * from_cursor
 
 
 def pages_read(store, after):

@@ -244,17 +244,15 @@ def test_an_error_text_may_hold_anything(rig):
 # ---- before a task begins ----------------------------------------------------------
 
 
-def test_a_task_that_nobody_knows_fails_instead_of_raising(rig):
-    job_id = rig.enqueue(lambda context: None)
-    claim = rig.claim(job_id)
+def test_a_task_whose_options_make_no_sense_here_fails_instead_of_raising(rig):
+    run = rig.hold(rig.claim(rig.enqueue(lambda context: leave("begun"), max_attempts=5)))
+    run.facts.problem = ConfigurationError("retry_on names nothing")
 
-    def nobody(claim):
-        raise ConfigurationError("not known")
-
-    rig.executor._task_of = nobody
-    ran = rig.executor.run(rig.hold(claim))
+    ran = rig.executor.run(run)
 
     assert isinstance(ran.outcome, Failed)
+    assert "retry_on names nothing" in ran.outcome.error.traceback
+    assert effects("begun") == 0
 
 
 def test_a_process_that_stood_still_begins_nothing(rig):

@@ -8,9 +8,12 @@ from django.db import OperationalError
 
 from aftercommit.enqueue.task import registered
 from aftercommit.models import Job, State
+from aftercommit.options.conf import BackendOptions
 from aftercommit.store.clock import DatabaseNow
-from aftercommit.worker.claiming import broker_backoff as pauses
+from aftercommit.worker.claiming import broker_backoff
 from aftercommit.worker.claiming.fetcher import Fetcher
+from aftercommit.worker.config import Served
+from aftercommit.worker.facts import Catalogue
 from tests.app.tasks import add
 from tests.worker.rig import LEASE, commits
 
@@ -25,16 +28,30 @@ def fetcher(store):
     """Return a function that builds one for queues."""
 
     def build(queues):
-        return Fetcher(
-            store,
+        served = Served(
+            using=store.alias,
             queues=queues,
             backends=(),
-            worker_id=uuid4(),
-            lease=LEASE,
-            knows=lambda claim: registered(claim.task_path) is not None,
+            options=BackendOptions(lease=LEASE),
+            relays=False,
         )
+        facts_of = Catalogue(lambda _facts: None).facts_of
+        return Claiming(Fetcher(store, served, worker_id=uuid4(), facts_of=facts_of))
 
     return build
+
+
+class Claiming:
+    """Leaves out what a fetcher knows of each claim, once it is seen to be there."""
+
+    def __init__(self, fetcher):
+        self._fetcher = fetcher
+
+    def fetch(self, *, limit):
+        """Return the claims alone."""
+        found = self._fetcher.fetch(limit=limit)
+        assert all(facts.task is registered(claim.task_path) for claim, facts in found)
+        return [claim for claim, _facts in found]
 
 
 def enqueue(queue, number=1, **columns):
@@ -126,11 +143,11 @@ def test_claims_are_not_forgotten_when_the_next_queue_fails(fetcher, store, monk
         enqueue(queue)
     real, asked = store.claim, []
 
-    def claim(*, queue, **more):
-        asked.append(queue)
+    def claim(query):
+        asked.append(query.queue)
         if len(asked) == 2:
             raise OperationalError
-        return real(queue=queue, **more)
+        return real(query)
 
     monkeypatch.setattr(store, "claim", claim)
     room = fetcher(QUEUES)
@@ -144,7 +161,7 @@ def test_claims_are_not_forgotten_when_the_next_queue_fails(fetcher, store, monk
 
 
 def test_a_database_that_does_not_answer_at_all_is_told(fetcher, store, monkeypatch):
-    def claim(**_):
+    def claim(_query):
         raise OperationalError
 
     monkeypatch.setattr(store, "claim", claim)
@@ -156,11 +173,11 @@ def test_a_database_that_does_not_answer_at_all_is_told(fetcher, store, monkeypa
 def test_a_queue_that_is_paused_is_left_alone_and_the_others_are_not(store, fetcher):
     enqueue("paused")
     enqueue("open")
-    pauses.pause("paused", timedelta(hours=1))
+    broker_backoff.pause("paused", timedelta(hours=1))
     fetch = fetcher(["paused", "open"]).fetch
     try:
         assert [claim.queue for claim in fetch(limit=5)] == ["open"]
         assert fetch(limit=5) == []
     finally:
-        pauses.resume("paused")
+        broker_backoff.resume("paused")
     assert [claim.queue for claim in fetch(limit=5)] == ["paused"]

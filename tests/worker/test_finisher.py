@@ -262,18 +262,20 @@ def test_a_claim_that_was_lost_while_the_database_was_away_is_lost(rig, monkeypa
 
 def test_a_listener_that_fails_does_not_keep_the_others_from_hearing(rig, caplog):
     claims = claims_of(rig, 3)
+    runs = [rig.hold(claim) for claim in claims]
     heard = []
 
-    def written(claim, ran):
-        heard.append(claim)
+    def recorded(run, result):
+        heard.append(run)
         raise ZeroDivisionError
 
-    room = Finisher(rig.store, written=written, lost=heard.append, let_go=rig.runs.remove)
-    for claim in claims:
-        room.put(claim, DONE)
+    room = Finisher(rig.store, rig.runs, rig.announcer, recorded=recorded)
+    for run in runs:
+        room.put(run, DONE)
 
     room.write()
 
-    assert heard == claims
+    assert heard == runs
+    assert [claim for claim, _ran in rig.written] == claims
     assert caplog.text.count("a listener failed") == 3
     assert states() == {State.SUCCEEDED}

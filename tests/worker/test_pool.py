@@ -10,7 +10,6 @@ from django.db import connection, connections, transaction
 
 from aftercommit.values import Succeeded
 from aftercommit.worker.running.pool import Pool
-from aftercommit.worker.running.queue import Order
 from tests.worker.rig import commits, leave, sql
 
 pytestmark = commits
@@ -19,10 +18,11 @@ DEADLINE = timedelta(seconds=20)
 
 
 class Crew:
-    """A pool, and what has ended in it."""
+    """A pool, and what has ended in it: it owns the runs."""
 
     def __init__(self, rig, threads):
         self._rig = rig
+        self.executor = rig.executor
         self._ended = queue.SimpleQueue()
         self.pool = Pool(threads)
         self.pool.start()
@@ -30,10 +30,13 @@ class Crew:
     def submit(self, body, **options):
         """Claim a new job and give it to the pool."""
         claim = self._rig.claim(self._rig.enqueue(body, **options))
-        run = self._rig.hold(claim)
-        order = Order(run, self._rig.executor, lambda *ended: self._ended.put(ended[:2]))
-        self.pool.submit([order])
+        run = self._rig.hold(claim, owner=self)
+        self.pool.submit([run])
         return run
+
+    def ended(self, run, result):
+        """Note how one has ended."""
+        self._ended.put((run, result))
 
     def wait(self, number):
         """Wait until so many have ended; return how, by their runs."""
@@ -104,7 +107,7 @@ def test_what_has_not_begun_can_be_taken_back(crew):
 
     first, *others = [one.submit(body) for _ in "123"]
     assert begun.wait(DEADLINE.total_seconds())
-    taken = [order.run for order in one.pool.unstarted()]
+    taken = one.pool.unstarted()
     go_on.set()
 
     assert taken == others
@@ -206,7 +209,7 @@ def test_what_waits_too_long_for_a_thread_is_taken_back_in_whole(crew):
 
     assert one.pool.unstarted(held_for=timedelta(hours=1)) == []
     others[0].held_since -= 3600
-    taken = [order.run for order in one.pool.unstarted(held_for=timedelta(hours=1))]
+    taken = one.pool.unstarted(held_for=timedelta(hours=1))
     go_on.set()
 
     assert taken == others

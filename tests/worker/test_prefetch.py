@@ -1,28 +1,12 @@
-"""How much is claimed ahead of the threads, and the board that knows what runs."""
+"""How many jobs are prefetched, and the board that knows what runs."""
 
-from datetime import timedelta
 from uuid import uuid4
 
-import pytest
-
-from aftercommit.worker.claiming import prefetch as ahead
 from aftercommit.worker.claiming.prefetch import FIRST_RUNS, MOST, Prefetch
 from aftercommit.worker.in_flight import InFlight
 
 THREADS = 4
 SHORT, LONG = 0.001, 0.5  # seconds
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Return a function that lets the given number of seconds pass."""
-    time = [1000.0]
-    monkeypatch.setattr(ahead, "now", lambda: time[0])
-
-    def let_pass(seconds):
-        time[0] += seconds
-
-    return let_pass
 
 
 def after(*seconds):
@@ -33,7 +17,7 @@ def after(*seconds):
     return known
 
 
-def test_nothing_is_claimed_ahead_before_some_runs_were_seen():
+def test_nothing_is_prefetched_before_some_runs_were_seen():
     assert after(*[SHORT] * (FIRST_RUNS - 1)).jobs == 0
     assert after(*[SHORT] * FIRST_RUNS).jobs > 0
 
@@ -46,7 +30,7 @@ def test_it_has_an_end_however_short_the_jobs_are():
     assert after(*[0.0] * 10).jobs == MOST
 
 
-def test_long_jobs_are_never_claimed_ahead():
+def test_long_jobs_are_never_prefetched():
     assert after(*[LONG] * FIRST_RUNS).jobs == 0
 
 
@@ -57,21 +41,6 @@ def test_one_long_job_among_short_ones_is_noticed_at_once_and_forgotten_after_a_
     for _ in range(100):
         known.ran(SHORT)
 
-    assert known.jobs > 0
-
-
-def test_closed_it_stays_for_the_given_time_and_measures_anew(clock):
-    known = after(*[SHORT] * 10)
-
-    known.close(timedelta(seconds=10))
-    for _ in range(FIRST_RUNS - 1):
-        known.ran(SHORT)
-    clock(9)
-    assert known.jobs == 0
-    clock(2)
-    assert known.jobs == 0
-
-    known.ran(SHORT)
     assert known.jobs > 0
 
 
@@ -92,7 +61,7 @@ def test_a_board_names_the_jobs_that_run_and_nobody_else():
     assert InFlight(memory).read() == (worker, {jobs[0], jobs[2], another})
 
 
-def test_measured_anew_it_is_open_again_as_soon_as_some_runs_have_ended():
+def test_measured_anew_jobs_are_prefetched_as_soon_as_some_runs_have_ended():
     known = after(*[SHORT] * 100)
 
     known.measure_anew()

@@ -6,9 +6,12 @@ from uuid import uuid4
 import pytest
 
 from aftercommit.models import State
+from aftercommit.options.conf import BackendOptions
 from aftercommit.store.blame import DEATHS_FOR_EACH_BLAME
-from aftercommit.worker.upkeep import rescuer as maintenance
-from aftercommit.worker.upkeep.rescuer import FREE_FOR, LOOKS, Rescuer, SteadyContact
+from aftercommit.worker.upkeep import contact as contact_module
+from aftercommit.worker.upkeep import rescuer as rescuer_module
+from aftercommit.worker.upkeep.contact import SteadyContact
+from aftercommit.worker.upkeep.rescuer import FREE_FOR, LOOKS, Rescuer
 from tests.worker.rig import commits
 
 LEASE = timedelta(seconds=30)
@@ -41,7 +44,8 @@ class Clocks:
 def clocks(monkeypatch):
     """Return the clocks that the room reads."""
     clocks = Clocks()
-    monkeypatch.setattr(maintenance, "now", clocks.now)
+    for module in (contact_module, rescuer_module):
+        monkeypatch.setattr(module, "now", clocks.now)
     return clocks
 
 
@@ -123,10 +127,8 @@ class Room:
         monkeypatch.setattr(store, "free_locks", lambda ids: self.free & ids)
         self.room = Rescuer(
             store,
+            BackendOptions(lease=LEASE, heartbeat=HEARTBEAT, max_crashes=MAX_CRASHES),
             worker_id=rig.worker_id,
-            lease=LEASE,
-            heartbeat=HEARTBEAT,
-            max_crashes=MAX_CRASHES,
             rescued=self.rescued.append,
             forgotten=lambda: self.forgotten.append(clocks.here),
         )
@@ -237,7 +239,7 @@ def test_a_free_lock_means_nothing_just_after_trouble(rig, room):
     waited = timedelta(seconds=room.look_for(60, every=LOOK))
 
     assert len(room.rescued) == 1
-    assert waited >= maintenance.AFTER_TROUBLE
+    assert waited >= rescuer_module.AFTER_TROUBLE
 
 
 @commits

@@ -13,13 +13,21 @@ from django.db import OperationalError, connection, transaction
 
 from aftercommit.models import State
 from aftercommit.values import RunResult, Succeeded
-from aftercommit.worker.running import queue as backlog
-from aftercommit.worker.running.atomic import shared as fusing
-from aftercommit.worker.running.atomic.duration import FIRST_RUNS, SHORT, MeanDuration
+from aftercommit.worker.durations import FIRST_RUNS, SHORT, MeanDuration
+from aftercommit.worker.running import executor
+from aftercommit.worker.running.atomic import shared
+from aftercommit.worker.running.atomic import transaction as transaction_module
 from aftercommit.worker.running.pool import Pool
-from aftercommit.worker.running.queue import LANES, Order
 from tests.waiting import wait_until
-from tests.worker.rig import another_connection, at_work, commits, effects, leave, sql
+from tests.worker.rig import (
+    another_connection,
+    at_work,
+    commits,
+    effects,
+    leave,
+    make_short,
+    sql,
+)
 
 pytestmark = commits
 
@@ -150,8 +158,7 @@ def test_what_would_touch_the_others_is_not_said_in_company(rig, together, numbe
     assert said == [2, 4]  # the second time alone
     assert [effects(name) for name in "ac"] == [1, 1]
     assert together.states()["a"] == together.states()["c"] == "succeeded"
-    executor, run = rig.executor, together.runs["b"]
-    assert run.facts.durations._apart  # and so never again
+    assert not rig.shared.accepts(together.runs["b"])  # and so never again
 
 
 def test_a_claim_that_was_lost_does_not_keep_the_others_from_their_ends(rig, together):
@@ -247,7 +254,7 @@ def test_a_database_that_is_away_is_told_by_the_first_of_them(rig, together, mon
 
 def test_nothing_joins_once_the_budget_is_used_up(rig, together, monkeypatch):
     """So locks are held, and effects unseen, for no longer than the budget and one body."""
-    monkeypatch.setattr(fusing, "BUDGET", timedelta(0))
+    monkeypatch.setattr(shared, "BUDGET", timedelta(0))
     for name in "abc":
         together.add(name)
 
@@ -269,6 +276,8 @@ def test_only_the_body_at_work_is_on_the_board_until_the_commit(rig, together):
     for name in "ab":
         together.add(name, lambda: shown.append(now_at_work[-1]))
     rig.runs_by_name = {run: name for name, run in together.runs.items()}
+    for run in together.runs.values():
+        make_short(run)
     rig.shared._record_many = lambda ends: (
         shown.append(now_at_work[-1]) or rig.store.finish_many(ends)
     )
@@ -282,10 +291,10 @@ def test_only_the_body_at_work_is_on_the_board_until_the_commit(rig, together):
 
 
 def paced(*seconds):
-    pace = MeanDuration()
+    durations = MeanDuration()
     for one in seconds:
-        pace.took(one)
-    return pace
+        durations.took(one)
+    return durations
 
 
 def test_a_task_is_short_when_it_has_been_seen_to_be():
@@ -300,48 +309,66 @@ def test_one_long_run_keeps_the_next_ones_apart():
     short = SHORT.total_seconds() / 2
 
     assert not paced(*[short] * 50, 1.0).short
-    assert not paced(*[short] * 50, 1.0, *[short] * 50).short
+    assert not paced(*[short] * 50, 1.0, *[short] * 30).short
     assert paced(*[short] * 50, 1.0, *[short] * 500).short
 
 
-def test_in_a_crowd_a_body_looks_longer_than_it_is():
-    short = SHORT.total_seconds() / 2
-    pace = MeanDuration()
-    for _run in range(FIRST_RUNS):
-        pace.took(short * 24, among=24)
+def test_what_a_body_waits_for_the_database_does_not_count(rig, monkeypatch):
+    """So short bodies share a commit on a distant database, too."""
+    clock = [0.0]
+    for module in (executor, transaction_module):
+        monkeypatch.setattr(module, "now", lambda: clock[0])
 
-    assert pace.short
+    def distant(execute, *given):
+        clock[0] += 2 * SHORT.total_seconds()
+        return execute(*given)
 
+    def body(_context):
+        for _number in range(3):
+            sql("SELECT 1")
 
-def test_one_that_waits_for_others_is_found_out_in_calm_and_guesses_hardly_count_then():
-    long = SHORT.total_seconds() * 10
-    pace = MeanDuration()
-    for _run in range(FIRST_RUNS):
-        pace.took(long, among=24)
-    assert pace.short  # so it runs where it is measured
+    run = rig.hold(rig.claim(rig.enqueue(body, atomic=True)))
+    with connection.execute_wrapper(distant):
+        for _number in range(FIRST_RUNS):
+            rig.execute_run(run)
 
-    pace.took(long * 3, among=1)
-    for _run in range(10):
-        pace.took(long, among=24)
-
-    assert not pace.short
+    assert run.facts.durations.short
 
 
 def test_who_must_stay_apart_is_never_short():
-    pace = paced(*[0.0] * FIRST_RUNS)
-    pace.keep_apart()
+    durations = paced(*[0.0] * FIRST_RUNS)
+    durations.keep_apart()
 
-    assert not pace.short
+    assert not durations.short
 
 
 # ---- in the pool ------------------------------------------------------------------------
 
 
 class Company:
-    """Stands for ``SharedTransactions``: takes two at a time, and remembers who came together."""
+    """Stands for ``SharedTransactions``: takes two at a time, and remembers who came together.
 
-    def __init__(self):
+    It owns the runs as well, and notes who has ended.
+    """
+
+    def __init__(self, rig):
+        self._rig = rig
+        self.executor = rig.executor
         self.batches = []
+        self.over = []
+
+    def hold(self, number):
+        """Return so many runs that go together."""
+        runs = [
+            self._rig.hold(self._rig.claim(self._rig.enqueue(leave, atomic=True)), owner=self)
+            for _ in range(number)
+        ]
+        for run in runs:
+            run.facts.group = self
+        return runs
+
+    def ended(self, run, result):
+        self.over.append(run)
 
     def accepts(self, run):
         return True
@@ -352,58 +379,44 @@ class Company:
 
 
 def test_the_pool_puts_back_in_order_what_did_not_begin(rig):
-    company, ended = Company(), []
+    company = Company(rig)
     pool = Pool(1)
-    runs = [rig.hold(rig.claim(rig.enqueue(leave, atomic=True))) for _ in range(6)]
-    pool.submit(
-        [Order(run, rig.executor, lambda run, *_: ended.append(run), company) for run in runs]
-    )
+    runs = company.hold(6)
+    pool.submit(runs)
     pool.start()
-    wait_until(lambda: len(ended) == 6)
+    wait_until(lambda: len(company.over) == 6)
     pool.stop(timedelta(seconds=5))
 
     ids = [run.claim.job_id for run in runs]
     assert company.batches == [ids, ids[2:], ids[4:]]
-    assert ended == runs
+    assert company.over == runs
     assert rig.job(ids[0]).state == State.RUNNING  # nobody has recorded anything here
 
 
 class SlowCompany(Company):
-    """Its first two turns take as long as the test wants."""
+    """Takes all that come together, for as long as the test wants."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, rig):
+        super().__init__(rig)
         self.go_on = threading.Event()
 
     def run(self, runs, at_work):
-        if len(self.batches) < LANES:
-            self.batches.append(runs)
-            self.go_on.wait(20)
+        self.batches.append(runs)
+        self.go_on.wait(20)
         return [(run, RunResult(outcome=Succeeded())) for run in runs]
 
 
-def test_what_waits_behind_shared_transactions_that_take_long_is_done_by_others(rig, monkeypatch):
-    company, ended = SlowCompany(), []
-    pool = Pool(LANES + 1)
-    *first, last = [
-        Order(
-            rig.hold(rig.claim(rig.enqueue(leave, atomic=True))),
-            rig.executor,
-            lambda run, *_: ended.append(run),
-            company,
-        )
-        for _ in range(2 * LANES + 1)
-    ]
+def test_what_comes_while_shared_transactions_take_long_is_done_by_others(rig):
+    company = SlowCompany(rig)
+    pool = Pool(2)
+    *together, last = company.hold(3)
     pool.start()
-    for number in range(LANES):
-        pool.submit(first[2 * number : 2 * number + 2])
-        wait_until(lambda: len(company.batches) > number)  # noqa: B023
-    pool.submit([last])
-    wait_until(lambda: pool._backlog._joining)  # found, and no lane was free
+    pool.submit(together)
+    wait_until(lambda: company.batches == [together])
 
-    monkeypatch.setattr(backlog, "OVERDUE", timedelta(0))
-    pool.look_again()
-    wait_until(lambda: ended == [last.run])
+    pool.submit([last])
+
+    wait_until(lambda: company.over == [last])
     company.go_on.set()
-    wait_until(lambda: len(ended) == 2 * LANES + 1)
+    wait_until(lambda: len(company.over) == 3)
     pool.stop(timedelta(seconds=5))

@@ -7,8 +7,7 @@ from uuid import UUID
 import pytest
 from django.dispatch import Signal
 
-from aftercommit import events
-from aftercommit import log as telemetry
+from aftercommit import events, log
 from aftercommit.store.base import Rescued
 from aftercommit.values import (
     Cancelled,
@@ -52,13 +51,13 @@ NAME = f"app.tasks.send {JOB}"
 @pytest.fixture
 def lines(caplog):
     """Let events be logged; return a function that returns level and text of what was."""
-    telemetry.write_log()
-    telemetry.write_log()  # changes nothing
+    log.write_log()
+    log.write_log()  # changes nothing
     caplog.set_level(logging.DEBUG, logger="aftercommit")
     yield lambda: [(one.levelname, one.getMessage()) for one in caplog.records]
     for signal in vars(events).values():
         if isinstance(signal, Signal):
-            signal.disconnect(dispatch_uid=telemetry.RECEIVER)
+            signal.disconnect(dispatch_uid=events.LOG_RECEIVER)
 
 
 @pytest.mark.parametrize(
@@ -75,12 +74,14 @@ def lines(caplog):
         (
             Released(),
             "INFO",
-            f"{NAME} was given back (not finished here); again in 0:00:00",
+            f"{NAME} was released without counting an attempt (it was not finished); "
+            "due again in 0:00:00",
         ),
         (
             Released(timedelta(seconds=2), conflict=True),
             "INFO",
-            f"{NAME} was given back (the database broke off); again in 0:00:02",
+            f"{NAME} was released without counting an attempt (a conflict in the database); "
+            "due again in 0:00:02",
         ),
     ],
     ids=lambda value: type(value).__name__,
