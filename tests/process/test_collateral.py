@@ -116,6 +116,19 @@ def test_a_job_is_not_blamed_for_a_death_that_came_from_outside(rig):
     assert causes(job) == {"WorkerDied": KILLS}
 
 
+def test_a_worker_that_stops_meanwhile_takes_back_what_its_process_has_left(rig):
+    worker = rig.worker("--threads", "1")
+    rig.enqueue(plain, "one", gate="go")
+    begin = rig.wait_note("begin")
+
+    worker.signal(signal.SIGTERM)
+    os.kill(begin["pid"], signal.SIGKILL)
+
+    assert worker.wait() == 0
+    job = Job.objects.get()
+    assert (job.state, job.crashes) == ("ready", 1)
+
+
 def test_a_parent_that_blames_it_all_the_same_is_noticed(rig):
     rig.environment[GUARD] = "judgement"
     rig.settings(modules="tests.process.weakened")

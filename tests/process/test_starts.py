@@ -1,5 +1,6 @@
 """However the command was started, its processes start, and run nothing of its main module."""
 
+import signal
 import zipapp
 from textwrap import dedent
 
@@ -7,7 +8,9 @@ import pytest
 
 from tests.app.chores import plain
 from tests.app.models import Effect
-from tests.process.rig import ROOT, Rig
+from tests.process.rig import ROOT, STARTED, Job, Rig
+from tests.process.spawning import spawn
+from tests.waiting import wait_until
 
 NOTED_MAIN = f"""
 import os, sys
@@ -74,6 +77,15 @@ else:
             work()
     finally:
         os._exit(0)
+"""
+SLOW_PYTHON = """
+import os, sys, time
+from pathlib import Path
+if any("processes.child" in word for word in sys.orig_argv):
+    folder = Path(os.environ["AFTERCOMMIT_TEST_NOTES"])
+    (folder / "python-has-started").touch()
+    while not (folder / "go-on").exists():
+        time.sleep(0.01)
 """
 DRAIN = ("aftercommit", "worker", "--drain", "--backend", "default")
 
@@ -172,6 +184,28 @@ def test_a_process_sees_the_arguments_and_the_path_of_the_command(rig):
     assert command["pid"] != process["pid"]
     assert (process["argv"], process["path"]) == (command["argv"], command["path"])
     assert process["hidden"] == []
+
+
+def test_ctrl_c_does_not_hit_a_process_that_does_not_hear_it_yet(rig):
+    (rig.folder / "sitecustomize.py").write_text(SLOW_PYTHON)
+    rig.on_path()
+    worker = rig.worker(ready=False)
+    wait_until((rig.folder / "python-has-started").exists, deadline=STARTED)
+
+    worker.signal_all(signal.SIGINT)
+    rig.open_gate("go-on")
+
+    assert worker.wait() == 0
+    assert worker.output == ""
+
+
+def test_a_task_may_start_processes_in_its_turn(rig):
+    rig.settings(modules="tests.process.spawning")
+    rig.enqueue(spawn, 7)
+
+    assert rig.worker("--drain").wait() == 0
+
+    assert Job.objects.get().state == "succeeded"
 
 
 def write(rig: Rig, name: str, text: str) -> str:

@@ -81,7 +81,8 @@ class Command(BaseCommand):
         log.write_log()
         try:
             serving = served(config)  # mistakes are said here, once
-            supervisor = Supervisor(config, died=Orphans(serving))
+            orphans = Orphans(serving)
+            supervisor = Supervisor(config, died=orphans)
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
         aliases = [one.using for one in serving]
@@ -92,7 +93,9 @@ class Command(BaseCommand):
             self._remind_of_messages(config)
             hint = f"{config.processes} processes, {config.threads} threads each. Ctrl-C stops."
             with status_line(aliases, lambda: supervisor.progress, self.stdout, hint=hint):
-                return supervisor.run()
+                status = supervisor.run()
+            orphans.settle()
+            return status
 
     def _remind_of_messages(self, config: WorkerConfig) -> None:
         """Say if somebody else has to publish what this project keeps for its brokers."""

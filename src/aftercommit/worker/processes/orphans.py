@@ -12,11 +12,13 @@ from aftercommit.enqueue.finished import tell_rescued
 from aftercommit.store import store_for
 from aftercommit.worker.config import Served
 from aftercommit.worker.processes.launch import Child
+from aftercommit.worker.runs import now
 
 logger = logging.getLogger("aftercommit")
 
 # If all processes of this worker are being killed, this one is as well, and blames nobody.
 UNTIL_JUDGED = timedelta(milliseconds=300)
+TO_SETTLE = timedelta(seconds=2)
 TRIES = 5  # the database may take a moment to roll back what the process had open
 
 
@@ -31,6 +33,7 @@ class Orphans:
 
     def __init__(self, aliases: Sequence[Served]) -> None:
         self._aliases = aliases
+        self._threads: list[threading.Thread] = []
 
     def __call__(self, child: Child) -> None:
         """See to the jobs of a process that did not end in good order; return at once."""
@@ -39,12 +42,20 @@ class Orphans:
             return
         death = child.own_death
         blamed = dict.fromkeys(begun, death) if len(begun) == 1 and death is not None else {}
-        threading.Thread(
+        thread = threading.Thread(
             target=self._take_back,
             args=[worker_id, begun, blamed],
             name="aftercommit-orphans",
             daemon=True,
-        ).start()
+        )
+        self._threads = [one for one in self._threads if one.is_alive()] + [thread]
+        thread.start()
+
+    def settle(self) -> None:
+        """Wait a moment for what has been begun, before this process ends."""
+        end = now() + TO_SETTLE.total_seconds()
+        for thread in self._threads:
+            thread.join(max(end - now(), 0))
 
     def _take_back(self, worker_id: UUID, begun: set[UUID], blamed: dict[UUID, str]) -> None:
         pause = threading.Event()  # never set
