@@ -1,9 +1,11 @@
 """How far a job is, in words for the visitor."""
 
-from aftercommit.errors import WorkerDied
+from aftercommit.errors import ProcessCrashed, WorkerDied
 from aftercommit.models import Job
 
-WORKER_DIED = f"{WorkerDied.__module__}.{WorkerDied.__qualname__}"
+WORKER_DIED, PROCESS_CRASHED = (
+    f"{error.__module__}.{error.__qualname__}" for error in (WorkerDied, ProcessCrashed)
+)
 
 
 def progress_of(job: Job) -> str:
@@ -32,7 +34,7 @@ def _why_it_waits(job: Job) -> str:
     errors = job.error_list
     if not errors:
         return "waiting"
-    if errors[-1]["exception_class_path"] == WORKER_DIED:
+    if errors[-1]["exception_class_path"] in {WORKER_DIED, PROCESS_CRASHED}:
         return "will run again"
     return f"{_last_error(job)}; will try again"
 

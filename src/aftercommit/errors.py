@@ -134,6 +134,10 @@ class WorkerDied(AftercommitError):
     """Recorded on a job whose worker went away while running it; never raised."""
 
 
+class ProcessCrashed(AftercommitError):
+    """Recorded on a job that ran alone in a process that died of itself; never raised."""
+
+
 class TimedOut(BaseException):
     """Raised inside a task that has run longer than its ``timeout``.
 

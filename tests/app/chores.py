@@ -115,6 +115,12 @@ def segfault(context: Any, key: str) -> None:
 
 
 @task
+def pass_on(key: str) -> None:
+    """Leave the work to another job."""
+    plain.enqueue(key)
+
+
+@task
 def first_line_after(key: str) -> None:
     """Tell what the worker has loaded of a module that a test changes; see ``--reload``."""
     module = sys.modules["version"]

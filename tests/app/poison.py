@@ -266,6 +266,12 @@ def exit_at_once() -> NoReturn:
 
 
 @poison
+def exit_as_if_all_was_well() -> NoReturn:
+    """Leave with the status of a good end."""
+    os._exit(0)
+
+
+@poison
 def segfault() -> None:
     """Read where nothing is."""
     ctypes.string_at(0)

@@ -11,6 +11,7 @@ from django.db import connection
 
 from tests.databases import ALIASES
 from tests.process.rig import Rig
+from tests.process.screen import Screen, open_screen
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,3 +42,10 @@ def rig(tmp_path: Path, transactional_db: None) -> Iterator[Rig]:
         rig.ledger.remove()
         if connection.vendor == "sqlite":  # of workers that were killed
             shutil.rmtree(f"{connection.settings_dict['NAME']}-workers", ignore_errors=True)
+
+
+@pytest.fixture
+def screen() -> Iterator[Screen]:
+    """Return a terminal for one test."""
+    with open_screen() as screen:
+        yield screen

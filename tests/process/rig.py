@@ -300,7 +300,7 @@ class Rig:
         Job.objects.using(self.using).filter(id=job_id).update(**columns)
 
     def suspect(self, job_id: str) -> None:
-        """Let a job look as if its worker had died: then it runs alone, in its own process."""
+        """Let a job look as if its worker had died: then it runs where all such jobs do."""
         self.change_job(job_id, crashes=1, attempts=1)
 
     def running(self) -> int:

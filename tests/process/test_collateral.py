@@ -1,4 +1,4 @@
-"""One job that kills whatever process runs it, among a hundred good ones in four threads."""
+"""Jobs that kill the process that runs them, among good ones; and processes that are killed."""
 
 import os
 import signal
@@ -19,20 +19,23 @@ GOOD = 100
 LASTING = 0.05  # seconds, so that its neighbours are at work when it strikes
 MAX_CRASHES = 3
 BUSY = timedelta(minutes=2)
+NOT_BUSY = timedelta(seconds=20)  # a second or two
+KILLS = 3
 
 
 def test_a_job_that_kills_its_process_costs_its_neighbours_one_run_at_most(rig):
     worker = strike(rig)
 
-    assert complaints(rig, worker) == []
+    assert complaints(rig) == []
     rig.wait_quiet()
     worker.signal(signal.SIGTERM)
     status = worker.wait()
 
     assert status == 0
     poison = Job.objects.get(task_path=swallow.module_path)
-    assert (poison.state, poison.crashes) == ("failed", MAX_CRASHES)
-    assert len(rig.notes("swallow")) == MAX_CRASHES
+    assert poison.state == "failed"
+    assert causes(poison)["ProcessCrashed"] == MAX_CRASHES
+    assert len(rig.notes("swallow")) == poison.crashes <= MAX_CRASHES + 1  # once with others
     good = Job.objects.exclude(id=poison.id)
     assert [job.state for job in good] == ["succeeded"] * GOOD
     hit = [key_of(job) for job in good if job.crashes]
@@ -51,7 +54,7 @@ def test_a_death_costs_those_nothing_that_were_only_claimed(rig):
     assert crashed() == ["blocked 0", "blocked 1"]
     report = rig.check(committed=map(key_of, Job.objects.all()))
     assert not report.violations
-    assert len(rig.children(worker)) == 2
+    assert len(rig.children(worker)) == 3  # a new one, and one for those with a crash
 
 
 def test_a_parent_that_does_not_tell_them_apart_is_noticed(rig):
@@ -81,6 +84,95 @@ def die_with_jobs_ahead(rig: Rig) -> tuple[Tree, int]:
     return worker, waiting
 
 
+def test_a_job_that_kills_its_process_whenever_it_runs_alone_is_given_up(rig):
+    rig.settings(modules="tests.app.poison", max_crashes=MAX_CRASHES)
+    worker = rig.worker("--threads", "1")
+    rig.enqueue(swallow, "segfault")
+    rig.enqueue(plain, "good")
+
+    rig.wait_quiet()
+
+    poison = Job.objects.get(task_path=swallow.module_path)
+    assert (poison.state, poison.crashes) == ("failed", MAX_CRASHES)
+    assert causes(poison) == {"ProcessCrashed": MAX_CRASHES}
+    assert "signal SIGSEGV" in poison.error_list[0]["traceback"]
+    assert [one["state"] for one in rig.notes("rescued", job=str(poison.id))] == [
+        *["ready"] * (MAX_CRASHES - 1),
+        "failed",
+    ]
+    good = Job.objects.exclude(id=poison.id).get()
+    assert (good.state, good.crashes) == ("succeeded", 0)
+    assert not worker.ended
+
+
+def test_a_job_is_not_blamed_for_a_death_that_came_from_outside(rig):
+    kill_alone(rig)
+
+    rig.open_gate("go")
+    rig.wait_quiet()
+
+    job = Job.objects.get()
+    assert (job.state, job.crashes) == ("succeeded", KILLS)
+    assert causes(job) == {"WorkerDied": KILLS}
+
+
+def test_a_worker_that_stops_meanwhile_takes_back_what_its_process_has_left(rig):
+    worker = rig.worker("--threads", "1")
+    rig.enqueue(plain, "one", gate="go")
+    begin = rig.wait_note("begin")
+
+    worker.signal(signal.SIGTERM)
+    os.kill(begin["pid"], signal.SIGKILL)
+
+    assert worker.wait() == 0
+    job = Job.objects.get()
+    assert (job.state, job.crashes) == ("ready", 1)
+
+
+def test_a_parent_that_blames_it_all_the_same_is_noticed(rig):
+    rig.environment[GUARD] = "judgement"
+    rig.settings(modules="tests.process.weakened")
+
+    with pytest.raises(AssertionError):
+        kill_alone(rig)
+
+    assert Job.objects.get().state == "failed"
+
+
+def test_flush_queue_survives_such_a_job_and_gives_it_up(rig):
+    rig.settings(modules="tests.app.poison", max_crashes=MAX_CRASHES)
+    rig.enqueue(swallow, "segfault")
+    rig.suspect(Job.objects.get().id)
+    rig.enqueue(plain, "good")
+
+    assert rig.django("flush_queue").wait() == 0
+
+    poison = Job.objects.get(task_path=swallow.module_path)
+    assert (poison.state, causes(poison)) == ("failed", {"ProcessCrashed": MAX_CRASHES})
+    assert not rig.open_jobs()
+
+
+def kill_alone(rig: Rig) -> None:
+    """Kill whatever process runs the only job there is, several times."""
+    rig.settings(max_crashes=1, poll_interval=0.2)
+    rig.worker("--threads", "1")
+    rig.enqueue(plain, "one", gate="go")
+    for number in range(KILLS):
+        begin = wait_until(
+            lambda times=number: rig.notes("begin")[times:],
+            deadline=NOT_BUSY,
+            why="it runs again",
+        )
+        os.kill(begin[0]["pid"], signal.SIGKILL)
+    wait_until(lambda: rig.notes("begin")[KILLS:], deadline=NOT_BUSY, why="it runs again")
+
+
+def causes(job: Job) -> Counter[str]:
+    """Return how often a job has met each error."""
+    paths = [entry["exception_class_path"] for entry in job.error_list]
+    return Counter(path.rpartition(".")[2] for path in paths)
+
+
 def crashed() -> list[str]:
     """Return the keys of the jobs that have a crash on their account."""
     return sorted(key_of(job) for job in Job.objects.filter(crashes__gt=0))
@@ -91,9 +183,9 @@ def test_a_worker_without_this_guard_is_noticed(rig, guard):
     rig.environment[GUARD] = guard
     rig.settings(modules="tests.process.weakened")
 
-    worker = strike(rig)
+    strike(rig)
 
-    assert complaints(rig, worker) != []
+    assert complaints(rig) != []
 
 
 def strike(rig: Rig) -> Tree:
@@ -104,18 +196,13 @@ def strike(rig: Rig) -> Tree:
     rig.enqueue(swallow, "segfault")
     rig.enqueue_many(plain, calls[GOOD // 2 :])
     worker = rig.worker("--threads", "4")
-    wait_until(lambda: complaints(rig, worker) or not rig.open_jobs(), deadline=BUSY)
+    wait_until(lambda: complaints(rig) or not rig.open_jobs(), deadline=BUSY)
     return worker
 
 
-def complaints(rig: Rig, worker: Tree) -> list[str]:
-    """Return who has run too often, and whether it killed a second worker process.
-
-    Runs are counted, not claims: a suspect for which no thread is free is given back.
-    """
+def complaints(rig: Rig) -> list[str]:
+    """Return who has run too often. Runs are counted, not claims."""
     good = Counter(one["key"] for one in rig.notes("begin"))
     found = [f"{key} was begun {runs} times" for key, runs in good.items() if runs > 2]
     swallowed = len(rig.notes("swallow"))
-    found += [f"the killer was begun {swallowed} times"] * (swallowed > MAX_CRASHES)
-    processes = len(rig.children(worker))
-    return found + [f"{processes} worker processes"] * (processes > 2)  # alone, it kills none
+    return found + [f"the killer was begun {swallowed} times"] * (swallowed > MAX_CRASHES + 1)

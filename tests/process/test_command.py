@@ -5,8 +5,9 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.app.chores import atomic_elsewhere, plain
+from tests.app.chores import atomic_elsewhere, pass_on, plain
 from tests.app.models import Effect
+from tests.process.rig import STARTED, is_alive
 from tests.waiting import wait_until
 
 QUEUES = {
@@ -23,6 +24,36 @@ def test_a_drain_runs_what_is_due_and_ends(rig):
     report = rig.check(committed=keys)
     assert not report.violations
     assert report.states == {"succeeded": 50}
+
+
+def test_a_drain_runs_jobs_with_crashes_and_what_those_enqueue(rig):
+    rig.suspect(rig.enqueue(pass_on, "two"))
+    rig.enqueue(plain, "one")
+
+    assert rig.worker("--drain").wait() == 0
+
+    assert {effect.key for effect in Effect.objects.all()} == {"one", "two"}
+    assert not rig.open_jobs()
+
+
+def test_a_process_for_jobs_with_crashes_ends_when_there_are_none_and_comes_again(rig):
+    rig.settings(modules="tests.process.brief")
+    worker = rig.worker()
+    rig.suspect(rig.enqueue(plain, "one"))
+    rig.wait_quiet()
+    ordinary, first = rig.children(worker)
+
+    wait_until(lambda: not is_alive(first), deadline=STARTED, why="it has nothing to do")
+    rig.suspect(rig.enqueue(plain, "two"))
+    rig.wait_quiet()
+
+    second = rig.notes("begin", key="two")[0]["pid"]
+    assert second not in {ordinary, first}
+    assert is_alive(ordinary)
+    rig.enqueue(plain, "three")
+    rig.wait_quiet()
+    assert rig.notes("begin", key="three")[0]["pid"] == ordinary
+    assert not rig.check(committed=["one", "two", "three"]).violations
 
 
 def test_djangos_own_options_may_follow_the_subcommand(rig):

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from aftercommit.models import Job
+from aftercommit.store.blame import DEATHS_FOR_EACH_BLAME
 from tests.app.chores import atomic, plain
 from tests.app.models import Effect
 from tests.app.poison import (
@@ -17,7 +18,7 @@ from tests.app.poison import (
 )
 from tests.process.checker import key_of
 
-MAX_CRASHES = 4  # one more than there are killers, so none can fail for the others' deeds
+MAX_CRASHES = 1  # whose own fault it is; of others' deaths a job may see far more
 MAX_ATTEMPTS = 2
 MOST_CONFLICTS = 10  # runs that the database broke off, and which do not count
 BUSY = timedelta(minutes=4)  # a minute, on a machine that has nothing else to do
@@ -111,7 +112,9 @@ def test_no_poison_takes_the_worker_or_its_neighbours_down(rig, poisons):
     assert_all_within_their_limits()
     assert_good_jobs_are_done(rig, good)
     crashes = {name_of(job): job.crashes for job in poison_jobs() if name_of(job) in KILLERS}
-    assert crashes == dict.fromkeys(KILLERS, MAX_CRASHES)
+    # Once alone, and perhaps once among others; who sends SIGKILL, the parent cannot know.
+    assert crashes.pop("kill_process") == MAX_CRASHES * DEATHS_FOR_EACH_BLAME
+    assert set(crashes.values()) <= {MAX_CRASHES, MAX_CRASHES + 1}
     assert replaced >= len(KILLERS) + 1  # one for each killer, and one for those stuck
     assert worker.output.count("does not react; this process is replaced") >= len(STUCK)
 
@@ -152,7 +155,7 @@ def assert_all_within_their_limits():
     for job in poison_jobs():
         assert job.attempts - job.crashes <= MAX_ATTEMPTS, key_of(job)
         assert job.conflicts <= MOST_CONFLICTS, key_of(job)
-        assert job.crashes <= MAX_CRASHES, key_of(job)
+        assert job.crashes <= MAX_CRASHES * DEATHS_FOR_EACH_BLAME, key_of(job)
 
 
 def assert_good_jobs_are_done(rig, good):

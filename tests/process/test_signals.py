@@ -66,7 +66,7 @@ def test_a_suspect_that_outlasts_the_grace_is_given_back(rig):
     job_id = rig.enqueue(atomic, "one", gate=NEVER)
     rig.suspect(job_id)
     begin = rig.wait_note("begin")
-    assert begin["pid"] not in rig.children(worker)
+    assert begin["pid"] == rig.children(worker)[1]  # of a process of its own
 
     worker.signal_all(signal.SIGTERM)
 
@@ -177,6 +177,22 @@ def test_a_child_that_is_told_to_stop_ends_its_runs_and_is_replaced(rig):
     assert [one["pid"] for one in rig.notes("begin")] == rig.children(worker)
     report = rig.check(committed=["before", "after"])
     assert (report.violations, report.crashes) == ([], 0)
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_process_that_stands_still_is_killed(rig, signals):
+    worker = rig.worker("--grace", "0")
+    rig.enqueue(plain, "one", gate=NEVER)
+    begin = rig.wait_note("begin")
+    os.kill(begin["pid"], signal.SIGSTOP)
+
+    for _number in range(signals):
+        worker.signal(signal.SIGTERM)
+        Event().wait(A_SECOND_THOUGHT)
+
+    assert worker.wait() == 1
+    assert "does not end; it is killed" in worker.output
+    assert not is_alive(begin["pid"])
 
 
 # ---- what these sentences are made of -------------------------------------------

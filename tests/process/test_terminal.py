@@ -1,12 +1,6 @@
 """What a person sees: a live line on a terminal, and a worker that follows the code."""
 
-import contextlib
-import os
-import pty
-import re
 import signal
-import threading
-from collections.abc import Iterator
 
 import pytest
 from django.db import connection  # noqa: F401 - read by the condition below
@@ -17,35 +11,6 @@ from tests.waiting import wait_until
 
 # No database has a part in this, so it is seen on one.
 pytestmark = pytest.mark.skipif("connection.vendor != 'sqlite'")
-
-COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-class Screen:
-    """A pseudo-terminal, and all that was written on it."""
-
-    def __init__(self) -> None:
-        self._ours, self.theirs = pty.openpty()
-        self.text = ""
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError):  # nobody writes any more
-            while part := os.read(self._ours, 4096):
-                self.text += COLOURS.sub("", part.decode(errors="replace"))
-
-    def close(self) -> None:
-        """Take it away."""
-        os.close(self.theirs)
-        os.close(self._ours)
-
-
-@pytest.fixture
-def screen() -> Iterator[Screen]:
-    """Return a terminal for one test."""
-    screen = Screen()
-    yield screen
-    screen.close()
 
 
 def test_a_terminal_shows_a_line_that_counts(rig, screen):

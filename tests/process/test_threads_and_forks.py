@@ -78,25 +78,6 @@ def test_a_worker_shares_nothing_with_the_command_that_started_it(watched):
     assert not watched.check(committed=keys).violations
 
 
-@pytest.mark.parametrize("pool", [False, True])
-def test_suspects_share_nothing_although_they_run_in_forks(watched, vendor, pool):
-    if pool and vendor != "postgresql":
-        pytest.skip("only PostgreSQL has OPTIONS['pool']")
-    watched.settings_module(POOLED if pool else "")
-    watched.settings(modules="tests.process.early")
-    keys = enqueue_suspects(watched)
-
-    worker = watched.worker()
-    watched.open_gate("go")
-    watched.wait_quiet()
-
-    custody = custody_of(watched)
-    assert not custody.shared
-    assert not {one["pid"] for one in watched.notes("begin")} & set(watched.children(worker))
-    assert len(custody.processes) >= 3  # of the command, a worker, suspects
-    assert not watched.check(committed=keys).violations
-
-
 def test_a_fork_that_comes_back_from_a_task_ends_before_it_touches_anything(watched):
     keys = []
     for task, raises, number in product(forks.KINDS, [False, True], range(4)):
@@ -126,17 +107,6 @@ def test_a_connection_lent_to_other_threads_is_noticed(watched):
     wait_until(lambda: Custody(watched.notes()).shared, why="shared", deadline=STARTED)
 
 
-def test_a_connection_left_open_before_suspects_are_forked_is_noticed(watched):
-    watched.settings(modules="tests.process.early")
-    watched.environment["AFTERCOMMIT_TEST_MUTANT"] = "preload"
-    enqueue_suspects(watched)
-
-    watched.worker()
-    watched.open_gate("go")
-
-    wait_until(lambda: Custody(watched.notes()).shared, why="shared", deadline=STARTED)
-
-
 # ---- what these tests have in common --------------------------------------------
 
 
@@ -147,14 +117,6 @@ def enqueue_of_each_kind(rig, number: int) -> list[str]:
         fresh = [f"{task.name}-{one}" for one in range(number)]
         rig.enqueue_many(task, [((key,), {}) for key in fresh])
         keys += fresh
-    return keys
-
-
-def enqueue_suspects(rig) -> list[str]:
-    """Enqueue jobs that were on a worker when it died, so that each runs in a fork."""
-    keys = [str(number) for number in range(6)]
-    for key in keys:
-        rig.change_job(rig.enqueue(plain, key, gate="go"), crashes=1)
     return keys
 
 

@@ -20,9 +20,10 @@ from aftercommit.store.base import Store
 from aftercommit.store.claim import Claims
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.values import NO_TIME, Claim, Outcome, Released
-from aftercommit.worker.alias import AliasWorker
+from aftercommit.worker.processes.launch import Child
 from aftercommit.worker.running.connections import ThreadConnections
-from aftercommit.worker.running.pool import Order, Pool
+from aftercommit.worker.running.pool import Pool
+from aftercommit.worker.runs import Run
 from aftercommit.worker.upkeep.rescuer import SteadyContact
 
 GUARD = "AFTERCOMMIT_TEST_WITHOUT"
@@ -30,13 +31,9 @@ STORE = type(store_for("default"))
 
 
 def solitude() -> None:
-    """Run suspects among all others."""
-    begin = AliasWorker._begin
-
-    def weak(self: AliasWorker, claims: list[Claim], **more: int) -> None:
-        begin(self, [claim._replace(crashes=0) for claim in claims], **more)
-
-    AliasWorker._begin = weak
+    """Run jobs that were on a dead worker among all others."""
+    claim = STORE.claim
+    STORE.claim = lambda self, query: claim(self, replace(query, crashed=None))
 
 
 def counting() -> None:
@@ -44,7 +41,7 @@ def counting() -> None:
     rescue_one = Rescue._rescue_one
 
     def weak(self: Rescue, row: Job, *more: Any) -> Rescued | None:
-        row.crashes = -1
+        row.crashes, row.errors = -1, "[]"
         return rescue_one(self, row, *more)
 
     Rescue._rescue_one = weak
@@ -52,14 +49,19 @@ def counting() -> None:
 
 def board() -> None:
     """Do not tell what a dead process had begun from what it had only claimed."""
-    Rescue.release_unstarted = lambda self, worker_id, **_begun: 0
+    Rescue.release_unstarted = lambda self, worker_id, **_begun: []
+
+
+def judgement() -> None:
+    """Blame the job for the death of its process, whoever has killed that."""
+    Child.own_death = Child.death
 
 
 def patience() -> None:
     """Keep jobs that were claimed ahead, however long they wait."""
     unstarted = Pool.unstarted
 
-    def weak(self: Pool, *, held_for: timedelta = NO_TIME) -> list[Order]:
+    def weak(self: Pool, *, held_for: timedelta = NO_TIME) -> list[Run]:
         return [] if held_for else unstarted(self)
 
     Pool.unstarted = weak
@@ -113,6 +115,7 @@ GUARDS: dict[str, Callable[[], None]] = {
         board,
         contact,
         counting,
+        judgement,
         patience,
         refund,
         release,

@@ -40,6 +40,7 @@ FACTS = {
 WITHOUT_A_TEXT_OF_THEIR_OWN = {
     "AftercommitError",
     "ConfigurationError",
+    "ProcessCrashed",
     "WorkerDied",
     "TimedOut",
     "Stopped",

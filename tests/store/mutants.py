@@ -13,6 +13,7 @@ from django.db.models import F, Q
 from aftercommit.models import Job, State
 from aftercommit.store import clock, operations
 from aftercommit.store import finish as finishing
+from aftercommit.store import rescue as rescuing
 from aftercommit.store.base import Store
 from aftercommit.store.clock import DatabaseNow, in_future
 from aftercommit.store.columns import CLAIMED, claim_from
@@ -112,8 +113,8 @@ def rescue_gives_the_token_back(patch: pytest.MonkeyPatch, store: type[Store]) -
     """Make one number of token and attempts."""
     rescue_one = Rescue._rescue_one
 
-    def and_token(self: Rescue, row: Job, lost: Q, max_crashes: int) -> Rescued | None:
-        rescued = rescue_one(self, row, lost, max_crashes)
+    def and_token(self: Rescue, row: Job, *more: Any) -> Rescued | None:
+        rescued = rescue_one(self, row, *more)
         if rescued is not None:
             self._jobs.filter(id=row.id).update(token=F("token") - 1)
         return rescued
@@ -297,8 +298,30 @@ def rescue_without_a_second_look(patch: pytest.MonkeyPatch, store: type[Store]) 
     """Do not ask again whether the lease is over."""
     rescue_one = Rescue._rescue_one
     patch.setattr(
-        Rescue, "_rescue_one", lambda self, row, _lost, most: rescue_one(self, row, Q(), most)
+        Rescue, "_rescue_one", lambda self, row, _lost, *more: rescue_one(self, row, Q(), *more)
     )
+
+
+def every_death_is_blamed(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Take each job on board for the cause of the death."""
+    rescue_one = Rescue._rescue_one
+    patch.setattr(Rescue, "_rescue_one", lambda *given: rescue_one(*given[:-1], "signal SIGKILL"))
+
+
+def no_death_is_blamed(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Take no job for the cause of a death."""
+    rescue_one = Rescue._rescue_one
+    patch.setattr(Rescue, "_rescue_one", lambda *given: rescue_one(*given[:-1], None))
+
+
+def blame_outlasts_a_retry(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Count the deaths before a retry by hand as well."""
+    given_up = rescuing.is_given_up
+
+    def for_ever(errors: str, *, runs: int, **more: int) -> bool:
+        return given_up(errors, runs=0, **more)  # [-0:] is all of them
+
+    patch.setattr(rescuing, "is_given_up", for_ever)
 
 
 def rescue_waits(patch: pytest.MonkeyPatch, store: type[Store]) -> None:

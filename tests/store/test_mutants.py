@@ -229,6 +229,21 @@ MUTANTS = [
         ),
     ),
     Mutant(
+        mutants.every_death_is_blamed,
+        (
+            by(test_rescue.test_deaths_that_nobody_is_blamed_for_are_forgiven_much_longer),
+            by(test_rescue.test_blame_for_one_job_is_none_for_its_neighbours),
+        ),
+    ),
+    Mutant(
+        mutants.no_death_is_blamed,
+        (by(test_rescue.test_a_job_that_kills_its_process_again_and_again_is_given_up),),
+    ),
+    Mutant(
+        mutants.blame_outlasts_a_retry,
+        (by(test_rescue.test_a_retry_by_hand_forgives_everything),),
+    ),
+    Mutant(
         mutants.rescue_waits,
         (by(test_rescue.test_rows_in_hanging_transactions_do_not_hide_those_behind_them),),
         SERVERS,

@@ -6,6 +6,7 @@ import pytest
 from django.db import connection, transaction
 
 from aftercommit.models import State
+from aftercommit.store.blame import DEATHS_FOR_EACH_BLAME
 from aftercommit.values import Ended, Succeeded
 from tests.store.callers import Held, answer, at_statement, statements
 from tests.store.given import (
@@ -99,18 +100,72 @@ def test_a_dead_workers_earlier_job_that_someone_else_runs_is_left_alone(store):
     assert store.finish(current, Succeeded())
 
 
-def test_a_job_that_crashes_again_and_again_is_put_in_quarantine(store):
-    job_id = ready_job(store, unique_key="key", max_attempts=20)
+def crash(store, job_id, *, times, blamed=False):
+    """Let a job's worker die so often; return the states that the job was in then."""
     states = []
-    for _crash in range(MOST_CRASHES):
+    for _crash in range(times):
         claim_one(store, lease=ALREADY_OVER)
-        states += [one.state for one in rescue(store)]
+        death = {job_id: "signal SIGSEGV"} if blamed else {}
+        states += [one.state for one in rescue(store, blamed=death)]
+    return states
+
+
+def test_a_job_that_kills_its_process_again_and_again_is_given_up(store):
+    job_id = ready_job(store, unique_key="key", max_attempts=20)
+
+    states = crash(store, job_id, times=MOST_CRASHES, blamed=True)
 
     assert states == ["ready", "ready", "failed"]
     row = job(store, job_id)
     assert (row.state, row.crashes, row.unique_lock) == (State.FAILED, MOST_CRASHES, None)
     assert row.finished_at is not None
     assert len(row.error_list) == MOST_CRASHES
+    entry = row.error_list[-1]
+    assert entry["exception_class_path"] == "aftercommit.errors.ProcessCrashed"
+    assert "signal SIGSEGV" in entry["traceback"]
+
+
+def test_deaths_that_nobody_is_blamed_for_are_forgiven_much_longer(store):
+    job_id = ready_job(store)
+    most = MOST_CRASHES * DEATHS_FOR_EACH_BLAME
+
+    states = crash(store, job_id, times=most)
+
+    assert states == ["ready"] * (most - 1) + ["failed"]
+    assert job(store, job_id).error_list[-1]["exception_class_path"] == (
+        "aftercommit.errors.WorkerDied"
+    )
+
+
+def test_deaths_of_both_kinds_are_counted_apart(store):
+    job_id = ready_job(store)
+
+    states = [
+        *crash(store, job_id, times=2, blamed=True),
+        *crash(store, job_id, times=MOST_CRASHES),
+        *crash(store, job_id, times=1, blamed=True),
+    ]
+
+    assert states == ["ready"] * (2 + MOST_CRASHES) + ["failed"]
+
+
+def test_blame_for_one_job_is_none_for_its_neighbours(store):
+    guilty, innocent = ready_jobs(store, 2)
+    for _crash in range(MOST_CRASHES):
+        claim_all(store, lease=ALREADY_OVER)
+        rescue(store, blamed={guilty: "exit status 3"})
+
+    assert (state(store, guilty), state(store, innocent)) == ("failed", "ready")
+
+
+def test_a_retry_by_hand_forgives_everything(store):
+    job_id = ready_job(store)
+    crash(store, job_id, times=MOST_CRASHES, blamed=True)
+    store.retry([job_id])
+
+    states = crash(store, job_id, times=MOST_CRASHES, blamed=True)
+
+    assert states == ["ready", "ready", "failed"]
 
 
 def test_a_crash_is_no_failed_run(store):

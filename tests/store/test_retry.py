@@ -52,7 +52,7 @@ def test_a_cancelled_job_is_ready_again(store):
 def test_a_job_in_quarantine_gets_all_its_crashes_back(store):
     job_id = ready_job(store)
     claim_one(store, lease=ALREADY_OVER)
-    store.rescue(max_crashes=1)
+    store.rescue(max_crashes=1, blamed={job_id: "exit status 1"})
 
     store.retry([job_id])
 
@@ -62,7 +62,7 @@ def test_a_job_in_quarantine_gets_all_its_crashes_back(store):
 def test_the_token_goes_on_counting_so_a_zombie_of_the_first_life_stays_fenced(store):
     job_id = ready_job(store)
     zombie = claim_one(store, lease=ALREADY_OVER)
-    store.rescue(max_crashes=1)
+    store.rescue(max_crashes=1, blamed={job_id: "exit status 1"})
     store.retry([job_id])
     current = claim_one(store)
 

@@ -94,7 +94,7 @@ def test_a_job_failed_by_a_rescue_gives_its_key_back(store):
     holder = ready_job(store, unique_key="key")
     claim_one(store, lease=ALREADY_OVER)
 
-    store.rescue(max_crashes=1)
+    store.rescue(max_crashes=1, blamed={holder: "exit status 1"})
 
     assert ready_job(store, unique_key="key") != holder
 

@@ -7,6 +7,7 @@ import pytest
 
 from aftercommit.models import State
 from aftercommit.options.conf import BackendOptions
+from aftercommit.store.blame import DEATHS_FOR_EACH_BLAME
 from aftercommit.worker.upkeep import contact as contact_module
 from aftercommit.worker.upkeep import rescuer as rescuer_module
 from aftercommit.worker.upkeep.contact import SteadyContact
@@ -242,15 +243,16 @@ def test_a_free_lock_means_nothing_just_after_trouble(rig, room):
 
 
 @commits
-def test_a_job_that_has_killed_too_many_workers_fails(rig, room):
+def test_a_job_that_was_on_far_too_many_dead_workers_fails(rig, room):
     job_id = claim_of_another(rig, room, lease=LONG)
     room.free = {room.other}
-    rig.store._jobs.filter(id=job_id).update(crashes=MAX_CRASHES - 1, attempts=MAX_CRASHES)
+    most = MAX_CRASHES * DEATHS_FOR_EACH_BLAME
+    rig.store._jobs.filter(id=job_id).update(crashes=most - 1, attempts=most)
 
     room.look_for(20, every=LOOK)
 
     job = rig.job(job_id)
-    assert (job.state, job.crashes) == (State.FAILED, MAX_CRASHES)
+    assert (job.state, job.crashes) == (State.FAILED, most)
     assert [one.state for one in room.rescued] == [State.FAILED]
 
 

@@ -16,7 +16,7 @@ from aftercommit.enqueue.signals import listeners_of
 from aftercommit.values import Ended
 
 if TYPE_CHECKING:
-    from aftercommit.store.base import Store
+    from aftercommit.store.base import Rescued, Store
 
 READY = "ready"
 listeners = listeners_of(task_finished, "task_finished")
@@ -32,6 +32,12 @@ def tell_finished(store: "Store", ended: Iterable[Ended]) -> None:
     if job_ids and listeners.any(logging.ERROR):
         tell = partial(_tell, store, job_ids)
         transaction.on_commit(tell, using=store.alias, robust=True)
+
+
+def tell_rescued(store: "Store", rescued: "Rescued") -> None:
+    """Tell that a job was taken from a dead worker; it may have ended by that."""
+    events.send(events.job_rescued, sender=DatabaseBackend, rescued=rescued)
+    tell_finished(store, [Ended(rescued.job_id, rescued.state)])
 
 
 def sender_of(backend: str) -> type:

@@ -16,6 +16,7 @@ reading        ``job``, ``due``, ``queues``, ``counts``, ``clock_and_workers`` â
 from abc import abstractmethod
 from uuid import UUID
 
+from aftercommit.store.blame import WORKER_DIED
 from aftercommit.store.claim import Claims
 from aftercommit.store.finish import Finishing
 from aftercommit.store.inbox import Inbox
@@ -23,7 +24,7 @@ from aftercommit.store.insert import Inserting, unique_lock
 from aftercommit.store.operations import CancelAnswer, Operations, Retried
 from aftercommit.store.presence import Presence
 from aftercommit.store.reading import Reading
-from aftercommit.store.rescue import WORKER_DIED, Rescue, Rescued
+from aftercommit.store.rescue import Rescue, Rescued
 
 __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique_lock"]
 

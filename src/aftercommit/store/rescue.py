@@ -1,22 +1,20 @@
 """T6: jobs are taken from workers that died or fell silent."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from uuid import UUID
 
 from django.db.models import Q
 
 from aftercommit.models import Job, State
+from aftercommit.store.blame import WORKER_DIED, is_given_up, process_crashed
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.finish import RELEASED, changes, with_error
 from aftercommit.store.table import Table
-from aftercommit.values import Ended, RunError
+from aftercommit.values import Ended
 
-WORKER_DIED = RunError(
-    exception_class_path="aftercommit.errors.WorkerDied",
-    traceback="The worker process died, or was silent for longer than its lease, "
-    "while it ran this job.",
-)
+NONE: Mapping[UUID, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +37,15 @@ class Rescue(Table):
         max_crashes: int,
         dead_workers: Iterable[UUID] = (),
         silent: bool = True,
+        blamed: Mapping[UUID, str] = NONE,
         limit: int = 100,
     ) -> list[Rescued]:
         """Take jobs from ``dead_workers`` and, if ``silent``, all whose lease is over.
 
-        Each counts one crash. With fewer than ``max_crashes`` the job is ready again
-        at its old place in the queue; then it is failed, because it may be what kills
-        the workers. One whose cancellation was requested is cancelled. The token stays
+        Each counts one crash and is ready again at its old place in the queue. ``blamed``
+        are those that were the cause of the death, with how their process ended: after
+        ``max_crashes`` of such, or ``DEATHS_FOR_EACH_BLAME`` times as many crashes in all,
+        a job is failed. One whose cancellation was requested is cancelled. The token stays
         as it is: the claim of the dead worker is worth nothing once someone else
         claims, and until then the state guards.
 
@@ -62,7 +62,7 @@ class Rescue(Table):
         with self._write():
             chosen = self._jobs.filter(id__in=found).order_by("lease_until", "id")
             rows = list(self._locked(chosen, skip=True)[:limit])
-            tried = [self._rescue_one(row, lost, max_crashes) for row in rows]
+            tried = [self._rescue_one(row, lost, max_crashes, blamed.get(row.id)) for row in rows]
             rescued = [one for one in tried if one is not None]
             ready = {one.job_id for one in rescued if one.state == State.READY}
             self._ended(
@@ -92,19 +92,23 @@ class Rescue(Table):
         mine = self._mine(row.id, row.token).filter(worker_id=row.worker_id)
         return Ended(row.id, end.state) if mine.update(**changes(end)) else None
 
-    def _rescue_one(self, row: Job, lost: Q, max_crashes: int) -> Rescued | None:
+    def _rescue_one(
+        self, row: Job, lost: Q, max_crashes: int, death: str | None
+    ) -> Rescued | None:
         crashes = row.crashes + 1
+        error = WORKER_DIED if death is None else process_crashed(death)
+        errors = with_error(row.errors, error, worker_id=row.worker_id)
         state = State.READY
         if row.cancel_requested:
             state = State.CANCELLED
-        elif crashes >= max_crashes:
+        elif is_given_up(errors, runs=row.attempts, crashes=crashes, max_crashes=max_crashes):
             state = State.FAILED
         finished = state != State.READY
         still_lost = self._mine(row.id, row.token).filter(lost)
         applied = still_lost.update(
             state=state,
             crashes=crashes,
-            errors=with_error(row.errors, WORKER_DIED, worker_id=row.worker_id),
+            errors=errors,
             worker_id=None,
             lease_until=None,
             slot=None,

@@ -17,6 +17,7 @@ from aftercommit.values import Claim, ClaimQuery, Released, RunResult
 from aftercommit.worker.assembly import assemble
 from aftercommit.worker.config import Served, served
 from aftercommit.worker.facts import TaskFacts
+from aftercommit.worker.processes.orphans import Orphans
 from aftercommit.worker.processes.supervisor import Supervisor
 from aftercommit.worker.running.connections import ThreadConnections
 from aftercommit.worker.running.executor import Executor
@@ -112,7 +113,7 @@ class InlineWorker:
     def _run_in_process(self, job: Job) -> int:
         """Run a job that was on a dead worker in a process of its own, which it may kill."""
         config = WorkerConfig(threads=1, drain=True, crashed=True, only=(str(job.id),))
-        self._alone = Supervisor(config)
+        self._alone = Supervisor(config, died=Orphans(served(config)))
         if self._stopping:
             return 0
         self._alone.run()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -35,6 +36,7 @@ class Command(BaseCommand):
 
     help = "Background jobs: run a worker, or the relay."
     stealth_options = ("stdin",)
+    _waits_until = 0.0  # for databases that do not answer
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the subcommands."""
@@ -58,11 +60,7 @@ class Command(BaseCommand):
 
     def check(self, *args: Any, **options: Any) -> None:
         """Check; what only a database that is away could answer is left out."""
-        try:
-            super().check(*args, **options)
-        except Error as error:
-            name = type(error).__name__
-            self.stderr.write(f"A database does not answer ({name}): not all is checked.")
+        self._wait_for([Check(partial(super().check, *args, **options))])
 
     def handle(self, *, subcommand: str, **options: Any) -> None:
         """Run the subcommand; exit with its status."""
@@ -80,11 +78,14 @@ class Command(BaseCommand):
 
     def _work(self, config: WorkerConfig, *, reloads: bool = False) -> int:
         log.show_log()
+        log.write_log()
         try:
-            aliases = [one.using for one in served(config)]  # mistakes are said here, once
-            supervisor = Supervisor(config, died=Orphans(config))
+            serving = served(config)  # mistakes are said here, once
+            orphans = Orphans(serving)
+            supervisor = Supervisor(config, died=orphans)
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
+        aliases = [one.using for one in serving]
         if reloads:
             atexit.register(supervisor.end_children)
         with stop_on_signals(supervisor.stop):  # a deploy may end what has just begun
@@ -92,7 +93,9 @@ class Command(BaseCommand):
             self._remind_of_messages(config)
             hint = f"{config.processes} processes, {config.threads} threads each. Ctrl-C stops."
             with status_line(aliases, lambda: supervisor.progress, self.stdout, hint=hint):
-                return supervisor.run()
+                status = supervisor.run()
+            orphans.settle()
+            return status
 
     def _remind_of_messages(self, config: WorkerConfig) -> None:
         """Say if somebody else has to publish what this project keeps for its brokers."""
@@ -104,35 +107,43 @@ class Command(BaseCommand):
             )
 
     def _check_databases(self, aliases: list[str], *, enough: Callable[[], bool]) -> None:
-        """Say at the start what would go wrong later; wait for no answer that does not come."""
-        checks = {alias: Check(self, alias) for alias in aliases}
-        end = now() + TO_ANSWER.total_seconds()
-        for alias, one in checks.items():
-            while one.is_alive() and now() < end and not enough():
+        """Say at the start what would go wrong later."""
+        check = super().check
+        checks = [Check(partial(check, tags=[Tags.database], databases=[one])) for one in aliases]
+        self._wait_for(checks, enough=enough)
+
+    def _wait_for(
+        self, checks: list["Check"], *, enough: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Raise what they raise; wait for no answer that does not come."""
+        self._waits_until = self._waits_until or now() + TO_ANSWER.total_seconds()
+        for one in checks:
+            while one.is_alive() and now() < self._waits_until and not enough():
                 one.join(LOOK_EVERY.total_seconds())
-            if one.error is not None:
+            if one.error is not None and not isinstance(one.error, Error):
                 raise one.error
-            if one.is_alive() and not enough():
-                self.stderr.write(
-                    f"Database {alias!r} has not answered for {TO_ANSWER.seconds} seconds: it is "
-                    "not checked."
+            if one.error is not None or (one.is_alive() and not enough()):
+                why = (
+                    f"for {TO_ANSWER.seconds} s"
+                    if one.error is None
+                    else type(one.error).__name__
                 )
+                self.stderr.write(f"A database does not answer ({why}): not all is checked.")
 
 
 class Check(threading.Thread):
-    """The checks of one database, in a thread that nobody has to wait for."""
+    """A check in a thread of its own, since some ask a database that may never answer."""
 
-    def __init__(self, command: Command, alias: str) -> None:
-        super().__init__(name=f"aftercommit-check-{alias}", daemon=True)
-        self._command = command
-        self._alias = alias
+    def __init__(self, check: Callable[[], object]) -> None:
+        super().__init__(name="aftercommit-check", daemon=True)
+        self._check = check
         self.error: BaseException | None = None
         self.start()
 
     def run(self) -> None:
         """Check; keep what is raised for whoever waits."""
         try:
-            self._command.check(tags=[Tags.database], databases=[self._alias])
+            self._check()
         except BaseException as error:
             self.error = error
         finally:

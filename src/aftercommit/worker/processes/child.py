@@ -50,7 +50,7 @@ class WorkerProcess:
         self._quota = quota
         self._worker: Worker | None = None
         self._lock = threading.Lock()
-        self._reported = (0, 0)
+        self._reported: Message = {}
 
     def run(self) -> NoReturn:
         """Work to the end, then leave the process."""
@@ -111,14 +111,18 @@ class WorkerProcess:
             self._worker.stop()
 
     def _report(self, worker: "Worker") -> None:
-        numbers = (worker.done, worker.running)
-        if numbers != self._reported and self._channel.send(done=numbers[0], running=numbers[1]):
-            self._reported = numbers
+        report = {
+            "done": worker.done,
+            "running": worker.running,
+            "suspects": worker.suspects,
+        }
+        if report != self._reported and self._channel.send(**report):
+            self._reported = report
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:LONGEST_REASON]
+    lines = "".join(traceback.format_exception_only(error))  # str() may raise
+    return " ".join(lines.split())[:LONGEST_REASON]
 
 
 def _leave(status: int) -> NoReturn:

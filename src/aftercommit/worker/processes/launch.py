@@ -24,6 +24,7 @@ from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import STOP_SIGNALS
 from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.processes.channel import Channel, message_of
+from aftercommit.worker.processes.memory import oom_kills
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.runs import now
 
@@ -52,6 +53,29 @@ class Child:
     end: str | None = None  # how it ended, by its own words
     done: int = 0
     running: int = 0
+    suspects: bool = False  # it sees jobs with crashes, or a dead worker that may leave some
+    oom_kills: int = field(default_factory=oom_kills)  # before it was started
+
+    @property
+    def death(self) -> str:
+        """How it ended, seen from outside."""
+        code = self.process.returncode
+        try:
+            return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        except ValueError:
+            return f"signal {-code}"
+
+    @property
+    def own_death(self) -> str | None:
+        """The same, if what it ran was the cause; None if somebody has killed it.
+
+        Only the kernel sends SIGKILL by itself, to a process that needs too much memory.
+        """
+        if self.process.returncode != -signal.SIGKILL:
+            return self.death
+        if oom_kills() > self.oom_kills:
+            return f"{self.death}, because memory ran out"
+        return None
 
     def listen(self) -> None:
         """Take in what it has said since."""
@@ -62,6 +86,7 @@ class Child:
             self.end = message.get("end", self.end)
             self.done = message.get("done", self.done)
             self.running = message.get("running", self.running)
+            self.suspects = message.get("suspects", self.suspects)
 
 
 class Launcher:

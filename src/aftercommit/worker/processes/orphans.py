@@ -1,45 +1,92 @@
-"""What a dead worker process leaves behind: jobs that it had claimed and not begun."""
+"""What a dead worker process leaves behind: jobs that it ran, and jobs that it had claimed."""
 
 import logging
 import threading
+from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from django.db import Error, connections
 
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.enqueue.finished import tell_rescued
 from aftercommit.store import store_for
-from aftercommit.worker.config import served_backends
-from aftercommit.worker.in_flight import InFlight
+from aftercommit.worker.config import Served
+from aftercommit.worker.processes.launch import Child
+from aftercommit.worker.runs import now
 
 logger = logging.getLogger("aftercommit")
 
+# If all processes of this worker are being killed, this one is as well, and blames nobody.
+UNTIL_JUDGED = timedelta(milliseconds=300)
+TO_SETTLE = timedelta(seconds=2)
+TRIES = 5  # the database may take a moment to roll back what the process had open
+
 
 class Orphans:
-    """Gives them back at once, without a crash on their account; called by the parent.
+    """Takes them back at once; called by the parent of the dead process.
 
-    Those that ran are left to whoever rescues them. If the database is away meanwhile,
-    or the parent dies as well, all are rescued and count as crashed.
+    Those that had not begun are released without a crash. Those that had begun count one,
+    and a job that was alone there is blamed for the death, unless that came from outside.
+    If the database is away meanwhile, or the parent dies as well, other workers rescue all
+    of them, and blame none.
     """
 
-    def __init__(self, config: WorkerConfig) -> None:
-        self._config = config
+    def __init__(self, aliases: Sequence[Served]) -> None:
+        self._aliases = aliases
+        self._threads: list[threading.Thread] = []
 
-    def __call__(self, board: InFlight) -> None:
-        """See to the jobs of the process whose board this was; returns at once."""
-        worker_id, begun = board.read()
-        if worker_id is not None:
-            threading.Thread(
-                target=self._release,
-                args=[worker_id, begun],
-                name="aftercommit-orphans",
-                daemon=True,
-            ).start()
+    def __call__(self, child: Child) -> None:
+        """See to the jobs of a process that did not end in good order; return at once."""
+        worker_id, begun = child.board.read()
+        if worker_id is None:
+            return
+        death = child.own_death
+        blamed = dict.fromkeys(begun, death) if len(begun) == 1 and death is not None else {}
+        thread = threading.Thread(
+            target=self._take_back,
+            args=[worker_id, begun, blamed],
+            name="aftercommit-orphans",
+            daemon=True,
+        )
+        self._threads = [one for one in self._threads if one.is_alive()] + [thread]
+        thread.start()
 
-    def _release(self, worker_id: UUID, begun: set[UUID]) -> None:
-        backends = served_backends(self._config.backends).values()
-        for using in dict.fromkeys(backend.using for backend in backends):
-            try:
-                store_for(using).release_unstarted(worker_id, begun=begun)
-            except Error:
-                logger.warning("Database %r is away: unbegun jobs count as crashed", using)
+    def settle(self) -> None:
+        """Wait a moment for what has been begun, before this process ends."""
+        end = now() + TO_SETTLE.total_seconds()
+        for thread in self._threads:
+            thread.join(max(end - now(), 0))
+
+    def _take_back(self, worker_id: UUID, begun: set[UUID], blamed: dict[UUID, str]) -> None:
+        pause = threading.Event()  # never set
+        left = set(begun)
+        for number in range(TRIES):
+            pause.wait(UNTIL_JUDGED.total_seconds())
+            for served in self._aliases:
+                try:
+                    if number == 0:
+                        store_for(served.using).release_unstarted(worker_id, begun=begun)
+                    left -= _rescued(served, worker_id, blamed)
+                except Error:
+                    logger.warning(
+                        "Database %r does not answer: other workers rescue the jobs of a dead "
+                        "process",
+                        served.using,
+                    )
+            if not left:
+                break
         connections.close_all()
+
+
+def _rescued(served: Served, worker_id: UUID, blamed: dict[UUID, str]) -> set[UUID]:
+    """Rescue what has begun there; return which jobs that were."""
+    store = store_for(served.using)
+    rescued = store.rescue(
+        max_crashes=served.options.max_crashes,
+        dead_workers={worker_id},
+        silent=False,
+        blamed=blamed,
+    )
+    for one in rescued:
+        tell_rescued(store, one)
+    return {one.job_id for one in rescued}

@@ -2,24 +2,21 @@
 
 import contextlib
 import logging
-import signal
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import Bell
-from aftercommit.worker.in_flight import InFlight
-from aftercommit.worker.processes.child import HURRY, REPLACE, STOP
+from aftercommit.worker.processes.child import HURRY, STOP, THROUGH
 from aftercommit.worker.processes.launch import Child, Launcher
+from aftercommit.worker.processes.slot import ProcessSlot
 from aftercommit.worker.runs import now
 
 logger = logging.getLogger("aftercommit")
 
 LOOK_EVERY = timedelta(milliseconds=100)
-FIRST_PAUSE = timedelta(milliseconds=100)  # before a dead process is replaced
-LONGEST_PAUSE = timedelta(seconds=10)
 MOST_FAILED_STARTS = 10  # in a row, of one slot: the next ones would fail as well
 HEALTHY_AFTER = timedelta(seconds=30)  # a process that lived so long has been started
 BEYOND_GRACE = timedelta(seconds=15)
@@ -35,38 +32,30 @@ class Progress:
     running: int = 0
 
 
-@dataclass(slots=True)
-class ProcessSlot:
-    """One of ``--processes``; its process may be replaced."""
-
-    child: Child | None = None
-    start_at: float = field(default_factory=now)
-    failed_starts: int = 0  # in a row
-    through: bool = False
-    done_before: int = 0  # by processes that are gone
-
-    def pause(self) -> timedelta:
-        """Put the next start off; return for how long."""
-        pause = min(FIRST_PAUSE * float(2 ** max(self.failed_starts - 1, 0)), LONGEST_PAUSE)
-        self.start_at = now() + pause.total_seconds()
-        return pause
-
-
 class Supervisor:
     """Keeps ``processes`` worker processes alive; a task cannot take it down with it.
 
-    It never asks a database, so it obeys when none answers. ``died`` is called with the
-    board of a process that did not end in good order, and must return at once.
+    While there are jobs that were on a dead process, there is one more, of one thread,
+    which runs those and no others.
+
+    It never asks a database, so it obeys when none answers. ``died`` is called with a
+    process that did not end in good order, and must return at once.
     """
 
     def __init__(
-        self, config: WorkerConfig, *, died: Callable[[InFlight], None] = lambda board: None
+        self, config: WorkerConfig, *, died: Callable[[Child], None] = lambda child: None
     ) -> None:
         self._config = config
         self._finite = config.drain or config.max_jobs is not None
         self._died = died
         self._launcher = Launcher(config.max_jobs)
-        self._slots = [ProcessSlot() for _number in range(config.processes)]
+        self._ordinary = [ProcessSlot(config) for _number in range(config.processes)]
+        self._crashed = ProcessSlot(
+            replace(config, processes=1, threads=1, crashed=True), through=True
+        )
+        self._slots = [*self._ordinary, self._crashed]
+        self._suspected = False  # some process sees jobs with crashes
+        self._died_at_work = False  # so that there will be such jobs in a moment
         self._bell = Bell()
         self._asked = 0  # how often someone asked to stop
         self._given_up = False
@@ -86,7 +75,7 @@ class Supervisor:
         """
         told = 0
         deadline: float | None = None
-        while not all(slot.through and slot.child is None for slot in self._slots):
+        while not all(slot.closed for slot in self._slots):
             if self._asked > told:
                 told = self._asked
                 deadline = self._tell_all(hurry=told > 1)
@@ -95,6 +84,8 @@ class Supervisor:
                 return 1
             for slot in self._slots:
                 self._look_after(slot, stopping=told > 0)
+            if told == 0:
+                self._see_to_crashed()
             self.progress = self._sum_up()
             self._bell.wait(LOOK_EVERY)
         return 1 if told > 1 or self._given_up else 0
@@ -121,6 +112,7 @@ class Supervisor:
         if child is not None:
             ended = child.process.poll() is not None
             child.listen()  # after that look: its last words have arrived
+            self._suspected |= child.suspects and slot is not self._crashed
             if ended:
                 self._bury(slot, child, stopping=stopping)
         elif stopping:
@@ -130,7 +122,7 @@ class Supervisor:
 
     def _start(self, slot: ProcessSlot) -> None:
         try:
-            slot.child = self._launcher.start(self._config)
+            slot.child = self._launcher.start(slot.config)
         except OSError as error:
             self._not_started(slot, f"{type(error).__name__}: {error}")
 
@@ -138,10 +130,13 @@ class Supervisor:
         slot.child = None
         slot.done_before += child.done
         child.channel.close()
+        slot.has_run |= _has_run(child)
         if child.end is None:
-            self._died(child.board)
-        if stopping or (child.end is not None and child.end != REPLACE and self._finite):
-            slot.through = True
+            self._died(child)
+            _worker_id, begun = child.board.read()
+            self._died_at_work |= bool(begun)
+        if stopping or (child.end == THROUGH and (self._finite or slot is self._crashed)):
+            self._close(slot)
         elif child.end is not None:
             self._has_started(slot)
             slot.start_at = now()
@@ -151,11 +146,11 @@ class Supervisor:
                 "A worker process (pid %s) ended with %s; it is replaced in %s. Jobs that it "
                 "ran will run again, alone.",
                 child.process.pid,
-                _end_of(child),
+                child.death,
                 slot.pause(),
             )
         else:
-            reason = child.reason or f"it ended with {_end_of(child)}"
+            reason = child.reason or f"it ended with {child.death}"
             self._not_started(slot, reason, ready=child.ready, traceback=child.traceback)
 
     def _has_started(self, slot: ProcessSlot) -> None:
@@ -182,6 +177,31 @@ class Supervisor:
                 slot.failed_starts,
             )
             self.stop()
+
+    def _close(self, slot: ProcessSlot) -> None:
+        slot.through = True
+        if slot is self._crashed:  # what was to be seen of such jobs until now is over
+            self._suspected = self._died_at_work = False
+
+    # ---- jobs with crashes ------------------------------------------------------
+
+    def _see_to_crashed(self) -> None:
+        """Open the slot for jobs with crashes when there are some.
+
+        In a drain it takes turns with the other slots, until it finds nothing: its jobs may
+        enqueue others.
+        """
+        slot = self._crashed
+        if self._config.crashed or not slot.closed:
+            return
+        if slot.has_run and self._config.drain:
+            for other in self._ordinary:
+                if other.closed:
+                    other.open()
+        slot.has_run = False
+        its_turn = not self._config.drain or all(one.closed for one in self._ordinary)
+        if self._died_at_work or (self._suspected and its_turn):
+            slot.open()
 
     # ---- all of them ------------------------------------------------------------
 
@@ -211,16 +231,12 @@ class Supervisor:
         )
 
 
+def _has_run(child: Child) -> bool:
+    """Tell whether it got as far as a job."""
+    _worker_id, begun = child.board.read()
+    return bool(begun or child.done)
+
+
 def _has_worked(child: Child) -> bool:
-    """Tell whether it got as far as a job; then the next process may as well."""
-    _worker_id, running = child.board.read()
-    lived = now() - child.started
-    return bool(running or child.done) or lived > HEALTHY_AFTER.total_seconds()
-
-
-def _end_of(child: Child) -> str:
-    code = child.process.returncode
-    try:
-        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-    except ValueError:
-        return f"signal {-code}"
+    """Tell whether the next process is likely to start as well."""
+    return _has_run(child) or now() - child.started > HEALTHY_AFTER.total_seconds()

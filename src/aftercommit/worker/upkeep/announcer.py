@@ -6,12 +6,12 @@ from aftercommit import events
 from aftercommit._compat import TaskResult, task_finished, task_started
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.finished import listeners as finished_listeners
-from aftercommit.enqueue.finished import sender_of, tell_finished
+from aftercommit.enqueue.finished import sender_of, tell_rescued
 from aftercommit.enqueue.results import finished_result, running_result
 from aftercommit.enqueue.signals import listeners_of
 from aftercommit.enqueue.task import Task
 from aftercommit.store.base import Rescued, Store
-from aftercommit.values import Claim, Ended, Released, RunResult, Succeeded
+from aftercommit.values import Claim, Released, RunResult, Succeeded
 from aftercommit.worker.runs import Run
 
 
@@ -72,8 +72,7 @@ class Announcer:
 
     def rescued(self, rescued: Rescued) -> None:
         """Tell that a job was taken from a dead worker; it may have ended by that."""
-        events.send(events.job_rescued, sender=DatabaseBackend, rescued=rescued)
-        tell_finished(self._store, [Ended(rescued.job_id, rescued.state)])
+        tell_rescued(self._store, rescued)
 
     def lost(self, claim: Claim) -> None:
         """Tell that an outcome came too late."""

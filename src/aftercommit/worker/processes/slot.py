@@ -1,0 +1,42 @@
+"""The place of one worker process, whose processes follow each other."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from aftercommit.options.conf import WorkerConfig
+from aftercommit.worker.processes.launch import Child
+from aftercommit.worker.runs import now
+
+FIRST_PAUSE = timedelta(milliseconds=100)  # before a dead process is replaced
+LONGEST_PAUSE = timedelta(seconds=10)
+
+
+@dataclass(slots=True)
+class ProcessSlot:
+    """One of ``--processes``, or the one for jobs with crashes."""
+
+    config: WorkerConfig
+    child: Child | None = None
+    start_at: float = field(default_factory=now)
+    failed_starts: int = 0  # in a row
+    through: bool = False  # no process is wanted here any more, or for now
+    has_run: bool = False  # a job, since it was opened
+    done_before: int = 0  # by processes that are gone
+
+    @property
+    def closed(self) -> bool:
+        """Whether no process is here, and none is wanted."""
+        return self.through and self.child is None
+
+    def open(self) -> None:
+        """Let a process be started, if there is none."""
+        self.start_at = now()
+        self.through = self.has_run = False
+
+    def pause(self) -> timedelta:
+        """Put the next start off; return for how long."""
+        pause = min(
+            FIRST_PAUSE * float(2 ** min(max(self.failed_starts - 1, 0), 10)), LONGEST_PAUSE
+        )
+        self.start_at = now() + pause.total_seconds()
+        return pause

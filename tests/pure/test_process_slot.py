@@ -1,0 +1,26 @@
+"""Failed starts follow each other more and more slowly."""
+
+from datetime import timedelta
+
+import pytest
+
+from aftercommit.options.conf import WorkerConfig
+from aftercommit.worker.processes import slot as slots
+from aftercommit.worker.processes.slot import LONGEST_PAUSE, ProcessSlot
+
+AT = 1000.0
+
+
+@pytest.mark.parametrize(
+    ("failed_starts", "seconds"), [(0, 0.1), (1, 0.1), (2, 0.2), (3, 0.4), (7, 6.4), (8, 10)]
+)
+def test_pauses_grow_with_each_failed_start(monkeypatch, failed_starts, seconds):
+    monkeypatch.setattr(slots, "now", lambda: AT)
+    slot = ProcessSlot(WorkerConfig(), failed_starts=failed_starts)
+
+    assert slot.pause() == timedelta(seconds=seconds)
+    assert slot.start_at == AT + seconds
+
+
+def test_no_pause_is_longer_than_the_longest():
+    assert ProcessSlot(WorkerConfig(), failed_starts=1000).pause() == LONGEST_PAUSE
