@@ -25,9 +25,7 @@ from tests.process.conftest import rig  # noqa: F401 - a fixture
 from tests.torture.cutproxy import CutProxy, Rule
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(
-    transaction=True, databases=["default", "other"], available_apps=["aftercommit", "tests.app"]
-)
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 MESSAGES = int(os.environ.get("AFTERCOMMIT_TEST_MESSAGES", "600"))
 KILLS = int(os.environ.get("AFTERCOMMIT_TEST_KILLS", "6"))
 CUTS = 10
