@@ -1,7 +1,8 @@
-"""Run the tests on every database that is there, and say which were not.
+"""Run a tier of the tests on the databases that are there, and say what was not run.
 
-The tests that need no database run once. Everything after our own options is
-handed to pytest: ``tests/run.py tests/store -k claim``.
+``tests/tiers.py`` tells what is in a tier. Everything after our own options is handed to
+pytest; where that names files, ``-k`` or ``-m``, these tests run on every database:
+``tests/run.py tests/store -k claim``.
 
 A few tests that play with real processes may fail for reasons of the machine. These are
 run once more, alone; whoever passes then is told aloud as UNSTEADY.
@@ -13,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,9 +25,12 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests import tiers  # noqa: E402
 from tests.brokers.addresses import BROKERS, is_there  # noqa: E402
+from tests.changes import NoHistory, changed_files  # noqa: E402
 from tests.databases import KINDS, URL_VARIABLES  # noqa: E402
 from tests.services import NoServer, Server, find, own_postgres  # noqa: E402
+from tests.tiers import CHANGE, FULL, PARTS, TIERS, WATCHING, Part  # noqa: E402
 
 LONGEST_REASON = 300  # characters
 FAILURES, NO_TESTS = 1, 5  # pytest's exit codes: some failed; nothing was selected
@@ -33,18 +38,34 @@ WITH_PROCESSES = (
     "tests.process.",
     "tests.torture.",
     "tests.demo.",
+    "tests.upgrade.",
     "tests.brokers.test_proof",
 )  # and real time
 MOST_UNSTEADY = 2  # in one run; with more of them something is wrong
+LONG = 5  # seconds: what takes less is not worth a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One pytest run to come: a part of the tests on one database."""
 
-    label: str
-    part: str
+    part: Part
     server: Server
+
+    @property
+    def label(self) -> str:
+        """Name it; a database of its own names what it takes nothing from."""
+        return (
+            self.part.name if self.part is tiers.PURE else f"{self.server.kind} {self.part.name}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is run, and what is said of the rest."""
+
+    runs: tuple[Run, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +79,7 @@ class Result:
     unsteady: tuple[str, ...]  # what failed at first only
     skipped: int
     seconds: float
+    places: Mapping[str, float]  # seconds of the tests of each folder
 
     @property
     def failed(self) -> int:
@@ -76,14 +98,62 @@ def main() -> int:
     with ExitStack() as servers:
         found, missing = find_servers(options.databases, servers)
         missing |= missing_brokers()
-        runs = [
-            Run(label="pure", part="pure", server=find("sqlite")),
-            *(Run(label=s.kind, part="database", server=s) for s in sorted(found, key=_slowest)),
-        ]
+        plan = plan_of(options.tier, found, asked=_names_tests(pytest_options), base=options.base)
+        for remark in plan.remarks:
+            print(remark, flush=True)
         command = _pytest_command(pytest_options, coverage=options.coverage)
+        os.environ[tiers.VARIABLE] = options.tier
         with ThreadPoolExecutor(options.at_once) as threads:
-            results = list(threads.map(lambda run: run_pytest(run, command), runs))
-    return report(results, missing, required=options.require)
+            results = list(threads.map(lambda run: run_pytest(run, command), plan.runs))
+    return report(results, missing, required=options.require, remarks=plan.remarks)
+
+
+def plan_of(tier: str, found: list[Server], *, asked: bool, base: str | None = None) -> Plan:
+    """Return what to run on these servers; all of it where the tests themselves are asked for."""
+    if asked or tier == FULL:
+        return Plan(runs=_runs(PARTS[FULL], found))
+    watching, remarks = _watching(base) if tier == CHANGE else ((), ())
+    runs = _runs((*watching, *PARTS[tier]), found)
+    taken = [(run.part, run.server.kind) for run in runs]
+    left = tiers.left_out(taken, [server.kind for server in found])
+    return Plan(
+        runs=runs,
+        remarks=(
+            *remarks,
+            f"NOT IN THE TIER {tier!r} (make test-full has it): long storms, and of the files",
+            *(f"    {line}" for line in left),
+        ),
+    )
+
+
+def _runs(parts: Iterable[Part], found: list[Server]) -> tuple[Run, ...]:
+    servers, any_server = sorted(found, key=_slowest), [find("sqlite")]
+    return tuple(
+        Run(part=part, server=server)
+        for part in parts
+        for server in (any_server if part is tiers.PURE else servers)
+        if server.kind in part.kinds
+    )
+
+
+def _watching(base: str | None) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    """Return the parts that watch what has changed, and how that was found."""
+    try:
+        changed = changed_files(base)
+    except NoHistory as reason:
+        return (), (f"What watches a change is not run: {reason}.",)
+    wanted = tuple(part for part in WATCHING if part.is_wanted_by(changed))
+    named = ", ".join(part.name for part in wanted) or "nothing more"
+    return wanted, (f"{len(changed)} files have changed, which are watched by: {named}.",)
+
+
+def _names_tests(pytest_options: list[str]) -> bool:
+    """Tell whether the options choose among the tests."""
+    return any(
+        word.startswith(("-k", "-m", "--deselect", "--ignore"))
+        or (not word.startswith("-") and Path(ROOT, word.partition("::")[0]).exists())
+        for word in pytest_options
+    )
 
 
 def _slowest(server: Server) -> int:
@@ -105,6 +175,8 @@ def _parser() -> argparse.ArgumentParser:
         default=(),
         help="comma-separated, databases and brokers; to miss one of these is a failure",
     )
+    parser.add_argument("--tier", choices=TIERS, default=CHANGE, help="see tests/tiers.py")
+    parser.add_argument("--base", help="a revision: what has changed since then is watched")
     parser.add_argument("--at-once", type=int, default=2, help="runs side by side; default: 2")
     parser.add_argument("--coverage", action="store_true", help="measure coverage")
     return parser
@@ -162,9 +234,10 @@ def run_pytest(run: Run, command: list[str]) -> Result:
     unsteady: tuple[str, ...] = ()
     with tempfile.TemporaryDirectory(prefix="aftercommit_run_") as directory:
         counts = Path(directory, "junit.xml")
-        command = [*command, f"--part={run.part}", "-o", f"cache_dir={directory}/cache"]
+        command = [*command, f"--part={run.part.name}", "-o", f"cache_dir={directory}/cache"]
         exit_code = _stream([*command, f"--junitxml={counts}"], run)
         passed, failures, skipped = _count(counts)
+        places = _places(counts)
         if exit_code == FAILURES and _may_be_unsteady(failures):
             again = _stream([*command, "--last-failed", "--last-failed-no-failures=none"], run)
             if not again:
@@ -179,6 +252,7 @@ def run_pytest(run: Run, command: list[str]) -> Result:
         unsteady=unsteady,
         skipped=skipped,
         seconds=time.monotonic() - started,
+        places=places,
     )
 
 
@@ -199,7 +273,7 @@ def _stream(command: list[str], run: Run) -> int:
         stderr=subprocess.STDOUT,
     ) as process:
         for line in process.stdout or ():
-            print(f"{run.label:8} | {line}", end="", flush=True)
+            print(f"{run.label:23} | {line}", end="", flush=True)
     return process.returncode
 
 
@@ -218,15 +292,46 @@ def _count(junit: Path) -> tuple[int, tuple[str, ...], int]:
     return passed, tuple(failures), skipped
 
 
-def report(results: list[Result], missing: dict[str, str], *, required: tuple[str, ...]) -> int:
+def _places(junit: Path) -> Counter[str]:
+    seconds: Counter[str] = Counter()
+    cases = ElementTree.parse(junit).iter("testcase") if junit.exists() else ()  # noqa: S314  # our own file
+    for case in cases:
+        _tests, *packages, _file = case.get("classname", "").split(".")
+        seconds[packages[0] if packages else "tests"] += float(case.get("time", 0))
+    return seconds
+
+
+def print_places(results: list[Result]) -> None:
+    """Print where the time goes: what takes longest comes first."""
+    spent = [
+        (seconds, place, result.run.label)
+        for result in results
+        for place, seconds in result.places.items()
+        if seconds >= LONG
+    ]
+    print("\nwhere the time goes:")
+    for seconds, place, label in sorted(spent, reverse=True):
+        print(f"{seconds:8.1f} s  {place} ({label})")
+
+
+def report(
+    results: list[Result],
+    missing: dict[str, str],
+    *,
+    required: tuple[str, ...],
+    remarks: Iterable[str] = (),
+) -> int:
     """Print the closing table and return the exit code."""
-    print(f"\n{'':9}{'version':12}{'passed':>8}{'failed':>8}{'skipped':>9}{'s':>8}")
+    print_places(results)
+    print(f"\n{'':23}{'version':12}{'passed':>8}{'failed':>8}{'skipped':>9}{'s':>8}")
     for result in results:
-        version = "" if result.run.label == "pure" else result.run.server.version
+        version = "" if result.run.part is tiers.PURE else result.run.server.version
         print(
-            f"{result.run.label:9}{version:12}{result.passed:8}{result.failed:8}"
+            f"{result.run.label:23}{version:12}{result.passed:8}{result.failed:8}"
             f"{result.skipped:9}{result.seconds:8.1f}"
         )
+    for remark in remarks:
+        print(remark)
     for result in results:
         for name in result.failures:
             print(f"FAILED: {result.run.label} {name}")

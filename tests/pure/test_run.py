@@ -5,13 +5,14 @@ import sys
 import pytest
 
 import tests.run
+from tests import tiers
 from tests.run import FAILURES, MOST_UNSTEADY, NO_TESTS, Result, Run, report, run_pytest
 from tests.services import Server
 
 ANSWERED = Server(kind="postgres", version="18.4")
 
 
-RUN = Run(label="postgres", part="database", server=ANSWERED)
+RUN = Run(part=tiers.ALL, server=ANSWERED)
 CONFTEST = 'def pytest_addoption(parser): parser.addoption("--part")'
 FAILS_ONCE = """
 import pathlib, pytest
@@ -34,6 +35,7 @@ def ended(*, passed=0, failures=(), unsteady=(), skipped=0, exit_code=0):
         unsteady=unsteady,
         skipped=skipped,
         seconds=1.5,
+        places={},
     )
 
 
@@ -49,7 +51,7 @@ def test_one_failed_run_fails_all_and_its_tests_are_named_at_the_end(capsys):
     results = [ended(passed=2), ended(passed=3, failures=("test_x::y",), exit_code=1)]
 
     assert report(results, {}, required=()) == 1
-    assert "FAILED: postgres test_x::y" in capsys.readouterr().out.splitlines()[-2]
+    assert "FAILED: postgres all test_x::y" in capsys.readouterr().out.splitlines()[-2]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_a_fault_test_that_fails_once_is_called_unsteady(tmp_path, monkeypatch, 
     assert (result.exit_code, result.passed, result.failures) == (0, 1, ())
     assert report([result], {}, required=()) == 0
     unsteady = capsys.readouterr().out.splitlines()[-2]
-    assert unsteady.startswith("UNSTEADY: postgres tests.process.test_it::test_it[0]: ")
+    assert unsteady.startswith("UNSTEADY: postgres all tests.process.test_it::test_it[0]: ")
     assert "the first time" in unsteady
 
 
