@@ -65,8 +65,8 @@ class Site:
         self.manage(code, "aftercommit", "worker", "--drain", "--relay")
 
     @contextmanager
-    def worker(self, code: Path) -> Iterator[None]:
-        """Run a worker beside the block, and kill -9 it at its end."""
+    def worker(self, code: Path, *, end: signal.Signals = signal.SIGKILL) -> Iterator[None]:
+        """Run a worker beside the block; at its end all of it gets a signal."""
         with (self.folder / "worker.log").open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "django", "aftercommit", "worker"],
@@ -79,8 +79,13 @@ class Site:
             try:
                 yield
             finally:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                os.killpg(process.pid, end)
+                process.wait(LONGEST)
+
+    @property
+    def worker_said(self) -> str:
+        """What the last worker beside a block has written so far."""
+        return (self.folder / "worker.log").read_text()
 
     @property
     def notes(self) -> list[str]:

@@ -1,7 +1,7 @@
 """What a site does with the one version or the other.
 
-``enqueue WORD``, ``endless WORD`` and ``failing WORD`` print the ids of jobs, ``read ID...`` and
-``told ID`` print what became of them, ``retry ID...`` lets failed ones run again.
+Each step is a function; the command line names one and its arguments, and what it returns
+is printed.
 """
 
 import json
@@ -20,10 +20,7 @@ from aftercommit import schedule  # noqa: E402
 from aftercommit.models import Job  # noqa: E402
 from aftercommit.store import store_for  # noqa: E402
 
-
-def package():
-    """Return whose code this is."""
-    return aftercommit.__file__
+TASKS = {task.module_path for task in (tasks.plain, tasks.atomic, tasks.unlucky, tasks.endless)}
 
 
 def enqueue(word):
@@ -37,33 +34,12 @@ def enqueue(word):
         }
 
 
-def endless(word):
-    """Enqueue a job that does not end by itself."""
-    return tasks.endless.enqueue(word).id
-
-
-def failing(word):
-    """Enqueue a job that fails."""
-    return tasks.unlucky.enqueue(word).id
-
-
-def read(*ids):
-    """Return what the table says of jobs, in their order."""
-    jobs = [Job.objects.get(pk=one) for one in ids]
-    return [
-        {
-            "state": job.state,
-            "value": job.return_value,
-            "errors": [one["exception_class_path"] for one in job.error_list],
-        }
-        for job in jobs
-    ]
-
-
-def told(job_id):
-    """Return what the result of a task tells."""
-    result = tasks.plain.get_backend().get_result(job_id)
-    return [result.status.name, result.return_value]
+def enqueue_trouble():
+    """Enqueue a job that fails and one that does not end by itself."""
+    return {
+        "failed": tasks.unlucky.enqueue("failed").id,
+        "running": tasks.endless.enqueue("running").id,
+    }
 
 
 def retry(*ids):
@@ -71,9 +47,23 @@ def retry(*ids):
     return sorted(map(str, store_for("default").retry(list(map(UUID, ids))).ready))
 
 
-def sent():
-    """Return how many messages Huey has got."""
-    return messages.huey.pending_count()
+def read(*ids):
+    """Return what the table says of jobs, in their order, and what else there is to see."""
+    jobs = [Job.objects.get(pk=one) for one in ids]
+    return {
+        "package": aftercommit.__file__,
+        "states": [job.state for job in jobs],
+        "values": [job.return_value for job in jobs],
+        "errors": [one["exception_class_path"] for job in jobs for one in job.error_list],
+        "told": [told(job) for job in jobs if job.task_path in TASKS],
+        "sent": messages.huey.pending_count(),
+    }
+
+
+def told(job):
+    """Return what the result of a task tells."""
+    result = tasks.plain.get_backend().get_result(str(job.id))
+    return result.return_value if result.status.name == "SUCCESSFUL" else result.status.name
 
 
 if __name__ == "__main__":
