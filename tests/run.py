@@ -14,13 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -29,11 +27,11 @@ from tests import tiers  # noqa: E402
 from tests.brokers.addresses import BROKERS, is_there  # noqa: E402
 from tests.changes import NoHistory, changed_files  # noqa: E402
 from tests.databases import KINDS, URL_VARIABLES  # noqa: E402
+from tests.results import NO_TESTS, Result, Run, count, places, report  # noqa: E402
 from tests.services import NoServer, Server, find, own_postgres  # noqa: E402
 from tests.tiers import CHANGE, FULL, PARTS, TIERS, WATCHING, Part  # noqa: E402
 
-LONGEST_REASON = 300  # characters
-FAILURES, NO_TESTS = 1, 5  # pytest's exit codes: some failed; nothing was selected
+FAILURES = 1  # pytest's exit code: some failed
 WITH_PROCESSES = (
     "tests.process.",
     "tests.torture.",
@@ -42,22 +40,6 @@ WITH_PROCESSES = (
     "tests.brokers.test_proof",
 )  # and real time
 MOST_UNSTEADY = 2  # in one run; with more of them something is wrong
-LONG = 5  # seconds: what takes less is not worth a line
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One pytest run to come: a part of the tests on one database."""
-
-    part: Part
-    server: Server
-
-    @property
-    def label(self) -> str:
-        """Name it; a database of its own names what it takes nothing from."""
-        return (
-            self.part.name if self.part is tiers.PURE else f"{self.server.kind} {self.part.name}"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,30 +48,6 @@ class Plan:
 
     runs: tuple[Run, ...]
     remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """How one pytest run ended."""
-
-    run: Run
-    exit_code: int
-    passed: int
-    failures: tuple[str, ...]  # what failed and why, a line each
-    unsteady: tuple[str, ...]  # what failed at first only
-    skipped: int
-    seconds: float
-    places: Mapping[str, float]  # seconds of the tests of each folder
-
-    @property
-    def failed(self) -> int:
-        """Return how many failed."""
-        return len(self.failures)
-
-    @property
-    def good(self) -> bool:
-        """Tell whether nothing failed; no test selected is no failure."""
-        return self.exit_code in (0, NO_TESTS)
 
 
 def main() -> int:
@@ -143,8 +101,9 @@ def _watching(base: str | None) -> tuple[tuple[Part, ...], tuple[str, ...]]:
     except NoHistory as reason:
         return (), (f"What watches a change is not run: {reason}.",)
     wanted = tuple(part for part in WATCHING if part.is_wanted_by(changed))
-    named = ", ".join(part.name for part in wanted) or "nothing more"
-    return wanted, (f"{len(changed)} files have changed, which are watched by: {named}.",)
+    named = [f"{part.name} on {', '.join(part.kinds)}" for part in wanted]
+    by = "; ".join(named) or "nothing more"
+    return wanted, (f"Files that have changed: {len(changed)}, which are watched by: {by}.",)
 
 
 def _names_tests(pytest_options: list[str]) -> bool:
@@ -236,8 +195,8 @@ def run_pytest(run: Run, command: list[str]) -> Result:
         counts = Path(directory, "junit.xml")
         command = [*command, f"--part={run.part.name}", "-o", f"cache_dir={directory}/cache"]
         exit_code = _stream([*command, f"--junitxml={counts}"], run)
-        passed, failures, skipped = _count(counts)
-        places = _places(counts)
+        passed, failures, skipped = count(counts)
+        seconds = places(counts)
         if exit_code == FAILURES and _may_be_unsteady(failures):
             again = _stream([*command, "--last-failed", "--last-failed-no-failures=none"], run)
             if not again:
@@ -252,7 +211,7 @@ def run_pytest(run: Run, command: list[str]) -> Result:
         unsteady=unsteady,
         skipped=skipped,
         seconds=time.monotonic() - started,
-        places=places,
+        places=seconds,
     )
 
 
@@ -273,82 +232,8 @@ def _stream(command: list[str], run: Run) -> int:
         stderr=subprocess.STDOUT,
     ) as process:
         for line in process.stdout or ():
-            print(f"{run.label:23} | {line}", end="", flush=True)
+            print(f"{run.label:24} | {line}", end="", flush=True)
     return process.returncode
-
-
-def _count(junit: Path) -> tuple[int, tuple[str, ...], int]:
-    passed, failures, skipped = 0, [], 0
-    cases = ElementTree.parse(junit).iter("testcase") if junit.exists() else ()  # noqa: S314  # our own file
-    for case in cases:
-        fault = next((one for one in case if one.tag in {"failure", "error"}), None)
-        if fault is not None:
-            why = " ".join(fault.get("message", "").split())[:LONGEST_REASON]
-            failures.append(f"{case.get('classname')}::{case.get('name')}: {why}")
-        elif case.find("skipped") is not None:
-            skipped += 1
-        else:
-            passed += 1
-    return passed, tuple(failures), skipped
-
-
-def _places(junit: Path) -> Counter[str]:
-    seconds: Counter[str] = Counter()
-    cases = ElementTree.parse(junit).iter("testcase") if junit.exists() else ()  # noqa: S314  # our own file
-    for case in cases:
-        _tests, *packages, _file = case.get("classname", "").split(".")
-        seconds[packages[0] if packages else "tests"] += float(case.get("time", 0))
-    return seconds
-
-
-def print_places(results: list[Result]) -> None:
-    """Print where the time goes: what takes longest comes first."""
-    spent = [
-        (seconds, place, result.run.label)
-        for result in results
-        for place, seconds in result.places.items()
-        if seconds >= LONG
-    ]
-    print("\nwhere the time goes:")
-    for seconds, place, label in sorted(spent, reverse=True):
-        print(f"{seconds:8.1f} s  {place} ({label})")
-
-
-def report(
-    results: list[Result],
-    missing: dict[str, str],
-    *,
-    required: tuple[str, ...],
-    remarks: Iterable[str] = (),
-) -> int:
-    """Print the closing table and return the exit code."""
-    print_places(results)
-    print(f"\n{'':23}{'version':12}{'passed':>8}{'failed':>8}{'skipped':>9}{'s':>8}")
-    for result in results:
-        version = "" if result.run.part is tiers.PURE else result.run.server.version
-        print(
-            f"{result.run.label:23}{version:12}{result.passed:8}{result.failed:8}"
-            f"{result.skipped:9}{result.seconds:8.1f}"
-        )
-    for remark in remarks:
-        print(remark)
-    for result in results:
-        for name in result.failures:
-            print(f"FAILED: {result.run.label} {name}")
-        for name in result.unsteady:
-            print(f"UNSTEADY: {result.run.label} {name}")
-    for kind, why in missing.items():
-        word = "MISSING" if kind in required else "SKIPPED"
-        print(f"{word}: {kind} ({why})")
-    passed, failed, skipped = (
-        sum(getattr(result, name) for result in results)
-        for name in ("passed", "failed", "skipped")
-    )
-    print(f"total: {passed} passed, {failed} failed, {skipped} skipped")
-    if not passed + failed + skipped:
-        return NO_TESTS
-    all_good = all(result.good for result in results)
-    return int(not all_good or any(kind in missing for kind in required))
 
 
 if __name__ == "__main__":

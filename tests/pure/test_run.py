@@ -6,7 +6,8 @@ import pytest
 
 import tests.run
 from tests import tiers
-from tests.run import FAILURES, MOST_UNSTEADY, NO_TESTS, Result, Run, report, run_pytest
+from tests.results import NO_TESTS, Result, Run, places, report
+from tests.run import FAILURES, MOST_UNSTEADY, run_pytest
 from tests.services import Server
 
 ANSWERED = Server(kind="postgres", version="18.4")
@@ -26,7 +27,7 @@ def test_it(number, been=pathlib.Path(__file__)):
 """
 
 
-def ended(*, passed=0, failures=(), unsteady=(), skipped=0, exit_code=0):
+def ended(*, passed=0, failures=(), unsteady=(), skipped=0, exit_code=0, places=None):
     return Result(
         run=RUN,
         exit_code=exit_code,
@@ -35,7 +36,7 @@ def ended(*, passed=0, failures=(), unsteady=(), skipped=0, exit_code=0):
         unsteady=unsteady,
         skipped=skipped,
         seconds=1.5,
-        places={},
+        places=places or {},
     )
 
 
@@ -120,3 +121,28 @@ def test_a_broker_may_be_required_as_a_database_may(monkeypatch):
 
     monkeypatch.setenv("AFTERCOMMIT_REDIS_URL", "redis://127.0.0.1:1/0")
     assert "redis" in tests.run.missing_brokers()
+
+
+JUNIT = """<testsuites><testsuite>
+<testcase classname="tests.store.test_claim" name="a" time="4.5" />
+<testcase classname="tests.store.test_finish.Deep" name="b" time="2" />
+<testcase classname="tests.test_docs" name="c" time="1" />
+<testcase classname="" name="tests.store.test_x" time="0.0"><error message="no" /></testcase>
+</testsuite></testsuites>"""
+
+
+def test_the_report_tells_where_the_time_goes(tmp_path, capsys):
+    junit = tmp_path / "junit.xml"
+    junit.write_text(JUNIT)
+
+    found = places(junit)
+
+    assert found == {"store": 6.5, "tests": 1.0}
+    report([ended(passed=3, places=found)], {}, required=())
+    assert "     6.5 s  store (postgres all)" in capsys.readouterr().out
+
+
+def test_what_was_not_run_is_said_at_the_end(capsys):
+    report([ended(passed=1)], {}, required=(), remarks=["not everything"])
+
+    assert "not everything" in capsys.readouterr().out.splitlines()[-2]
