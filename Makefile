@@ -4,6 +4,8 @@
 #   DJANGO=5.2          this series of Django instead of the newest
 #   DB=postgres         the demo's database (sqlite)
 #   QUEUE=celery, rq    the demo with that library on Redis, made right by the relay
+#   TIER=full, quick    more of the tests, or fewer; see tests/tiers.py
+#   BASE=main           what has changed since then decides what is run beside the tier
 #   DATABASES, REQUIRE  for the tests: which to use, which not to miss (sqlite,postgres,mariadb,mysql)
 #   ARGS="-k claim"     more words for pytest
 #   ROUNDS, SCALE, PEERS, WORKLOADS, ON, WRITE=1   for bench; see benchmarks/README.md
@@ -13,10 +15,11 @@ PY := $(VENV)/bin/python
 DB ?= sqlite
 QUEUE ?= aftercommit
 BENCH := .venv-bench/bin/python
-TESTS := $(PY) tests/run.py $(DATABASES:%=--databases=%) $(REQUIRE:%=--require=%)
+TESTS = $(PY) tests/run.py $(TIER:%=--tier=%) $(BASE:%=--base=%) $(DATABASES:%=--databases=%) \
+    $(REQUIRE:%=--require=%)
 
 .NOTPARALLEL:
-.PHONY: help demo demo-check test check lint types contracts coverage wheel bench scoreboard format clean
+.PHONY: help demo demo-check test test-full check lint types contracts coverage wheel bench scoreboard format clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,8 +30,11 @@ demo: $(VENV)/demo.stamp  ## Run the demo site (DB=postgres: on PostgreSQL)
 demo-check: $(VENV)/demo.stamp  ## Run the demo's main job once and check what it did
 	DB=$(DB) QUEUE=$(QUEUE) $(PY) demo/check.py
 
-test: $(VENV)/test.stamp  ## Run the tests on every database that is there
+test: $(VENV)/test.stamp  ## Run the tests that each change must pass, on every database that is there
 	$(TESTS) $(ARGS)
+
+test-full: TIER = full
+test-full: test  ## Run all tests on every database that is there: before a release
 
 check: lint types contracts coverage wheel  ## Run all that CI runs
 

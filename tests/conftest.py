@@ -9,33 +9,39 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from tests import services
+from tests import services, tiers
 from tests.databases import name_of_this_run, remove_sqlite_files
 
 if TYPE_CHECKING:
     from aftercommit.store.base import Store
 
 
-NEEDS_NO_DATABASE = ("pure", "lint")
 TESTS = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let tests/run.py run the tests that need no database once, not once for each."""
-    parser.addoption("--part", choices=["pure", "database"], help="see tests/run.py")
+    """Let tests/run.py run a part of the tests, as its plan has it."""
+    parser.addoption("--part", choices=tiers.names(), help="see tests/tiers.py")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what its file's name marks."""
+    for mark in tiers.marks_of_file(item.path.name):
+        item.add_marker(mark)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the wanted part of the tests: those in ``tests`` itself are pure, too."""
-    if part := config.getoption("part"):
-        unwanted = [item for item in items if _is_pure(item) != (part == "pure")]
+    """Keep the tests of the wanted part."""
+    if name := config.getoption("part"):
+        part = tiers.part_named(name, settings.DATABASE_KIND)
+        unwanted = [item for item in items if not _is_in(part, item)]
         config.hook.pytest_deselected(items=unwanted)
         items[:] = [item for item in items if item not in unwanted]
 
 
-def _is_pure(item: pytest.Item) -> bool:
-    folder, *deeper = item.path.relative_to(TESTS).parts
-    return not deeper or folder in NEEDS_NO_DATABASE
+def _is_in(part: tiers.Part, item: pytest.Item) -> bool:
+    file = item.path.relative_to(TESTS).as_posix()
+    return part.takes(file, {mark.name for mark in item.iter_markers()})
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,6 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     A run in the background is started deaf to Ctrl-C, and so would be all that it starts.
     """
+    if os.environ.get(tiers.VARIABLE, tiers.FULL) != tiers.FULL:
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)  # measured, processes are slower
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         services.find(os.environ.get("AFTERCOMMIT_DB", "sqlite"))

@@ -1,7 +1,8 @@
-"""Run the tests on every database that is there, and say which were not.
+"""Run a tier of the tests on the databases that are there, and say what was not run.
 
-The tests that need no database run once. Everything after our own options is
-handed to pytest: ``tests/run.py tests/store -k claim``.
+``tests/tiers.py`` tells what is in a tier. Everything after our own options is handed to
+pytest; where that names files, ``-k`` or ``-m``, these tests run on every database:
+``tests/run.py tests/store -k claim``.
 
 A few tests that play with real processes may fail for reasons of the machine. These are
 run once more, alone; whoever passes then is told aloud as UNSTEADY.
@@ -18,56 +19,35 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests import tiers  # noqa: E402
 from tests.brokers.addresses import BROKERS, is_there  # noqa: E402
+from tests.changes import NoHistory, changed_files  # noqa: E402
 from tests.databases import KINDS, URL_VARIABLES  # noqa: E402
+from tests.results import NO_TESTS, Result, Run, count, places, report  # noqa: E402
 from tests.services import NoServer, Server, find, own_postgres  # noqa: E402
+from tests.tiers import CHANGE, FULL, PARTS, TIERS, WATCHING, Part  # noqa: E402
 
-LONGEST_REASON = 300  # characters
-FAILURES, NO_TESTS = 1, 5  # pytest's exit codes: some failed; nothing was selected
+FAILURES = 1  # pytest's exit code: some failed
 WITH_PROCESSES = (
     "tests.process.",
     "tests.torture.",
     "tests.demo.",
+    "tests.upgrade.",
     "tests.brokers.test_proof",
 )  # and real time
 MOST_UNSTEADY = 2  # in one run; with more of them something is wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One pytest run to come: a part of the tests on one database."""
+class Plan:
+    """What is run, and what is said of the rest."""
 
-    label: str
-    part: str
-    server: Server
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """How one pytest run ended."""
-
-    run: Run
-    exit_code: int
-    passed: int
-    failures: tuple[str, ...]  # what failed and why, a line each
-    unsteady: tuple[str, ...]  # what failed at first only
-    skipped: int
-    seconds: float
-
-    @property
-    def failed(self) -> int:
-        """Return how many failed."""
-        return len(self.failures)
-
-    @property
-    def good(self) -> bool:
-        """Tell whether nothing failed; no test selected is no failure."""
-        return self.exit_code in (0, NO_TESTS)
+    runs: tuple[Run, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def main() -> int:
@@ -76,14 +56,63 @@ def main() -> int:
     with ExitStack() as servers:
         found, missing = find_servers(options.databases, servers)
         missing |= missing_brokers()
-        runs = [
-            Run(label="pure", part="pure", server=find("sqlite")),
-            *(Run(label=s.kind, part="database", server=s) for s in sorted(found, key=_slowest)),
-        ]
+        plan = plan_of(options.tier, found, asked=_names_tests(pytest_options), base=options.base)
+        for remark in plan.remarks:
+            print(remark, flush=True)
         command = _pytest_command(pytest_options, coverage=options.coverage)
+        os.environ[tiers.VARIABLE] = options.tier
         with ThreadPoolExecutor(options.at_once) as threads:
-            results = list(threads.map(lambda run: run_pytest(run, command), runs))
-    return report(results, missing, required=options.require)
+            results = list(threads.map(lambda run: run_pytest(run, command), plan.runs))
+    return report(results, missing, required=options.require, remarks=plan.remarks)
+
+
+def plan_of(tier: str, found: list[Server], *, asked: bool, base: str | None = None) -> Plan:
+    """Return what to run on these servers; all of it where the tests themselves are asked for."""
+    if asked or tier == FULL:
+        return Plan(runs=_runs(PARTS[FULL], found))
+    watching, remarks = _watching(base) if tier == CHANGE else ((), ())
+    runs = _runs((*watching, *PARTS[tier]), found)
+    taken = [(run.part, run.server.kind) for run in runs]
+    left = tiers.left_out(taken, [server.kind for server in found])
+    return Plan(
+        runs=runs,
+        remarks=(
+            *remarks,
+            f"NOT IN THE TIER {tier!r} (make test-full has it): long storms, and of the files",
+            *(f"    {line}" for line in left),
+        ),
+    )
+
+
+def _runs(parts: Iterable[Part], found: list[Server]) -> tuple[Run, ...]:
+    servers, any_server = sorted(found, key=_slowest), [find("sqlite")]
+    return tuple(
+        Run(part=part, server=server)
+        for part in parts
+        for server in (any_server if part is tiers.PURE else servers)
+        if server.kind in part.kinds
+    )
+
+
+def _watching(base: str | None) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    """Return the parts that watch what has changed, and how that was found."""
+    try:
+        changed = changed_files(base)
+    except NoHistory as reason:
+        return (), (f"What watches a change is not run: {reason}.",)
+    wanted = tuple(part for part in WATCHING if part.is_wanted_by(changed))
+    named = [f"{part.name} on {', '.join(part.kinds)}" for part in wanted]
+    by = "; ".join(named) or "nothing more"
+    return wanted, (f"Files that have changed: {len(changed)}, which are watched by: {by}.",)
+
+
+def _names_tests(pytest_options: list[str]) -> bool:
+    """Tell whether the options choose among the tests."""
+    return any(
+        word.startswith(("-k", "-m", "--deselect", "--ignore"))
+        or (not word.startswith("-") and Path(ROOT, word.partition("::")[0]).exists())
+        for word in pytest_options
+    )
 
 
 def _slowest(server: Server) -> int:
@@ -105,6 +134,8 @@ def _parser() -> argparse.ArgumentParser:
         default=(),
         help="comma-separated, databases and brokers; to miss one of these is a failure",
     )
+    parser.add_argument("--tier", choices=TIERS, default=CHANGE, help="see tests/tiers.py")
+    parser.add_argument("--base", help="a revision: what has changed since then is watched")
     parser.add_argument("--at-once", type=int, default=2, help="runs side by side; default: 2")
     parser.add_argument("--coverage", action="store_true", help="measure coverage")
     return parser
@@ -162,9 +193,10 @@ def run_pytest(run: Run, command: list[str]) -> Result:
     unsteady: tuple[str, ...] = ()
     with tempfile.TemporaryDirectory(prefix="aftercommit_run_") as directory:
         counts = Path(directory, "junit.xml")
-        command = [*command, f"--part={run.part}", "-o", f"cache_dir={directory}/cache"]
+        command = [*command, f"--part={run.part.name}", "-o", f"cache_dir={directory}/cache"]
         exit_code = _stream([*command, f"--junitxml={counts}"], run)
-        passed, failures, skipped = _count(counts)
+        passed, failures, skipped = count(counts)
+        seconds = places(counts)
         if exit_code == FAILURES and _may_be_unsteady(failures):
             again = _stream([*command, "--last-failed", "--last-failed-no-failures=none"], run)
             if not again:
@@ -179,6 +211,7 @@ def run_pytest(run: Run, command: list[str]) -> Result:
         unsteady=unsteady,
         skipped=skipped,
         seconds=time.monotonic() - started,
+        places=seconds,
     )
 
 
@@ -199,51 +232,8 @@ def _stream(command: list[str], run: Run) -> int:
         stderr=subprocess.STDOUT,
     ) as process:
         for line in process.stdout or ():
-            print(f"{run.label:8} | {line}", end="", flush=True)
+            print(f"{run.label:24} | {line}", end="", flush=True)
     return process.returncode
-
-
-def _count(junit: Path) -> tuple[int, tuple[str, ...], int]:
-    passed, failures, skipped = 0, [], 0
-    cases = ElementTree.parse(junit).iter("testcase") if junit.exists() else ()  # noqa: S314  # our own file
-    for case in cases:
-        fault = next((one for one in case if one.tag in {"failure", "error"}), None)
-        if fault is not None:
-            why = " ".join(fault.get("message", "").split())[:LONGEST_REASON]
-            failures.append(f"{case.get('classname')}::{case.get('name')}: {why}")
-        elif case.find("skipped") is not None:
-            skipped += 1
-        else:
-            passed += 1
-    return passed, tuple(failures), skipped
-
-
-def report(results: list[Result], missing: dict[str, str], *, required: tuple[str, ...]) -> int:
-    """Print the closing table and return the exit code."""
-    print(f"\n{'':9}{'version':12}{'passed':>8}{'failed':>8}{'skipped':>9}{'s':>8}")
-    for result in results:
-        version = "" if result.run.label == "pure" else result.run.server.version
-        print(
-            f"{result.run.label:9}{version:12}{result.passed:8}{result.failed:8}"
-            f"{result.skipped:9}{result.seconds:8.1f}"
-        )
-    for result in results:
-        for name in result.failures:
-            print(f"FAILED: {result.run.label} {name}")
-        for name in result.unsteady:
-            print(f"UNSTEADY: {result.run.label} {name}")
-    for kind, why in missing.items():
-        word = "MISSING" if kind in required else "SKIPPED"
-        print(f"{word}: {kind} ({why})")
-    passed, failed, skipped = (
-        sum(getattr(result, name) for result in results)
-        for name in ("passed", "failed", "skipped")
-    )
-    print(f"total: {passed} passed, {failed} failed, {skipped} skipped")
-    if not passed + failed + skipped:
-        return NO_TESTS
-    all_good = all(result.good for result in results)
-    return int(not all_good or any(kind in missing for kind in required))
 
 
 if __name__ == "__main__":

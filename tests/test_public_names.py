@@ -1,14 +1,18 @@
-"""The words that users import: none comes or goes by accident."""
+"""The words that users import, settings, tables: none comes or goes by accident."""
 
 import ast
 import importlib
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from django.apps import apps
+from django.db import models
 
 import aftercommit
+from aftercommit.options.conf import BackendOptions, WorkerConfig
 
 WORDS = {
     "Cancel",
@@ -79,3 +83,137 @@ def test_importing_the_package_needs_neither_settings_nor_django_tasks():
     ).stdout
 
     assert output == f"1:00:00 {aftercommit.__version__}\n"
+
+
+# Settings.
+
+SETTINGS = {
+    BackendOptions: {
+        *("using", "max_attempts", "backoff", "retry_on", "discard_on", "atomic", "timeout"),
+        *("fuse", "max_crashes", "max_payload", "allowed_functions", "lease", "heartbeat"),
+        *("poll_interval", "session_locks", "task_modules", "relay", "relay_when"),
+    },
+    WorkerConfig: {
+        *("backends", "queues", "processes", "threads", "drain", "max_jobs", "grace", "relay"),
+    },
+}
+
+
+@pytest.mark.parametrize("options", SETTINGS)
+def test_the_settings_are_these(options):
+    assert {field.name for field in fields(options)} == SETTINGS[options]
+
+
+# Tables: what is in a database that the version before has migrated.
+
+MIGRATIONS = ["0001_initial", "0002_received"]
+COLUMNS = {
+    "aftercommit_job": {
+        "id": "UUIDField",
+        "state": "CharField(9)",
+        "queue": "CharField(100)",
+        "priority": "SmallIntegerField",
+        "run_after": "DateTimeField",
+        "backend": "CharField(100)",
+        "task_path": "CharField(255)",
+        "payload": "TextField",
+        "meta": "JSONField",
+        "token": "BigIntegerField",
+        "attempts": "PositiveIntegerField",
+        "crashes": "PositiveIntegerField",
+        "conflicts": "PositiveIntegerField",
+        "max_attempts": "PositiveIntegerField",
+        "worker_id": "UUIDField NULL",
+        "lease_until": "DateTimeField NULL",
+        "cancel_requested": "BooleanField",
+        "unique_key": "CharField(255) NULL",
+        "unique_until_started": "BooleanField",
+        "unique_lock": "CharField(64) NULL",
+        "limit_key": "CharField(255) NULL",
+        "slot": "PositiveIntegerField NULL",
+        "enqueued_at": "DateTimeField",
+        "started_at": "DateTimeField NULL",
+        "claimed_at": "DateTimeField NULL",
+        "finished_at": "DateTimeField NULL",
+        "result": "TextField NULL",
+        "errors": "TextField",
+    },
+    "aftercommit_workerpresence": {
+        "id": "UUIDField",
+        "host": "CharField(255)",
+        "pid": "PositiveIntegerField",
+        "locked": "BooleanField",
+        "started_at": "DateTimeField",
+        "seen_at": "DateTimeField",
+    },
+    "aftercommit_received": {
+        "id": "BigAutoField",
+        "message_id": "CharField(255)",
+        "consumer": "CharField(255)",
+        "received_at": "DateTimeField",
+    },
+}
+INDEXES = {
+    "aftercommit_job_due": ["queue", "-priority", "run_after", "id"],
+    "aftercommit_job_lease": ["lease_until"],
+    "aftercommit_job_finished": ["state", "finished_at"],
+}
+UNIQUE = {
+    "aftercommit_job_unique": ["unique_lock"],
+    "aftercommit_job_slot": ["limit_key", "slot"],
+    "aftercommit_received_once": ["message_id", "consumer"],
+}
+CHECKED = {
+    "aftercommit_job_running_has_lease",
+    "aftercommit_job_finished_has_time",
+    "aftercommit_job_unique_only_live",
+    "aftercommit_job_slot_only_running",
+    "aftercommit_job_bounds",
+}
+
+
+def our_models():
+    return list(apps.get_app_config("aftercommit").get_models())
+
+
+def described(field):
+    """Return a column's type as these lists have it."""
+    kind, length = field.get_internal_type(), getattr(field, "max_length", None)
+    sized = f"{kind}({length})" if kind == "CharField" else kind
+    return f"{sized} NULL" if field.null else sized
+
+
+def test_the_migrations_are_these():
+    folder = Path(apps.get_app_config("aftercommit").path, "migrations")
+
+    assert sorted(file.stem for file in folder.glob("0*.py")) == MIGRATIONS
+
+
+def test_the_columns_are_these():
+    found = {
+        model._meta.db_table: {field.column: described(field) for field in model._meta.fields}
+        for model in our_models()
+    }
+
+    assert found == COLUMNS
+
+
+def test_the_indexes_are_these():
+    found = {index.name: index.fields for model in our_models() for index in model._meta.indexes}
+    alone = {
+        f"{model._meta.db_table}.{field.column}"
+        for model in our_models()
+        for field in model._meta.fields
+        if field.db_index
+    }
+
+    assert found == INDEXES
+    assert alone == {"aftercommit_workerpresence.seen_at", "aftercommit_received.received_at"}
+
+
+def test_the_constraints_are_these():
+    constraints = [one for model in our_models() for one in model._meta.constraints]
+    unique = [one for one in constraints if isinstance(one, models.UniqueConstraint)]
+
+    assert {one.name: list(one.fields) for one in unique} == UNIQUE
+    assert {one.name for one in constraints} - {one.name for one in unique} == CHECKED

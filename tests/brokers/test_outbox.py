@@ -14,9 +14,7 @@ from aftercommit.relay.outbox import Outbox
 from tests.brokers.shop import note
 from tests.worker.rig import sql
 
-two_databases = pytest.mark.django_db(
-    transaction=True, databases=["default", "other"], available_apps=["aftercommit", "tests.app"]
-)
+two_databases = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 
 def where():

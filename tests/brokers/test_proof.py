@@ -22,15 +22,14 @@ from tests.app.models import Effect
 from tests.brokers.addresses import URL_VARIABLES, broker_url, is_there, queue_name
 from tests.brokers.shop import app, from_rabbit_once, note
 from tests.process.conftest import rig  # noqa: F401 - a fixture
+from tests.tiers import size
 from tests.torture.cutproxy import CutProxy, Rule
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(
-    transaction=True, databases=["default", "other"], available_apps=["aftercommit", "tests.app"]
-)
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 MESSAGES = int(os.environ.get("AFTERCOMMIT_TEST_MESSAGES", "600"))
-KILLS = int(os.environ.get("AFTERCOMMIT_TEST_KILLS", "6"))
-CUTS = 10
+KILLS = int(os.environ.get("AFTERCOMMIT_TEST_KILLS", size(change=3, full=6)))
+CUTS = size(change=4, full=10)
 LONG = timedelta(seconds=90)
 THREADS = 4  # of a relay; each may be at one message when its connection breaks
 

@@ -26,9 +26,7 @@ from tests.process.conftest import rig  # noqa: F401 - a fixture
 from tests.torture.cutproxy import CutProxy, Rule
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(
-    transaction=True, databases=["default", "other"], available_apps=["aftercommit", "tests.app"]
-)
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 MESSAGES, CUTS = 400, 3
 LONG = timedelta(seconds=90)
 YARD = "from tests.brokers import yard\n\nyard.dramatiq.set_broker(yard.on_rabbitmq)\n"

@@ -145,6 +145,7 @@ def test_a_worker_that_ends_by_itself_ends_the_demo(start, tmp_path):
     assert running.process.wait(SECONDS) == 1
 
 
+@pytest.mark.long  # on each change .ci/run does the same by `make demo-check`
 def test_the_check_holds(kind):
     done = subprocess.run(
         [sys.executable, str(DEMO / "check.py"), "--db", kind],

@@ -31,10 +31,17 @@ class Storm:
         self._enqueuers: list[Tree] = []
         self._keys: list[str] = []
 
-    def rage(self, *, kills: int, hits: int, deadline: timedelta) -> None:
-        """Kill until so many worker processes are dead and so many of them had lost a run."""
+    def rage(self, *, kills: int, hits: int, deadline: timedelta, enqueuers: int = 0) -> None:
+        """Kill until so many worker processes are dead, and so many enqueuers.
+
+        So many of the workers must have lost a run.
+        """
         ends = time.monotonic() + deadline.total_seconds()
-        while self.kills < kills or self.rig.ledger.workers_hit() < hits:
+        while (
+            self.kills < kills
+            or self.enqueuers_killed < enqueuers
+            or self.rig.ledger.workers_hit() < hits
+        ):
             assert time.monotonic() < ends, f"{self}: {self.rig.ledger.workers_hit()} hit"
             self._kill_somebody()
 

@@ -7,7 +7,11 @@ from statistics import median
 
 from tests.app.chores import plain
 from tests.process.storm import Storm
+from tests.tiers import size
 
+KILLS, HITS = size(change=12, full=60), size(change=6, full=25)
+JOBS = size(change=600, full=2000)
+ENQUEUERS = size(change=1, full=3)
 TWO_SECONDS = timedelta(seconds=2)
 
 
@@ -16,17 +20,17 @@ def test_kill_9_loses_nothing_and_doubles_no_atomic_effect(rig, vendor):
     longest = 0.02 if vendor == "sqlite" else 0.2  # an atomic task holds SQLite's only lock
     storm = Storm(rig, sizes=(2, 2, 1), longest=longest)
 
-    storm.rage(kills=60, hits=25, deadline=timedelta(minutes=5))
-    storm.calm(jobs=2000)
+    storm.rage(kills=KILLS, hits=HITS, enqueuers=ENQUEUERS, deadline=timedelta(minutes=5))
+    storm.calm(jobs=JOBS)
 
     report = rig.check(**storm.expected())
     print(storm)
     assert not report.violations
     assert set(report.states) == {"succeeded"}  # nobody is blamed
-    assert report.states["succeeded"] >= 2000
-    assert min(storm.kills, report.crashes) >= 60
-    assert report.workers_hit >= 25
-    assert storm.enqueuers_killed >= 3
+    assert report.states["succeeded"] >= JOBS
+    assert min(storm.kills, report.crashes) >= KILLS
+    assert report.workers_hit >= HITS
+    assert storm.enqueuers_killed >= ENQUEUERS
 
 
 def test_a_job_whose_worker_was_killed_runs_again_within_two_seconds(rig):

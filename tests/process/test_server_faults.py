@@ -16,11 +16,13 @@ from tests.process.cluster import Cluster, own_cluster, rig_on
 from tests.process.conftest import seed_of_this_test
 from tests.process.rig import Rig
 from tests.services import NoServer
+from tests.tiers import size
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif("connection.vendor != 'postgresql'")
 
 JOBS = 300
+CRASHES = size(change=3, full=5)
 LEASE = 1.5  # seconds
 LONG_LEASE = 5.0  # seconds, more than twice what a worker needs to come back
 LONG = timedelta(minutes=2)
@@ -71,7 +73,7 @@ def test_cut_connections_lose_and_double_nothing(torn, cluster):
 def test_a_server_that_crashes_again_and_again_loses_and_doubles_nothing(torn, cluster):
     keys = enqueue_of_all_kinds(torn)
     workers = [torn.worker(ready=False) for _number in range(2)]
-    for times in range(5):
+    for times in range(CRASHES):
         torn.wait_note("begin", times=times * 30 + 1)
         wait_until(lambda: any(map(torn.busy, workers)), deadline=LONG)
         cluster.crash()

@@ -5,13 +5,15 @@ import sys
 import pytest
 
 import tests.run
-from tests.run import FAILURES, MOST_UNSTEADY, NO_TESTS, Result, Run, report, run_pytest
+from tests import tiers
+from tests.results import NO_TESTS, Result, Run, places, report
+from tests.run import FAILURES, MOST_UNSTEADY, run_pytest
 from tests.services import Server
 
 ANSWERED = Server(kind="postgres", version="18.4")
 
 
-RUN = Run(label="postgres", part="database", server=ANSWERED)
+RUN = Run(part=tiers.ALL, server=ANSWERED)
 CONFTEST = 'def pytest_addoption(parser): parser.addoption("--part")'
 FAILS_ONCE = """
 import pathlib, pytest
@@ -25,7 +27,7 @@ def test_it(number, been=pathlib.Path(__file__)):
 """
 
 
-def ended(*, passed=0, failures=(), unsteady=(), skipped=0, exit_code=0):
+def ended(*, passed=0, failures=(), unsteady=(), skipped=0, exit_code=0, places=None):
     return Result(
         run=RUN,
         exit_code=exit_code,
@@ -34,6 +36,7 @@ def ended(*, passed=0, failures=(), unsteady=(), skipped=0, exit_code=0):
         unsteady=unsteady,
         skipped=skipped,
         seconds=1.5,
+        places=places or {},
     )
 
 
@@ -49,7 +52,7 @@ def test_one_failed_run_fails_all_and_its_tests_are_named_at_the_end(capsys):
     results = [ended(passed=2), ended(passed=3, failures=("test_x::y",), exit_code=1)]
 
     assert report(results, {}, required=()) == 1
-    assert "FAILED: postgres test_x::y" in capsys.readouterr().out.splitlines()[-2]
+    assert "FAILED: postgres all test_x::y" in capsys.readouterr().out.splitlines()[-2]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,7 @@ def test_a_fault_test_that_fails_once_is_called_unsteady(tmp_path, monkeypatch, 
     assert (result.exit_code, result.passed, result.failures) == (0, 1, ())
     assert report([result], {}, required=()) == 0
     unsteady = capsys.readouterr().out.splitlines()[-2]
-    assert unsteady.startswith("UNSTEADY: postgres tests.process.test_it::test_it[0]: ")
+    assert unsteady.startswith("UNSTEADY: postgres all tests.process.test_it::test_it[0]: ")
     assert "the first time" in unsteady
 
 
@@ -118,3 +121,28 @@ def test_a_broker_may_be_required_as_a_database_may(monkeypatch):
 
     monkeypatch.setenv("AFTERCOMMIT_REDIS_URL", "redis://127.0.0.1:1/0")
     assert "redis" in tests.run.missing_brokers()
+
+
+JUNIT = """<testsuites><testsuite>
+<testcase classname="tests.store.test_claim" name="a" time="4.5" />
+<testcase classname="tests.store.test_finish.Deep" name="b" time="2" />
+<testcase classname="tests.test_docs" name="c" time="1" />
+<testcase classname="" name="tests.store.test_x" time="0.0"><error message="no" /></testcase>
+</testsuite></testsuites>"""
+
+
+def test_the_report_tells_where_the_time_goes(tmp_path, capsys):
+    junit = tmp_path / "junit.xml"
+    junit.write_text(JUNIT)
+
+    found = places(junit)
+
+    assert found == {"store": 6.5, "tests": 1.0}
+    report([ended(passed=3, places=found)], {}, required=())
+    assert "     6.5 s  store (postgres all)" in capsys.readouterr().out
+
+
+def test_what_was_not_run_is_said_at_the_end(capsys):
+    report([ended(passed=1)], {}, required=(), remarks=["not everything"])
+
+    assert "not everything" in capsys.readouterr().out.splitlines()[-2]

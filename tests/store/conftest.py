@@ -10,17 +10,15 @@ from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
 from tests.store.callers import Caller
-from tests.store.given import wipe
 
-# Without apps no table is truncated after a test, which takes longer than most of these
-# tests; see empty_tables.
-COMMITS = pytest.mark.django_db(transaction=True, available_apps=[])
+COMMITS = pytest.mark.django_db(transaction=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let all tests of this folder commit."""
+    """Let all tests of this folder commit, if they do not say otherwise."""
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
+        here = item.path.is_relative_to(Path(__file__).parent)
+        if here and not item.get_closest_marker("django_db"):
             item.add_marker(COMMITS)
 
 
@@ -31,15 +29,8 @@ def wait_for_no_disk(connection: Any, **_: Any) -> None:
         connection.connection.execute("SET synchronous_commit = off")
 
 
-@pytest.fixture(autouse=True)
-def empty_tables(transactional_db: None) -> Iterator[None]:
-    """Remove what the test has written."""
-    yield
-    wipe()
-
-
 @pytest.fixture
-def new_caller(empty_tables: None) -> Iterator[Callable[[], Caller]]:
+def new_caller(transactional_db: None) -> Iterator[Callable[[], Caller]]:
     """Make callers beside the test, each with a connection of its own."""
     watcher = connection.copy()
     callers: list[Caller] = []

@@ -5,8 +5,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import connection
-
 from aftercommit.models import Job
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, NewJob, NewJobs, RunError
@@ -85,10 +83,3 @@ def state(store: Store, job_id: UUID) -> str:
 def locked(*job_ids: UUID) -> list[Job]:
     """Lock jobs, as anyone may who has them in a transaction."""
     return list(Job.objects.select_for_update().filter(id__in=job_ids))
-
-
-def wipe() -> None:
-    """Remove all jobs and workers."""
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM aftercommit_job")
-        cursor.execute("DELETE FROM aftercommit_workerpresence")

@@ -22,9 +22,10 @@ from tests.store import (
     test_sqlite,
     test_unique_keys,
 )
-from tests.store.given import ERROR, insert_alike, wipe
+from tests.store.given import ERROR, insert_alike
 from tests.store.mutants import Weaken
 from tests.store.schedules import failed, ready, rescued, running, taken_over
+from tests.tables import wipe
 
 EVERYWHERE = ("postgresql", "mysql", "sqlite")
 SERVERS = ("postgresql", "mysql")

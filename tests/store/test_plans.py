@@ -19,6 +19,9 @@ from tests.store.given import (
     ready_jobs,
 )
 
+# Without apps no table is emptied after a test.
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=[])
+
 ROWS = 300_000  # a third each: finished, for later, due
 PRIMARY = {
     "postgresql": "aftercommit_job_pkey",

@@ -4,7 +4,7 @@ Every transition of a job, and the COMMIT of its effects, goes through a proxy t
 before the statement reaches the server, or after it was carried out and before the answer
 arrives. SQLite has no wire to cut: there the crash points cover the same.
 
-``AFTERCOMMIT_TEST_CUTS`` raises the number of cuts (30) in each cell of the matrix.
+``AFTERCOMMIT_TEST_CUTS`` sets the number of cuts in each cell of the matrix.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from aftercommit.worker.upkeep.heartbeat import Heartbeat
 from aftercommit.worker.upkeep.rescuer import Rescuer
 from tests.app.chores import atomic, committed, plain
 from tests.app.models import Effect
+from tests.tiers import size
 from tests.torture.cutproxy import CutProxy, Rule
 from tests.torture.tasks import unsteady
 from tests.worker.rig import Rig
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.skipif(
     connection.vendor == "sqlite", reason="SQLite has no connection that could be cut"
 )
 
-CUTS = int(os.environ.get("AFTERCOMMIT_TEST_CUTS", "30"))
+CUTS = int(os.environ.get("AFTERCOMMIT_TEST_CUTS", size(change=12, full=30)))
 ENOUGH = 20  # times as many jobs as cuts
 DEADLINE = 60  # seconds for one cell
 LEASE = timedelta(seconds=20)

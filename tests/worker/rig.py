@@ -28,9 +28,7 @@ from aftercommit.worker.running.connections import ThreadConnections
 from aftercommit.worker.runs import Owner, Run
 from tests.app.models import Effect
 
-# Tests commit. Only these tables are emptied afterwards: to empty all of them takes longer
-# than most of these tests.
-commits = pytest.mark.django_db(transaction=True, available_apps=["aftercommit", "tests.app"])
+commits = pytest.mark.django_db(transaction=True)
 LEASE = timedelta(seconds=30)
 AT_ONCE = timedelta(0)
 QUEUE = "rig"

@@ -187,9 +187,7 @@ def test_under_load_no_connection_is_used_for_ever(rig, monkeypatch):
     assert len(set(map(id, raws))) > 1
 
 
-@pytest.mark.django_db(
-    transaction=True, databases=ALIASES, available_apps=["aftercommit", "tests.app"]
-)
+@pytest.mark.django_db(transaction=True, databases=ALIASES)
 def test_every_database_that_a_task_has_used_is_tidied(rig):
     def body(context):
         leave("outside", using="other")

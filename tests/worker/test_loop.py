@@ -128,7 +128,7 @@ def test_an_end_that_fails_is_logged(rounds, caplog):
     assert "the last step failed" in caplog.text
 
 
-@pytest.mark.django_db(transaction=True, available_apps=["aftercommit", "tests.app"])
+@pytest.mark.django_db(transaction=True)
 def test_a_connection_that_has_failed_is_not_used_again(rounds):
     seen = queue.SimpleQueue()
     errors = [OperationalError()]

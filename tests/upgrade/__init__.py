@@ -1,0 +1,1 @@
+"""Jobs of the version before this one."""

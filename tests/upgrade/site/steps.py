@@ -1,0 +1,71 @@
+"""What a site does with the one version or the other.
+
+Each step is a function; the command line names one and its arguments, and what it returns
+is printed.
+"""
+
+import json
+import sys
+from uuid import UUID
+
+import django
+
+django.setup()
+
+from django.db import transaction  # noqa: E402
+from shop import messages, tasks  # noqa: E402
+
+import aftercommit  # noqa: E402
+from aftercommit import schedule  # noqa: E402
+from aftercommit.models import Job  # noqa: E402
+from aftercommit.store import store_for  # noqa: E402
+
+TASKS = {task.module_path for task in (tasks.plain, tasks.atomic, tasks.unlucky, tasks.endless)}
+
+
+def enqueue(word):
+    """Enqueue one job of each kind, and a message, in a transaction."""
+    with transaction.atomic():
+        messages.send(f"{word} message")
+        return {
+            "plain": tasks.plain.enqueue(f"{word} plain").id,
+            "atomic": tasks.atomic.enqueue(f"{word} atomic").id,
+            "function": schedule("shop.tasks.function", args=(f"{word} function",)).id,
+        }
+
+
+def enqueue_trouble():
+    """Enqueue a job that fails and one that does not end by itself."""
+    return {
+        "failed": tasks.unlucky.enqueue("failed").id,
+        "running": tasks.endless.enqueue("running").id,
+    }
+
+
+def retry(*ids):
+    """Let failed jobs run again; return which will."""
+    return sorted(map(str, store_for("default").retry(list(map(UUID, ids))).ready))
+
+
+def read(*ids):
+    """Return what the table says of jobs, in their order, and what else there is to see."""
+    jobs = [Job.objects.get(pk=one) for one in ids]
+    return {
+        "package": aftercommit.__file__,
+        "states": [job.state for job in jobs],
+        "values": [job.return_value for job in jobs],
+        "errors": [one["exception_class_path"] for job in jobs for one in job.error_list],
+        "told": [told(job) for job in jobs if job.task_path in TASKS],
+        "sent": messages.huey.pending_count(),
+    }
+
+
+def told(job):
+    """Return what the result of a task tells."""
+    result = tasks.plain.get_backend().get_result(str(job.id))
+    return result.return_value if result.status.name == "SUCCESSFUL" else result.status.name
+
+
+if __name__ == "__main__":
+    step, *words = sys.argv[1:]
+    print(json.dumps(globals()[step](*words)))
