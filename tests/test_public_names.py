@@ -95,6 +95,7 @@ SETTINGS = {
     },
     WorkerConfig: {
         *("backends", "queues", "processes", "threads", "drain", "max_jobs", "grace", "relay"),
+        *("crashed", "only"),  # for worker processes that we start ourselves, since 0.2
     },
 }
 

@@ -136,7 +136,7 @@ def labels(plan):
         ("src/aftercommit/store/finish.py", {"postgres store mutants"}),
         ("src/aftercommit/models/job.py", {"postgres store mutants"}),
         ("src/aftercommit/worker/alias.py", {"postgres worker mutants"}),
-        ("src/aftercommit/relay.py", {"postgres proofs"}),
+        ("src/aftercommit/store/inbox.py", {"postgres proofs", "postgres store mutants"}),
         ("src/aftercommit/relay/brokers/rq.py", {"postgres proofs"}),
         ("tests/brokers/shop.py", {"postgres proofs"}),
         ("demo/run.py", {"sqlite demo"}),
