@@ -49,8 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     A run in the background is started deaf to Ctrl-C, and so would be all that it starts.
     """
-    if os.environ.get(tiers.VARIABLE, tiers.FULL) != tiers.FULL:
-        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)  # measured, processes are slower
+    if not tiers.measures_children(config.getoption("part"), settings.DATABASE_KIND):
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         services.find(os.environ.get("AFTERCOMMIT_DB", "sqlite"))

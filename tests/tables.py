@@ -1,5 +1,7 @@
 """The tables that tests write in, and how they are emptied."""
 
+from itertools import compress
+
 from django.apps import apps
 from django.db import connections, transaction
 
@@ -10,15 +12,19 @@ KEPT = {"contenttypes.contenttype", "auth.permission"}
 def wipe(using: str = "default") -> None:
     """Remove every row that a test may have left in a database."""
     connection = connections[using]
-    models = [
-        model
+    tables = [
+        connection.ops.quote_name(model._meta.db_table)
         for model in apps.get_models(include_auto_created=True)
         if model._meta.managed and model._meta.label_lower not in KEPT
     ]
+    if not tables:
+        return
+    filled = ", ".join(f"EXISTS (SELECT 1 FROM {table})" for table in tables)
     with (
         transaction.atomic(using=using),
         connection.constraint_checks_disabled(),
         connection.cursor() as cursor,
     ):
-        for model in models:
-            cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)}")
+        cursor.execute(f"SELECT {filled}")
+        for table in compress(tables, cursor.fetchone()):
+            cursor.execute(f"DELETE FROM {table}")

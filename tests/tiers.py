@@ -35,6 +35,8 @@ class Part:
     places: tuple[str, ...] = ("*",)  # patterns of files below tests/; * stands for / as well
     besides: tuple[str, ...] = ()  # those of ``places`` that it does not take
     without: tuple[str, ...] = ()  # marks of tests that it does not take
+    # Measured, other processes are slower; the little that one part starts reaches most lines.
+    measures_children: bool = False
     watches: tuple[str, ...] = ()  # how the files begin whose change asks for it
 
     def takes(self, file: str, marks: Collection[str] = ()) -> bool:
@@ -58,7 +60,7 @@ NEEDS_NO_DATABASE = ("test_*.py", "pure/*", "lint/*")
 ROOMS = ("store/*", "worker/*", "django/*")
 
 PURE = Part(name="pure", kinds=("sqlite",), places=NEEDS_NO_DATABASE)
-ALL = Part(name="all", besides=NEEDS_NO_DATABASE)
+ALL = Part(name="all", besides=NEEDS_NO_DATABASE, measures_children=True)
 
 _rooms = {"name": "rooms", "places": ROOMS, "without": MARKS}
 # What takes longest comes first, so that nobody waits for it in the end.
@@ -84,7 +86,11 @@ PARTS = {
         Part(
             name="faults",
             kinds=("sqlite",),
-            places=("process/test_sqlite_faults.py", "upgrade/*", "docs/*"),
+            places=(
+                *("process/test_sqlite_faults.py", "upgrade/*", "docs/*"),
+                *("process/test_command.py", "process/test_flush_queue.py"),
+            ),
+            measures_children=True,
         ),
         Part(
             name="faults",
@@ -148,6 +154,12 @@ def names() -> list[str]:
 def marks_of_file(name: str) -> list[str]:
     """Return the marks that all tests of a file bear for its name."""
     return [mark for pattern, mark in MARKED_FILES.items() if fnmatchcase(name, pattern)]
+
+
+def measures_children(name: str | None, kind: str) -> bool:
+    """Tell whether coverage follows into other processes; by pytest alone it does."""
+    full = os.environ.get(VARIABLE, FULL) == FULL
+    return full or name is None or part_named(name, kind).measures_children
 
 
 def size(*, change: int, full: int) -> int:
