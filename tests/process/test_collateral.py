@@ -39,6 +39,7 @@ def test_a_job_that_kills_its_process_costs_its_neighbours_one_run_at_most(rig):
     good = Job.objects.exclude(id=poison.id)
     assert [job.state for job in good] == ["succeeded"] * GOOD
     hit = [key_of(job) for job in good if job.crashes]
+    assert all(causes(job) == {"WorkerDied": 1} for job in good if job.crashes)
     print(f"{len(hit)} neighbours hit, {len(rig.children(worker))} worker processes")
     assert hit
     report = rig.check(committed=[*map(key_of, Job.objects.all())])
