@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import Error, connections
 
-from aftercommit.enqueue.finished import tell_rescued
+from aftercommit.enqueue.finished import tell_finished, tell_rescued
 from aftercommit.store import store_for
 from aftercommit.worker.config import Served
 from aftercommit.worker.processes.launch import Child
@@ -63,9 +63,10 @@ class Orphans:
         for number in range(TRIES):
             pause.wait(UNTIL_JUDGED.total_seconds())
             for served in self._aliases:
+                store = store_for(served.using)
                 try:
                     if number == 0:
-                        store_for(served.using).release_unstarted(worker_id, begun=begun)
+                        tell_finished(store, store.release_unstarted(worker_id, begun=begun))
                     left -= _rescued(served, worker_id, blamed)
                 except Error:
                     logger.warning(

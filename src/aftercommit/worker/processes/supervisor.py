@@ -54,7 +54,7 @@ class Supervisor:
             replace(config, processes=1, threads=1, crashed=True), through=True
         )
         self._slots = [*self._ordinary, self._crashed]
-        self._suspected = False  # some process sees jobs with crashes
+        self._crashed_seen = False  # some process sees jobs with crashes
         self._died_at_work = False  # so that there will be such jobs in a moment
         self._bell = Bell()
         self._asked = 0  # how often someone asked to stop
@@ -112,7 +112,7 @@ class Supervisor:
         if child is not None:
             ended = child.process.poll() is not None
             child.listen()  # after that look: its last words have arrived
-            self._suspected |= child.suspects and slot is not self._crashed
+            self._crashed_seen |= child.sees_crashed and slot is not self._crashed
             if ended:
                 self._bury(slot, child, stopping=stopping)
         elif stopping:
@@ -181,7 +181,7 @@ class Supervisor:
     def _close(self, slot: ProcessSlot) -> None:
         slot.through = True
         if slot is self._crashed:  # what was to be seen of such jobs until now is over
-            self._suspected = self._died_at_work = False
+            self._crashed_seen = self._died_at_work = False
 
     # ---- jobs with crashes ------------------------------------------------------
 
@@ -200,7 +200,7 @@ class Supervisor:
                     other.open()
         slot.has_run = False
         its_turn = not self._config.drain or all(one.closed for one in self._ordinary)
-        if self._died_at_work or (self._suspected and its_turn):
+        if self._died_at_work or (self._crashed_seen and its_turn):
             slot.open()
 
     # ---- all of them ------------------------------------------------------------
