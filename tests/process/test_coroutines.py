@@ -12,5 +12,5 @@ def test_what_a_task_leaves_behind_does_not_end_the_loop_of_the_others(rig):
     worker = rig.worker("--drain", "--threads", "1")
 
     assert worker.wait() == 0
-    assert "event loop of async tasks was left" in worker.output
+    assert "ended the event loop of async tasks" in worker.output
     assert sorted(effect.key for effect in Effect.objects.all()) == keys

@@ -111,7 +111,9 @@ class Pool:
         results = group.run(runs, self._at_work)
         took = (now() - began) / len(results)
         with self._lock:
-            self._queue.put_back(runs[len(results) :])
+            left = runs[len(results) :]
+            self._queue.put_back(left)
+            self._changed.notify(len(left))
         _tidy(thread_connections)
         for run, result in results:
             run.end(result, took=took)
