@@ -44,7 +44,7 @@ class Figure:
 def drain(peer: Peer, server: Server, workload: str) -> list[Figure]:
     """Let workers do all jobs; measure from the first tenth to the last job."""
     kind = "row" if workload == "row" else "noop"
-    number = _number(peer, "drain" if workload == "held" else workload)
+    number = _number(peer, workload if workload in peer.jobs else "drain")
     peer.empty()
     peer.fill(kind, number)
     peer.analyze()
@@ -197,7 +197,8 @@ WORKLOADS: dict[str, Callable[[Peer, Server, str], list[Figure]]] = {
 @contextmanager
 def working(peer: Peer, processes: int) -> Iterator[list[int]]:
     """Run worker processes for as long as the block lasts."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
     started = [
         subprocess.Popen(
             peer.command(),

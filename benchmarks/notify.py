@@ -15,8 +15,8 @@ WRITERS, RATE, SECONDS, TURNS = 8, 2_000, 2.0, 4  # connections, jobs/s of all, 
 
 def notify(peer: Peer, server: Server, workload: str) -> list[Figure]:
     """Enqueue from several connections at a steady rate, with NOTIFY and without, in turns."""
-    from aftercommit.store.postgresql.sql import insert_one  # noqa: PLC0415
     from aftercommit.store.columns import INSERTED, row_from  # noqa: PLC0415 - once there is Django
+    from aftercommit.store.postgresql.sql import insert_one  # noqa: PLC0415
     from aftercommit.values import NewJob  # noqa: PLC0415
 
     def row() -> dict[str, object]:

@@ -2,7 +2,13 @@
 
 from benchmarks.peers.base import Peer
 from benchmarks.peers.brokers import Celery, Dramatiq, Huey, Rq
-from benchmarks.peers.django_queues import Aftercommit, AftercommitAtomic, DjQueue, TasksDb
+from benchmarks.peers.django_queues import (
+    Aftercommit,
+    AftercommitAlone,
+    AftercommitAtomic,
+    DjQueue,
+    TasksDb,
+)
 from benchmarks.peers.graphile import Graphile
 from benchmarks.peers.pgqueuer import PgQueuer
 from benchmarks.peers.procrastinate import Procrastinate
@@ -10,6 +16,7 @@ from benchmarks.peers.procrastinate import Procrastinate
 PEERS: tuple[type[Peer], ...] = (
     Aftercommit,
     AftercommitAtomic,
+    AftercommitAlone,
     Graphile,
     PgQueuer,
     Procrastinate,

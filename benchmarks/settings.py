@@ -15,6 +15,10 @@ TASKS = {
         "BACKEND": "aftercommit.DatabaseBackend",
         "OPTIONS": {"task_modules": ["benchmarks.tasks"]},
     },
+    "alone": {
+        "BACKEND": "aftercommit.DatabaseBackend",
+        "OPTIONS": {"task_modules": ["benchmarks.tasks"], "fuse": False},
+    },
     "tasks_db": {"BACKEND": "django_tasks_db.DatabaseBackend"},
     "dj_queue": {"BACKEND": "dj_queue.backend.DjQueueBackend", "QUEUES": []},
 }

@@ -33,6 +33,12 @@ def atomic_row(number: int) -> None:
     write_row(number)
 
 
+@task(atomic=True, backend="alone")
+def alone_row(number: int) -> None:
+    """Write a row, exactly once, in a transaction that it shares with no other."""
+    write_row(number)
+
+
 @task
 def stamp(sent: int) -> None:
     """Note how long it took from the call to here."""

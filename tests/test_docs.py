@@ -64,7 +64,7 @@ def test_the_code_of_a_page_runs(page, tmp_path):
 
 
 def test_every_block_says_what_it_is():
-    known = {"python", "console", "check", "ini", "dockerfile", "text", "sql", "diff"}
+    known = {"python", "console", "check", "ini", "dockerfile", "mermaid", "text", "sql", "diff"}
 
     for page in pages.pages():
         for block in pages.blocks(page):

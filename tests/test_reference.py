@@ -297,6 +297,18 @@ def test_what_is_our_own_is_where_the_page_says():
         assert (SRC / code(row[1])).exists(), row
 
 
+TO_COME = {"models/progress.py", "store/progress.py", "tests/store/test_progress.py"}  # examples
+
+
+def test_every_file_that_the_architecture_names_is_there():
+    text = (EXPLANATION / "architecture.md").read_text()
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:/|\.py))`", text)) - TO_COME
+
+    here = [SRC, SRC / "worker", SRC.parents[1]]
+    assert len(named) > 30
+    assert [one for one in named if not any((root / one).exists() for root in here)] == []
+
+
 def test_the_versions_are_those_of_the_package_and_its_checks():
     rows = {row[0]: row[1] for row in pages.tables(pages.README, "## Versions")}
 

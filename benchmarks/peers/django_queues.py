@@ -137,6 +137,7 @@ class Aftercommit(DjangoQueue):
         "drain2": 150_000,
         "drain4": 150_000,
         "row": 15_000,
+        "held": 400_000,
         "flat": 100_000,
         "memory": 1_000_000,
     }
@@ -180,6 +181,22 @@ class AftercommitAtomic(Aftercommit):
     def task(self, kind: str) -> Any:
         """Return the atomic task."""
         return super().task(f"atomic_{kind}")
+
+
+class AftercommitAlone(Aftercommit):
+    """The same with ``fuse`` off: a commit for each task."""
+
+    name = "aftercommit-atomic-alone"
+    workloads = ("row",)
+    jobs: ClassVar = {"row": 15_000}
+
+    def task(self, kind: str) -> Any:
+        """Return the atomic task of the backend that shares no transactions."""
+        return super().task(f"alone_{kind}")
+
+    def command(self) -> list[str]:
+        """Serve that backend."""
+        return [sys.executable, "-m", "django", "aftercommit", "worker", "--backend", "alone"]
 
 
 class TasksDb(DjangoQueue):

@@ -7,10 +7,11 @@ import redis as redis_client
 
 from aftercommit.models import Job
 from aftercommit.options.conf import WorkerConfig
-from aftercommit.relay.brokers import BROKERS, queues_of
-from aftercommit.relay.publish import publish as relay
-from aftercommit.worker.claiming import broker_backoff as pauses
-from aftercommit.worker.claiming.capacity import RunQuota
+from aftercommit.options.queues import queues_of
+from aftercommit.relay import publish as relay
+from aftercommit.relay.brokers import BROKERS
+from aftercommit.worker.claiming import broker_backoff
+from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.worker import Worker
 from tests.brokers.addresses import broker_url, is_there, queue_name
 
@@ -43,7 +44,7 @@ def relayed(settings, transactional_db):
     relay._in_vain.clear()
     for name in BROKERS:  # a broker that was away in this test is there in the next
         for queue in queues_of(name):
-            pauses.resume(queue)
+            broker_backoff.resume(queue)
 
 
 def kept(**which):
@@ -55,6 +56,6 @@ def kept(**which):
 def run_relay():
     """Publish what is there with a worker in this process; return what it says it has done."""
     config = WorkerConfig(backends=("default",), relay="only", drain=True)
-    worker = Worker(config, tickets=RunQuota(None))
+    worker = Worker(config, quota=RunQuota(None))
     assert worker.run() == 0
     return worker.done

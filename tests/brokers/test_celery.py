@@ -16,7 +16,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from aftercommit.models import Job
-from aftercommit.worker.claiming import broker_backoff as pauses
+from aftercommit.worker.claiming import broker_backoff
 from tests.app.models import Effect
 from tests.brokers.addresses import broker_url, is_there, queue_name
 from tests.brokers.conftest import kept, run_relay
@@ -191,7 +191,7 @@ def test_the_message_of_a_retry_survives_the_rollback_that_it_causes(queue, rela
 def back(monkeypatch):
     """Let the broker that is away come back, and the messages be due."""
     monkeypatch.setattr(unreachable.conf, "broker_url", broker_url("redis"))
-    pauses.resume("relay.celery")
+    broker_backoff.resume("relay.celery")
     Job.objects.update(run_after=timezone_long_ago())
 
 
@@ -204,7 +204,7 @@ def test_a_message_whose_broker_is_away_waits_and_spends_no_attempt(queue, relay
     result = to_nobody.delay("a")  # raises without us
     for _try in range(3):
         assert run_relay() == 0
-        pauses.resume("relay.celery")
+        broker_backoff.resume("relay.celery")
         Job.objects.update(run_after=timezone_long_ago())
     (job,) = kept()
     assert (job.meta["message_id"], job.attempts, job.error_list) == (result.id, 0, [])

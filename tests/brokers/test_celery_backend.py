@@ -15,7 +15,7 @@ from aftercommit._compat import BaseTask, InvalidTask, task_backends
 from aftercommit.errors import ConfigurationError, PayloadError
 from aftercommit.options.conf import WorkerConfig
 from aftercommit.relay.celery.consumer import RUN
-from aftercommit.worker.claiming.capacity import RunQuota
+from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.worker import Worker
 from tests.app.models import Effect
 from tests.brokers.addresses import queue_name
@@ -119,7 +119,7 @@ def test_the_same_task_runs_here_when_the_settings_say_so(tasks, move):
 
 def work():
     config = WorkerConfig(drain=True)
-    assert Worker(config, tickets=RunQuota(None)).run() == 0
+    assert Worker(config, quota=RunQuota(None)).run() == 0
 
 
 def test_both_may_be_used_for_one_task(tasks, consumer):

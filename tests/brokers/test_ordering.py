@@ -11,12 +11,13 @@ from django.db import transaction
 from aftercommit import ordering_key
 from aftercommit.enqueue.task import registered
 from aftercommit.models import Job
-from aftercommit.relay.brokers import broker_for, queue_in_order
+from aftercommit.options.queues import queue_in_order
+from aftercommit.relay.brokers import broker_for
 from aftercommit.relay.brokers.base import Away
 from aftercommit.relay.outbox import PUBLISH
 from aftercommit.relay.publish import publish, publish_many
 from aftercommit.store import store_for
-from aftercommit.values import Failed, RunError, Succeeded
+from aftercommit.values import ClaimQuery, Failed, RunError, Succeeded
 from tests.brokers.conftest import kept, run_relay
 from tests.brokers.shop import note
 
@@ -69,7 +70,7 @@ def claim(word):
     """Let another relay have a message."""
     found = Job.objects.get(meta__message_id=calls(word)[0]["message_id"])
     options = {"worker_id": uuid4(), "lease": timedelta(minutes=1), "only": [found.id]}
-    (claim,) = store_for("default").claim(queue=found.queue, limit=1, **options)
+    (claim,) = store_for("default").claim(ClaimQuery(queue=found.queue, limit=1, **options))
     return claim
 
 

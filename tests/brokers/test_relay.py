@@ -10,12 +10,12 @@ from aftercommit.enqueue.outcomes import Snooze
 from aftercommit.errors import ClaimLost, ConfigurationError, TimedOut
 from aftercommit.models import Job
 from aftercommit.options.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
+from aftercommit.relay import publish as relay_module
 from aftercommit.relay.brokers import broker_for
 from aftercommit.relay.brokers.base import Away
 from aftercommit.relay.publish import publish
-from aftercommit.relay.publish import publish as relay_module
-from aftercommit.worker.claiming import broker_backoff as pauses
-from aftercommit.worker.claiming.capacity import RunQuota
+from aftercommit.worker.claiming import broker_backoff
+from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.worker import Worker
 from tests.app.tasks import add
 from tests.brokers.shop import note
@@ -36,7 +36,7 @@ def test_a_worker_publishes_messages_if_it_is_told_to(relay, done, queues, redis
         note.delay("a")
         add.enqueue(1, 2)
     config = WorkerConfig(backends=("default",), relay=relay, drain=True)
-    Worker(config, tickets=RunQuota(None)).run()
+    Worker(config, quota=RunQuota(None)).run()
 
     assert set(Job.objects.filter(state="succeeded").values_list("queue", flat=True)) == done
 
@@ -69,9 +69,9 @@ def test_a_broker_that_does_not_answer_costs_no_attempt(monkeypatch, error):
     try:
         with pytest.raises(Snooze):
             publish("celery", "m1", {})
-        assert pauses.is_paused("relay.celery")
+        assert broker_backoff.is_backing_off("relay.celery")
     finally:
-        pauses.resume("relay.celery")
+        broker_backoff.resume("relay.celery")
         relay_module._in_vain.clear()
 
 

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from aftercommit._compat import TaskResultDoesNotExist, TaskResultStatus, task_backends
 from aftercommit.models import Job
-from aftercommit.relay.publish import publish as relay
+from aftercommit.relay import publish as relay
 from tests.brokers.conftest import kept, run_relay
 from tests.brokers.elsewhere import LIST
 

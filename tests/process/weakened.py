@@ -49,7 +49,7 @@ def counting() -> None:
 
 def board() -> None:
     """Do not tell what a dead process had begun from what it had only claimed."""
-    Rescue.disown = lambda self, worker_id, **_begun: []
+    Rescue.release_unstarted = lambda self, worker_id, **_begun: []
 
 
 def judgement() -> None:

@@ -18,7 +18,7 @@ from aftercommit.store.base import Store
 from aftercommit.store.clock import DatabaseNow, in_future
 from aftercommit.store.columns import CLAIMED, claim_from
 from aftercommit.store.finish import Ending
-from aftercommit.store.insert import Enqueue
+from aftercommit.store.insert import Inserting
 from aftercommit.store.mysql import store as mysql
 from aftercommit.store.operations import Operations
 from aftercommit.store.rescue import Rescue, Rescued
@@ -35,11 +35,6 @@ def postgresql() -> ModuleType:
     from aftercommit.store.postgresql import store as module  # noqa: PLC0415
 
     return module
-
-
-def ends() -> list[str]:
-    """Return the names of the statements by which PostgreSQL's store ends runs."""
-    return [name for name in ("FINISH", "SUCCEED") if hasattr(postgresql(), name)]
 
 
 def rewrite(
@@ -70,23 +65,20 @@ def _fence(patch: pytest.MonkeyPatch, *, token: bool, state: bool) -> None:
         ("AND job.token = mine.token", ""),
     ]
     no_state = [("job.state = 'running'", "true"), ("AND job.state = mine.held", "")]
-    for name in ends():
-        rewrite(
-            patch, postgresql(), name, *([] if token else no_token), *([] if state else no_state)
-        )
+    fence = [*([] if token else no_token), *([] if state else no_state)]
+    for name in ("FINISH", "SUCCEED"):
+        rewrite(patch, postgresql(), name, *fence)
     no_token = [("AND job.token = held.token", ""), ("AND job.token = free.token", "")]
     no_state = [("job.state = 'running'", "true"), ("AND job.state = free.state", "")]
-    rewrite(
-        patch, postgresql(), "RENEW", *([] if token else no_token), *([] if state else no_state)
-    )
+    fence = [*([] if token else no_token), *([] if state else no_state)]
+    rewrite(patch, postgresql(), "RENEW", *fence)
 
 
 def good_ends_without_token(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Ask of many good ends only whether the jobs are running."""
     if POSTGRESQL:
         no_token = [("AND job.token = ended.token", ""), ("AND job.token = mine.token", "")]
-        for name in ends():
-            rewrite(patch, postgresql(), name, *no_token)
+        rewrite(patch, postgresql(), "SUCCEED", *no_token)
     else:
         token = "AND aftercommit_job.token = json_extract(ended.value, '$[1]')"
         rewrite(patch, sqlite, "SUCCEED", (token, ""))
@@ -96,8 +88,7 @@ def good_ends_without_state(patch: pytest.MonkeyPatch, store: type[Store]) -> No
     """Ask of many good ends only for the token."""
     if POSTGRESQL:
         no_state = [("job.state = 'running'", "true"), ("AND job.state = mine.held", "")]
-        for name in ends():
-            rewrite(patch, postgresql(), name, *no_state)
+        rewrite(patch, postgresql(), "SUCCEED", *no_state)
     else:
         rewrite(patch, sqlite, "SUCCEED", ("AND aftercommit_job.state = 'running'", ""))
         rewrite(patch, mysql, "HELD", ("AND state = 'running'", ""))
@@ -404,7 +395,7 @@ def repeated_in_manual_transactions(patch: pytest.MonkeyPatch, store: type[Store
 
 def a_holder_may_start_early(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Name the holder of a key without holding it back."""
-    patch.setattr(store, "_holder", Enqueue._holder)
+    patch.setattr(store, "_holder", Inserting._holder)
 
 
 def a_running_holder_is_locked(patch: pytest.MonkeyPatch, store: type[Store]) -> None:

@@ -97,7 +97,7 @@ def test_leases_and_ages_are_measured_in_any_session_zone(store, session_zone):
 
 
 def test_the_pulse_is_utc_in_any_session_zone(store, session_zone):
-    now, _workers = store.pulse(ready_job(store))
+    now, _workers = store.clock_and_workers(ready_job(store))
 
     assert near(now)
 
@@ -130,7 +130,7 @@ def test_a_job_for_now_is_due_in_the_same_transaction(store):
 
 
 def test_the_orms_now_and_the_stores_now_are_one(store):
-    now, _workers = store.pulse(ready_job(store))
+    now, _workers = store.clock_and_workers(ready_job(store))
 
     before, after = (
         Job.objects.annotate(moment=in_future(span)).values_list("moment", flat=True)[0]

@@ -172,7 +172,7 @@ def test_the_lock_is_free_when_the_process_was_killed(store, worker_id):
         os.kill(worker.pid, signal.SIGKILL)
 
     wait_until(lambda: store.free_locks({worker_id}) == {worker_id})
-    store.bury({worker_id})
+    store.forget({worker_id})
     assert said == "locked\n"
     assert while_alive == set()
 
@@ -200,9 +200,9 @@ def test_the_dead_are_buried_with_all_they_left_behind(store, worker_id, vendor)
     if vendor == "sqlite":
         (folder / f"{worker_id.hex}.lock").touch()
 
-    store.bury({worker_id})
+    store.forget({worker_id})
 
-    assert store.pulse(worker_id)[1] == {living}
+    assert store.clock_and_workers(worker_id)[1] == {living}
     assert store.free_locks({living}) == set()
     living_presence.close()
     assert not folder.exists()
@@ -270,7 +270,7 @@ def test_whatever_makes_a_job_ready_again_is_announced(store, listening):
     store.rescue(max_crashes=9)
     assert hears(listening) == ["default"]
 
-    store.disown(claim_one(store).worker_id, begun=())
+    store.release_unstarted(claim_one(store).worker_id, begun=())
     assert hears(listening) == ["default"]
 
     store.finish(claim_one(store), Cancelled(ERROR))

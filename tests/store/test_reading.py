@@ -134,8 +134,8 @@ def test_the_pulse_is_the_databases_clock_and_the_others_with_locks(store):
     store.workers.announce(locked, locked=True)
     store.workers.announce(without, locked=False)
 
-    first, others = store.pulse(ours)
-    second, _others = store.pulse(ours)
+    first, others = store.clock_and_workers(ours)
+    second, _others = store.clock_and_workers(ours)
 
     assert others == {locked}
     assert first.utcoffset() == timedelta(0)

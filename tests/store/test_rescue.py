@@ -337,7 +337,7 @@ def test_what_a_dead_worker_had_not_begun_is_given_back_without_a_crash(store):
     claims = claim_all(store, worker_id=dead)
     begun = [one for one in claims if one.job_id != first]
 
-    assert len(store.disown(dead, begun={one.job_id for one in begun})) == 1
+    assert len(store.release_unstarted(dead, begun={one.job_id for one in begun})) == 1
 
     row = job(store, first)
     assert (row.state, row.attempts, row.crashes, row.token) == (State.READY, 0, 0, 1)
@@ -356,7 +356,7 @@ def test_only_the_dead_workers_own_jobs_are_given_back(store):
     rescue(store)
     taken = claim_one(store, worker_id=alive, only=[again.job_id])
 
-    assert store.disown(dead, begun=()) == []
+    assert store.release_unstarted(dead, begun=()) == []
 
     assert store.finish(kept, Succeeded())
     assert store.finish(taken, Succeeded())
@@ -370,7 +370,7 @@ def test_a_job_with_crashes_that_had_not_begun_is_given_back_as_well(store):
     rescue(store)
     suspect = claim_one(store, worker_id=dead)
 
-    assert store.disown(dead, begun=()) == [(suspect.job_id, "ready")]
+    assert store.release_unstarted(dead, begun=()) == [(suspect.job_id, "ready")]
 
     assert job(store, suspect.job_id).crashes == 1
 
@@ -381,7 +381,7 @@ def test_what_is_to_be_cancelled_is_cancelled_instead_of_given_back(store):
     claim_one(store, worker_id=dead)
     store.cancel([job_id])
 
-    assert store.disown(dead, begun=()) == [(job_id, "cancelled")]
+    assert store.release_unstarted(dead, begun=()) == [(job_id, "cancelled")]
 
     assert state(store, job_id) == State.CANCELLED
 
@@ -391,7 +391,7 @@ def test_a_late_word_of_the_dead_worker_about_what_was_given_back_changes_nothin
     ready_job(store)
     claim = claim_one(store, worker_id=dead)
 
-    store.disown(dead, begun=())
+    store.release_unstarted(dead, begun=())
 
     assert not store.finish(claim, Succeeded())
     assert state(store, claim.job_id) == State.READY

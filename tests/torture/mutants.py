@@ -14,10 +14,10 @@ from django.db import transaction
 
 from aftercommit.models import Job, State
 from aftercommit.values import Failed, RunError, RunResult
-from aftercommit.worker.running.atomic import transaction as effects
+from aftercommit.worker.running.atomic import transaction as transaction_module
 from aftercommit.worker.running.atomic.errors import UnresolvedError
 from aftercommit.worker.running.atomic.transaction import TaskTransaction
-from aftercommit.worker.running.executor import Executor
+from aftercommit.worker.running.executor import Executor, PreparedRun
 from aftercommit.worker.upkeep.finisher import Finisher
 
 WANTED = "AFTERCOMMIT_TEST_MUTANT"
@@ -67,7 +67,7 @@ def no_savepoint(patch: Patch) -> None:
     def atomic(using: Any = None, **options: Any) -> Any:
         return real(using, **options) if options.get("durable") else nullcontext()
 
-    patch(effects, "transaction", _Transaction(atomic))
+    patch(transaction_module, "transaction", _Transaction(atomic))
 
 
 class _Transaction:
@@ -89,7 +89,7 @@ def forget_errors(patch: Patch) -> None:
 
 def forgive_after_the_body(patch: Patch) -> None:
     """Let a task swallow what ``context.commit()`` raises, and call that a success."""
-    real = TaskTransaction.transaction
+    real = TaskTransaction.open
 
     @contextmanager
     def weak(self: TaskTransaction) -> Iterator[Any]:
@@ -99,7 +99,7 @@ def forgive_after_the_body(patch: Patch) -> None:
         finally:
             self.failure = None
 
-    patch(TaskTransaction, "transaction", weak)
+    patch(TaskTransaction, "open", weak)
 
 
 def ask_the_new_connection(patch: Patch) -> None:
@@ -147,11 +147,11 @@ def again_in_place(patch: Patch) -> None:
     """Run the body once more, at once, when its COMMIT was not answered."""
     real = Executor._run_sync
 
-    def weak(self: Executor, work: Any) -> RunResult:
-        ran = real(self, work)
+    def weak(self: Executor, prepared: PreparedRun) -> RunResult:
+        ran = real(self, prepared)
         if ran.in_doubt is None:
             return ran
-        return real(self, self._prepare(work.run))
+        return real(self, self._prepare(prepared.run))
 
     patch(Executor, "_run_sync", weak)
 

@@ -19,6 +19,7 @@ import pytest
 from django.db import Error, connection, connections, transaction
 
 from aftercommit.models import LIVE, Job, State
+from aftercommit.options.conf import BackendOptions
 from aftercommit.values import ClaimQuery, Released, Retry, Succeeded
 from aftercommit.worker.runs import Runs
 from aftercommit.worker.upkeep.heartbeat import Heartbeat
@@ -291,7 +292,7 @@ def test_a_cut_at_a_renewal_costs_no_lease(rig, proxy, when):
     runs = Runs(lease=LEASE)
     claims = [road.claim(rig.enqueue(plain, f"{number}")) for number in range(5)]
     for claim in claims:
-        runs.add(claim)
+        runs.add(claim, road.facts_of(claim), road)
     lost = road.lose(claims.pop())
 
     def renew() -> None:
@@ -314,12 +315,10 @@ def test_a_cut_at_a_rescue_counts_one_crash_for_each_death(rig, proxy, when):
     rescued = []
 
     def rescue() -> None:
-        maintenance = Rescuer(
+        rescuer = Rescuer(
             road.store,
+            BackendOptions(lease=SHORT, heartbeat=SHORT / 3, max_crashes=1000),
             worker_id=road.worker_id,
-            lease=SHORT,
-            heartbeat=SHORT / 3,
-            max_crashes=1000,
             rescued=rescued.append,
             forgotten=lambda: None,
         )
@@ -330,10 +329,10 @@ def test_a_cut_at_a_rescue_counts_one_crash_for_each_death(rig, proxy, when):
                 road.claim(rig.enqueue(plain, f"death {deaths}"), lease=OVER)
                 deaths += 1
             try:
-                pause.wait(min(maintenance.step().total_seconds(), 0.01))
+                pause.wait(min(rescuer.step().total_seconds(), 0.01))
             except Error:
                 connections.close_all()
-                maintenance.trouble()
+                rescuer.trouble()
 
     with proxy.cutting(rule_for("T6", when), most=CUTS):
         through(proxy, rescue)

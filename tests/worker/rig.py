@@ -69,9 +69,7 @@ class Rig:
         self.written: list[tuple[Claim, RunResult]] = []
         self.lost: list[Claim] = []
         self._listen()
-        self.shared = SharedTransactions(
-            self.executor, using=using, record_many=self.store.finish_many
-        )
+        self.shared = SharedTransactions(self.executor, self.store)
         self.in_company = False  # run each atomic job between two others, in one transaction
         self.company: list[UUID] = []
         self._tasks: dict[UUID, Task] = {}

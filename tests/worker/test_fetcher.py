@@ -170,10 +170,10 @@ def test_a_database_that_does_not_answer_at_all_is_told(fetcher, store, monkeypa
         fetcher(["a"]).fetch(limit=1)
 
 
-def test_a_queue_that_is_paused_is_left_alone_and_the_others_are_not(store, fetcher):
+def test_a_queue_whose_broker_is_away_is_left_alone_and_the_others_are_not(store, fetcher):
     enqueue("paused")
     enqueue("open")
-    broker_backoff.pause("paused", timedelta(hours=1))
+    broker_backoff.back_off("paused", timedelta(hours=1))
     fetch = fetcher(["paused", "open"]).fetch
     try:
         assert [claim.queue for claim in fetch(limit=5)] == ["open"]

@@ -264,7 +264,7 @@ def test_nothing_joins_once_the_budget_is_used_up(rig, together, monkeypatch):
     assert together.states() == {"a": "succeeded", "b": "running", "c": "running"}
 
 
-def test_only_the_body_at_work_is_on_the_board_until_the_commit(rig, together):
+def test_only_the_body_at_work_is_on_the_board_until_the_commit(rig, together, monkeypatch):
     shown, now_at_work = [], []
 
     @contextmanager
@@ -278,8 +278,11 @@ def test_only_the_body_at_work_is_on_the_board_until_the_commit(rig, together):
     rig.runs_by_name = {run: name for name, run in together.runs.items()}
     for run in together.runs.values():
         make_short(run)
-    rig.shared._record_many = lambda ends: (
-        shown.append(now_at_work[-1]) or rig.store.finish_many(ends)
+    finish_many = rig.store.finish_many
+    monkeypatch.setattr(
+        rig.store,
+        "finish_many",
+        lambda ends: shown.append(now_at_work[-1]) or finish_many(ends),
     )
 
     rig.shared.run(list(together.runs.values()), board)

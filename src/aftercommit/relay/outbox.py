@@ -37,7 +37,7 @@ class Outbox:
 
     def alias(self, broker: str, *, when: str | None) -> str | None:
         """See ``brokers.base.Outbox``."""
-        homes = homes_of(broker)
+        homes = backends_keeping(broker)
         when = when or _when(homes)
         if when not in RELAY_WHEN:
             raise ConfigurationError(_unknown_when(broker, when))
@@ -51,14 +51,14 @@ class Outbox:
 
     def alias_if_away(self, broker: str, *, when: str | None) -> str | None:
         """See ``brokers.base.Outbox``."""
-        homes = homes_of(broker)
+        homes = backends_keeping(broker)
         if not homes or (when or _when(homes)) == NEVER or _in_event_loop():
             return None
         return _home(homes)
 
     def keep(self, message: Message, *, using: str) -> None:
         """See ``brokers.base.Outbox``."""
-        backend = homes_of(message.broker)[using]
+        backend = backends_keeping(message.broker)[using]
         backend.store.insert([_job(message, backend)])
 
 
@@ -95,7 +95,7 @@ def relaying() -> list[DatabaseBackend]:
     return [backend for backend in our_backends() if backend.config.relay]
 
 
-def homes_of(broker: str) -> dict[str, DatabaseBackend]:
+def backends_keeping(broker: str) -> dict[str, DatabaseBackend]:
     """Return the backends that keep a broker's messages, by database alias."""
     return {one.using: one for one in reversed(relaying()) if broker in one.config.relay}
 

@@ -20,8 +20,8 @@ from aftercommit.errors import ClaimLost, TimedOut
 from aftercommit.options.queues import queue_in_order, queue_of, queues_of
 from aftercommit.relay.brokers import broker_for
 from aftercommit.relay.brokers.base import Away, TooEarly
-from aftercommit.relay.outbox import MAX_ATTEMPTS, PUBLISH, Outbox, homes_of, relaying
-from aftercommit.worker.claiming.broker_backoff import is_paused, pause, resume
+from aftercommit.relay.outbox import MAX_ATTEMPTS, PUBLISH, Outbox, backends_keeping, relaying
+from aftercommit.worker.claiming.broker_backoff import back_off, is_backing_off, resume
 
 if TYPE_CHECKING:
     from aftercommit.models import Job
@@ -80,7 +80,7 @@ def publish_many(calls: Sequence[dict[str, Any]], report: Report) -> None:
 
 def _publish(broker: str, left: Mapping[int, dict[str, Any]], ended: Report) -> None:
     """Publish to one broker; what it raises is the end of what is left then."""
-    if is_paused(queue_of(broker)):
+    if is_backing_off(queue_of(broker)):
         raise Snooze(_pause_after(_in_vain[broker]))
     try:
         free = [one for one, call in left.items() if call.get("ordering_key") is None]
@@ -131,7 +131,7 @@ def _lines(broker: str, left: Mapping[int, dict[str, Any]]) -> dict[str, deque[i
     """Return, for each key, the messages before which there is no other that we do not have."""
     names = {(call["ordering_key"], call["message_id"]): one for one, call in left.items()}
     lines: dict[str, deque[int]] = {key: deque() for key, _message_id in names}
-    for home in homes_of(broker).values():
+    for home in backends_keeping(broker).values():
         queue, others = queue_in_order(broker), set()
         for key, message_id in home.store.messages_in_order(queue, set(lines)):
             if (key, message_id) not in names:
@@ -151,7 +151,7 @@ def _note_away(broker: str, error: BaseException) -> timedelta:
         logger.warning("%s is away (%s); its messages wait", broker, why)
     span = _pause_after(tries)
     for queue in queues_of(broker):
-        pause(queue, span)
+        back_off(queue, span)
     return span
 
 
@@ -197,7 +197,7 @@ def install() -> None:
 
 
 def _is_kept(broker: str, message_id: str) -> bool:
-    stores = [one.store for one in homes_of(broker).values()]
+    stores = [one.store for one in backends_keeping(broker).values()]
     queues = queues_of(broker)
     return any(store.has_message(one, message_id) for store in stores for one in queues)
 
@@ -205,7 +205,7 @@ def _is_kept(broker: str, message_id: str) -> bool:
 def _find(broker: str, job_id: str) -> "Job | None":
     """Return the job that keeps a message of that broker, or has kept it."""
     with suppress(ValueError):
-        found = (one.store.job(UUID(job_id)) for one in homes_of(broker).values())
+        found = (one.store.job(UUID(job_id)) for one in backends_keeping(broker).values())
         queues = queues_of(broker)
         return next((job for job in found if job is not None and job.queue in queues), None)
     return None

@@ -71,7 +71,7 @@ class Rescue(Table):
             )
             return rescued
 
-    def disown(self, worker_id: UUID, *, begun: Collection[UUID]) -> list[Ended]:
+    def release_unstarted(self, worker_id: UUID, *, begun: Collection[UUID]) -> list[Ended]:
         """Give back what a worker had claimed but not ``begun``; return what was written.
 
         Only for a worker that is known to be dead. These jobs lose neither an attempt nor

@@ -1,7 +1,8 @@
-"""All that one worker process does for one database alias."""
+"""Everything that one worker process does for one database alias."""
 
 from collections.abc import Callable
 from datetime import timedelta
+from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
 
@@ -21,16 +22,16 @@ from aftercommit.worker.upkeep.loop import LoopThread
 
 UNTIL_RUNG = timedelta(seconds=5)
 AT_ONCE = timedelta(0)
-SETTLING = timedelta(milliseconds=100)  # a dead worker's jobs are about to be ready
-QUICK = timedelta(milliseconds=300)  # longest wait of the loops that keep this worker alive
+SETTLING = timedelta(milliseconds=100)  # until the next claim, while a worker looks dead
+QUICK = timedelta(milliseconds=300)  # longest wait after an error, for presence and heartbeat
 RELEASED = RunResult(outcome=Released())
 
 
 class AliasWorker:
-    """Fetches, finishes, renews, rescues and listens, each in a thread of its own.
+    """Claims jobs, writes outcomes, renews leases, rescues and listens, each in its own thread.
 
-    So a slow finish does not stop a renewal, and one database that is away does not stop
-    the others.
+    A slow write of outcomes then does not delay a renewal, and a database that does not
+    answer does not stop the work on the other aliases.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class AliasWorker:
         prefetch: Prefetch,
     ) -> None:
         self.using = served.using
-        self.quiet_since = -1  # count of ``finished`` when a look last found nothing at all
-        self.done = 0  # runs recorded since the start, without those that were released
+        # ``finished.count`` when a claim last found no job while nothing was running
+        self.quiet_since = -1
+        self.done = 0  # runs recorded since the start; released runs do not count
         self._served = served
         self._worker_id = worker_id
         self._pool = pool
@@ -60,8 +62,11 @@ class AliasWorker:
         woken = self._rooms.store.wakes_workers and served.options.session_locks
         self._poll_interval = served.options.polls_every(woken=woken)
         self._away = False
+        # Jobs with crashes that have ended: until their results are recorded no other may
+        # begin, because it might kill this process, and they would have to run again.
+        self._unrecorded: SimpleQueue[Run] = SimpleQueue()
         self._fetching = True
-        self._asking = False  # a claim is on its way
+        self._asking = False  # a claim is being made
         self._make_loops()
 
     def _make_loops(self) -> None:
@@ -79,7 +84,7 @@ class AliasWorker:
         )
         self._other_loops = [
             loop("heartbeat", rooms.heartbeat.step, longest_wait=QUICK),
-            # It asks the database at every step, so it notices whether that answers.
+            # Each of its steps queries the database: it reports whether the database answers.
             loop(
                 "rescue",
                 rooms.rescuer.step,
@@ -88,10 +93,10 @@ class AliasWorker:
             ),
         ]
 
-    # ---- life -------------------------------------------------------------------
+    # ---- start and stop ---------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to serve the alias."""
+        """Start the threads."""
         for loop in (self._presence_loop, *self._other_loops, self._finish_loop):
             loop.start()
         self._fetch_loop.start()
@@ -99,7 +104,7 @@ class AliasWorker:
 
     @property
     def executor(self) -> Executor:
-        """What runs the jobs of this alias."""
+        """The executor of this alias."""
         return self._rooms.executor
 
     @property
@@ -114,20 +119,20 @@ class AliasWorker:
 
     @property
     def sees_crashed(self) -> bool:
-        """Whether there are, or will soon be, jobs to run that were on a dead worker."""
+        """Whether jobs with crashes are due soon, or a worker that looks dead may leave some."""
         return self._rooms.rescuer.sees_crashed
 
     def ring(self) -> None:
-        """Look for jobs now."""
+        """Claim jobs now, without waiting for the next poll."""
         self._fetch_loop.ring()
 
     def stop_fetching(self) -> None:
-        """Claim nothing more."""
+        """Claim no more jobs."""
         self._fetching = False
         self._fetch_loop.stop()
 
     def stop(self, limit: timedelta) -> None:
-        """Write what is left, give the session lock back, end the threads."""
+        """Write the remaining outcomes, release the session lock and end the threads."""
         self._fetch_loop.join(limit)
         self._finish_loop.ring()
         self._presence_loop.stop()
@@ -138,12 +143,13 @@ class AliasWorker:
             loop.join(limit)
         self._send(events.worker_stopped)
 
-    # ---- the way of a job -------------------------------------------------------
+    # ---- from claim to outcome --------------------------------------------------
 
     def _fetch(self) -> timedelta:
         rescuer = self._rooms.rescuer
         if not self._rooms.presence.announced:
-            return SETTLING  # if this worker died now, nobody would see it before the lease ends
+            # Without presence, the death of this worker is noticed only when its leases end.
+            return SETTLING
         at_rest = self.at_rest
         began = self._finished.count
         self._asking = True
@@ -160,8 +166,8 @@ class AliasWorker:
         return self._poll_interval if rescuer.settled else SETTLING
 
     def _claim(self) -> int | None:
-        """Claim and begin as many jobs as there is capacity for; None if there is none."""
-        # A job with crashes may kill this process: no other may wait here meanwhile.
+        """Claim and submit as many jobs as there is capacity for; None if there is none."""
+        # A job with crashes may kill this process, and prefetched jobs would die with it.
         prefetch = 0 if self._served.crashed else self._prefetch.jobs
         free = 0
         if self._fetching:
@@ -180,29 +186,39 @@ class AliasWorker:
         if self._fetching:
             self._pool.submit(runs)
         else:
-            self.hand_back(runs)
+            self.release_unstarted(runs)
         return taken
 
     def ended(self, run: Run, result: RunResult) -> None:
-        """Free the capacity of a body that is over; send its result on its way to the table."""
+        """Queue the result of a run for the finisher, and free its capacity."""
         if run.took is not None:
             self._prefetch.ran(run.took)
         if not run.given_up or result.recorded:
             self._rooms.finisher.put(run, result)
             self._finish_loop.ring()
-        self._capacity.vacate()
+        if self._served.crashed:
+            self._unrecorded.put(run)
+            self._finish_loop.ring()
+        else:
+            self._capacity.vacate()
 
     def _finish(self) -> timedelta:
-        return AT_ONCE if self._rooms.finisher.write() else UNTIL_RUNG
+        ended = self._unrecorded.qsize()
+        written = self._rooms.finisher.write()
+        if ended and self._rooms.finisher.empty:
+            for _number in range(ended):
+                self._unrecorded.get()
+            self._capacity.vacate(ended)
+        return AT_ONCE if written else UNTIL_RUNG
 
     def _recorded(self, run: Run, result: RunResult) -> None:
         self.done += not isinstance(result.outcome, Released)
         self._finished.add()
 
-    # ---- runs that do not come to their own end ---------------------------------
+    # ---- runs that are released or given up -------------------------------------
 
-    def hand_back(self, runs: list[Run]) -> None:
-        """Release what was claimed and has not begun, for a worker that has time for it."""
+    def release_unstarted(self, runs: list[Run]) -> None:
+        """Release runs that no thread has begun, so that another worker may claim the jobs."""
         for run in runs:
             run.given_up = True
             self._rooms.finisher.put(run, RELEASED)
@@ -211,9 +227,10 @@ class AliasWorker:
         self._finish_loop.ring()
 
     def release(self, runs: list[Run]) -> None:
-        """Release runs without spending an attempt, and interrupt their bodies.
+        """Release runs without counting an attempt, and interrupt their bodies.
 
-        On SQLite the transaction of an atomic body would keep the release from being written.
+        Without the interrupt, the open transaction of an atomic body on SQLite would block
+        the write of the release.
         """
         for run in runs:
             run.given_up = run.lost = True
@@ -222,12 +239,12 @@ class AliasWorker:
         self._finish_loop.ring()
 
     def give_up(self, run: Run) -> None:
-        """Record a timeout for a body that cannot be interrupted; its thread is lost."""
+        """Record a timeout for a body that ignores its interrupt; the thread is lost."""
         outcome = outcome_of(TimedOut(), run.claim, run.facts.policy, conflict=False)
         self._rooms.finisher.put(run, RunResult(outcome=outcome))
         self._finish_loop.ring()
 
-    # ---- the database -----------------------------------------------------------
+    # ---- whether the database answers -------------------------------------------
 
     def _on_trouble(self, error: Exception) -> None:
         self._rooms.rescuer.trouble()

@@ -1,4 +1,4 @@
-"""Builds the rooms that serve one database alias: once, for every kind of worker."""
+"""Builds the components that serve one database alias, the same for every kind of worker."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from aftercommit.worker.upkeep.rescuer import Rescuer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
-    """What one worker process uses for one database alias."""
+    """The components that one worker process uses for one database alias."""
 
     store: Store
     runs: Runs
@@ -44,10 +44,10 @@ def assemble(
     news: Callable[[], None] = lambda: None,
     recorded: Callable[[Run, RunResult], None] = lambda _run, _result: None,
 ) -> Rooms:
-    """Build the rooms of ``worker_id`` for an alias.
+    """Build the components of the worker process ``worker_id`` for an alias.
 
-    ``news`` is called when jobs may be due that were not before, ``recorded`` when the result
-    of a run is in the table; both from threads of the rooms.
+    ``news`` is called when new jobs may be due, ``recorded`` when the result of a run is in
+    the table; each in the thread of the component that notices it.
     """
     options = served.options
     store = store_for(served.using)
@@ -84,9 +84,9 @@ def assemble(
 
 
 def _groups(executor: Executor, store: Store) -> Callable[[TaskFacts], GroupRunner | None]:
-    """Return what says who may do several runs of a task in one go."""
+    """Return a function: the group runner of a task, or None if it runs job by job."""
     batches = BatchTasks(executor)
-    shared = SharedTransactions(executor, using=store.alias, record_many=store.finish_many)
+    shared = SharedTransactions(executor, store)
 
     def group_of(facts: TaskFacts) -> GroupRunner | None:
         if facts.many is not None:

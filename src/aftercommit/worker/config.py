@@ -19,18 +19,18 @@ class Served:
 
     using: str
     queues: tuple[str, ...] | None  # None: every queue that has jobs
-    backends: tuple[str, ...]  # aliases in TASKS; empty: all that keep their jobs there
+    backends: tuple[str, ...]  # aliases in TASKS; empty: all that use this database
     options: BackendOptions  # of the first backend of this alias
-    relays: bool  # messages for brokers, if it serves every queue
-    crashed: bool = False  # only jobs that were on a dead worker; else only the others
-    only: tuple[UUID, ...] | None = None  # these jobs; None: any
+    relays: bool  # if it serves every queue: the relay's queues, too
+    crashed: bool = False  # True: only jobs with crashes; False: only jobs without
+    only: tuple[UUID, ...] | None = None  # claim only these jobs; None: any job
 
 
 def served_backends(wanted: Sequence[str]) -> dict[str, DatabaseBackend]:
-    """Return our backends of TASKS by alias, or those that are ``wanted``.
+    """Return the aftercommit backends in TASKS by alias: all, or the ``wanted`` ones.
 
-    Raises ``ConfigurationError`` for an alias that does not exist or is not ours, and
-    when there is none at all.
+    Raises ``ConfigurationError`` for an alias that does not exist or names a backend of
+    another library, and when TASKS has no aftercommit backend.
     """
     ours = {backend.alias: backend for backend in our_backends()}
     for alias in wanted:
@@ -49,7 +49,7 @@ def served_backends(wanted: Sequence[str]) -> dict[str, DatabaseBackend]:
 
 
 def served(config: WorkerConfig) -> list[Served]:
-    """Group the backends by database alias; import every module with tasks."""
+    """Return what to serve on each database alias; import every module with tasks."""
     backends = served_backends(config.backends)
     for backend in backends.values():
         discover(backend.config.task_modules)

@@ -3,15 +3,16 @@
 from datetime import timedelta
 
 SHORT = timedelta(milliseconds=5)
-FIRST_RUNS = 4  # measured before anything is concluded from them
+FIRST_RUNS = 4  # to be measured before a task can be called short
 WEIGHT = 1 / 16  # of the latest run in the mean
 
 
 class MeanDuration:
     """The mean time that the bodies of an atomic task take, without round trips.
 
-    The mean and not the longest: a body that waits for the interpreter looks long. One run
-    of a second in the mean, and the next hundred are not expected to be short.
+    The mean and not the maximum, because a body whose thread waits for the GIL looks long.
+    One run of a second raises the mean so far that about the next forty runs of the task
+    are not expected to be short.
     """
 
     def __init__(self) -> None:
@@ -25,11 +26,11 @@ class MeanDuration:
         self._mean += (seconds - self._mean) * max(WEIGHT, 1 / self._runs)
 
     def keep_apart(self) -> None:
-        """Never again call this task short: its statements would touch other runs."""
+        """Never call this task short again: its statements would affect other runs."""
         self._apart = True
 
     @property
     def short(self) -> bool:
-        """Whether a run may be expected to be over at once."""
+        """Whether a run is expected to take less than ``SHORT``."""
         measured = self._runs >= FIRST_RUNS
         return measured and self._mean < SHORT.total_seconds() and not self._apart

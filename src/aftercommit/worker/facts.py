@@ -1,4 +1,4 @@
-"""What a worker process knows of a task: looked up once, then handed over with each claim."""
+"""What a worker process knows about a task: looked up once, then passed on with each claim."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -21,11 +21,10 @@ from aftercommit.worker.durations import MeanDuration
 if TYPE_CHECKING:
     from aftercommit.worker.runs import Run
 
-# Surrounds what is done for certain runs: they are on the in-flight board meanwhile.
+# A context manager that shows runs on the in-flight board while its block is executed.
 AtWork = Callable[[Sequence["Run"]], AbstractContextManager[None]]
 
-
-# Of a task whose own policy cannot be built.
+# Used for a task whose own policy cannot be built: none of its runs begins.
 LAST_RESORT = Policy(
     backoff=Exponential(),
     retry_on=(),
@@ -38,18 +37,18 @@ LAST_RESORT = Policy(
 
 
 class GroupRunner(Protocol):
-    """Does several runs in one go: in one transaction, or in one call."""
+    """Executes several runs together: in one transaction, or in one call of the task."""
 
     def accepts(self, run: "Run") -> bool:
-        """Tell whether a run may be one of several now."""
+        """Return whether a run may be executed together with other runs now."""
 
     def run(self, runs: Sequence["Run"], at_work: AtWork) -> list[tuple["Run", RunResult]]:
-        """Run the first of ``runs``, as many as there is time for, at least one. Never raises."""
+        """Execute the first of ``runs``: at least one, more if there is time. Never raises."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class TaskFacts:
-    """A task on a backend, as this process runs it."""
+    """What a run needs to know about its task on one backend."""
 
     task: Task
     policy: Policy
@@ -57,8 +56,8 @@ class TaskFacts:
     dump: Callable[[Any], str]  # a return value as JSON text
     many: Many | None  # of a BatchTask
     durations: MeanDuration  # of the task's bodies
-    group: GroupRunner | None = None  # may do several runs of the task in one go
-    problem: Exception | None = None  # why no run of the task can begin
+    group: GroupRunner | None = None  # executes several runs of the task together
+    problem: Exception | None = None  # why every run of the task fails before its body
 
 
 class Catalogue:
@@ -69,7 +68,7 @@ class Catalogue:
         self._known: dict[tuple[str, str], TaskFacts] = {}
 
     def facts_of(self, claim: Claim) -> TaskFacts | None:
-        """Return what is known of a claim's task; None if this process cannot run it."""
+        """Return the facts of a claim's task; None if this process does not have the task."""
         name = (claim.task_path, claim.backend)
         found = self._known.get(name)
         if found is None and (found := _look_up(claim)) is not None:
@@ -92,7 +91,7 @@ def facts_for(task: Task, options: BackendOptions) -> TaskFacts:
     problem = None
     try:
         policy = policy_of(task, options)
-    except ConfigurationError as error:  # no run begins: each fails with it, for good
+    except ConfigurationError as error:  # each run fails with it, without a retry
         problem, policy = error, LAST_RESORT
     return TaskFacts(
         task=task,

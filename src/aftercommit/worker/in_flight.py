@@ -1,19 +1,19 @@
-"""Which jobs a worker process runs at the moment, in memory that its parent sees, too.
+"""The in-flight board: which jobs a worker process is running, in memory shared with its parent.
 
-When the process dies, its parent can tell the few jobs that may have killed it from the
-many that were only claimed: those must not pay for the crash.
+When the process dies, the parent reads the board. Only the jobs on it may have caused the
+crash; jobs that were claimed and not begun are released without counting a crash.
 """
 
 from typing import Any
 from uuid import UUID
 
 ID = 16  # bytes
-MOST = 50  # jobs that a thread may have at work at once: those that share a transaction
-NOBODY = bytes(ID)
+MOST = 50  # jobs that one thread may run at once, in a shared transaction or a batch task
+EMPTY = bytes(ID)
 
 
 class InFlight:
-    """The id of the worker, then a place for each job that may run at once."""
+    """An array of ids: that of the worker, then one entry for each job that may run at once."""
 
     def __init__(self, memory: Any) -> None:
         self._memory = memoryview(memory).cast("B")  # an mmap, or a bytearray
@@ -21,30 +21,30 @@ class InFlight:
 
     @staticmethod
     def size(threads: int) -> int:
-        """Return how many bytes it takes for so many threads."""
+        """Return how many bytes the board of so many threads takes."""
         return ID * (1 + threads * MOST)
 
     def sign(self, worker_id: UUID) -> None:
-        """Say whose board this is."""
+        """Write the id of the worker process that owns the board."""
         self._write(0, worker_id.bytes)
 
     def enter(self, job_id: UUID) -> int:
-        """Note that the body of a job begins; return its place."""
-        place = self._free.pop()
-        self._write(place, job_id.bytes)
-        return place
+        """Add a job whose body is about to begin; return the index of its entry."""
+        index = self._free.pop()
+        self._write(index, job_id.bytes)
+        return index
 
-    def leave(self, place: int) -> None:
-        """Note that it is over."""
-        self._write(place, NOBODY)
-        self._free.append(place)
+    def leave(self, index: int) -> None:
+        """Clear the entry of a job whose body has ended."""
+        self._write(index, EMPTY)
+        self._free.append(index)
 
     def read(self) -> tuple[UUID | None, set[UUID]]:
-        """Return whose board it is, if it was signed, and which jobs it names."""
+        """Return the id of the worker (None before ``sign``) and the ids of the running jobs."""
         raw = bytes(self._memory)
         owner, *jobs = (raw[start : start + ID] for start in range(0, len(raw), ID))
-        running = {UUID(bytes=one) for one in jobs if one != NOBODY}
-        return (None if owner == NOBODY else UUID(bytes=owner)), running
+        running = {UUID(bytes=one) for one in jobs if one != EMPTY}
+        return (None if owner == EMPTY else UUID(bytes=owner)), running
 
-    def _write(self, place: int, content: bytes) -> None:
-        self._memory[place * ID : (place + 1) * ID] = content
+    def _write(self, index: int, content: bytes) -> None:
+        self._memory[index * ID : (index + 1) * ID] = content

@@ -1,4 +1,4 @@
-"""Runs jobs in the calling thread: ``flush_queue``, and what tests need."""
+"""Runs due jobs in the calling thread: for ``flush_queue``, and for tests."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,10 +25,10 @@ from aftercommit.worker.running.timeouts import Timeouts
 from aftercommit.worker.runs import Run, now
 from aftercommit.worker.upkeep.loop import LoopThread
 
-DUE_AT_A_TIME = 1000  # due jobs read at a time, to find those of our share
+DUE_AT_A_TIME = 1000  # due jobs read at a time, to find those of this worker's share
 TO_JOIN = timedelta(seconds=2)
-TO_LOOK_AROUND = timedelta(seconds=5)  # for dead workers, before the first claim
-UNTIL_DATABASE_IS_BACK = timedelta(milliseconds=200)  # between tries to write an outcome
+TO_LOOK_AROUND = timedelta(seconds=5)  # for rescues before the first claim
+UNTIL_DATABASE_IS_BACK = timedelta(milliseconds=200)  # between two attempts to write an outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +48,12 @@ class Share:
             )
 
     def holds(self, job_id: UUID) -> bool:
-        """Tell whether a job belongs to this part."""
+        """Return whether a job belongs to this part."""
         return job_id.int % self.outof == self.which - 1
 
 
 class InlineWorker:
-    """Claims one job at a time, so that several of them share the work evenly."""
+    """Claims one job at a time, so that several inline workers share the jobs evenly."""
 
     def __init__(
         self, *, share: Share | None = None, name: str = "", most: int | None = None
@@ -69,11 +69,11 @@ class InlineWorker:
         self._stopping = False
 
     def run(self) -> int:
-        """Run everything that is due on every backend; return how many runs that were."""
+        """Run every due job of every backend; return the number of runs."""
         return sum(self._run_alias(one) for one in served(WorkerConfig()))
 
     def stop(self) -> None:
-        """End after the present job; the second time, release that as well."""
+        """Stop after the present job; on the second call release the present job, too."""
         if self._alone is not None:
             self._alone.stop()
         if self._stopping and self._alias is not None:
@@ -90,7 +90,7 @@ class InlineWorker:
         return count
 
     def _run_next(self, alias: "InlineAlias") -> int:
-        """Run the most urgent job of our share; return how many runs that were."""
+        """Run the most urgent job of this worker's share; return how many runs it took."""
         looked_at: set[UUID] = set()
         limit = DUE_AT_A_TIME
         while True:
@@ -102,7 +102,7 @@ class InlineWorker:
                         return ran
             if len(found) < limit:
                 return 0
-            limit *= 2  # those in front are of other shares, or of unknown tasks
+            limit *= 2  # the jobs so far are of other shares or of unknown tasks
 
     def _run_one(self, alias: "InlineAlias", job_id: UUID) -> int:
         job = alias.store.job(job_id)
@@ -111,7 +111,7 @@ class InlineWorker:
         return self._run_in_process(job) if job.crashes else int(alias.run(job))
 
     def _run_in_process(self, job: Job) -> int:
-        """Run a job that was on a dead worker in a process of its own, which it may kill."""
+        """Run a job with crashes in a child process, because it may kill its process again."""
         config = WorkerConfig(threads=1, drain=True, crashed=True, only=(str(job.id),))
         self._alone = Supervisor(config, died=Orphans(served(config)))
         if self._stopping:
@@ -123,7 +123,7 @@ class InlineWorker:
 
 
 class InlineAlias:
-    """One database alias of an inline worker; it holds a session lock and rescues, too."""
+    """One database alias of an inline worker, with presence, heartbeat and rescue."""
 
     def __init__(self, served: Served, worker_id: UUID) -> None:
         self._served = served
@@ -174,11 +174,11 @@ class InlineAlias:
 
     @property
     def executor(self) -> Executor:
-        """What runs the jobs of the alias."""
+        """The executor of the alias."""
         return self._rooms.executor
 
     def run(self, job: Job) -> bool:
-        """Claim a job, run it and record how it ended; False if it could not be claimed."""
+        """Claim a job, run it and write its outcome; False if it could not be claimed."""
         claimed = self._claim(job)
         if claimed is None:
             return False
@@ -188,12 +188,12 @@ class InlineAlias:
         result = self.executor.run(run)
         took = now() - began
         self._run = None
-        self._connections.tidy()  # the same connection records the result
+        self._connections.tidy()  # before the same connection writes the result
         run.end(result, took=took)
         return True
 
     def ended(self, run: Run, result: RunResult) -> None:
-        """Write the result; while the database is away, try again."""
+        """Write the result; repeat the write until the database answers."""
         finisher = self._rooms.finisher
         finisher.put(run, result)
         while not finisher.empty and not self._leaving:
@@ -204,10 +204,12 @@ class InlineAlias:
                 self._bell.wait(UNTIL_DATABASE_IS_BACK)
 
     def release(self) -> None:
-        """Interrupt the present job, which is released. Safe in a signal handler."""
+        """Release the present job by an interrupt. Safe in a signal handler."""
         run = self._run
         if run is None:
-            self._leaving = True  # it waits for the database; the lease brings the job back
+            # The body has ended and its outcome waits for the database. Do not wait for it:
+            # the job is rescued when its lease ends.
+            self._leaving = True
             self._bell.ring()
         else:
             run.interrupt(Stopped)
@@ -227,5 +229,5 @@ class InlineAlias:
         facts = self._rooms.catalogue.facts_of(claims[0])
         if facts is not None:
             return claims[0], facts
-        self.store.finish(claims[0], Released())  # of a backend that TASKS does not have
+        self.store.finish(claims[0], Released())  # TASKS does not have its backend
         return None

@@ -17,29 +17,29 @@ NUMBER = struct.Struct("q")
 class RunQuota:
     """A number that all processes of a worker count down together.
 
-    It is in a file that all of them have open. The lock on that file ends with its
-    process: one that is killed leaves neither a lock nor a number half written.
+    The number is in a file that every process has open, and is changed under a lock on the
+    file. When a process is killed, the system releases the lock, and the number is whole.
     """
 
     def __init__(self, file: int | None) -> None:
         self._file = file  # a descriptor, or None for no limit
-        self._lock = threading.Lock()  # that of the file does not keep threads apart
+        self._lock = threading.Lock()  # the file's lock works between processes only
 
     @staticmethod
     def new_file(number: int) -> IO[bytes]:
-        """Return a file without a name that holds so many runs."""
-        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - of the caller
+        """Return an unnamed file with the given number of runs."""
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
         file.write(NUMBER.pack(number))
         return file
 
     def take(self, wanted: int) -> int:
-        """Take up to ``wanted`` runs, and return how many there were."""
+        """Take up to ``wanted`` runs; return how many were left to take."""
         if self._file is None:
             return wanted
         return -self._add(self._file, -wanted)
 
     def give(self, number: int) -> None:
-        """Give unused runs back."""
+        """Add runs that were taken and not used."""
         if self._file is not None and number:
             self._add(self._file, number)
 
@@ -49,7 +49,7 @@ class RunQuota:
         return self._file is not None and self._left(self._file) <= 0
 
     def _add(self, file: int, number: int) -> int:
-        """Add runs, or take them, but no more than there are; return the difference."""
+        """Add ``number``, which may be negative, but not below zero; return the change."""
         with self._lock:
             fcntl.lockf(file, fcntl.LOCK_EX)
             try:

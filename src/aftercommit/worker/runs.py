@@ -1,4 +1,4 @@
-"""What this process holds at the moment: claimed jobs on their way through it."""
+"""The runs of this process: jobs that it has claimed and whose outcome is not written yet."""
 
 import asyncio
 import ctypes
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from aftercommit.worker.facts import TaskFacts
     from aftercommit.worker.running.executor import Executor
 
-# Goes on while the machine is suspended, unlike time.monotonic() on Linux.
+# This clock goes on while the machine is suspended; time.monotonic() on Linux does not.
 CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def now() -> float:
-    """Return the seconds of a clock that only goes forward."""
+    """Return the seconds of a clock that is never set back."""
     return time.monotonic() if CLOCK is None else time.clock_gettime(CLOCK)
 
 
@@ -30,24 +30,24 @@ class Owner(Protocol):
 
     @property
     def executor(self) -> "Executor":
-        """What runs the job."""
+        """The executor that runs the job."""
 
     def ended(self, run: "Run", result: RunResult) -> None:
-        """Take the result of a body that is over; called by the thread that ran it."""
+        """Accept the result of a run; called in the thread that ran it."""
 
 
 class Run:
-    """One claimed job in this process, and the way to break it off."""
+    """One claimed job in this process, and the means to interrupt it."""
 
-    # Attributes of the class until they change: thousands of runs are made at once.
+    # Defaults are class attributes, which costs less: thousands of runs are made at once.
     took: float | None = None  # seconds, once the body is over
     has_begun = False  # the body was called
-    is_over = False  # its owner has been given the result
+    is_over = False  # ``end`` was called
     deadline: float | None = None  # set when the body begins
     interrupted_at: float | None = None
-    lost = False  # the claim belongs to someone else by now
+    lost = False  # the claim has ended, so another worker may run the job
     cancel_requested = False
-    given_up = False  # its outcome is decided, whatever the body still does
+    given_up = False  # the outcome is decided; the body's result is ignored
     _thread_id: int | None = None  # of the body, while it runs
     _coroutine: asyncio.Task[Any] | None = None
     _why: type[BaseException] | None = None
@@ -65,7 +65,7 @@ class Run:
         self.facts = facts
         self.owner = owner
         self._fresh_for = fresh_for
-        # renewed: when the lease was known to be good
+        # renewed_at: the last time at which the lease was known to be valid
         self.held_since = self.renewed_at = held_since
         self._lock = threading.Lock()
 
@@ -77,18 +77,18 @@ class Run:
         *,
         timeout: timedelta | None,
     ) -> Any:
-        """Call the user's function; ``interrupt()`` reaches it only inside."""
+        """Call the user's function; ``interrupt()`` has an effect only during this call."""
         before = forks.count
         self._enter(timeout)
         try:
             return function(*args, **(kwargs or {}))
         finally:
             if forks.count != before:
-                os._exit(0)  # as forks_end_here() does, which costs more than the rest of this
+                os._exit(0)  # as forks_end_here() does, without its cost for each run
             self._leave()
 
     async def async_body(self, call: Callable[[], Any], *, timeout: timedelta | None) -> Any:
-        """Await the user's coroutine; an interrupt raises its own exception here."""
+        """Await the user's coroutine; an interrupt raises the exception that it was given."""
         self._coroutine = asyncio.current_task()
         self._set_deadline(timeout)
         try:
@@ -102,12 +102,12 @@ class Run:
             self._coroutine = None
 
     def interrupt(self, why: type[BaseException]) -> None:
-        """Raise ``why`` inside the body, once; nothing happens when it is over.
+        """Raise ``why`` inside the body, once; do nothing if the body is not running.
 
-        A thread notices between two bytecodes: a call into C that does not return is
-        not reached.
+        Python raises it in the body's thread between two bytecodes: a call into C that
+        does not return is not interrupted.
         """
-        # With a limit: the body's thread may be interrupted while it holds the lock.
+        # With a limit: an exception may hit the body's thread while it holds the lock.
         if self.interrupted_at is not None or not self._lock.acquire(timeout=1):
             return
         try:
@@ -126,11 +126,11 @@ class Run:
             _raise_in_thread(self._thread_id, why)
 
     def _cancel(self) -> None:
-        if self._coroutine is not None:  # else the body has ended since
+        if self._coroutine is not None:  # else the body has ended in the meantime
             self._coroutine.cancel()
 
     def end(self, result: RunResult, *, took: float | None) -> None:
-        """Hand the result to the owner, once; ``took``: seconds that the body ran, if it did."""
+        """Pass the result to the owner, once; ``took``: seconds of the body, if it began."""
         if not self.is_over:
             self.is_over = True
             self.took = took
@@ -143,7 +143,7 @@ class Run:
 
     @property
     def stale(self) -> bool:
-        """Whether the lease was last renewed so long ago that no effect should begin."""
+        """Whether the last renewal is so long ago that the body must not begin any more."""
         return now() - self.renewed_at > self._fresh_for
 
     @property
@@ -160,7 +160,7 @@ class Run:
         with self._lock:
             self._thread_id = None
             if self.interrupted_at is not None:
-                # Not yet delivered: it must not hit our own code.
+                # An interrupt that is not raised yet must not hit the worker's own code.
                 _raise_in_thread(threading.get_ident(), None)
 
     def _set_deadline(self, timeout: timedelta | None) -> None:
@@ -174,14 +174,15 @@ class Runs:
     def __init__(self, *, lease: timedelta) -> None:
         self._fresh_for = lease.total_seconds() * 2 / 3
         self._lock = threading.Lock()
-        self._runs: dict[int, Run] = {}  # by the number of the job's id: hashed faster than it
+        # By the job's id as an int, which is hashed faster than a UUID.
+        self._runs: dict[int, Run] = {}
 
     def add(self, claim: Claim, facts: "TaskFacts", owner: Owner) -> Run:
-        """Begin to hold a claim."""
+        """Create the run of a claim; it stays here until ``remove``."""
         return self.add_all([(claim, facts)], owner)[0]
 
     def add_all(self, claims: Iterable[tuple[Claim, "TaskFacts"]], owner: Owner) -> list[Run]:
-        """Begin to hold claims that were taken at once."""
+        """Create the runs of claims that were made at the same time."""
         since = now()
         runs = [
             Run(claim, facts, owner, fresh_for=self._fresh_for, held_since=since)
@@ -193,7 +194,7 @@ class Runs:
         return runs
 
     def remove(self, claim: Claim) -> None:
-        """Hold it no longer; a later claim on the same job stays."""
+        """Remove the run of a claim; the run of a later claim on the same job stays."""
         number = claim.job_id.int
         with self._lock:
             run = self._runs.get(number)
@@ -201,7 +202,7 @@ class Runs:
                 del self._runs[number]
 
     def all(self) -> list[Run]:
-        """Return what is held now."""
+        """Return the runs as they are now."""
         with self._lock:
             return list(self._runs.values())
 

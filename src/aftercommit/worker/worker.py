@@ -21,21 +21,21 @@ from aftercommit.worker.upkeep.loop import LoopThread
 logger = logging.getLogger("aftercommit")
 
 LOOK_EVERY = timedelta(milliseconds=250)
-LOOK_OFTEN = timedelta(milliseconds=20)  # when a caller waits for the end of a drain
-PATIENCE = timedelta(milliseconds=250)  # how long a prefetched job waits here for a thread
-LAST_WRITES = timedelta(seconds=5)  # for outcomes, when everything else has ended
-REPLACE_ME = 75  # exit status; EX_TEMPFAIL of sysexits.h
+LOOK_OFTEN = timedelta(milliseconds=20)  # in a drain, because a caller waits for its end
+PATIENCE = timedelta(milliseconds=250)  # a prefetched job that waits longer is released
+LAST_WRITES = timedelta(seconds=5)  # for writing outcomes, when all bodies have ended
+REPLACE_ME = 75  # exit status that asks for a new process; EX_TEMPFAIL of sysexits.h
 TO_JOIN = timedelta(seconds=2)
-# How long a process that runs jobs with crashes waits for the next one.
+# How long a process for jobs with crashes waits for the next such job before it ends.
 IDLE_WITHOUT_CRASHED = timedelta(seconds=30)
 
 
 class Worker:
-    """Serves every database alias of its backends until it is told to stop.
+    """Serves every database alias of its backends until it is stopped.
 
-    The rooms work in threads of their own; this one waits for the end. Stopping is:
-    claim nothing more, release what has not begun, let the rest finish within ``grace``,
-    release what is left without spending an attempt.
+    Other threads do the work; the thread that calls ``run`` waits for the end. To stop, the
+    worker claims no more jobs, releases prefetched jobs, lets running jobs finish within
+    ``grace``, and then releases those that still run, without counting an attempt.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class Worker:
         self._bell = Bell()
         self._stopping = False
         self._hurry = False
-        self._stuck: list[Run] = []  # timed out, and their threads do not notice
-        self._stuck_until = 0.0  # then the other runs are released, too
+        self._stuck: list[Run] = []  # timed out, and do not react to the interrupt
+        self._stuck_until = 0.0  # how long the other runs may go on, then they are released
         self._capacity = Capacity(config.threads)
         self._pool = Pool(config.threads, board=board)
         self._prefetch = Prefetch(config.threads)
@@ -80,10 +80,10 @@ class Worker:
         return aliases
 
     def run(self, *, every: Callable[["Worker"], None] | None = None) -> int:
-        """Work until ``stop()``, or until a drain or ``max_jobs`` is through.
+        """Work until ``stop()``, or until a drain or ``max_jobs`` is complete.
 
-        ``every`` is called a few times a second, to report progress. Returns the exit
-        status: ``REPLACE_ME`` if a thread is lost to a task that does not end.
+        ``every`` is called at least four times a second, to report progress. Returns the
+        exit status: ``REPLACE_ME`` if a thread is lost to a task that does not end.
         """
         self._pool.start()
         self._timeouts.start()
@@ -93,41 +93,41 @@ class Worker:
             self._bell.wait(LOOK_OFTEN if self._config.drain else LOOK_EVERY)
             if waiting := self._pool.unstarted(held_for=PATIENCE):
                 self._prefetch.measure_anew()
-                self._hand_back(waiting)
+                self._release_unstarted(waiting)
             if every is not None:
                 every(self)
         self._shut_down()
         return REPLACE_ME if self._stuck and not self._stopping else 0
 
     def stop(self) -> None:
-        """Stop in good order; may be called from a signal handler."""
+        """Stop gracefully; may be called from a signal handler."""
         self._stopping = True
         self._bell.ring()
 
     def stop_now(self) -> None:
-        """Release everything at once, whatever is running."""
+        """Stop and release all jobs at once, running jobs as well."""
         self._hurry = True
         self.stop()
 
     @property
     def done(self) -> int:
-        """Runs recorded so far, without those that were released."""
+        """How many runs were recorded so far; released runs do not count."""
         return sum(alias.done for alias in self._aliases)
 
     @property
     def running(self) -> int:
-        """Jobs held at the moment."""
+        """How many claimed jobs have no written outcome yet."""
         return sum(len(alias.runs) for alias in self._aliases)
 
     @property
-    def suspects(self) -> bool:
-        """Whether there are, or will soon be, jobs to run that were on a dead worker."""
+    def sees_crashed(self) -> bool:
+        """Whether jobs with crashes are due soon, or a worker that looks dead may leave some."""
         return any(alias.sees_crashed for alias in self._aliases)
 
     @property
     def _through(self) -> bool:
         if self._stuck and (not self._held() or now() > self._stuck_until):
-            return True  # the supervisor starts a process with all its threads
+            return True  # the supervisor replaces this process by one without lost threads
         if self._quota.used_up and self._at_rest:
             return True
         if self._config.crashed and not self._config.drain and self._is_idle:
@@ -137,8 +137,8 @@ class Worker:
 
     @property
     def _is_idle(self) -> bool:
-        """Whether a process for jobs with crashes has had none for a while."""
-        if self.suspects or not self._at_rest:
+        """Whether a process for jobs with crashes has had no such job for a while."""
+        if self.sees_crashed or not self._at_rest:
             self._last_busy = now()
         return now() - self._last_busy > IDLE_WITHOUT_CRASHED.total_seconds()
 
@@ -151,8 +151,8 @@ class Worker:
 
     def _give_up(self, run: Run) -> None:
         logger.error(
-            "Job %s (%s) ran out of time and does not react; this process is replaced "
-            "when its other jobs have ended",
+            "Job %s (%s) has exceeded its timeout and does not react to the interrupt; this "
+            "process is replaced when its other jobs have ended",
             run.claim.job_id,
             run.claim.task_path,
         )
@@ -167,7 +167,7 @@ class Worker:
     def _shut_down(self) -> None:
         for alias in self._aliases:
             alias.stop_fetching()
-        self._hand_back(self._pool.unstarted())
+        self._release_unstarted(self._pool.unstarted())
         self._wait(lambda: self._hurry or self._at_rest, limit=self._config.grace)
         self._release([run for run in self._held() if not run.given_up])
         self._wait(lambda: self._at_rest, limit=LAST_WRITES)
@@ -177,9 +177,9 @@ class Worker:
         if not self._hurry and self._capacity.all_free:
             self._pool.stop(TO_JOIN)
 
-    def _hand_back(self, runs: list[Run]) -> None:
+    def _release_unstarted(self, runs: list[Run]) -> None:
         for alias in self._aliases:
-            alias.hand_back([run for run in runs if run.owner is alias])
+            alias.release_unstarted([run for run in runs if run.owner is alias])
 
     def _release(self, runs: list[Run]) -> None:
         for alias in self._aliases:

@@ -22,7 +22,7 @@ from aftercommit.enqueue.policy import max_attempts_of, policy_of
 from aftercommit.enqueue.task import Task
 from aftercommit.options.conf import BackendOptions
 from aftercommit.relay.celery.consumer import RUN, Attempt
-from aftercommit.relay.outbox import homes_of
+from aftercommit.relay.outbox import backends_keeping
 
 HIGHEST = 9  # priority that RabbitMQ's documentation advises to use
 
@@ -109,7 +109,7 @@ class CeleryBackend(BaseTaskBackend):
 
     def check(self, **_kwargs: Any) -> list[CheckMessage]:
         """Warn if its messages overtake the commit."""
-        if homes_of("celery"):
+        if backends_keeping("celery"):
             return []
         return [
             Warning(

@@ -17,6 +17,7 @@ from aftercommit.store.base import Store
 from aftercommit.store.columns import INSERTED, row_from
 from aftercommit.store.finish import ending
 from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
+from aftercommit.store.postgresql.savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql.sql import (
     AFTER,
     CLAIM,
@@ -29,11 +30,13 @@ from aftercommit.store.postgresql.sql import (
     OR_SKIP,
     READY_HOLDER,
     RENEW,
+    SUCCEED,
     WAKE,
     insert_one,
 )
 from aftercommit.store.presence import Presence
-from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, NewJobs, Outcome
+from aftercommit.store.savepoint import Savepoint
+from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, NewJobs, Outcome, Succeeded
 
 IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
@@ -93,15 +96,41 @@ class PostgreSQLStore(Store):
         given = {"ids": list(held), "tokens": list(held.values()), "lease": lease}
         return dict(self._run(RENEW, given)) if held else {}
 
+    def savepoint(self, number: int) -> Savepoint:
+        """See ``Store.savepoint``."""
+        return PostgreSQLSavepoint(self.connection, number)
+
     def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
         """Finish by one statement; see ``Store.finish``."""
         return next(iter(self.finish_many([(claim, outcome)])), None)
 
     def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
-        """Finish by one statement; see ``Store.finish_many``."""
+        """Finish by one statement; see ``Store.finish_many``.
+
+        A second statement follows a batch of successes if a row of it was not updated.
+        """
         if not ended:
             return []
-        ends = [(claim, ending(claim, outcome)) for claim, outcome in sorted(ended, key=_by_id)]
+        in_order = sorted(ended, key=_by_id)
+        if any(type(outcome) is not Succeeded for _claim, outcome in ended):
+            return self._finish_in_order(in_order)
+        written = self._succeed(in_order)
+        if len(written) == len(ended):
+            return written
+        updated = {one.job_id for one in written}
+        left = [one for one in in_order if one[0].job_id not in updated]
+        return written + self._finish_in_order(left)
+
+    def _succeed(self, in_order: Sequence[tuple[Claim, Any]]) -> list[Ended]:
+        given = {
+            "ids": _array([claim.job_id.hex for claim, _outcome in in_order]),
+            "tokens": _array([claim.token for claim, _outcome in in_order]),
+            "results": json.dumps([outcome.result for _claim, outcome in in_order]),
+        }
+        return self._ended([Ended(row[0], State.SUCCEEDED) for row in self._run(SUCCEED, given)])
+
+    def _finish_in_order(self, in_order: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
+        ends = [(claim, ending(claim, outcome)) for claim, outcome in in_order]
         given = {
             "ids": _array([claim.job_id.hex for claim, _end in ends]),
             "tokens": _array([claim.token for claim, _end in ends]),
@@ -113,26 +142,22 @@ class PostgreSQLStore(Store):
             "results": json.dumps([end.result for _claim, end in ends]),
             "errors": json.dumps([end.errors for _claim, end in ends]),
         }
-        written = [Ended._make(row) for row in self._run(FINISH, given)]
-        ready = {one.job_id for one in written if one.state == State.READY}
-        if not ready:
-            return self._ended(written)
-        at_once = {
-            claim.queue for claim, end in ends if end.delay is None and claim.job_id in ready
-        }
-        return self._ended(written, due=at_once)
+        ended = [Ended._make(row) for row in self._run(FINISH, given)]
+        ready = {one.job_id for one in ended if one.state == State.READY}
+        at_once = (claim for claim, end in ends if end.delay is None)
+        return self._ended(ended, due={one.queue for one in at_once if one.job_id in ready})
 
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
-        """Hold an advisory lock and LISTEN, on a connection of its own."""
+        """Open a presence with an advisory lock and LISTEN, on a separate connection."""
         return PostgreSQLPresence(self.connection, worker_id, session_locks=session_locks)
 
     def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
-        """See ``Store.free_locks``. Shared, so that two rescuers do not mislead each other."""
+        """See ``Store.free_locks``. Locks in shared mode: two rescuers do not block each other."""
         given = {"ids": list(worker_ids), "keys": [lock_key(one) for one in worker_ids]}
         return {row[0] for row in self._run(FREE_LOCKS, given)} if worker_ids else set()
 
     def _in_transaction(self) -> bool:
-        # Also one that was begun by a BEGIN in SQL, of which Django knows nothing.
+        # Also a transaction that was begun by a BEGIN in SQL, which Django does not know.
         raw: Any = self.connection.connection
         begun = raw is not None and raw.info.transaction_status in IN_TRANSACTION
         return begun or super()._in_transaction()
@@ -143,10 +168,10 @@ class PostgreSQLStore(Store):
 
     @contextmanager
     def _write(self) -> Iterator[None]:
-        """Write in READ COMMITTED, whatever the user's sessions use.
+        """Write in READ COMMITTED, whatever isolation level the session has.
 
-        In REPEATABLE READ a row that changed since the snapshot is an error instead of a
-        row to be looked at again.
+        In REPEATABLE READ an update of a row that changed after the snapshot is an error; in
+        READ COMMITTED the database checks the condition again.
         """
         with self._read_committed(), transaction.atomic(using=self.alias):
             yield
@@ -158,7 +183,7 @@ class PostgreSQLStore(Store):
             return
         raw: Any = self.connection.connection
         before = raw.isolation_level
-        raw.isolation_level = IsolationLevel.READ_COMMITTED  # of the next BEGIN
+        raw.isolation_level = IsolationLevel.READ_COMMITTED  # for the next BEGIN
         try:
             yield
         finally:
@@ -171,7 +196,7 @@ class PostgreSQLStore(Store):
             return list(cursor.fetchall())
 
     def _run_native(self, sql: str, given: dict[str, Any]) -> list[Any]:
-        """Do the same, with the driver's own moments: aware ones, and quicker than Django's."""
+        """Do the same with the driver's loader of timestamps, which is faster than Django's."""
         with self.connection.cursor() as cursor:
             cursor.cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
             cursor.execute(sql, given)
@@ -185,7 +210,7 @@ def _json_row(job: NewJob) -> list[Any]:
 
 
 def _by_id(ended: tuple[Claim, Outcome]) -> int:
-    return ended[0].job_id.int  # compared faster than the id itself
+    return ended[0].job_id.int  # an int is compared faster than a UUID
 
 
 def _array(values: Iterable[object]) -> str:

@@ -1,1 +1,1 @@
-"""Which jobs this process takes, and how many."""
+"""Which jobs this process claims, and how many."""

@@ -1,4 +1,4 @@
-"""Queues that this process leaves alone for a while: what they need does not answer."""
+"""Broker backoff: queues of the relay that are not claimed while their broker does not answer."""
 
 import time
 from datetime import timedelta
@@ -6,16 +6,16 @@ from datetime import timedelta
 _until: dict[str, float] = {}  # monotonic
 
 
-def pause(queue: str, span: timedelta) -> None:
-    """Claim nothing from a queue for so long."""
+def back_off(queue: str, span: timedelta) -> None:
+    """Do not claim from a queue for the next ``span``."""
     _until[queue] = time.monotonic() + span.total_seconds()
 
 
 def resume(queue: str) -> None:
-    """End a pause, if there is one."""
+    """End the backoff of a queue, if there is one."""
     _until.pop(queue, None)
 
 
-def is_paused(queue: str) -> bool:
-    """Tell whether a queue is to be left alone now."""
+def is_backing_off(queue: str) -> bool:
+    """Return whether a queue must not be claimed from now."""
     return time.monotonic() < _until.get(queue, 0)

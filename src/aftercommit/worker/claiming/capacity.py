@@ -1,26 +1,28 @@
-"""How many more jobs this process may hold."""
+"""How many more jobs this process may claim."""
 
 import threading
 from collections.abc import Callable
 
 
 class Capacity:
-    """How many jobs a process may hold; shared by all its database aliases."""
+    """How many claimed jobs a process may have; shared by all its database aliases."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._held = 0
-        self._waiting: dict[Callable[[], None], int] = {}  # for how few to be held
+        self._waiting: dict[Callable[[], None], int] = {}  # callback: at how many held jobs
         self._lock = threading.Lock()
 
     def free(self, *, prefetch: int = 0, otherwise: Callable[[], None]) -> int:
-        """Return how many more jobs may be claimed: for free threads, and ``prefetch`` more.
+        """Return how many jobs may be claimed: one for each free thread, ``prefetch`` more.
 
-        If there are none, or less than half of the prefetched ones, the answer is 0 and
-        ``otherwise`` is called, once, as soon as there are: a claim for each job that ends
-        would cost more than the jobs. Nothing is reserved: a database that is slow to
-        answer must not keep capacity from the others, so two of them may together claim a
-        few jobs more than there is room for.
+        While fewer than half of ``prefetch`` may be claimed, the answer is 0, because a
+        claim for each job that ends would cost more than the job. ``otherwise`` is then
+        called, once, as soon as there is enough capacity.
+
+        Nothing is reserved, because a database that is slow to answer must not take
+        capacity from the other aliases. So two aliases may together claim a few jobs more
+        than the capacity.
         """
         enough = self._number + prefetch - max(1, prefetch // 2)
         with self._lock:
@@ -30,12 +32,12 @@ class Capacity:
             return 0
 
     def occupy(self, number: int) -> None:
-        """Count jobs that have been claimed."""
+        """Add jobs that have been claimed."""
         with self._lock:
             self._held += number
 
     def vacate(self, number: int = 1) -> None:
-        """Count jobs that are over, and call those who found too little capacity."""
+        """Subtract jobs that have ended; call back aliases that now find enough capacity."""
         with self._lock:
             self._held -= number
             if not self._waiting:
@@ -49,14 +51,14 @@ class Capacity:
 
     @property
     def all_free(self) -> bool:
-        """Whether nothing is held."""
+        """Whether no job is claimed."""
         return self._held == 0
 
 
 class FinishedCounter:
-    """Counts the runs that have ended in this process, and calls those who look for work.
+    """Counts the runs that have ended in this process, and calls its listeners.
 
-    A run may have enqueued jobs, on any database.
+    In a drain the aliases listen: a run may have enqueued jobs, on any database.
     """
 
     def __init__(self) -> None:
@@ -65,7 +67,7 @@ class FinishedCounter:
         self._lock = threading.Lock()
 
     def add(self) -> None:
-        """Note one more."""
+        """Count one more run."""
         with self._lock:
             self.count += 1
         for call in self.listeners:

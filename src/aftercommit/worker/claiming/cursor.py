@@ -1,4 +1,4 @@
-"""Where in a queue the next claim begins."""
+"""The claim cursor: where in a queue the next claim begins."""
 
 import time
 from collections.abc import Sequence
@@ -6,22 +6,22 @@ from datetime import datetime, timedelta
 
 from aftercommit.values import Claim, Position
 
-FROM_FRONT = timedelta(milliseconds=100)  # how often at least, if that is quick
-SHARE = 0.1  # of the time, at most, that claims from the front may take
+FROM_FRONT = timedelta(milliseconds=100)  # between claims from the front, if these are quick
+SHARE = 0.1  # of the time, that slow claims from the front take at most
 
 
 class ClaimCursor:
-    """Remembers where the last full batch of one queue has ended; the next begins behind it.
+    """Remembers where the last full batch of one queue ended; the next claim begins there.
 
-    PostgreSQL's index keeps an entry for each job that was claimed until no open transaction
-    can see it as ready, and a claim from the front steps over all of them: with one
-    transaction open for minutes, over all jobs that were done in those minutes. A claim
-    from the cursor does not. (At 400,000 jobs beside an open transaction it makes 18,860
-    jobs a second 32,220; up to 100,000 it makes no difference: ``python -m benchmarks.run
-    --workloads held``.)
+    PostgreSQL's index keeps the entry of a claimed job until no open transaction can see the
+    job as ready, and a claim from the front of the queue steps over all these entries. While
+    one transaction stays open for minutes, these are the entries of all jobs that were done
+    in those minutes. A claim from the cursor does not read them. (With 400,000 jobs and an
+    open transaction the cursor raises 18,860 jobs a second to 32,220; up to 100,000 jobs it
+    makes no difference: ``python -m benchmarks.run --workloads held``.)
 
-    Jobs in front of the cursor (urgent, retried, committed late) are found from the front:
-    several times a second, and whenever there were too few behind the cursor.
+    Jobs in front of the cursor (urgent, retried, committed late) are claimed from the front:
+    several times a second, and whenever too few jobs were found behind the cursor.
     """
 
     def __init__(self) -> None:
@@ -31,18 +31,18 @@ class ClaimCursor:
 
     @property
     def position(self) -> Position | None:
-        """Where to begin; None: at the front."""
+        """Where the next claim begins; None: at the front of the queue."""
         pause = max(FROM_FRONT.total_seconds(), self._took / SHARE)
         over = time.monotonic() - self._from_front_at > pause
         return None if over else self._position
 
     def looked_from_front(self, *, seconds: float) -> None:
-        """Note that nothing was left out, and how long it took."""
+        """Note that a claim began at the front, and how long it took."""
         self._from_front_at = time.monotonic()
         self._took = seconds
 
     def claimed(self, claims: Sequence[Claim], *, full: bool) -> None:
-        """Note what the last batch was; one that was not full has seen the end of the queue."""
+        """Note the last batch; if it was not full, the claim has reached the end of the queue."""
         self._position = None
         if full and claims:
             last = max(claims, key=_order)

@@ -1,4 +1,4 @@
-"""Which queues are asked for jobs, and in what order."""
+"""From which queues jobs are claimed, and in what order."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ from aftercommit.enqueue.task import registered
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, Released
-from aftercommit.worker.claiming.broker_backoff import is_paused
+from aftercommit.worker.claiming.broker_backoff import is_backing_off
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.config import Served
 
@@ -24,17 +24,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aftercommit")
 
-LEFT_FOR = timedelta(seconds=10)  # a job that this process cannot run
+LEFT_FOR = timedelta(seconds=10)  # delay of a job that this process cannot run
 QUEUE_NAMES_KEPT = timedelta(seconds=1)
 
-Known = tuple[Claim, "TaskFacts"]
+ClaimWithFacts = tuple[Claim, "TaskFacts"]
 
 
 class Fetcher:
     """Claims due jobs queue by queue, beginning with another queue each time.
 
-    One statement for each queue, because only so it walks the index; in turn, so that a
-    full queue does not starve the others.
+    There is one statement for each queue, because a statement for several queues cannot read
+    the index in order. The first queue changes, so that a full queue does not starve the
+    other queues.
     """
 
     def __init__(
@@ -49,14 +50,14 @@ class Fetcher:
         self._served = served
         self._worker_id = worker_id
         self._facts_of = facts_of
-        self._unknown: set[str] = set()  # paths of tasks
+        self._unknown: set[str] = set()  # paths of tasks that this process does not have
         self._found: list[str] = []  # queue names in the table
         self._found_at = float("-inf")
         self._cursors: defaultdict[str, ClaimCursor] = defaultdict(ClaimCursor)
         self._turn = 0
 
-    def fetch(self, *, limit: int) -> list[Known]:
-        """Claim up to ``limit`` jobs of tasks that this process knows; say what it knows."""
+    def fetch(self, *, limit: int) -> list[ClaimWithFacts]:
+        """Claim up to ``limit`` jobs of tasks that this process has; return the facts as well."""
         self._turn += 1
         every_queue = self._served.queues is None
         looked_up = every_queue and self._names_are_old()
@@ -64,28 +65,28 @@ class Fetcher:
             self._look_up_names()
         claims = self._walk(self._names, limit=limit)
         if not claims and every_queue and not looked_up:
-            self._look_up_names()  # perhaps a new queue
+            self._look_up_names()  # a job may be in a new queue
             claims = self._walk(self._names, limit=limit)
         return claims
 
-    def _walk(self, queues: Sequence[str], *, limit: int) -> list[Known]:
-        claims: list[Known] = []
+    def _walk(self, queues: Sequence[str], *, limit: int) -> list[ClaimWithFacts]:
+        claims: list[ClaimWithFacts] = []
         for number in range(len(queues)):
             if len(claims) >= limit:
                 break
             queue = queues[(self._turn + number) % len(queues)]
-            if is_paused(queue):
+            if is_backing_off(queue):
                 continue
             try:
                 claims += self._claim(queue, limit=limit - len(claims))
             except Error:
                 if not claims:
                     raise
-                break  # those of the queues before are ours, and must not be forgotten
+                break  # the claims on the queues before this one are committed: return them
         return claims
 
-    def _claim(self, queue: str, *, limit: int) -> list[Known]:
-        known: list[Known] = []
+    def _claim(self, queue: str, *, limit: int) -> list[ClaimWithFacts]:
+        known: list[ClaimWithFacts] = []
         unknown: list[Claim] = []
         for claim in self._claim_in_order(queue, limit=limit):
             facts = self._facts_of(claim)
@@ -125,22 +126,26 @@ class Fetcher:
         return claims
 
     def _leave(self, claims: list[Claim]) -> None:
-        """Release jobs that this process cannot run, for a worker that can."""
+        """Release jobs that this process cannot run, so that another worker may claim them."""
         for path in sorted({claim.task_path for claim in claims} - self._unknown):
             logger.warning(
-                "%s is not known to this worker, or its backend is not; its jobs stay ready for "
-                "one that knows them. Is its module named tasks.py, or listed in "
-                "OPTIONS['task_modules']? Does TASKS have its backend?",
+                "This worker does not have the task %s or its backend; the jobs stay ready for a "
+                "worker that has both. Is the task's module named tasks.py, or listed in "
+                "OPTIONS['task_modules']? Does TASKS have the backend?",
                 path,
             )
         self._unknown |= {
             claim.task_path for claim in claims if registered(claim.task_path) is None
         }
-        # With a delay: a task that is known, on a backend that is not, is found again.
+        # With a delay: a task that is known, on a backend that is not, is not left out of the
+        # next claim, and its jobs would be claimed and released without end.
         try:
             self._store.finish_many([(claim, Released(LEFT_FOR)) for claim in claims])
         except Error:
-            logger.warning("Jobs that cannot run here were not released; their leases will end")
+            logger.warning(
+                "Jobs that this worker cannot run could not be released; they are rescued "
+                "when their leases end"
+            )
 
     @property
     def _names(self) -> Sequence[str]:

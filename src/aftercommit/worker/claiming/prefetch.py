@@ -1,19 +1,19 @@
-"""How many jobs a process claims before it has a thread for them."""
+"""How many jobs a process claims before a thread is free for them."""
 
 from datetime import timedelta
 
-BUDGET = timedelta(milliseconds=100)  # of work that waits for a thread
+BUDGET = timedelta(milliseconds=100)  # in which the threads can run all prefetched jobs
 MOST = 2000  # jobs
 WEIGHT = 1 / 16  # of the latest run in the mean
-FIRST_RUNS = 4  # before anything is prefetched
+FIRST_RUNS = 4  # to be measured before a job is prefetched
 
 
 class Prefetch:
-    """Short jobs are prefetched, as many as the threads do in ``BUDGET``; long ones never.
+    """Short jobs are prefetched, as many as the threads run in ``BUDGET``; long jobs never.
 
-    A prefetched job is one that no other worker can take. So the number follows what the
-    latest runs took, and is zero until some have been seen. (Without it 966 instead of
-    18,749 jobs a second, on two cores.)
+    No other worker can claim a prefetched job. So the number of prefetched jobs follows the
+    mean duration of the latest runs, and is zero until the first runs have been measured.
+    (Without prefetching a worker runs 966 instead of 18,749 jobs a second, on two cores.)
     """
 
     def __init__(self, threads: int) -> None:
@@ -22,7 +22,7 @@ class Prefetch:
         self._mean = 0.0  # seconds
 
     def ran(self, seconds: float) -> None:
-        """Note how long a run has taken."""
+        """Note the duration of a run."""
         self._runs += 1
         weight = max(WEIGHT, 1 / self._runs)
         self._mean += (seconds - self._mean) * weight

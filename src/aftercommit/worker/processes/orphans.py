@@ -65,7 +65,7 @@ class Orphans:
             for served in self._aliases:
                 try:
                     if number == 0:
-                        store_for(served.using).disown(worker_id, begun=begun)
+                        store_for(served.using).release_unstarted(worker_id, begun=begun)
                     left -= _rescued(served, worker_id, blamed)
                 except Error:
                     logger.warning(

@@ -1,1 +1,1 @@
-"""Runs the user's code, and says how it ended."""
+"""Runs the user's code, and returns how it ended."""

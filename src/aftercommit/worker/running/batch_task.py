@@ -1,4 +1,4 @@
-"""Several jobs of one task in one call, for tasks that are made for it: see ``BatchTask``."""
+"""Several jobs of a ``BatchTask`` in one call."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,17 +11,17 @@ from aftercommit.worker.runs import Run
 
 
 class BatchTasks:
-    """Runs what has waited together, as one call; each job ends by itself."""
+    """Runs the waiting jobs of a batch task in one call; each job has its own outcome."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
 
     def accepts(self, run: Run) -> bool:
-        """Tell whether a run's task can do several at once."""
+        """Return whether a run's task can do several jobs in one call."""
         return run.facts.many is not None
 
     def run(self, runs: Sequence[Run], at_work: AtWork) -> list[tuple[Run, RunResult]]:
-        """Run all of them to their ends, which need not be the same. Never raises."""
+        """Run all jobs; their results need not be the same. Never raises."""
         prepared = [(run, self._executor.prepare(run)) for run in runs]
         results = {run: one for run, one in prepared if isinstance(one, RunResult)}
         calls: dict[Many | None, list[PreparedRun]] = {}
@@ -41,9 +41,9 @@ class BatchTasks:
             prepared = calls[number]
             results[prepared.run] = self._result(prepared, error, value)
 
-        first = calls[0].run  # an interrupt of it is one of all
+        first = calls[0].run  # an interrupt of this run ends the call for all
         arguments: list[Any] = [[one.kwargs for one in calls], report]
-        error: BaseException = RuntimeError("the task did not say how this job has ended")
+        error: BaseException = RuntimeError("the task did not report how this job ended")
         try:
             first.body(many, arguments, timeout=first.facts.policy.timeout)
         except BaseException as raised:

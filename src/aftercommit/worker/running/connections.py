@@ -1,4 +1,4 @@
-"""Connections as a task leaves them: nothing of one task reaches the next."""
+"""The connections of a task thread: no session state of one task reaches the next."""
 
 import logging
 import select
@@ -20,17 +20,17 @@ LONGEST_USE = timedelta(minutes=1)
 
 
 class ThreadConnections:
-    """The connections of one thread that runs tasks, watched while the block lasts.
+    """The connections of one thread that runs tasks, watched inside the ``with`` block.
 
-    A connection that a task has changed, broken or left in a transaction is closed. Sound
-    ones are kept from job to job while there is work, and closed as CONN_MAX_AGE says
-    when there is none, but never used for longer than a minute beyond it.
+    A connection is closed if a task has changed its session, broken it or left it in a
+    transaction. Other connections stay open from job to job. When no job is waiting, they
+    are closed as CONN_MAX_AGE says; while jobs are waiting, at most one minute later.
     """
 
     def __init__(self) -> None:
         self._changed: set[str] = set()
         self._since: dict[str, float] = {}
-        self._mine: list[Any] = []  # this thread's; Django makes no others while it lives
+        self._mine: list[Any] = []  # this thread's; Django keeps these objects to its end
 
     def __enter__(self) -> Self:
         connection_created.connect(self._forget_setup)
@@ -49,12 +49,12 @@ class ThreadConnections:
         self._mine = []
 
     def _forget_setup(self, connection: Any, **_: Any) -> None:
-        """Ignore what Django sets on a new connection."""
+        """Ignore the statements by which Django itself sets up a new connection."""
         if any(connection is one for one in self._mine):
             self._changed.discard(connection.alias)
 
     def prepare(self) -> None:
-        """Watch the thread's connections before a task runs; drop what the server has ended."""
+        """Watch the connections before a task runs; close those that the server has ended."""
         for connection in self._open():
             if _has_something_to_say(connection.connection) and not connection.is_usable():
                 self._close_for_good(connection)
@@ -64,7 +64,7 @@ class ThreadConnections:
                 connection.execute_wrappers.append(self._watch)
 
     def tidy(self) -> None:
-        """Close what the last task has spoiled, and what has been open for too long."""
+        """Close connections that the last task has changed or broken, or that are too old."""
         for connection in self._open():
             old = time.monotonic() - self._since.get(connection.alias, time.monotonic())
             if connection.alias in self._changed or _is_spoiled(connection):
@@ -78,7 +78,7 @@ class ThreadConnections:
         self._changed.clear()
 
     def rest(self) -> None:
-        """Close what CONN_MAX_AGE does not keep, as nothing is to be done."""
+        """Close connections as CONN_MAX_AGE says, because no job is waiting."""
         for connection in self._open():
             connection.close_if_unusable_or_obsolete()
 
@@ -86,9 +86,9 @@ class ThreadConnections:
         return [one for one in self._mine if one.connection is not None]
 
     def _close_for_good(self, connection: Any) -> None:
-        _forget_transaction(connection)  # else close() waits for the block to end
+        _forget_transaction(connection)  # else Django delays close() to the block's end
         if connection.vendor == "postgresql":
-            connection.connection.close()  # so that a pool does not hand it to someone else
+            connection.connection.close()  # so that a pool does not use it again
         try:
             connection.close()
         except Error:
@@ -98,16 +98,17 @@ class ThreadConnections:
 
     def _watch(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         connection = context["connection"]
-        silent = connection.vendor == "mysql"  # its driver does not tell of a transaction
+        silent = connection.vendor == "mysql"  # its driver does not report an open transaction
         if changes_session(sql, context) or (silent and may_leave_transaction(sql, context)):
             self._changed.add(connection.alias)
         return execute(sql, params, many, context)
 
 
 def _forget_transaction(connection: Any) -> None:
-    """Forget blocks that a task has entered and not left, as a new connection does.
+    """Reset the atomic blocks that a task has entered and not left.
 
-    Django looks at them before it connects, and would refuse the next atomic task.
+    Django itself resets them when it connects, but checks them before that, and would refuse
+    the next atomic task.
     """
     connection.in_atomic_block = False
     connection.atomic_blocks = []
@@ -127,12 +128,12 @@ def _in_transaction(connection: Any) -> bool:
 
 
 def _has_something_to_say(raw: Any) -> bool:
-    """Tell, without a round trip, whether an idle connection has anything to read.
+    """Return, without a round trip, whether an idle connection has bytes to read.
 
-    As a rule that is its end: the server was restarted since the last task.
+    Usually the server has closed the connection: it was restarted since the last task.
     """
     socket = raw if hasattr(raw, "fileno") else getattr(raw, "_sock", None)
     try:
         return socket is not None and bool(select.select([socket], [], [], 0)[0])
-    except (OSError, ValueError):  # closed already, or a number beyond what select() takes
+    except (OSError, ValueError):  # closed, or a descriptor too large for select()
         return True

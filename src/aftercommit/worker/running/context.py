@@ -1,4 +1,4 @@
-"""What a task with ``takes_context=True`` is given."""
+"""The context that a task with ``takes_context=True`` receives."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -34,7 +34,7 @@ class JobContext(TaskContext):  # type: ignore[misc]
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether someone asked for this job to stop."""
+        """Whether this job should stop: it is cancelled, or its claim is lost."""
         return self.is_cancel_requested()
 
     def commit(self) -> AbstractContextManager[Any]:
@@ -42,9 +42,9 @@ class JobContext(TaskContext):  # type: ignore[misc]
 
         ``with context.commit() as finish:`` commits the block's effects and marks the
         job as succeeded in one step; set ``finish.return_value`` if there is one. What
-        the task does afterwards changes nothing about the job. Once a run.
+        the task does afterwards does not change the job. Allowed once in a run.
 
-        Raises ``AlreadyCommitted`` the second time, ``ClaimLost`` if another worker has
-        the job by now, ``RuntimeError`` inside another transaction.
+        Raises ``AlreadyCommitted`` the second time, ``ClaimLost`` if another worker may
+        have the job, ``RuntimeError`` inside another transaction.
         """
         return self.enter_commit()

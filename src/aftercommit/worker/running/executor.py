@@ -1,4 +1,4 @@
-"""Runs the user's code and says how it ended; knows nothing of the queue's tables."""
+"""Runs the user's code and returns how it ended; does not use the queue's tables."""
 
 import logging
 from contextlib import AbstractContextManager, suppress
@@ -30,11 +30,11 @@ from aftercommit.worker.runs import Run, now
 
 logger = logging.getLogger("aftercommit")
 
-NOTHING = RunResult(outcome=Succeeded())  # the body has returned None
+NOTHING = RunResult(outcome=Succeeded())  # the body returned None
 
 
 class Started(Protocol):
-    """Tells that a run begins; returns Django's view of it if that is wanted."""
+    """Announces that a run begins; returns Django's ``TaskResult`` of it if ``wanted``."""
 
     def __call__(self, claim: Claim, task: Task, *, wanted: bool) -> TaskResult | None: ...
 
@@ -45,21 +45,21 @@ class PreparedRun(NamedTuple):
     run: Run
     args: list[Any]
     kwargs: dict[str, Any]
-    result: TaskResult | None  # None: neither the task nor a signal receiver asks for it
-    transaction: TaskTransaction | None  # None: the body runs in autocommit to its end
+    result: TaskResult | None  # None: neither the task nor a signal receiver needs it
+    transaction: TaskTransaction | None  # None: the body runs in autocommit mode
 
 
 class Executor:
     """Runs jobs of one database alias, each in the thread that calls ``run``."""
 
     def __init__(self, *, using: str, record: Record, started: Started) -> None:
-        self.round_trip = float("inf")  # seconds; the shortest that was seen
+        self.round_trip = float("inf")  # seconds; the shortest that was measured
         self._using = using
         self._record = record
         self._started = started
 
     def run(self, run: Run) -> RunResult:
-        """Run a job to its end; never raises, whatever the task does."""
+        """Run a job and return its result; never raises, whatever the task does."""
         prepared = self.prepare(run)
         result = prepared if isinstance(prepared, RunResult) else self._run_sync(prepared)
         if run.interrupted_at is not None:
@@ -69,10 +69,10 @@ class Executor:
     def run_part(
         self, prepared: PreparedRun, savepoint: AbstractContextManager[Any]
     ) -> RunResult:
-        """Run an atomic job as a part of the transaction that is open.
+        """Run an atomic job in a savepoint of the transaction that is open.
 
-        Raises what the body raises; only its savepoint is rolled back then. The caller
-        writes the outcome into the transaction.
+        Raises what the body raises; then only the savepoint is rolled back. The caller
+        writes the outcome in the same transaction.
         """
         transaction = prepared.transaction
         if transaction is None:
@@ -87,7 +87,7 @@ class Executor:
         if isinstance(prepared, RunResult):
             return prepared
         facts = run.facts
-        async with ThreadSensitiveContext():  # one thread, so one connection, for its queries
+        async with ThreadSensitiveContext():  # its queries run in one thread, on one connection
             try:
                 call = partial(facts.task.func, *self._arguments(prepared), **prepared.kwargs)
                 value = await run.async_body(call, timeout=facts.policy.timeout)
@@ -98,8 +98,8 @@ class Executor:
                 await _close_async_connections()
 
     def prepare(self, run: Run) -> PreparedRun | RunResult:
-        """Return what the body needs, or the end of the run if it cannot begin."""
-        if run.stale:  # this process stood still: another worker may have the job
+        """Return what the body needs, or the result of the run if the body cannot begin."""
+        if run.stale:  # the process was suspended: another worker may have the job
             return RunResult(outcome=Released())
         try:
             return self._prepare(run)
@@ -157,17 +157,17 @@ class Executor:
         return [_context(run, result, transaction), *args]
 
     def _returned(self, prepared: PreparedRun, value: Any) -> RunResult:
-        """Return how a run ended whose body has returned; it may have committed by itself."""
+        """Return the result of a run whose body has returned; the body may have committed."""
         transaction = prepared.transaction
         if transaction is not None:
             if transaction.failure is not None:
-                raise transaction.failure  # of context.commit(); the task has swallowed it
+                raise transaction.failure  # from context.commit(); the task caught it
             if transaction.stage is Stage.COMMITTED and transaction.outcome:
                 return RunResult(outcome=transaction.outcome, recorded=True)
         return NOTHING if value is None else RunResult(outcome=_outcome(prepared, value))
 
     def ended_by(self, error: BaseException, prepared: PreparedRun) -> RunResult:
-        """Return how a run ended that raised ``error``."""
+        """Return the result of a run that raised ``error``."""
         run, transaction = prepared.run, prepared.transaction
         conflict, in_doubt = False, None
         if transaction is not None:
@@ -198,11 +198,11 @@ def _outcome(prepared: PreparedRun, value: Any) -> Outcome:
     try:
         return Succeeded(prepared.run.facts.dump(value))
     except (PayloadError, PayloadTooLarge) as error:
-        return Failed(run_error(error))  # its effects are there: another run is no better
+        return Failed(run_error(error))  # its effects are committed: a retry would not help
 
 
 def report_afterwards(run: Run, error: BaseException) -> None:
-    """Say that a run is done whatever was raised after its commit."""
+    """Log an exception after the commit; it does not change the outcome."""
     logger.error(
         "Job %s is done, but its task or an on_commit() callback raised after the commit",
         run.claim.job_id,
@@ -211,14 +211,14 @@ def report_afterwards(run: Run, error: BaseException) -> None:
 
 
 def drop_connections() -> None:
-    """Drop connections: an interrupt may have struck while an answer was half read."""
+    """Close the thread's connections: an interrupt may have left an answer half read."""
     for connection in connections.all(initialized_only=True):
         with suppress(Error):
             connection.close()
 
 
 async def _close_async_connections() -> None:
-    """Close those of the present async task; they may be broken already."""
+    """Close the connections of this async task; they may be broken already."""
     try:
         await sync_to_async(connections.close_all)()
     except Exception:

@@ -1,20 +1,20 @@
-"""An exception becomes text that every database can store, whatever it contains."""
+"""Turns an exception into text that every database can store."""
 
 import traceback
 
 from aftercommit.values import RunError
 
-LONGEST_TRACEBACK = 64 * 1024  # characters, about two thirds of them from its end
+LONGEST_TRACEBACK = 64 * 1024  # characters, three quarters of them from its end
 HEAD = 16 * 1024
 LONGEST_CLASS_PATH = 255
 UNPRINTABLE = "(the exception cannot be printed: its __str__ or its traceback raises)"
 
 
 def run_error(exception: BaseException) -> RunError:
-    """Describe why a run failed; never raises for an ``Exception`` of the description.
+    """Describe why a run failed; an ``Exception`` while describing it is not raised.
 
-    The traceback is cut in its middle. NUL and lone surrogates stay: they are stored as
-    JSON escapes.
+    The middle of a long traceback is cut out. NUL and lone surrogates stay: they are stored
+    as JSON escapes.
     """
     try:
         text = "".join(traceback.format_exception(exception))
@@ -24,7 +24,7 @@ def run_error(exception: BaseException) -> RunError:
 
 
 def class_path(cls: type) -> str:
-    """Return the dotted path of a class, cut to what fits a column."""
+    """Return the dotted path of a class, cut to the length of its column."""
     return f"{cls.__module__}.{cls.__qualname__}"[:LONGEST_CLASS_PATH]
 
 

@@ -1,4 +1,4 @@
-"""From what a run raised to what becomes of its job."""
+"""Which outcome a run has, by the exception that it raised."""
 
 import logging
 from datetime import timedelta
@@ -20,13 +20,13 @@ from aftercommit.worker.running.failure import run_error
 
 logger = logging.getLogger("aftercommit")
 
-MOST_CONFLICTS = 10  # runs given back because of deadlocks and lost connections
-# Short, and random, so that those who collided do not collide again.
+MOST_CONFLICTS = 10  # of one job; then a deadlock or a lost connection is a failed run
+# Short, and random, so that jobs that were in conflict do not meet again.
 AFTER_CONFLICT = Exponential(base=timedelta(milliseconds=20), maximum=timedelta(seconds=2))
 
 
 class Attempts(Protocol):
-    """How often a job may run, and has run; a claim knows."""
+    """How often a job may run, and has run: the part of a claim that decides on a retry."""
 
     @property
     def max_attempts(self) -> int: ...
@@ -39,16 +39,16 @@ class Attempts(Protocol):
 def outcome_of(
     error: BaseException, claim: Attempts, policy: Policy, *, conflict: bool
 ) -> Outcome:
-    """Say how a run ended that raised ``error``.
+    """Return the outcome of a run that raised ``error``.
 
-    ``conflict``: the database broke off a transaction whose effects are all undone, so
-    the run may be given back instead of counted, ``MOST_CONFLICTS`` times.
+    ``conflict``: the database ended the transaction and all its effects are rolled back. The
+    job is then released and the run is not counted, up to ``MOST_CONFLICTS`` times.
     """
     asked = _asked_for(error)
     if asked is not None:
         return asked
-    # A lost claim is given back to nobody: the fence holds. One that only looks lost (the
-    # task has changed the search path, say) must not run again and again for nothing.
+    # If the claim is really lost, the fence makes the release a no-op. If it only looks lost
+    # (for example, the task has changed the search path), the job must not run without end.
     conflict = conflict or isinstance(error, ClaimLost)
     if conflict and claim.conflicts < MOST_CONFLICTS:
         return Released(AFTER_CONFLICT(claim.conflicts + 1), conflict=True)
@@ -59,7 +59,7 @@ def outcome_of(
 
 
 def _asked_for(error: BaseException) -> Outcome | None:
-    """Return the outcome that an exception names, if it does."""
+    """Return the outcome that the kind of an exception determines, if it does."""
     match error:
         case Snooze(delay=delay):
             return Released(delay)
@@ -68,7 +68,7 @@ def _asked_for(error: BaseException) -> Outcome | None:
         case Cancel():
             return Cancelled(run_error(error))
         case Discard() | TransactionBroken() | PayloadError() | PayloadTooLarge():
-            return Failed(run_error(error))  # again would be no better
+            return Failed(run_error(error))  # a retry would fail in the same way
         case _:
             return None
 

@@ -20,11 +20,11 @@ from aftercommit.worker.runs import Run, now
 
 logger = logging.getLogger("aftercommit")
 
-AFTER_ERROR = timedelta(seconds=5)  # until a run is tried again that could not begin
+AFTER_ERROR = timedelta(seconds=5)  # delay of a job whose run could not begin
 
 
 class Pool:
-    """Runs what it is given, ``threads`` at once; sync tasks in threads, async ones in a loop."""
+    """Runs jobs, ``threads`` at once: sync tasks in threads, async tasks in an event loop."""
 
     def __init__(self, threads: int, *, board: InFlight | None = None) -> None:
         self._size = threads
@@ -47,25 +47,25 @@ class Pool:
             thread.start()
 
     def submit(self, runs: Sequence[Run]) -> None:
-        """Run them, in order; each is ended in whatever thread it was run."""
+        """Queue runs, in their order; the thread that runs a job also ends its run."""
         with self._lock:
             self._queue.add(runs)
             self._changed.notify(len(runs))
 
     @property
     def waiting(self) -> int:
-        """How many runs no thread has begun."""
+        """How many runs wait for a thread."""
         return len(self._queue)
 
     def unstarted(self, *, held_for: timedelta = NO_TIME) -> list[Run]:
-        """Take back what no thread has begun, if the first has been held for so long."""
+        """Remove and return the waiting runs, if the oldest was claimed that long ago."""
         with self._lock:
             oldest = self._queue.oldest
             since = now() if oldest is None else oldest.held_since
             return self._queue.clear() if now() - since >= held_for.total_seconds() else []
 
     def stop(self, limit: timedelta) -> None:
-        """End the threads that have nothing to do; those stuck in a task are left."""
+        """End the idle threads; a thread that is stuck in a task is left alone."""
         with self._lock:
             self._stopped = True
             self._changed.notify_all()
@@ -79,7 +79,7 @@ class Pool:
             while runs := self._next(thread_connections):
                 try:
                     self._carry_out(runs, thread_connections)
-                except BaseException as error:  # nothing may end this thread
+                except BaseException as error:  # no exception may end this thread
                     _end_after(error, runs)
                 if not runs[0].facts.is_async:
                     self._left()
@@ -118,16 +118,16 @@ class Pool:
 
     @contextmanager
     def _at_work(self, runs: Sequence[Run]) -> Iterator[None]:
-        """Show on the board which jobs this process runs."""
-        places = [self._board.enter(run.claim.job_id) for run in runs]
+        """Show runs on the in-flight board while the block is executed."""
+        entries = [self._board.enter(run.claim.job_id) for run in runs]
         try:
             yield
         finally:
-            for place in places:
-                self._board.leave(place)
+            for entry in entries:
+                self._board.leave(entry)
 
     def _next(self, thread_connections: ThreadConnections) -> list[Run]:
-        """Return what this thread does next; nothing if the pool is stopped."""
+        """Return the runs that this thread executes next; none if the pool is stopped."""
         with self._lock:
             if runs := self._take():
                 return runs
@@ -157,7 +157,7 @@ class Pool:
                 result = await run.owner.executor.arun(run)
         finally:
             self._left()
-            run.end(result, took=now() - began)  # in any case: nobody reads what this raises
+            run.end(result, took=now() - began)  # always: no caller reads this exception
 
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         with self._loop_lock:
@@ -176,13 +176,13 @@ class Pool:
             try:
                 loop.run_forever()
             except BaseException:
-                # A child task of a task raised SystemExit; the other tasks must go on.
-                logger.exception("The event loop of async tasks was left, and goes on")
+                # An asyncio task raised SystemExit, say; the other tasks must go on.
+                logger.exception("An exception ended the event loop of async tasks; it goes on")
         loop.close()
 
 
 def _tidy(thread_connections: ThreadConnections, *, rest: bool = False) -> None:
-    """Close what is not to be kept; the runs are over all the same if that fails."""
+    """Close connections that must not be kept; a failure does not change any result."""
     try:
         thread_connections.tidy()
         if rest:
@@ -192,12 +192,12 @@ def _tidy(thread_connections: ThreadConnections, *, rest: bool = False) -> None:
 
 
 def _end_after(error: BaseException, runs: Sequence[Run]) -> None:
-    """End runs for which the worker's own code, or a broken connection, has raised."""
+    """End runs after an exception of the worker's own code or of a broken connection."""
     for run in runs:
         if run.is_over:
             continue
         logger.error(
-            "Job %s (%s): the worker could not run it, or not record how it ended",
+            "Job %s (%s): the worker could not run it, or could not record its outcome",
             run.claim.job_id,
             run.claim.task_path,
             exc_info=error,
@@ -205,12 +205,12 @@ def _end_after(error: BaseException, runs: Sequence[Run]) -> None:
         try:
             outcome = _outcome_after(error, run, run.facts.policy)
             run.end(RunResult(outcome=outcome, exception=error), took=None)
-        except BaseException:  # its lease brings the job back
+        except BaseException:  # the job is rescued when its lease ends
             logger.exception("Job %s could not be released", run.claim.job_id)
 
 
 def _outcome_after(error: BaseException, run: Run, policy: Policy) -> Outcome:
-    """Release what had not begun or met a broken database; anything else is a failed run."""
+    """Release a run that had not begun or had a database error; else it has failed."""
     if isinstance(error, Error) or not run.has_begun:
         return Released(AFTER_ERROR)
     return outcome_of(error, run.claim, policy, conflict=False)

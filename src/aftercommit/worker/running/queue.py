@@ -1,4 +1,4 @@
-"""The runs that wait for a thread of the pool, and which of them are done in one go."""
+"""The run queue: runs that wait for a thread, and which of them are executed together."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from aftercommit.worker.runs import Run
 
 
 class RunQueue:
-    """Hands out runs as they came, several at a time if they may go together.
+    """Returns runs in their order, several at once if they may be executed together.
 
     Not thread-safe: the pool calls it with its lock held.
     """
@@ -25,7 +25,7 @@ class RunQueue:
         self._runs.extend(runs)
 
     def put_back(self, runs: Sequence[Run]) -> None:
-        """Put the end of an assignment, for which there was no time, at the front."""
+        """Put runs of an assignment for which there was no time back to the front."""
         self._runs.extendleft(reversed(runs))
 
     def clear(self) -> list[Run]:
@@ -36,11 +36,11 @@ class RunQueue:
 
     @property
     def oldest(self) -> Run | None:
-        """The run that has waited for longest."""
+        """The run that has waited longest."""
         return self._runs[0] if self._runs else None
 
     def take(self) -> list[Run]:
-        """Return what a thread does next: one run, or its share of those that go together."""
+        """Remove and return one run, or a thread's share of runs to be executed together."""
         if not self._runs:
             return []
         most = min(MOST, 1 + len(self._runs) // self._threads)

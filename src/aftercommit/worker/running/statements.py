@@ -1,4 +1,4 @@
-"""What the statements of tasks do, as far as their text tells."""
+"""What the SQL statements of tasks do, as far as their text shows."""
 
 import re
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
-LONGEST_KEPT = 2_000  # characters; longer ones are looked at each time
+LONGEST_KEPT = 2_000  # characters; the answer for a longer statement is not cached
 MOST_KEPT = 1_000  # statements
 
 _CHANGES_SESSION = re.compile(
@@ -26,45 +26,46 @@ _SAVEPOINT = re.compile(
 )
 
 
-def _told_once(tell: Callable[[str], Answer]) -> Callable[[Any, dict[str, Any]], Answer]:
-    """Keep what was told of a statement, and take what an ``execute_wrapper`` is given."""
-    kept = lru_cache(MOST_KEPT)(tell)
+def _cached(classify: Callable[[str], Answer]) -> Callable[[Any, dict[str, Any]], Answer]:
+    """Cache the answers of ``classify``; accept the arguments of an ``execute_wrapper``."""
+    kept = lru_cache(MOST_KEPT)(classify)
 
-    @wraps(tell)
-    def told(sql: Any, context: dict[str, Any]) -> Answer:
-        if not isinstance(sql, str):  # put together by the means of psycopg
+    @wraps(classify)
+    def answer(sql: Any, context: dict[str, Any]) -> Answer:
+        if not isinstance(sql, str):  # composed by psycopg.sql
             sql = sql.as_string(context["cursor"].cursor)
-        return kept(sql) if len(sql) <= LONGEST_KEPT else tell(sql)
+        return kept(sql) if len(sql) <= LONGEST_KEPT else classify(sql)
 
-    return told
+    return answer
 
 
-@_told_once
+@_cached
 def changes_session(sql: str) -> bool:
-    """Tell whether the session may not be as before."""
+    """Return whether a statement may change the state of the session."""
     return _CHANGES_SESSION.match(sql) is not None
 
 
-@_told_once
+@_cached
 def may_leave_transaction(sql: str) -> bool:
-    """Tell whether a transaction may be open afterwards behind Django's back.
+    """Return whether a statement may leave a transaction open without Django's knowledge.
 
-    What Django sends for ``atomic()`` does not pass its cursors, but for savepoints.
+    The statements of ``atomic()`` itself do not pass Django's cursors, except for savepoints.
     """
     return _TRANSACTION.match(sql) is not None
 
 
-@_told_once
+@_cached
 def may_be_shared(sql: str) -> bool:
-    """Tell whether others may be in the same transaction.
+    """Return whether a statement may be sent in a transaction that several jobs share.
 
-    All but a few kinds of statements might end it, or outlive the body's savepoint.
+    Only a few kinds may: any other might end the transaction, or have an effect that stays
+    when the body's savepoint is rolled back.
     """
     return _EFFECTS.match(sql) is not None and _CHANGES_SESSION.match(sql) is None
 
 
-@_told_once
+@_cached
 def savepoint_of(sql: str) -> tuple[str, str] | None:
-    """Return what a statement does to which savepoint: savepoint, release or rollback to."""
+    """Return the verb (savepoint, release or rollback to) and name of a savepoint statement."""
     match = _SAVEPOINT.match(sql)
     return (match["verb"].lower(), match["name"].rstrip(";")) if match else None

@@ -1,4 +1,4 @@
-"""Ends runs that take longer than they may."""
+"""Interrupts runs that exceed their timeout."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,12 +7,12 @@ from aftercommit.errors import TimedOut
 from aftercommit.worker.runs import Run, Runs, now
 
 LOOK_EVERY = timedelta(milliseconds=100)
-IDLE = timedelta(milliseconds=500)  # no run has a time limit
+IDLE = timedelta(milliseconds=500)  # when no run has a time limit
 PATIENCE = timedelta(seconds=5)  # after the interrupt: a call into C may not notice it
 
 
 class Timeouts:
-    """Interrupts overdue runs; gives those up that do not react."""
+    """Interrupts overdue runs; gives up those that do not react to it."""
 
     def __init__(self, all_runs: list[Runs], *, give_up: Callable[[Run], None]) -> None:
         self._all_runs = all_runs

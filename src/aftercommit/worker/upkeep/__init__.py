@@ -1,1 +1,1 @@
-"""What keeps a worker and its jobs alive, and the table true."""
+"""What a worker does besides running jobs: presence, leases, outcomes, signals, rescues."""

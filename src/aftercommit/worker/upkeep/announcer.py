@@ -1,4 +1,4 @@
-"""Sends our signals and Django's about runs, from what the table says."""
+"""Sends the signals of aftercommit and of Django about runs."""
 
 import logging
 
@@ -16,7 +16,7 @@ from aftercommit.worker.runs import Run
 
 
 class Announcer:
-    """Sends signals after the fact; what a receiver raises changes nothing."""
+    """Sends signals about changes that are in the table; errors of receivers change nothing."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -26,9 +26,9 @@ class Announcer:
         )
 
     def started(self, claim: Claim, task: Task, *, wanted: bool) -> TaskResult | None:
-        """Tell that the first line of a task is next.
+        """Announce that the body of a task is about to begin.
 
-        Returns Django's view of the job if it is ``wanted``, or was needed for the signal.
+        Returns Django's ``TaskResult`` if it is ``wanted``, or was needed for the signal.
         """
         listened = self._started.any(logging.INFO)
         if not listened and not wanted:
@@ -39,9 +39,9 @@ class Announcer:
         return result
 
     def ended(self, run: Run, result: RunResult) -> None:
-        """Tell how a run ended; ``result`` is what is in the table.
+        """Announce how a run ended; ``result`` is what the table contains.
 
-        A run that was released before it had begun is passed over: nothing has happened.
+        There is no signal for a run that was released before it had begun.
         """
         if isinstance(result.outcome, Released) and run.given_up and not run.has_begun:
             return
@@ -64,7 +64,7 @@ class Announcer:
             return
         try:
             if result.exception is not None:
-                raise result.exception  # so that Django's log finds it in sys.exc_info()
+                raise result.exception  # Django's log reads it from sys.exc_info()
         except BaseException:
             events.send(task_finished, sender=sender_of(claim.backend), task_result=finished)
         else:
@@ -75,5 +75,5 @@ class Announcer:
         tell_rescued(self._store, rescued)
 
     def lost(self, claim: Claim) -> None:
-        """Tell that an outcome came too late."""
+        """Announce that an outcome was not written, because the claim was lost."""
         events.send(events.claim_lost, sender=DatabaseBackend, claim=claim)

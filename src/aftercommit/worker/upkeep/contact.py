@@ -1,4 +1,4 @@
-"""Whether leases may be judged: this process and the database have both been steady."""
+"""Whether expired leases may be trusted: the process and the database have been steady."""
 
 from datetime import datetime, timedelta
 
@@ -10,8 +10,8 @@ LONGEST_STEP = timedelta(seconds=1)
 class SteadyContact:
     """For how long this process has been in unbroken contact with a steady database.
 
-    After an outage, a long lock or a jump of the clock, leases look over although their
-    workers are healthy: they could not renew them either.
+    After an outage, a long lock or a jump of the clock, leases look expired although their
+    workers are healthy: those workers could not renew them.
     """
 
     def __init__(self) -> None:
@@ -19,11 +19,11 @@ class SteadyContact:
         self._last: tuple[datetime, float] | None = None
 
     def broken(self) -> None:
-        """Begin anew."""
+        """Start to measure again."""
         self._since = self._last = None
 
     def seen(self, *, database: datetime, began: float) -> None:
-        """Note an answer: the database's clock, and when the question was asked."""
+        """Note an answer of the database: its clock, and when the query was sent."""
         ended = now()
         slow = ended - began > LONGEST_STEP.total_seconds()
         if slow or (self._last is not None and self._jumped(database, ended)):

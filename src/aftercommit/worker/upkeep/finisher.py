@@ -1,4 +1,4 @@
-"""Writes how runs ended, in batches, and says so only when it is written."""
+"""Writes the outcomes of runs in batches, and announces each one after its write."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -47,7 +47,7 @@ Recorded = Callable[[Run, RunResult], None]
 
 
 class Finisher:
-    """Takes the results of runs from any thread; one thread writes them."""
+    """Accepts the results of runs from any thread; one thread writes them."""
 
     def __init__(
         self,
@@ -62,23 +62,23 @@ class Finisher:
         self._announcer = announcer
         self._recorded = recorded
         self._results: SimpleQueue[tuple[Run, RunResult]] = SimpleQueue()
-        self._batch: list[tuple[Run, RunResult]] = []  # taken, and not written yet
-        self._unsure = False  # the last write of this batch has broken off
+        self._batch: list[tuple[Run, RunResult]] = []  # not written yet
+        self._unsure = False  # the last write of this batch may or may not be committed
 
     def put(self, run: Run, result: RunResult) -> None:
-        """Hand over how a run ended."""
+        """Queue the result of a run."""
         self._results.put((run, result))
 
     @property
     def empty(self) -> bool:
-        """Whether everything handed over is written."""
+        """Whether every queued result is written."""
         return self._results.empty() and not self._batch
 
     def write(self) -> bool:
-        """Write what has been handed over; False if there was nothing.
+        """Write the queued results; False if there were none.
 
-        Raises ``django.db.Error`` when the database is away; nothing is forgotten then,
-        so the caller may simply try again.
+        Raises ``django.db.Error`` if the database does not answer. The results stay queued
+        then, so the caller can call again.
         """
         self._take()
         if not self._batch:
@@ -86,11 +86,11 @@ class Finisher:
         try:
             settled, locked = self._finish()
         except Error:
-            self._unsure = True  # perhaps it was carried out, and the answer is lost
+            self._unsure = True  # it may be committed although the answer was lost
             raise
         for run, result in settled:
             self._runs.remove(run.claim)
-            self._tell(run, result)
+            self._announce(run, result)
         self._batch = [one for one in self._batch if one[0].claim.job_id in locked]
         self._unsure = bool(locked)
         for error in locked.values():
@@ -98,7 +98,7 @@ class Finisher:
         return True
 
     def _take(self) -> None:
-        # One claim on a job at a time: two results of the same job go into two statements.
+        # A statement may contain a job once: a second result of the same job has to wait.
         taken = {run.claim.job_id.int for run, _result in self._batch}
         while len(self._batch) < LARGEST_BATCH:
             try:
@@ -113,7 +113,7 @@ class Finisher:
             self._batch.append(one)
 
     def _finish(self) -> tuple[Sequence[tuple[Run, RunResult | None]], Mapping[UUID, Error]]:
-        """Write the batch; return what is written, and what was locked for too long."""
+        """Write the batch; return the settled results, and the errors of locked rows."""
         ends = [(run.claim, one.outcome) for run, one in self._batch if not one.recorded]
         try:
             written = self._store.finish_many(ends) if ends else []
@@ -123,9 +123,9 @@ class Finisher:
         except (OperationalError, InterfaceError):
             if not self._store.answers():
                 raise
-        except Exception:  # a value that nobody thought of must not stop all other jobs
-            logger.warning("A batch of outcomes was refused and is written one by one")
-        self._unsure = True  # a COMMIT may have been carried out, and Django connected again
+        except Exception:  # an unforeseen value must not stop the other jobs
+            logger.warning("A batch of outcomes was refused; the outcomes are written one by one")
+        self._unsure = True  # a COMMIT may have succeeded before the connection was lost
         return self._one_by_one(ends)
 
     def _one_by_one(
@@ -174,7 +174,7 @@ class Finisher:
         substitutes: Mapping[UUID, RunResult] | None = None,
         locked: Collection[UUID] = (),
     ) -> Sequence[tuple[Run, RunResult | None]]:
-        """Return how the runs of the batch have ended in the table; None: the claim was lost."""
+        """Return how the runs of the batch ended in the table; None: the claim was lost."""
         settled: list[tuple[Run, RunResult | None]] = []
         for run, given in self._batch:
             job_id = run.claim.job_id
@@ -190,7 +190,7 @@ class Finisher:
         return settled
 
     def _found(self, claim: Claim, result: RunResult) -> RunResult | None:
-        """Settle a write whose answer was lost: the row tells whether it was carried out."""
+        """Return what the row says after a write in doubt; None: the claim was lost."""
         if result.in_doubt is None and not self._unsure:
             return None
         job = self._store.job(claim.job_id)
@@ -203,19 +203,19 @@ class Finisher:
         by_request = job.state == State.CANCELLED and job.cancel_requested
         return _as_written(result, job.state) if by_request else None
 
-    def _tell(self, run: Run, result: RunResult | None) -> None:
+    def _announce(self, run: Run, result: RunResult | None) -> None:
         try:
             if result is None:
                 self._announcer.lost(run.claim)
                 return
             self._announcer.ended(run, result)
             self._recorded(run, result)
-        except BaseException:  # of whatever kind: the other runs of the batch are told as well
+        except BaseException:  # the other runs of the batch must still be announced
             logger.exception("Job %s: a listener failed", run.claim.job_id)
 
 
 def _as_written(result: RunResult, state: str) -> RunResult:
-    """Return what the table says: a job that was asked to end is not made ready again."""
+    """Return the result by the state in the table: a cancelled job is not ready again."""
     if state == STATES[type(result.outcome)]:
         return result
     error = result.outcome.error if isinstance(result.outcome, Retry) else ASKED_TO_END

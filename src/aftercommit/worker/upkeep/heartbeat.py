@@ -1,4 +1,4 @@
-"""Keeps the leases of this process's runs alive, and notices which it has lost."""
+"""Renews the leases of this process's runs, and notices which claims are lost."""
 
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ from aftercommit.worker.runs import Runs, now
 
 
 class Heartbeat:
-    """Renews all leases of one database alias by one statement."""
+    """Renews the leases of one database alias, all by one statement."""
 
     def __init__(
         self, store: Store, runs: Runs, *, lease: timedelta, heartbeat: timedelta

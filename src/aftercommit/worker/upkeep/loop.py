@@ -1,4 +1,4 @@
-"""A thread that repeats one step until it is told to stop, whatever the step raises."""
+"""A thread that repeats one step until it is stopped, whatever the step raises."""
 
 import logging
 import random
@@ -17,11 +17,11 @@ LONGEST_WAIT = timedelta(seconds=2)
 
 
 class LoopThread:
-    """Calls ``step``, waits for as long as it says or for a ring, and calls it again.
+    """Calls ``step``, waits for the time that it returns or for ``ring``, and calls it again.
 
-    A database error is told to ``on_trouble`` and waited out, longer each time, with
-    jitter; the connection is closed, because it may be what is broken. Any other
-    exception is logged: a worker never stops working because of one bad step.
+    After a database error ``on_trouble`` is called. Any other exception is logged. Either
+    way the connections are closed, because one of them may be broken, and the step is
+    repeated after a wait with jitter that grows from failure to failure.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class LoopThread:
         self._thread = threading.Thread(target=self._run, name=f"aftercommit-{name}", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def ring(self) -> None:
-        """Take the next step now."""
+        """Call the next step now."""
         self._bell.ring()
 
     def stop(self) -> None:
@@ -58,7 +58,7 @@ class LoopThread:
         self._bell.ring()
 
     def join(self, limit: timedelta) -> bool:
-        """Wait for the end; False if it did not come in time."""
+        """Wait for the end of the thread; False if it has not ended in time."""
         self._thread.join(limit.total_seconds())
         return not self._thread.is_alive()
 
@@ -81,7 +81,7 @@ class LoopThread:
             if self._on_trouble is not None:
                 self._on_trouble(error)
             return self._wait_out()
-        except BaseException:  # a SystemExit would end this thread without a word
+        except BaseException:  # a SystemExit would end this thread silently
             logger.exception("%s: a step failed and is repeated", self._thread.name)
             return self._wait_out()
         self._failures = 0

@@ -1,4 +1,4 @@
-"""Holds this process's session lock, and hears of new jobs."""
+"""Keeps this process's session lock, and listens for new jobs."""
 
 import logging
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class OwnPresence:
         self._announced: bool | None = None
 
     def step(self) -> timedelta:
-        """Wait for news once; raises ``django.db.Error`` when the lock is gone."""
+        """Wait once for a notification; raises ``django.db.Error`` when the lock is lost."""
         presence = self._presence or self._open()
         try:
             if presence.wait(LONGEST_WAIT):
@@ -47,11 +47,11 @@ class OwnPresence:
 
     @property
     def announced(self) -> bool:
-        """Whether others can see that this worker lives, and when it dies."""
+        """Whether the other workers can see that this worker is alive, and notice its death."""
         return self._announced is not None
 
     def announce_again(self) -> None:
-        """Appear in the table of workers again, with the next step."""
+        """Write this worker's row again with the next step, because it was deleted."""
         self._announced = None
 
     def interrupt(self) -> None:
@@ -60,15 +60,18 @@ class OwnPresence:
             self._presence.interrupt()
 
     def sign_off(self) -> None:
-        """Leave the table of workers, then give the lock back."""
+        """Delete this worker's row, then release the session lock."""
         try:
-            self._store.bury({self._worker_id})
+            self._store.forget({self._worker_id})
         except Error:
-            logger.info("The database is away: others will find the lock of this worker free")
+            logger.info(
+                "The database does not answer: the other workers will find the session lock "
+                "of this worker free"
+            )
         self.close()
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the session lock."""
         presence, self._presence = self._presence, None
         if presence is not None:
             presence.close()
@@ -79,11 +82,11 @@ class OwnPresence:
         )
         self._announced = None
         self._announce(presence)
-        self._news()  # whatever was announced while nobody listened
+        self._news()  # jobs may have been enqueued before the LISTEN
         return presence
 
     def _announce(self, presence: Presence) -> None:
         if self._announced != presence.locked:
             self._store.workers.announce(self._worker_id, locked=presence.locked)
             self._announced = presence.locked
-            self._store.connection.close()  # needed again only after the next cut
+            self._store.connection.close()  # not needed again before the presence is lost

@@ -1,4 +1,4 @@
-"""Takes jobs from workers that have died or fallen silent."""
+"""Rescues jobs from workers that have died, or that no longer renew their leases."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,18 +12,18 @@ from aftercommit.worker.upkeep.contact import SteadyContact
 
 LOOK_EVERY = timedelta(milliseconds=400)
 LOOK_AGAIN = timedelta(milliseconds=200)  # while a session lock looks free
-# A healthy worker that has lost its connection takes its lock again within this time.
+# A healthy worker that has lost its connection locks again within this time.
 FREE_FOR = timedelta(milliseconds=700)
 LOOKS = 3
-AFTER_TROUBLE = timedelta(seconds=10)  # until a free lock means again that a worker has died
+AFTER_TROUBLE = timedelta(seconds=10)  # until a free lock again means that a worker has died
 WORKERS_FORGOTTEN_AFTER = timedelta(days=1)
 ONE_RESCUE = 100  # jobs
-CRASHED_DUE_WITHIN = timedelta(minutes=1)  # a process for such jobs is worth its start
-SHARE = 0.01  # of the time, at most, that looking for jobs with crashes may take
+CRASHED_DUE_WITHIN = timedelta(minutes=1)  # then a process for such jobs is started
+SHARE = 0.01  # of the time, at most, for the query for jobs with crashes
 
 
 class Rescuer:
-    """One worker process's part in it; any number of them may look at the same time."""
+    """Rescues jobs for one worker process; any number of processes may do so at once."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Rescuer:
         self._options = options
         self._worker_id = worker_id
         self._rescued = rescued
-        self._forgotten = forgotten  # others took this worker for dead
+        self._forgotten = forgotten  # called if another worker has deleted this worker's row
         self._locks_count_from = now()
         self._contact = SteadyContact()
         self._free_since: dict[UUID, tuple[float, int]] = {}
@@ -46,7 +46,7 @@ class Rescuer:
         self._next_look_for_crashed = now()
         self._crashed_are_due = False
         self.looked = Bell()  # rung after each look
-        self.settled = False  # no other worker looks dead at the moment
+        self.settled = False  # no other worker looks dead
 
     @property
     def sees_crashed(self) -> bool:
@@ -54,9 +54,9 @@ class Rescuer:
         return self._crashed_are_due or bool(self._free_since)
 
     def trouble(self) -> None:
-        """Forget what is known about others: the database did not answer.
+        """Forget what was observed about other workers: the database did not answer.
 
-        They may have lost their connections, and with them their locks, as we did.
+        Healthy workers may have lost their connections, and with them their session locks.
         """
         self._contact.broken()
         self._free_since.clear()
@@ -65,7 +65,7 @@ class Rescuer:
     def step(self) -> timedelta:
         """Look once; return when to look again."""
         began = now()
-        clock, others = self._store.pulse(self._worker_id)
+        clock, others = self._store.clock_and_workers(self._worker_id)
         self._contact.seen(database=clock, began=began)
         dead = self._dead_among(others)
         silent = now() >= self._next_check_in
@@ -82,16 +82,16 @@ class Rescuer:
         return min(LOOK_EVERY, self._options.lease / 3)
 
     def _check_in(self) -> bool:
-        """Write that we are there; True if leases may be judged.
+        """Update this worker's row; True if an expired lease means a silent worker.
 
-        The write comes first: on SQLite it waits like any other, so a step that took long
-        tells that the owners could not renew either.
+        The write comes first: on SQLite it waits for the same lock as a renewal, so a slow
+        step shows that the other workers could not renew their leases.
         """
         began = now()
         if not self._store.workers.seen(self._worker_id):
             self._forgotten()
         self._store.workers.forget_silent(WORKERS_FORGOTTEN_AFTER)
-        clock, _others = self._store.pulse(self._worker_id)
+        clock, _others = self._store.clock_and_workers(self._worker_id)
         self._contact.seen(database=clock, began=began)
         pause = min(self._options.heartbeat / 2, self._options.lease / 6)
         self._next_check_in = now() + pause.total_seconds()
@@ -124,7 +124,7 @@ class Rescuer:
             if len(rescued) < ONE_RESCUE:
                 break
         if dead:
-            self._store.bury(dead)
+            self._store.forget(dead)
             for worker_id in dead:
                 self._free_since.pop(worker_id, None)
 

@@ -1,4 +1,4 @@
-"""Which database error of a body still stands: raised, and undone by no savepoint."""
+"""The database error of a body that no rollback to a savepoint has undone, if there is one."""
 
 from typing import Any
 
@@ -10,21 +10,22 @@ from aftercommit.worker.running.statements import savepoint_of
 class UnresolvedError:
     """Follows a body's statements, as an ``execute_wrapper``.
 
-    After an error PostgreSQL refuses to go on until a savepoint that was set before it is
-    rolled back to. MySQL, MariaDB and SQLite go on, and would commit half of a task that
-    caught the error: after a lock wait timeout, for example. Here one rule holds for all.
+    After an error PostgreSQL refuses every statement until the transaction is rolled back to
+    a savepoint that was set before the error. MySQL, MariaDB and SQLite do not: they would
+    commit half of the effects of a task that caught the error (a lock wait timeout, for
+    example). This class applies the rule of PostgreSQL to all databases.
     """
 
     def __init__(self) -> None:
         self.error: Error | None = None
         self.statements = 0  # sent by the body
-        self._savepoints: list[str] = []  # names, the innermost last
-        self._depth = 0  # how many of them were there before the error
+        self._savepoints: list[str] = []  # their names, the innermost last
+        self._depth = 0  # how many savepoints were set before the error
 
     def __call__(
         self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]
     ) -> Any:
-        """Run a statement and note what it does."""
+        """Execute a statement; note its error, or what it does to a savepoint."""
         self.statements += 1
         try:
             result = execute(sql, params, many, context)
@@ -41,7 +42,7 @@ class UnresolvedError:
             self._savepoints.append(name)
             return
         if name not in self._savepoints:
-            return  # not the body's own
+            return  # not set by the body
         before = len(self._savepoints) - 1 - self._savepoints[::-1].index(name)
         if verb == "release":
             self._depth = min(self._depth, before)

@@ -8,8 +8,8 @@ from typing import Any
 from django.db import Error, connections, transaction
 
 from aftercommit.errors import ClaimLost, TransactionBroken
-from aftercommit.store.savepoint import Savepoint
-from aftercommit.values import Claim, Ended, Outcome, Released, RunResult
+from aftercommit.store.base import Store
+from aftercommit.values import Released, RunResult
 from aftercommit.worker.facts import AtWork
 from aftercommit.worker.running.atomic.transaction import Stage
 from aftercommit.worker.running.executor import (
@@ -23,14 +23,12 @@ from aftercommit.worker.runs import Run, now
 
 logger = logging.getLogger("aftercommit")
 
-BUDGET = timedelta(milliseconds=10)  # without round trips; after it no other run joins
-LONGEST = timedelta(milliseconds=50)  # with them: rows stay locked meanwhile
-
-RecordMany = Callable[[Sequence[tuple[Claim, Outcome]]], list[Ended]]
+BUDGET = timedelta(milliseconds=10)  # without round trips; then no further run is added
+LONGEST = timedelta(milliseconds=50)  # with round trips, because rows stay locked meanwhile
 
 
 class NotShared(Error):
-    """A statement that a shared transaction must not hear; the run is done again, alone."""
+    """A statement was refused in a shared transaction; its run is repeated alone."""
 
 
 class Apart(Exception):
@@ -38,56 +36,58 @@ class Apart(Exception):
 
 
 class SharedTransactions:
-    """Runs atomic jobs together that are known to be short.
+    """Runs atomic jobs together if their tasks are short.
 
-    A body that raises takes back its own savepoint and nothing else. If the transaction
-    fails as a whole, nothing has happened in it, and each run is done again, alone.
+    If a body raises, only its own savepoint is rolled back. If the whole transaction fails,
+    all its effects are rolled back, and each run is repeated in a transaction of its own.
     """
 
-    def __init__(self, executor: Executor, *, using: str, record_many: RecordMany) -> None:
+    def __init__(self, executor: Executor, store: Store) -> None:
         self._executor = executor
-        self._using = using
-        self._record_many = record_many
+        self._store = store
 
     def accepts(self, run: Run) -> bool:
-        """Tell whether a run may share its transaction."""
+        """Return whether a run may share its transaction."""
         return run.facts.durations.short
 
     def run(self, runs: Sequence[Run], at_work: AtWork) -> list[tuple[Run, RunResult]]:
-        """Run the first of ``runs``, as many as the budget allows, one at least, to their ends.
+        """Run the first of ``runs``: at least one, more as the budget allows. Never raises.
 
-        ``at_work`` surrounds what is done for certain runs. Never raises.
+        ``at_work`` shows the runs that may crash the process at the moment: one while its
+        body is called, all of them while the outcomes are written.
         """
-        together = SharedTransaction(self._executor, using=self._using, at_work=at_work)
+        using = self._store.alias
+        together = SharedTransaction(self._executor, self._store, at_work=at_work)
         try:
-            with transaction.atomic(using=self._using, durable=True):
-                transaction.on_commit(together.committed, using=self._using)
-                with connections[self._using].execute_wrapper(together.watch):
+            with transaction.atomic(using=using, durable=True):
+                transaction.on_commit(together.committed, using=using)
+                with connections[using].execute_wrapper(together.watch):
                     together.add_all(runs)
                 with at_work(together.good_runs):
-                    together.record(self._record_many)
+                    together.record()
         except BaseException as error:
             together.failed(error)
         return together.settle() or [self._first(runs, at_work)]
 
     def _first(self, runs: Sequence[Run], at_work: AtWork) -> tuple[Run, RunResult]:
-        """Run the first alone."""
+        """Run the first one in a transaction of its own."""
         with at_work(runs[:1]):
             return runs[0], self._executor.run(runs[0])
 
 
 class SharedTransaction:
-    """The runs of one transaction, and how far it has come."""
+    """The runs of one shared transaction, and its stage."""
 
-    def __init__(self, executor: Executor, *, using: str, at_work: AtWork) -> None:
+    def __init__(self, executor: Executor, store: Store, *, at_work: AtWork) -> None:
         self._executor = executor
-        self._connection: Any = connections[using]
+        self._store = store
+        self._connection: Any = store.connection
         self._at_work = at_work
         self._begun: list[Run] = []
         self._good: list[PreparedRun] = []  # their bodies have returned
         self._results: dict[Run, RunResult] = {}
-        self._statements = 0  # sent so far, savepoints as well
-        self._refused = False  # a body has sent what a shared transaction must not hear
+        self._statements = 0  # number sent so far, with those for savepoints
+        self._refused = False  # ``watch`` has refused a statement of a body
         self._stage = Stage.BODY
 
     @property
@@ -118,7 +118,7 @@ class SharedTransaction:
         run = prepared.run
         callbacks = self._connection.run_on_commit
         before = len(callbacks)
-        savepoint = Savepoint(self._connection, len(self._begun))
+        savepoint = self._store.savepoint(len(self._begun))
         try:
             result = self._executor.run_part(prepared, savepoint)
         except BaseException as error:
@@ -127,7 +127,7 @@ class SharedTransaction:
         finally:
             if prepared.transaction is not None:
                 self._statements += 1 + prepared.transaction.statements
-        if self._refused:  # and the body has swallowed it
+        if self._refused:  # and the body has caught the error
             run.facts.durations.keep_apart()
             raise Apart
         if len(callbacks) > before:
@@ -136,7 +136,7 @@ class SharedTransaction:
         self._results[run] = result
 
     def _judge(self, error: BaseException, prepared: PreparedRun) -> None:
-        """Decide whether what a body has raised concerns this body alone."""
+        """Raise ``Apart`` unless the error of a body leaves the other runs intact."""
         run, task_transaction = prepared.run, prepared.transaction
         self._results[run] = self._executor.ended_by(error, prepared)
         if self._refused:
@@ -151,16 +151,16 @@ class SharedTransaction:
     def watch(
         self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]
     ) -> Any:
-        """Refuse what would touch the other runs, as an ``execute_wrapper``."""
+        """Refuse a statement that may affect the other runs; an ``execute_wrapper``."""
         if not may_be_shared(sql, context):
             self._refused = True
-            raise NotShared("not in a transaction that several jobs share")
+            raise NotShared("This statement is not allowed in a shared transaction.")
         return execute(sql, params, many, context)
 
-    def record(self, record_many: RecordMany) -> None:
+    def record(self) -> None:
         """Write all outcomes, as the last statement before COMMIT."""
         ends = [(one.run.claim, self._results[one.run].outcome) for one in self._good]
-        if ends and len(record_many(ends)) != len(ends):
+        if ends and len(self._store.finish_many(ends)) != len(ends):
             raise Apart from ClaimLost()
         self._stage = Stage.COMMITTING
         for one in self._good:
@@ -168,16 +168,16 @@ class SharedTransaction:
                 one.transaction.committing()
 
     def committed(self) -> None:
-        """Note that COMMIT was carried out."""
+        """Note that COMMIT has succeeded."""
         self._stage = Stage.COMMITTED
         for one in self._good:
             if one.transaction is not None:
                 one.transaction.committed()
 
     def failed(self, error: BaseException) -> None:
-        """Find out what is left of the transaction."""
+        """Note whether the error left the transaction committed, rolled back or in doubt."""
         if self._stage is Stage.COMMITTED:
-            logger.error("An on_commit() callback raised what nothing catches", exc_info=error)
+            logger.error("An on_commit() callback of a shared transaction failed", exc_info=error)
             return
         in_doubt = self._stage is Stage.COMMITTING and any(
             one.transaction is not None and one.transaction.broken_off(error)
@@ -190,7 +190,7 @@ class SharedTransaction:
             self._results[one.run] = self._executor.ended_by(error, one)
 
     def settle(self) -> list[tuple[Run, RunResult]]:
-        """Return how all that have begun have ended; do again what was undone."""
+        """Return the results of the runs that have begun; repeat those that were rolled back."""
         if any(run.interrupted_at is not None for run in self._begun):
             drop_connections()
         if self._stage is not Stage.CLOSED:
@@ -207,14 +207,14 @@ class SharedTransaction:
 
 
 def _callbacks_of(run: Run, callbacks: list[Any]) -> list[Any]:
-    """Keep what one run's on_commit() callbacks raise from those of the others."""
+    """Guard on_commit() callbacks: an error of one run must not stop those of the other runs."""
     failed = False
 
     def guarded(callback: Callable[[], object]) -> Callable[[], None]:
         def call() -> None:
             nonlocal failed
             if failed:
-                return  # as Django does: none after one that has raised
+                return  # as Django does: no callback after one that has raised
             try:
                 callback()
             except BaseException as error:

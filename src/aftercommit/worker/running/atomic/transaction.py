@@ -22,14 +22,14 @@ from aftercommit.worker.running.atomic.errors import UnresolvedError
 from aftercommit.worker.runs import now
 
 Record = Callable[[Claim, Succeeded], Ended | None]
-ABORTED = "25P02"  # PostgreSQL: an earlier statement failed and its error was swallowed
-# Errors after which every database goes on with the transaction. After others (a
-# deadlock, a full disk) the whole of it may be gone.
+ABORTED = "25P02"  # PostgreSQL: an earlier statement failed and the task caught the error
+# Errors after which the transaction still exists on every database. Other errors (a
+# deadlock, a full disk) may roll back the whole transaction.
 OF_ONE_STATEMENT = (DataError, IntegrityError, ProgrammingError)
 
 
 class Stage(Enum):
-    """How far the transaction has come."""
+    """The stages of a task's transaction, in their order."""
 
     CLOSED = "closed"
     BODY = "body"
@@ -47,11 +47,11 @@ class Finish:
 
 
 class TaskTransaction:
-    """Body, effects and "done" in one commit: all of them or none.
+    """The effects of a body and the completion of its job in one commit: both or neither.
 
     The body runs in a savepoint of its own. The fenced write of the outcome is the last
-    statement before COMMIT; the row lock that it takes is what decides when the answer
-    to COMMIT is lost.
+    statement before COMMIT. If the answer to COMMIT is lost, a later statement on the row
+    waits for the lock of this write, and then sees whether it was committed.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class TaskTransaction:
         self._record = record
         self._dump = dump
         self._unresolved = UnresolvedError()
-        self._raw: Any = None  # the driver's connection, for as long as we work with it
+        self._raw: Any = None  # the driver's connection when the body began
         self.stage = Stage.CLOSED
-        self.round_trip = 0.0  # seconds that the savepoint of the body took
+        self.round_trip = 0.0  # seconds that it took to set the body's savepoint
         self.outcome: Succeeded | None = None
         self.failure: BaseException | None = None  # what went wrong after the body
 
@@ -77,13 +77,14 @@ class TaskTransaction:
     def open(self) -> Iterator[Finish]:
         """Run the block as the body.
 
-        Raises ``ClaimLost`` if the job belongs to someone else by now, ``RolledBack`` and
-        ``TransactionBroken`` when the body has spoiled the transaction.
+        Raises ``ClaimLost`` if the claim has ended, ``RolledBack`` if the body has marked the
+        transaction for rollback, ``TransactionBroken`` if the body has ended it.
         """
         self.stage = Stage.BODY
         try:
             with transaction.atomic(using=self._using, durable=True):
-                transaction.on_commit(self.committed, using=self._using)  # before the user's
+                # Registered first, so it is called before the callbacks of the body.
+                transaction.on_commit(self.committed, using=self._using)
                 part = self.part(transaction.atomic(using=self._using))
                 with part as finish, forks_end_here():
                     yield finish
@@ -119,7 +120,7 @@ class TaskTransaction:
 
     @property
     def in_doubt(self) -> Succeeded | None:
-        """What is recorded if COMMIT was sent and carried out; nobody has heard of it."""
+        """The recorded outcome, if COMMIT was sent and its answer was lost."""
         return self.outcome if self.stage is Stage.COMMITTING else None
 
     def committing(self) -> None:
@@ -127,11 +128,11 @@ class TaskTransaction:
         self.stage = Stage.COMMITTING
 
     def committed(self) -> None:
-        """Note that it was carried out."""
+        """Note that COMMIT has succeeded."""
         self.stage = Stage.COMMITTED
 
     def broken_off(self, error: BaseException) -> bool:
-        """Tell whether the database is why ``error`` ended the run: nothing is left of it."""
+        """Return whether a conflict or a lost connection ended the run: no effect is left."""
         if self.stage is Stage.CLOSED:
             return False
         return any(
@@ -153,7 +154,7 @@ class TaskTransaction:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Explain the end of the body's savepoint, where the body is the reason."""
+        """Raise an error that explains it if the body is why its savepoint cannot be released."""
         try:
             yield
         except BaseException as error:
@@ -165,7 +166,7 @@ class TaskTransaction:
             raise
 
     def _ended_from_inside(self) -> bool:
-        """Tell whether the savepoint could not be left because the body ended what held it."""
+        """Return whether the body has ended the transaction that contains its savepoint."""
         connection = self._connection
         if connection.closed_in_transaction:
             return True
