@@ -79,7 +79,7 @@ def test_one_that_nothing_is_said_of_has_not_succeeded(run_all):
     first, *others = run_all(lambda _calls, told: told(1, None))
 
     assert isinstance(first, Retry)
-    assert "did not say" in first.error.traceback
+    assert "did not report" in first.error.traceback
     assert others[0] == Succeeded()
 
 

@@ -1,4 +1,4 @@
-"""The only door to the database: one store for each database alias."""
+"""The only package that speaks SQL: one store for each database alias."""
 
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,8 @@ STORES = {
 def store_for(alias: str) -> "Store":
     """Return the store of a database alias.
 
-    The class is imported here, on first use, because it needs the models: tasks are
-    declared while Django's app registry is still being filled.
+    The class is imported here, on first use, because it needs the models, and tasks are
+    declared before Django's app registry is ready.
 
     Raises ``ConfigurationError`` for a database that has no store.
     """
@@ -35,7 +35,7 @@ def store_for(alias: str) -> "Store":
 
 
 def default_alias() -> str:
-    """Return the alias that the database router names for writing jobs."""
+    """Return the alias to which the database router sends writes of jobs."""
     from django.db import router  # noqa: PLC0415
 
     alias: str = router.db_for_write(import_string("aftercommit.models.Job"))

@@ -1,16 +1,16 @@
-"""Store: the contract that each database fulfils, put together from its subjects.
+"""The store: the contract that each database implements, composed of one class a subject.
 
-Each transition of a job (STATE_MACHINE: T0 to T10) is one method, and each of its
-writes names the whole condition in its WHERE. The caller looks at what it returns.
+Each transition of a job (T0 to T10) is one method, and each of its writes has the whole
+condition in its WHERE. The caller must check what the method returns.
 
-=============  ===========================================================  ============
-insert         ``insert``, ``insert_alike``                                 T0
-claim          ``claim``, ``renew``                                         T1, T2
-finish         ``finish``, ``finish_many``                                  T3-T5, T7, T8'
-rescue         ``rescue``, ``release_unstarted``                                       T6
-operations     ``cancel``, ``retry``, ``prune``                             T8-T10
-reading        ``job``, ``due``, ``queues``, ``counts``, ``clock_and_workers`` …
-=============  ===========================================================  ============
+==========  =============================================================  ==============
+insert      ``insert``, ``insert_alike``                                   T0
+claim       ``claim``, ``renew``                                           T1, T2
+finish      ``finish``, ``finish_many``                                    T3-T5, T7, T8'
+rescue      ``rescue``, ``release_unstarted``                              T6
+operations  ``cancel``, ``retry``, ``prune``                               T8-T10
+reading     ``job``, ``due``, ``queues``, ``counts``, ``clock_and_workers`` …
+==========  =============================================================  ==============
 """
 
 from abc import abstractmethod
@@ -32,16 +32,16 @@ __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique
 class Store(Inserting, Claims, Finishing, Rescue, Operations, Reading, Inbox):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 
-    wakes_workers = False  # whether those that hold a session lock are told of new jobs
+    wakes_workers = False  # whether a presence is notified of new jobs
 
     @abstractmethod
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
-        """Hold the session lock of a worker process, if wanted; see ``Presence``."""
+        """Open the presence of a worker process, with its session lock if that is wanted."""
 
     @abstractmethod
     def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
-        """Return those whose session lock nobody holds."""
+        """Return the workers whose session lock is free."""
 
     def forget(self, worker_ids: set[UUID]) -> None:
-        """Forget dead workers, once their jobs are rescued."""
+        """Delete the rows of dead workers, once their jobs are rescued."""
         self.workers.forget(worker_ids)

@@ -1,4 +1,4 @@
-"""T1, T2: a worker claims a job, and keeps it."""
+"""T1, T2: a worker claims jobs and renews their leases."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -12,49 +12,49 @@ from aftercommit.values import Claim, ClaimQuery
 
 
 class Claims(Table, ABC):
-    """How a worker gets jobs."""
+    """Claims jobs and renews leases."""
 
     @abstractmethod
     def claim(self, query: ClaimQuery) -> list[Claim]:
-        """Take up to ``limit`` due jobs for ``worker_id`` and start their lease.
+        """Claim up to ``limit`` due jobs for ``worker_id`` and start their leases.
 
         A job is due when it is ready and its ``run_after`` is not in the future by the
-        *database's* clock. The most urgent are taken: highest priority, then earliest
-        ``run_after``, then lowest id; the list itself has no order. Fewer than
-        ``limit`` means that nothing else was due and unlocked at this moment, not that
-        the queue is empty.
+        *database's* clock. The most urgent jobs are claimed: highest priority, then earliest
+        ``run_after``, then lowest id; the returned list has no order. Fewer than ``limit``
+        claims mean that no other job was due and unlocked at this moment, not that the
+        queue is empty.
 
-        ``backends``, ``only`` and ``crashed`` bound the choice. Jobs of ``unknown`` tasks are
-        left for a worker that knows them. ``after`` is a hint: a store that can begin there
-        does; the others look at all.
+        ``backends``, ``only`` and ``crashed`` restrict the choice. Jobs of ``unknown`` tasks
+        are left for a worker that has these tasks. ``after`` is a hint: PostgreSQL begins
+        there, the other databases begin at the front of the queue.
 
-        Once the lease is over, ``rescue()`` gives the job to another worker. Each claim
-        counts as one attempt, even if the worker dies before the task's first line.
+        When a lease ends without a renewal, ``rescue()`` makes the job ready for another
+        worker. Each claim counts as one attempt, even if the worker dies before the task's
+        first line.
 
-        Call it outside a transaction. Raises ``django.db.OperationalError`` when the
-        database is away. A lost answer costs one lease and nothing else, so the caller
-        may simply try again.
+        Call it outside a transaction. Raises ``django.db.OperationalError`` if the database
+        does not answer. The caller may call again. If only the answer was lost, the claimed
+        jobs wait until their leases end and are rescued, which counts a crash for each.
         """
 
     def renew(self, claims: Iterable[tuple[UUID, int]], *, lease: timedelta) -> dict[UUID, bool]:
         """Extend the leases of claims, given as ``(job_id, token)``.
 
-        Returns the jobs that are still ours, each with whether someone asked for its
-        cancellation. A job that does not come back is lost: its run should stop.
+        Returns the jobs whose claims are valid, each with whether its cancellation was
+        requested. If a job is not in the answer, its claim is lost and its run should stop.
 
-        Never waits for a lock. A row that someone else holds at this moment (a view that
-        asks for its cancellation and has not committed yet) comes back as ours but keeps
-        its old lease, which costs nothing if it is extended the next time; waiting would
-        cost the leases of all others.
+        Never waits for a lock. A job whose row is locked by another transaction (a view that
+        has requested its cancellation and has not committed yet) is returned, but keeps its
+        old lease until the next renewal. Waiting could cost the leases of all other jobs.
         """
         wanted = dict(claims)
         if not wanted:
             return {}
         with self._write():
-            ours = self._jobs.filter(state=State.RUNNING, id__in=wanted).order_by("id")
-            for job_id in self._locked(ours, skip=True).values_list("id", flat=True):
+            running = self._jobs.filter(state=State.RUNNING, id__in=wanted).order_by("id")
+            for job_id in self._locked(running, skip=True).values_list("id", flat=True):
                 self._mine(job_id, wanted[job_id]).update(lease_until=in_future(lease))
-            rows = ours.values_list("id", "token", "cancel_requested")
+            rows = running.values_list("id", "token", "cancel_requested")
             return {
                 job_id: cancel_requested
                 for job_id, token, cancel_requested in rows
@@ -63,10 +63,10 @@ class Claims(Table, ABC):
 
 
 def chosen(query: ClaimQuery, *, path: str) -> str:
-    """Return the conditions of a query for a statement with ``%s`` in place of values.
+    """Return the conditions of a query as SQL with ``%s`` placeholders.
 
-    The values are, in this order, those of ``backends``, ``unknown`` and ``only``. ``path``
-    is how the statement compares ``task_path`` letter by letter.
+    Their values are, in this order, those of ``backends``, ``unknown`` and ``only``. ``path``
+    is the SQL expression for a ``task_path`` that is compared with regard to case.
     """
     conditions = []
     if query.backends:

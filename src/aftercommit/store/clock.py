@@ -18,7 +18,7 @@ class DatabaseNow(Func):
 
     Not Django's ``Now()``: on MySQL and MariaDB that is CURRENT_TIMESTAMP, which follows
     the time zone of the session, while Django stores UTC. On PostgreSQL it is
-    STATEMENT_TIMESTAMP(), because now() stands still inside a transaction.
+    STATEMENT_TIMESTAMP(), because now() there is the start of the transaction.
     """
 
     output_field = DateTimeField()

@@ -1,4 +1,4 @@
-"""A NewJob becomes the values of a row; a row of the claiming statement becomes a Claim."""
+"""Converts a ``NewJob`` to the values of a row, and a row of a claim to a ``Claim``."""
 
 import json
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ INSERTED = (
     "unique_lock",
 )
 
-CLAIMED = (  # as the fields of Claim
+CLAIMED = (  # in the order of the fields of Claim
     "id",
     "token",
     "attempts",
@@ -61,17 +61,17 @@ def row_from(job: NewJob) -> list[Any]:
 
 
 def claim_from(row: Sequence[Any], *, worker_id: UUID) -> Claim:
-    """Build the claim from the columns ``CLAIMED``, in that order, in any driver's types."""
+    """Build a claim from the columns ``CLAIMED``, in that order, in the types of any driver."""
     moments = map(moment_from, row[FIRST_MOMENT:])
     return Claim._make((id_from(row[0]), *row[1:FIRST_MOMENT], *moments, worker_id))
 
 
 def id_from(value: UUID | str) -> UUID:
-    """Return an id: PostgreSQL gives a UUID, the others text."""
+    """Return an id as a UUID; only PostgreSQL's driver returns one, the others return text."""
     return value if isinstance(value, UUID) else UUID(value)
 
 
 def moment_from(value: datetime | str) -> datetime:
-    """Return an aware moment: SQLite gives text in UTC, MySQL a naive UTC datetime."""
+    """Return an aware moment; SQLite returns text in UTC, MySQL a naive datetime in UTC."""
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

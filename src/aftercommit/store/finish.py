@@ -1,4 +1,4 @@
-"""T3 to T5, T7, T8': a worker says how the run of a job has ended."""
+"""T3 to T5, T7, T8': a worker writes the outcome of a run."""
 
 import json
 from collections.abc import Sequence
@@ -34,22 +34,22 @@ class Ending:
 
     state: str
     result: str | None = None
-    errors: str | None = None  # None: as they are
-    delay: timedelta | None = None  # None: run_after as it is
-    refund: int = 0  # attempts given back
-    conflicts: int = 0  # conflicts added
+    errors: str | None = None  # None: unchanged
+    delay: timedelta | None = None  # None: run_after is unchanged
+    refund: int = 0  # attempts to subtract
+    conflicts: int = 0  # conflicts to add
     keeps_worker: bool = False
 
     def cancelled(self) -> Self:
-        """Return what is written instead if the job's cancellation was requested."""
+        """Return the ending to write instead if the job's cancellation was requested."""
         return replace(self, state=State.CANCELLED, delay=None)
 
 
-RELEASED = Ending(state=State.READY, refund=1)  # at once
+RELEASED = Ending(state=State.READY, refund=1)  # due at once
 
 
 def ending(claim: Claim, outcome: Outcome) -> Ending:
-    """Translate how a run ended into what its row shall hold."""
+    """Translate an outcome into the columns of the job's row."""
     match outcome:
         case Succeeded(result):
             return Ending(state=State.SUCCEEDED, result=result, keeps_worker=True)
@@ -69,7 +69,7 @@ def ending(claim: Claim, outcome: Outcome) -> Ending:
 
 
 def changes(end: Ending) -> dict[str, Any]:
-    """Return the same as the arguments of an ``update()``."""
+    """Return an ending as the arguments of ``QuerySet.update()``."""
     update: dict[str, Any] = {"state": end.state, "lease_until": None, "slot": None}
     if end.state != State.READY:
         update |= {"finished_at": DatabaseNow(), "unique_lock": None}
@@ -100,7 +100,7 @@ def with_error(errors: str, error: RunError, *, worker_id: UUID | None) -> str:
             "worker_id": str(worker_id),
         }
     )
-    return json.dumps(entries)  # ASCII: NUL and lone surrogates arrive as escapes
+    return json.dumps(entries)  # ASCII: NUL and lone surrogates become escapes
 
 
 def _errors(claim: Claim, error: RunError) -> str:
@@ -108,25 +108,25 @@ def _errors(claim: Claim, error: RunError) -> str:
 
 
 class Finishing(Table):
-    """How a worker lets go of a job."""
+    """Writes the outcomes of runs."""
 
     def savepoint(self, number: int) -> Savepoint:
         """Return a savepoint for one of several runs in the transaction that is open.
 
-        No other in it may have the same ``number``; small ones are good, because drivers keep
-        what they have prepared for a statement.
+        Each savepoint of a transaction needs its own ``number``. Small numbers are best,
+        because drivers cache what they have prepared for a statement.
         """
         return Savepoint(self.connection, number)
 
     def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
-        """Record how a claimed run ended; None if the claim was lost meanwhile.
+        """Write the outcome of a claimed run; None if the claim was lost.
 
-        A job that would be ready again although its cancellation was requested is cancelled
-        instead.
+        A job that would be ready again is cancelled instead if its cancellation was requested.
 
-        Inside a transaction it belongs to it: as the last statement before COMMIT it
-        decides whether the effects of the run count. It waits for whoever holds the
-        row, so after a COMMIT whose answer is lost it returns the verdict.
+        In a transaction of the caller, the write is part of it: as the last statement before
+        COMMIT it decides whether the effects of the run are committed. It waits for another
+        transaction that has locked the row. So after a COMMIT whose answer was lost it
+        returns None if that COMMIT has succeeded.
         """
         mine = self._mine(claim.job_id, claim.token)
         end = ending(claim, outcome)
@@ -141,9 +141,9 @@ class Finishing(Table):
         return next(iter(self._ended(ended)), None)
 
     def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
-        """Record how several runs ended, in one transaction; return what was written.
+        """Write the outcomes of several runs in one transaction; return what was written.
 
-        Runs whose claims were lost are left out; the order is any.
+        Runs whose claims were lost are left out; the order is undefined.
 
         The rows are locked in the order of their ids, so two batches cannot deadlock.
         """

@@ -1,4 +1,4 @@
-"""Messages of brokers that have had their effects."""
+"""The inbox: which messages of brokers a consumer has already processed."""
 
 from datetime import timedelta
 
@@ -10,12 +10,12 @@ from aftercommit.store.table import Table
 
 
 class Inbox(Table):
-    """What consumers have received."""
+    """Records the messages that consumers have processed."""
 
     def receive(self, *, message_id: str, consumer: str) -> bool:
-        """Note a message in the caller's transaction; False if it was noted before.
+        """Record a message in the caller's transaction; False if it is recorded already.
 
-        Waits for another transaction that is about to note the same one.
+        Waits for another transaction that has recorded the same message and has not ended.
         """
         rows = Received.objects.using(self.alias)
         known = {"message_id": message_id, "consumer": consumer}
@@ -27,10 +27,10 @@ class Inbox(Table):
         return True
 
     def prune_received(self, *, older_than: timedelta, limit: int = 1000) -> int:
-        """Forget up to ``limit`` messages received longer ago than ``older_than``.
+        """Delete the records of up to ``limit`` messages that are older than ``older_than``.
 
-        A copy that comes later than that has its effects again. Returns how many; call
-        again while it is ``limit``.
+        A copy of a message that arrives later than that is processed again. Returns how many
+        were deleted; call again while it returns ``limit``.
         """
         rows = Received.objects.using(self.alias)
         old = rows.filter(received_at__lt=DatabaseNow() - older_than).order_by("received_at")

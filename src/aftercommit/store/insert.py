@@ -1,4 +1,4 @@
-"""T0: a job comes into being in the transaction of whoever enqueues it."""
+"""T0: a job is inserted in the transaction of the code that enqueues it."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -19,42 +19,42 @@ Answer = TypeVar("Answer")
 
 
 class Inserting(Table, ABC):
-    """The way in."""
+    """Inserts jobs."""
 
     inserts_in_one_statement = True
 
     def insert(self, jobs: Sequence[NewJob]) -> list[UUID]:
         """Enqueue jobs in the caller's transaction; return their ids in order.
 
-        Inside a transaction they exist when it commits and never if it rolls back.
-        Outside one, they are a transaction of their own; if the connection breaks
-        there, the same ids are inserted once more on a new one, which cannot double
-        them.
+        Inside a transaction the jobs exist once it commits, and never if it rolls back.
+        Outside a transaction they are inserted in one of their own. If the connection breaks
+        there, the same ids are inserted once more on a new connection: no job is doubled.
 
-        A job whose ``unique_key`` a ready or running job holds is not inserted: the id
-        returned in its place is the holder's. A holder that is ready starts after the
-        caller's commit, as the job itself would have. This waits for other transactions
-        that are about to take the same key.
+        A job whose ``unique_key`` belongs to a ready or running job is not inserted: the id
+        of that job, the holder of the key, is returned instead. A ready holder does not start
+        before the caller commits, as the new job would not have. The insert of a key waits
+        for other transactions that have inserted the same key and have not ended.
 
-        Raises ``EnqueueFailed`` if holders came and went, and ``OperationalError`` if the
-        database is away. With a key it may also refuse the caller's whole transaction:
-        PostgreSQL under REPEATABLE READ with a serialization failure, MySQL with a
-        deadlock if the first of three who want the key rolls back.
+        Raises ``EnqueueFailed`` if each of three holders ended before it could be read, and
+        ``OperationalError`` if the database does not answer. With a key the database may also
+        refuse the caller's whole transaction: PostgreSQL under REPEATABLE READ with a
+        serialization failure, MySQL with a deadlock if three transactions insert the same
+        key and the first of them rolls back.
         """
         if not jobs:
             return []
         return self._once_more_if_broken(partial(self._insert, jobs))
 
     def insert_alike(self, jobs: NewJobs) -> None:
-        """Do as ``insert`` does with many jobs that differ only in ids and arguments.
+        """Insert many jobs, all or none, that differ only in ids and arguments; see ``insert``.
 
-        All or none. Faster than ``insert`` where the database can be told once what
-        they share.
+        On PostgreSQL faster than ``insert``, because the values that the jobs share are sent
+        once.
         """
         self._once_more_if_broken(partial(self._insert_alike, jobs))
 
     def _once_more_if_broken(self, write: Callable[..., Answer]) -> Answer:
-        """Call ``write(repeated=False)``; in autocommit again if nobody knows how it ended."""
+        """Call ``write``; in autocommit call it again if the connection broke meanwhile."""
         if self._in_transaction():
             return write(repeated=False)
         raw = self.connection.connection
@@ -73,7 +73,7 @@ class Inserting(Table, ABC):
         with nullcontext() if one_statement else self._write():
             if free:
                 self._insert_rows(free, or_skip=repeated)
-            # Two callers with the same keys take them in the same order.
+            # In the order of the keys: two callers with the same keys cannot deadlock.
             in_order = sorted(keyed, key=lambda one: one[0])
             holders = {job.id: self._insert_unique(job, lock) for lock, job in in_order}
         return [holders.get(job.id, job.id) for job in jobs]
@@ -83,7 +83,7 @@ class Inserting(Table, ABC):
 
     @abstractmethod
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
-        """Insert jobs; ``or_skip`` those whose id is there or whose key is held."""
+        """Insert jobs; ``or_skip`` leaves out those whose id exists or whose key is held."""
 
     def _insert_unique(self, job: NewJob, lock: str) -> UUID:
         for _try in range(TRIES_AT_UNIQUE_KEY):
@@ -94,20 +94,21 @@ class Inserting(Table, ABC):
         raise EnqueueFailed(unique_key=str(job.unique_key))
 
     def _holder(self, lock: str) -> UUID | None:
-        """Return the job that holds a unique key now; a ready one cannot start before we commit.
+        """Return the job that holds a unique key now; a ready one waits for the caller's commit.
 
-        A running one is not locked: its worker could neither renew nor finish it.
+        The row of a running job is not locked: its worker could not renew or finish the job.
         """
         return self._jobs.filter(unique_lock=lock).values_list("id", flat=True).first()
 
     @abstractmethod
     def _broke(self, raw: Any, error: Exception) -> bool:
-        """Tell whether the driver's connection ``raw`` is gone, so that nobody knows.
+        """Return whether the driver's connection ``raw`` is lost: the write may be committed.
 
-        Django may have opened a new one by now, to leave its block in order.
+        ``raw`` and not the present connection, because Django may have opened a new one to
+        leave its atomic block.
         """
 
 
 def unique_lock(key: str | None) -> str | None:
-    """Return what stands in ``unique_lock`` for a key: its SHA-256, in hexadecimal."""
+    """Return the value of the column ``unique_lock`` for a key: its SHA-256, in hexadecimal."""
     return None if key is None else hashlib.sha256(key.encode()).hexdigest()

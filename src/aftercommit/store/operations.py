@@ -1,4 +1,4 @@
-"""T8 to T10: what people and their code ask for: cancel, retry, prune."""
+"""T8 to T10: what users and their code do with jobs: cancel, retry, prune."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ ONE_CANCEL = 500  # rows that one statement names
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelAnswer:
-    """What became of ``cancel()``: ended at once, or asked to end while running."""
+    """What ``cancel()`` did: jobs that ended at once, running jobs that were asked to end."""
 
     ended: Sequence[Ended]
     requested: frozenset[UUID]
@@ -31,23 +31,22 @@ class CancelAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retried:
-    """What became of ``retry()``: ids that are ready again, ids whose unique key is taken."""
+    """What ``retry()`` did: the ids that are ready again, the ids whose unique key is taken."""
 
     ready: frozenset[UUID]
     clashed: frozenset[UUID]
 
 
 class Operations(Table):
-    """What changes a job from outside."""
+    """Changes jobs from outside their worker."""
 
     # ---- T8 cancel --------------------------------------------------------------
 
     def cancel(self, job_ids: Iterable[UUID]) -> CancelAnswer:
-        """Cancel ready jobs at once; ask the workers of running ones to stop.
+        """Cancel ready jobs at once; ask the workers of running jobs to stop.
 
-        Who commits first wins: a job that has finished stays as it is. In a transaction
-        of the caller's it belongs to it, and until that ends nobody else can change
-        these jobs.
+        A job that has finished stays as it is. In a transaction of the caller, the change is
+        part of it, and until the transaction ends no other transaction can change the jobs.
         """
         wanted = sorted(set(job_ids))
         ended: list[Ended] = []
@@ -58,8 +57,8 @@ class Operations(Table):
         return CancelAnswer(ended=ended, requested=frozenset(requested))
 
     def _cancel(self, job_ids: list[UUID], requested: set[UUID]) -> list[Ended]:
-        # Locked first: a job that goes from ready to running and back between two
-        # statements would slip through both. In the order of ids, as everywhere.
+        # Lock first: the two updates would miss a job that changes from ready to running and
+        # back between them. In the order of ids, as in every statement that locks many jobs.
         rows = self._locked(self._jobs.filter(id__in=job_ids)).order_by("id")
         states = dict(rows.values_list("id", "state"))
         ready = [job_id for job_id, state in states.items() if state == State.READY]
@@ -72,9 +71,9 @@ class Operations(Table):
         return self._ended([Ended(job_id, State.CANCELLED) for job_id in ready])
 
     def cancel_equal(self, *, task_path: str, payload: str) -> Sequence[Ended]:
-        """Cancel ready jobs with just these arguments; return what was written."""
+        """Cancel ready jobs with exactly these arguments; return what was written."""
         alike = self._jobs.filter(task_path=task_path, payload=payload, state=State.READY)
-        # Compared again: MySQL finds texts that differ in case only.
+        # Compare again: MySQL also finds texts that differ in case only.
         equal = [row.id for row in alike.only("id", "payload") if row.payload == payload]
         return self.cancel(equal).ended
 
@@ -83,9 +82,9 @@ class Operations(Table):
     def retry(self, job_ids: Iterable[UUID]) -> Retried:
         """Make failed and cancelled jobs ready again, with all their attempts.
 
-        The token goes on counting, so zombies of the first life stay fenced. A job
-        whose unique key another job holds by now is left as it is and reported; this
-        waits for other transactions that are about to take the same key.
+        The token is not reset, so zombies of the earlier runs stay fenced. A job whose unique
+        key is held by another job now is left as it is and reported. The call waits for other
+        transactions that have inserted the same key and have not ended.
         """
         ready, clashed = set(), set()
         for job_id in sorted(set(job_ids)):
@@ -98,7 +97,7 @@ class Operations(Table):
         return Retried(ready=frozenset(ready), clashed=frozenset(clashed))
 
     def _retry_one(self, job_id: UUID) -> bool:
-        # Neither of these two ever changes.
+        # These two columns never change, so they can be read before the update.
         job = self._jobs.filter(id=job_id).only("queue", "unique_key").first()
         if job is None:
             return False
@@ -129,9 +128,9 @@ class Operations(Table):
     ) -> int:
         """Delete up to ``limit`` jobs that finished longer ago than ``older_than``.
 
-        Only finished states can be named; ids never come back. Rows that someone
-        holds are skipped. Returns how many were deleted; call again while it is
-        ``limit``.
+        Jobs of other than finished states are never deleted, and ids are never used again.
+        Locked rows are skipped. Returns how many jobs were deleted; call again while it
+        returns ``limit``.
 
         Rows of the user's models that point at a job follow their ``on_delete``.
         """
@@ -144,7 +143,7 @@ class Operations(Table):
         with self._write():
             chosen = self._jobs.filter(id__in=found, state__in=FINISHED).order_by("id")
             rows = self._locked(chosen, skip=True).values_list("id", "finished_at")
-            # Unless it has had another life meanwhile, and ended again.
+            # Not a job that was retried and has finished again in the meantime.
             gone = [job_id for job_id, finished_at in rows if finished_at == found[job_id]]
             _all, by_model = self._jobs.filter(id__in=gone, state__in=FINISHED).delete()
             return by_model.get(Job._meta.label, 0)
@@ -152,6 +151,6 @@ class Operations(Table):
     def _finished(
         self, state: str, older_than: timedelta, *, limit: int
     ) -> dict[UUID, datetime | None]:
-        # One state, oldest first: the order of the index.
+        # One state, the oldest jobs first, because that is the order of the index.
         old = self._jobs.filter(state=state, finished_at__lt=in_future(-older_than))
         return dict(old.order_by("finished_at").values_list("id", "finished_at")[:limit])

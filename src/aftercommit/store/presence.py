@@ -1,4 +1,4 @@
-"""How one worker process shows that it lives, and hears of new jobs."""
+"""Presence: how a worker process shows that it is alive, and is notified of new jobs."""
 
 import os
 import select
@@ -9,11 +9,11 @@ from uuid import UUID
 
 
 class Presence(ABC):
-    """A connection of its own that holds a session lock named after the worker.
+    """A separate connection, or a file, that holds the session lock of a worker.
 
-    The lock ends with the process, however that ends, so anyone who finds it free knows
-    at once that the worker is dead. Used by one thread; only ``interrupt()`` may be
-    called from others.
+    The lock is released when the process ends, however it ends, so a worker that finds it
+    free knows at once that the owner is dead. Used by one thread; only ``interrupt()`` may
+    be called from other threads.
     """
 
     def __init__(self, worker_id: UUID) -> None:
@@ -28,21 +28,21 @@ class Presence(ABC):
 
     @abstractmethod
     def wait(self, limit: timedelta) -> bool:
-        """Wait for news, ``limit`` at most; True if new jobs were announced.
+        """Wait for a notification, ``limit`` at most; True if new jobs were announced.
 
         Raises ``django.db.Error`` or ``OSError`` when the connection, and with it the
-        lock, is gone.
+        lock, is lost.
         """
 
     def interrupt(self) -> None:
         """End the present ``wait()`` from another thread."""
         try:
             self._writer.send(b"!")
-        except OSError:  # full of interrupts, or closed: either way nobody sleeps
+        except OSError:  # the buffer is full or closed: no thread waits
             return
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the session lock."""
         self._reader.close()
         self._writer.close()
 
@@ -56,5 +56,5 @@ class Presence(ABC):
 
 
 def this_process() -> tuple[str, int]:
-    """Return the host name and the process id, for people to read."""
+    """Return the host name and the process id, for display."""
     return socket.gethostname()[:255], os.getpid()

@@ -1,4 +1,4 @@
-"""What can be asked without changing anything."""
+"""Queries that change nothing."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from aftercommit.store.columns import moment_from
 from aftercommit.store.table import Table
 from aftercommit.store.workers import Workers
 
-# From name to name by the index: PostgreSQL's and SQLite's DISTINCT reads every ready row.
+# Jumps from name to name in the index: DISTINCT of PostgreSQL and SQLite reads all ready rows.
 QUEUES = """
 WITH RECURSIVE names (queue) AS (
     SELECT MIN(queue) FROM aftercommit_job WHERE state = 'ready'
@@ -30,7 +30,7 @@ SELECT queue FROM names WHERE queue IS NOT NULL
 
 
 class Reading(Table):
-    """Looks at jobs, queues and workers."""
+    """Reads jobs, queues and workers."""
 
     now_sql: str
 
@@ -51,13 +51,13 @@ class Reading(Table):
         return list(ordered.values_list("id", flat=True)[:limit])
 
     def has_message(self, queue: str, message_id: str) -> bool:
-        """Tell whether a message for a broker has not reached it yet."""
+        """Return whether a message of the outbox has not reached its broker yet."""
         return bool(self._unfinished(queue, ["id"], meta__message_id=message_id))
 
     def messages_in_order(self, queue: str, keys: Collection[str]) -> list[tuple[str, str]]:
-        """Return the ordering keys and ids of messages that no broker has yet, the oldest first.
+        """Return the ordering keys and ids of the outbox's messages with one of ``keys``.
 
-        Only of those with one of ``keys``.
+        The oldest message comes first.
         """
         names = ["enqueued_at", "id", "meta__ordering_key", "meta__message_id"]
         found = self._unfinished(queue, names, meta__ordering_key__in=keys)
@@ -68,8 +68,8 @@ class Reading(Table):
     ) -> list[tuple[Any, ...]]:
         """Return those columns of a queue's ready and running jobs.
 
-        In one statement: between two a job that is claimed, or put back, is seen by neither.
-        Each half has its own index.
+        One statement, because two would miss a job that is claimed or released between them.
+        Each half of the UNION uses its own index.
         """
         ready, running = (
             rows.filter(queue=queue, **which).values_list(*names)
@@ -78,7 +78,7 @@ class Reading(Table):
         return list(ready.union(running, all=True))
 
     def queues(self) -> list[str]:
-        """Return the names of queues that hold ready jobs, sorted."""
+        """Return the names of the queues that have ready jobs, sorted."""
         with self.connection.cursor() as cursor:
             cursor.execute(QUEUES)
             return sorted(queue for (queue,) in cursor.fetchall())
@@ -96,12 +96,12 @@ class Reading(Table):
         return None if oldest is None else oldest.now - oldest.run_after
 
     def has_crashed(self, *, due_within: timedelta) -> bool:
-        """Tell whether a job that was on a dead worker is due, or will be within this span."""
+        """Return whether a job with crashes is due, or will be due within this span."""
         soon = self._jobs.filter(state=State.READY, crashes__gt=0)
         return soon.filter(run_after__lte=in_future(due_within)).exists()
 
     def clock_and_workers(self, worker_id: UUID) -> tuple[datetime, set[UUID]]:
-        """Return the database's clock, and the other workers that hold or held a lock."""
+        """Return the database's clock, and the other workers that hold or held a session lock."""
         with self.connection.cursor() as cursor:
             cursor.execute(self.now_sql, [])
             now = moment_from(cursor.fetchone()[0])
@@ -109,7 +109,7 @@ class Reading(Table):
 
     @property
     def workers(self) -> Workers:
-        """The worker processes that this database knows of."""
+        """The table of worker processes in this database."""
         return Workers(self.alias)
 
     def _due(self) -> QuerySet[Job]:

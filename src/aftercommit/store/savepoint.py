@@ -7,9 +7,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 
 class Savepoint:
-    """Takes back what its block has done if the block raises; otherwise it is left to COMMIT.
+    """If the block raises, the transaction is rolled back to it; else it stays until COMMIT.
 
-    As a nested ``atomic()``, without the round trip of RELEASE SAVEPOINT.
+    Like a nested ``atomic()``, without the round trip of RELEASE SAVEPOINT.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper, number: int) -> None:
@@ -17,7 +17,7 @@ class Savepoint:
         self._name = f"aftercommit_{number}"
 
     def __enter__(self) -> None:
-        self._connection.savepoint_ids.append(self._name)  # for on_commit() inside the block
+        self._connection.savepoint_ids.append(self._name)  # for on_commit() in the block
         self._set()
 
     def __exit__(self, kind: object, *_error: object) -> None:
@@ -28,7 +28,7 @@ class Savepoint:
         connection.needs_rollback = False
         try:
             connection.savepoint_rollback(self._name)
-        except Error:  # the block's own exception is raised anyway; nobody may commit now
+        except Error:  # the block's exception is raised; a COMMIT must be impossible
             connection.needs_rollback = True
 
     def _set(self) -> None:

@@ -1,4 +1,4 @@
-"""What every part of a store stands on: the jobs' table in one database alias."""
+"""The base of every part of a store: the table of jobs in one database alias."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -13,13 +13,13 @@ from aftercommit.values import Ended
 
 
 class Table:
-    """The rows, the fence, and how they are locked. The connection is the calling thread's."""
+    """The rows, the fence and the row locks. The connection is the calling thread's."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
 
     def answers(self) -> bool:
-        """Tell whether the calling thread's connection can be used, or made."""
+        """Return whether the calling thread's connection works, or a new one can be made."""
         try:
             self.connection.ensure_connection()
         except Error:
@@ -36,39 +36,40 @@ class Table:
         return Job.objects.using(self.alias)
 
     def _running(self) -> QuerySet[Job]:
-        # lease_until as well, so that the small index of running jobs is used.
+        # With lease_until, so that the database uses the small index of running jobs.
         return self._jobs.filter(state=State.RUNNING, lease_until__isnull=False)
 
     def _mine(self, job_id: UUID, token: int) -> QuerySet[Job]:
-        """Fence a run: every write about a claimed one goes through here."""
+        """Fence a run: every write to a claimed job has this condition."""
         return self._jobs.filter(id=job_id, token=token, state=State.RUNNING)
 
     def _locked(self, rows: QuerySet[Job], *, skip: bool = False) -> QuerySet[Job]:
-        # NO KEY where there is such a thing: a row that some open transaction
-        # references by a foreign key would be invisible to plain FOR UPDATE.
+        # NO KEY where the database has it: plain FOR UPDATE would skip, or wait for, a row
+        # that an open transaction references by a foreign key.
         no_key = self.connection.features.has_select_for_no_key_update
         return rows.select_for_update(skip_locked=skip, no_key=no_key)
 
     def _in_transaction(self) -> bool:
-        """Tell whether the caller has a transaction of its own, to which a write belongs."""
+        """Return whether the caller has an open transaction, of which a write becomes a part."""
         return self.connection.in_atomic_block or not self.connection.get_autocommit()
 
     def _write(self) -> AbstractContextManager[None]:
-        """Open one short transaction of our own, or join the one that is open.
+        """Open a short transaction, or join the caller's transaction if one is open.
 
-        Our own are READ COMMITTED, whatever the user's sessions are: see each store.
+        A transaction that is opened here is READ COMMITTED, whatever the isolation level of
+        the session is: see each store.
         """
         return transaction.atomic(using=self.alias)
 
     def _ended(self, ended: list[Ended], *, due: Iterable[str] = ()) -> list[Ended]:
-        """Let everything that ends a run or a job pass here, and return it.
+        """Do what belongs to each end of a run or a job; return ``ended``.
 
-        Called by each such write, in its transaction if it has opened one. ``due``: queues
-        in which a job is due again at once; sleeping workers are told. What has to happen
-        together with the end of a job is added here, and nowhere else.
+        Every write that ends runs or jobs calls this, in its transaction if it has opened
+        one. ``due``: queues in which a job is due again at once; sleeping workers are
+        notified. What must happen together with the end of a job is added here only.
         """
         self._wake(due)
         return ended
 
     def _wake(self, queues: Iterable[str]) -> None:
-        """Tell sleeping workers that these queues hold due jobs, where that is possible."""
+        """Notify sleeping workers of due jobs in these queues, where the database can."""

@@ -1,4 +1,4 @@
-"""The table of worker processes: who serves this database, and who is known to be dead."""
+"""The table of worker processes: which workers serve this database, and how they are seen."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -15,25 +15,25 @@ class Workers:
         self._rows = WorkerPresence.objects.using(alias)
 
     def announce(self, worker_id: UUID, *, locked: bool) -> None:
-        """Say that a worker serves this database, and whether it holds its lock."""
+        """Write that a worker serves this database, and whether it holds its session lock."""
         host, pid = this_process()
         given = {"host": host, "pid": pid, "locked": locked, "seen_at": DatabaseNow()}
         if not self._rows.filter(id=worker_id).update(**given):
             self._rows.create(id=worker_id, started_at=DatabaseNow(), **given)
 
     def seen(self, worker_id: UUID) -> bool:
-        """Note that it is still there; False if nobody knows of it."""
+        """Write that a worker is alive; False if its row was deleted."""
         return bool(self._rows.filter(id=worker_id).update(seen_at=DatabaseNow()))
 
     def forget(self, worker_ids: set[UUID]) -> None:
-        """Remove workers that have ended."""
+        """Delete the rows of workers that have ended."""
         if worker_ids:
             self._rows.filter(id__in=worker_ids).delete()
 
     def forget_silent(self, span: timedelta) -> None:
-        """Remove workers that nobody has seen for ``span``."""
+        """Delete the rows of workers that have not written for ``span``."""
         self._rows.filter(seen_at__lt=in_future(-span)).delete()
 
     def locked(self, *, but: UUID) -> set[UUID]:
-        """Return the others that hold, or held, a session lock."""
+        """Return the other workers that hold, or held, a session lock."""
         return set(self._rows.filter(locked=True).exclude(id=but).values_list("id", flat=True))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
 
@@ -61,6 +62,9 @@ class AliasWorker:
         woken = self._rooms.store.wakes_workers and served.options.session_locks
         self._poll_interval = served.options.polls_every(woken=woken)
         self._away = False
+        # Jobs with crashes that have ended: until their results are recorded no other may
+        # begin, because it might kill this process, and they would have to run again.
+        self._unrecorded: SimpleQueue[Run] = SimpleQueue()
         self._fetching = True
         self._asking = False  # a claim is being made
         self._make_loops()
@@ -192,10 +196,20 @@ class AliasWorker:
         if not run.given_up or result.recorded:
             self._rooms.finisher.put(run, result)
             self._finish_loop.ring()
-        self._capacity.vacate()
+        if self._served.crashed:
+            self._unrecorded.put(run)
+            self._finish_loop.ring()
+        else:
+            self._capacity.vacate()
 
     def _finish(self) -> timedelta:
-        return AT_ONCE if self._rooms.finisher.write() else UNTIL_RUNG
+        ended = self._unrecorded.qsize()
+        written = self._rooms.finisher.write()
+        if ended and self._rooms.finisher.empty:
+            for _number in range(ended):
+                self._unrecorded.get()
+            self._capacity.vacate(ended)
+        return AT_ONCE if written else UNTIL_RUNG
 
     def _recorded(self, run: Run, result: RunResult) -> None:
         self.done += not isinstance(result.outcome, Released)

@@ -10,12 +10,12 @@ from aftercommit.store.presence import Presence
 
 
 def lock_name(worker_id: UUID) -> str:
-    """Return the name of a worker's lock; names are of the whole server, 64 letters long."""
+    """Return the name of a worker's lock: unique on the whole server, at most 64 letters."""
     return f"aftercommit:{worker_id.hex}"
 
 
 class MySQLPresence(Presence):
-    """Cannot hear of new jobs; asks the server each time whether the lock still holds."""
+    """Is not notified of new jobs; each ``wait`` asks whether the lock is still held."""
 
     def __init__(
         self, connection: BaseDatabaseWrapper, worker_id: UUID, *, session_locks: bool
@@ -32,15 +32,15 @@ class MySQLPresence(Presence):
         return self._locked
 
     def wait(self, limit: timedelta) -> bool:
-        """Wait, then make sure of the lock; see ``Presence.wait``."""
+        """Wait, then check the lock; see ``Presence.wait``."""
         self._select(limit)
         if self._locked and not self._answer("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()"):
-            raise OperationalError("The session lock of this worker is gone.")
+            raise OperationalError("The session lock of this worker is lost.")
         self._locked = self._locked or self._take_lock()
         return False
 
     def close(self) -> None:
-        """End the connection, and with it the lock."""
+        """Close the connection, which releases the lock."""
         self._wrapper.close()
         super().close()
 

@@ -1,4 +1,4 @@
-"""The store on MySQL and MariaDB: short locked transactions, for want of RETURNING."""
+"""The store on MySQL and MariaDB: short transactions with row locks, as there is no RETURNING."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from aftercommit.store.mysql.presence import MySQLPresence, lock_name
 from aftercommit.store.presence import Presence
 from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
 
-# One statement's share of max_allowed_packet, of which 16 MiB is the usual smallest.
+# A statement must fit into max_allowed_packet, which is usually at least 16 MiB.
 MOST_ROWS = 500
 MOST_BYTES = 4 * 1024 * 1024
 INSERT = f"""
@@ -31,7 +31,7 @@ ROW = """(
     %s, %s, %s, %s, %s, %s, COALESCE(%s, UTC_TIMESTAMP(6)), %s, %s, %s, %s, %s,
     'ready', 0, 0, 0, 0, FALSE, UTC_TIMESTAMP(6), '[]'
 )"""
-# Not INSERT IGNORE: that would pass over rows that break a rule, and cut long texts.
+# Not INSERT IGNORE: it would skip rows that violate other constraints, and cut long texts.
 OR_SKIP = "ON DUPLICATE KEY UPDATE aftercommit_job.id = aftercommit_job.id"
 READY_HOLDER = """
 SELECT id FROM aftercommit_job FORCE INDEX (aftercommit_job_unique)
@@ -44,8 +44,9 @@ WHERE unique_lock = %s
 LOCK IN SHARE MODE
 """
 
-# What is read is locked, so what is read must be what is taken: walked in the order of the
-# index, never sorted. SKIP LOCKED leaves what others are claiming.
+# InnoDB locks every row that it reads, so the statement must read only the rows that it
+# claims: in the order of the index, without a sort. SKIP LOCKED skips rows that another
+# worker is claiming.
 DUE = """
 SELECT id
 FROM aftercommit_job {index}
@@ -64,14 +65,14 @@ SET state = 'running', token = token + 1, attempts = attempts + 1, worker_id = %
     unique_lock = IF(unique_until_started, NULL, unique_lock)
 WHERE state = 'ready' AND id IN ({ids})
 """
-# What the ORM cannot say; a DELETE that names a table twice may name an index as well.
+# The ORM cannot force an index. A DELETE may name one only if it names the table twice.
 BY_ID = "`aftercommit_job` FORCE INDEX (PRIMARY)"
 FORCED = [
     (re.compile(r"UPDATE `aftercommit_job` SET"), f"UPDATE {BY_ID} SET"),
     (re.compile(r"DELETE FROM `aftercommit_job`"), f"DELETE `aftercommit_job` FROM {BY_ID}"),
     (re.compile(r"FROM `aftercommit_job`(?=.* FOR UPDATE)", re.DOTALL), f"FROM {BY_ID}"),
 ]
-# What a batch of ends is about, in the order in which every batch locks.
+# The rows of a batch of outcomes, locked in the order that every batch uses.
 HELD = """
 SELECT id, token FROM aftercommit_job FORCE INDEX (PRIMARY)
 WHERE id IN ({ids}) AND state = 'running'
@@ -85,17 +86,17 @@ SET state = 'succeeded', result = %s, finished_at = UTC_TIMESTAMP(6),
 WHERE id IN ({ids})
 """
 CLAIMED_ROWS = f"SELECT {', '.join(CLAIMED)} FROM aftercommit_job WHERE id IN ({{ids}})"  # noqa: S608
-# Server gone, lost during the query, killed, shut down, idle for too long.
 DEADLOCK = 1213
 TRIES_AFTER_DEADLOCK = 3
+# Server gone, lost during the query, killed, shut down, idle for too long.
 LOST_CONNECTION = {2006, 2013, 2055, 1927, 1053, 4031}
 FREE_LOCK = "SELECT IS_USED_LOCK(%s) IS NULL"
 
 
 class MySQLStore(Store):
-    """Jobs on MySQL 8.4 or MariaDB 10.8, or newer: older ones ignore DESC in an index.
+    """Jobs on MySQL 8.4 or MariaDB 10.8, or newer: older versions ignore DESC in an index.
 
-    Names of queues that differ in case only are one queue here, as the columns compare so.
+    Queue names that differ in case only are one queue here, by the collation of the column.
     """
 
     inserts_in_one_statement = False
@@ -113,7 +114,8 @@ class MySQLStore(Store):
         return list(row.values())
 
     def _insert(self, jobs: Sequence[NewJob], *, repeated: bool) -> list[UUID]:
-        # To InnoDB it is a deadlock if two wait for a key whose first taker rolls back.
+        # InnoDB reports a deadlock to a transaction that waits for a unique key beside another
+        # one when the transaction that had inserted the key rolls back.
         for _try in range(0 if self._in_transaction() else TRIES_AFTER_DEADLOCK):
             try:
                 return super()._insert(jobs, repeated=repeated)
@@ -123,13 +125,13 @@ class MySQLStore(Store):
         return super()._insert(jobs, repeated=repeated)
 
     def _insert_unique(self, job: NewJob, lock: str) -> UUID:
-        # A refused INSERT locks the holder until the caller's commit, and its worker
-        # could not finish it. READ COMMITTED can look first.
+        # A refused INSERT locks the holder's row until the caller commits, and the holder's
+        # worker could not finish it. READ COMMITTED sees the present holder, so read first.
         holder = self._holder(lock) if self._reads_committed() else None
         return holder or super()._insert_unique(job, lock)
 
     def _holder(self, lock: str) -> UUID | None:
-        if not self._reads_committed():  # only a locking read sees what is there now
+        if not self._reads_committed():  # only a locking read sees the present rows
             rows = self._run(HOLDER, [lock])
             return id_from(rows[0][0]) if rows else None
         holder = self._jobs.filter(unique_lock=lock).only("state").first()
@@ -139,7 +141,7 @@ class MySQLStore(Store):
         return None if holder is None else holder.id
 
     def _broke(self, raw: Any, error: Exception) -> bool:
-        # By number: some drivers connect again when they are asked.
+        # By number: some drivers reconnect when they are asked whether they are connected.
         number = error.args[0] if error.args else None
         return isinstance(error, InterfaceError) or number in LOST_CONNECTION
 
@@ -164,7 +166,7 @@ class MySQLStore(Store):
         return [claim_from(row, worker_id=query.worker_id) for row in rows]
 
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
-        """Hold a named lock on a connection of its own."""
+        """Open a presence with a named lock on a separate connection."""
         return MySQLPresence(self.connection, worker_id, session_locks=session_locks)
 
     def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
@@ -172,16 +174,16 @@ class MySQLStore(Store):
         return {one for one in worker_ids if self._run(FREE_LOCK, [lock_name(one)])[0][0]}
 
     def queues(self) -> list[str]:
-        """Jump from name to name, as ``DISTINCT`` does here; see ``Store.queues``."""
+        """Use ``DISTINCT``, which jumps from name to name here; see ``Store.queues``."""
         ready = self._jobs.filter(state=State.READY)
         return sorted(ready.values_list("queue", flat=True).distinct())
 
     @contextmanager
     def _write(self) -> Iterator[None]:
-        """Write in READ COMMITTED, whatever the user's sessions use.
+        """Write in READ COMMITTED, whatever isolation level the session has.
 
-        In REPEATABLE READ the locking read and the plain one would see different rows,
-        and gaps would be locked as well.
+        In REPEATABLE READ a locking read and a plain read would see different rows, and
+        InnoDB would lock the gaps between rows as well.
         """
         if not self._in_transaction() and not self._reads_committed():
             self._run("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", [])
@@ -189,10 +191,10 @@ class MySQLStore(Store):
             yield
 
     def _by_id(self) -> AbstractContextManager[None]:
-        """Reach rows by their ids, although few may be running.
+        """Force statements to find rows by the primary key, not by an index on the state.
 
-        What a statement reads it locks. An index on the state leads to rows of others,
-        locked in another order than everywhere else: a deadlock.
+        InnoDB locks every row that a statement reads. Through an index on the state it would
+        read rows of other workers in another order than all other statements, and deadlock.
         """
         return self.connection.execute_wrapper(_force_primary_key)
 
@@ -202,17 +204,17 @@ class MySQLStore(Store):
             return super().finish(claim, outcome)
 
     def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
-        """Lock all rows, then write those alike at once; see ``Store.finish_many``."""
+        """Lock all rows, then write equal outcomes together; see ``Store.finish_many``."""
         if len(ended) <= 1:
             return super().finish_many(ended)
         with self._write():
             ids = [self._uuid(claim.job_id) for claim, _outcome in ended]
             rows = self._run(HELD.format(ids=marks(ids)), ids)
             held = {id_from(job_id): token for job_id, token in rows}
-            ours = [one for one in ended if held.get(one[0].job_id) == one[0].token]
+            still_held = [one for one in ended if held.get(one[0].job_id) == one[0].token]
             written: list[Ended | None] = []
-            alike: dict[str, list[UUID]] = {}  # most have returned the same: nothing
-            for claim, outcome in ours:
+            alike: dict[str, list[UUID]] = {}  # by result; most tasks return None
+            for claim, outcome in still_held:
                 if isinstance(outcome, Succeeded):
                     alike.setdefault(outcome.result, []).append(claim.job_id)
                 else:
@@ -224,7 +226,7 @@ class MySQLStore(Store):
 
     def _reads_committed(self) -> bool:
         connection: Any = self.connection
-        connection.ensure_connection()  # which reads the option
+        connection.ensure_connection()  # which sets isolation_level
         return bool(connection.isolation_level == "read committed")
 
     def _uuid(self, value: UUID) -> str:

@@ -8,8 +8,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from aftercommit.store.presence import Presence
 
-# A router that drops an idle connection tells nobody: without these the worker would hear
-# nothing, and believe that it holds its lock, for two hours.
+# A router may drop an idle connection silently. Without these options the worker would get
+# no notification, and believe for two hours that it holds its session lock.
 KEEPALIVES = {
     "keepalives_idle": 10,  # seconds
     "keepalives_interval": 5,  # seconds
@@ -24,7 +24,7 @@ def lock_key(worker_id: UUID) -> int:
 
 
 class PostgreSQLPresence(Presence):
-    """Wakes at once on NOTIFY, and when the server ends the connection."""
+    """Is woken at once by NOTIFY, and when the server closes the connection."""
 
     def __init__(
         self, connection: BaseDatabaseWrapper, worker_id: UUID, *, session_locks: bool
@@ -33,7 +33,7 @@ class PostgreSQLPresence(Presence):
         self._wants_lock = session_locks
         self._locked = False
         self._wrapper = connection.copy()
-        # Never from a pool: this connection is kept for as long as the process lives.
+        # Not from a pool: the connection is used for as long as the process lives.
         options = self._wrapper.settings_dict["OPTIONS"]
         options.pop("pool", None)
         self._wrapper.settings_dict["OPTIONS"] = KEEPALIVES | options
@@ -54,18 +54,18 @@ class PostgreSQLPresence(Presence):
             self._take_lock()
             if not self._select(limit, self._raw.fileno()):
                 return False
-            heard = list(self._raw.notifies(timeout=0))
-            if not heard:  # readable without a notification: the end of the connection
+            notified = list(self._raw.notifies(timeout=0))
+            if not notified:  # readable without a notification: the connection was closed
                 self._raw.execute("SELECT 1")
-            return bool(heard)
+            return bool(notified)
 
     def close(self) -> None:
-        """End the connection, and with it the lock."""
+        """Close the connection, which releases the lock."""
         self._wrapper.close()
         super().close()
 
     def _take_lock(self) -> None:
-        # Try again and again: after a cut the server may still hold our old session.
+        # Called again by each wait: the server may not have ended this worker's old session.
         if self._wants_lock and not self._locked:
             answer = self._raw.execute(
                 "SELECT pg_try_advisory_lock(%s)", [lock_key(self.worker_id)]

@@ -1,4 +1,4 @@
-"""A savepoint past the layers that a statement without values does not need."""
+"""A savepoint that is sent without the layers that only statements with values need."""
 
 from psycopg.pq import ExecStatus, TransactionStatus
 
@@ -6,7 +6,7 @@ from aftercommit.store.savepoint import Savepoint
 
 
 class PostgreSQLSavepoint(Savepoint):
-    """Sent by libpq itself, which takes a third of the client's time."""
+    """Is sent by libpq directly, which takes a third of the client's time."""
 
     def _set(self) -> None:
         raw = self._connection.connection
@@ -14,4 +14,4 @@ class PostgreSQLSavepoint(Savepoint):
             answer = raw.pgconn.exec_(f"SAVEPOINT {self._name}".encode())
             if answer.status == ExecStatus.COMMAND_OK:
                 return
-        super()._set()  # which begins the transaction, or fails as it should
+        super()._set()  # begins the transaction, or raises Django's exception

@@ -1,11 +1,9 @@
-"""What PostgreSQL is asked: the statements of ``PostgreSQLStore``."""
+"""The SQL statements of ``PostgreSQLStore``."""
 
 from functools import cache
 
 from aftercommit.store.columns import CLAIMED, INSERTED
 
-# pg_notify() runs only for queues that got a due job. Inside a transaction the server
-# sends it at COMMIT, once for equal texts, and never after a rollback.
 TYPES = {
     "id": "uuid",
     "priority": "smallint",
@@ -21,6 +19,8 @@ COLUMNS = f"""
 UNSET = {"run_after": "statement_timestamp()"}
 FRESH = "'ready', 0, 0, 0, 0, false, statement_timestamp(), '[]'"
 OR_SKIP = "ON CONFLICT DO NOTHING"
+# Here and below, pg_notify() is called only for queues with a new due job. The server sends the
+# notification at COMMIT, once for equal texts, and never after a rollback.
 INSERT_ONE = f"""
 INSERT INTO aftercommit_job ({COLUMNS}) VALUES ({{values}}, {FRESH})
 {{or_skip}}
@@ -31,14 +31,14 @@ RETURNING CASE WHEN run_after <= statement_timestamp()
 
 @cache
 def insert_one(unset: frozenset[str], *, or_skip: bool) -> str:
-    """Return the statement for one job; what is ``unset`` is no parameter, which is faster."""
+    """Return the statement for one job; ``unset`` columns are no parameters, which is faster."""
     values = [
         f"%({name})s" if name not in unset else UNSET.get(name, "NULL") for name in INSERTED
     ]
     return INSERT_ONE.format(values=", ".join(values), or_skip=OR_SKIP * or_skip)
 
 
-# One JSON document: it is made and read faster than an array for each column.
+# One JSON document is built and parsed faster than an array for each column.
 MANY = {name: name for name in INSERTED} | {
     "run_after": "COALESCE(run_after, statement_timestamp())"
 }
@@ -57,8 +57,8 @@ WHERE run_after <= statement_timestamp()
 GROUP BY queue
 """  # noqa: S608 - fixed names
 
-# Only what they do not share comes in long lists. The payloads are elements of one JSON array,
-# of which json_array_elements() returns the very text.
+# Only values that the jobs do not share are sent as lists. The payloads are elements of one JSON
+# array, and json_array_elements() returns their exact text.
 SHARED = {name: f"%({name})s::{TYPES.get(name, 'text')}" for name in INSERTED} | {
     "id": "given.id",
     "payload": "given.payload::text",
@@ -77,7 +77,7 @@ SELECT pg_notify('aftercommit', %(queue)s)
 WHERE {SHARED["run_after"]} <= statement_timestamp()
 """  # noqa: S608 - fixed names
 
-# Shared: many callers may wait for the same job, and no claim takes it before they commit.
+# FOR SHARE: many callers may lock the same job, and no worker claims it before they commit.
 READY_HOLDER = """
 SELECT id FROM aftercommit_job
 WHERE unique_lock = %(unique_lock)s AND state = 'ready'
@@ -85,9 +85,9 @@ FOR SHARE
 """
 WAKE = "SELECT pg_notify('aftercommit', queue) FROM unnest(%(queues)s::text[]) AS queue"
 
-# MATERIALIZED: without the fence the planner may run the LIMIT more than once.
-# NO KEY UPDATE: a row that an open transaction references by a foreign key would be
-# invisible to plain FOR UPDATE SKIP LOCKED.
+# MATERIALIZED: otherwise the planner may execute the LIMIT more than once.
+# NO KEY UPDATE: plain FOR UPDATE SKIP LOCKED would skip a row that an open transaction
+# references by a foreign key.
 ONLY = "AND id = ANY(%(only)s::uuid[])"
 CRASHED = {True: "AND crashes > 0 ", False: "AND crashes = 0 "}
 AFTER = "AND priority = %(priority)s AND (run_after, id) > (%(run_after)s, %(job_id)s)"
@@ -114,11 +114,11 @@ WHERE job.id = due.id
 RETURNING {", ".join(f"job.{name}" for name in CLAIMED)}
 """  # noqa: S608 - fixed names
 
-# One row after the other is looked up by its primary key: that is what LATERAL with a LIMIT
-# says, and joins do not. By the statistics of a queue next to nothing is ever running, so the
-# planner would begin with all that is, and compare each with each: 500 rows took 400 ms. For
-# the same reason the state is compared with what was found, not with 'running', a second time.
-# Never waits: a locked row keeps its lease and is reported from what is committed.
+# LATERAL with a LIMIT forces one lookup by the primary key for each row; a join does not. By the
+# statistics of the table almost no job is running, so the planner would begin a join with all
+# running jobs and compare each of them with each claim: 500 rows took 400 ms. For the same
+# reason the UPDATE compares the state with the one that was found, and not with 'running'.
+# RENEW never waits: a locked row keeps its lease, and its committed version is returned.
 RENEW = """
 WITH held AS MATERIALIZED (
     SELECT * FROM unnest(%(ids)s::uuid[], %(tokens)s::bigint[]) AS given (id, token)
@@ -147,8 +147,9 @@ FROM held CROSS JOIN LATERAL (
 WHERE found.id NOT IN (SELECT id FROM renewed)
 """
 
-# The ends come in the order of their ids, so the rows are locked in that order. Numbers come
-# as array literals and texts as JSON arrays: both are made and read faster than arrays of text.
+# The outcomes are given in the order of the job ids, so the rows are locked in that order.
+# Numbers are sent as array literals and texts as JSON arrays: both are built and parsed faster
+# than arrays of text.
 FINISH = """
 WITH ended AS MATERIALIZED (
     SELECT *
@@ -189,10 +190,10 @@ WHERE job.id = mine.id AND job.token = mine.token AND job.state = mine.held
 RETURNING job.id, job.state
 """
 
-# The same for runs that have all succeeded, which is what most batches are: without a lock
-# taken first, and without the columns that stay as they are. It saves 5 µs of the worker and 5 µs
-# of the server a job, of 22 and 32 (``python -m benchmarks.run --workloads drain``). FINISH has
-# the last word on rows that it leaves out.
+# FINISH for a batch of successes, as most batches are: it does not lock the rows before the
+# UPDATE, and does not write the columns that stay as they are. For each job it saves 5 of 22 µs
+# of the worker and 5 of 32 µs of the server (``python -m benchmarks.run --workloads drain``).
+# FINISH is then executed for the rows that SUCCEED did not update.
 SUCCEED = """
 WITH mine AS MATERIALIZED (
     SELECT ended.id, seen.state AS held, ended.token, ended.result

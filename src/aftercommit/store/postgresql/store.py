@@ -105,9 +105,9 @@ class PostgreSQLStore(Store):
         return next(iter(self.finish_many([(claim, outcome)])), None)
 
     def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
-        """Finish by one statement, and a second one if not all are ours.
+        """Finish by one statement; see ``Store.finish_many``.
 
-        See ``Store.finish_many``.
+        A second statement follows a batch of successes if a row of it was not updated.
         """
         if not ended:
             return []
@@ -117,8 +117,8 @@ class PostgreSQLStore(Store):
         written = self._succeed(in_order)
         if len(written) == len(ended):
             return written
-        ours = {one.job_id for one in written}
-        left = [one for one in in_order if one[0].job_id not in ours]
+        updated = {one.job_id for one in written}
+        left = [one for one in in_order if one[0].job_id not in updated]
         return written + self._finish_in_order(left)
 
     def _succeed(self, in_order: Sequence[tuple[Claim, Any]]) -> list[Ended]:
@@ -148,16 +148,16 @@ class PostgreSQLStore(Store):
         return self._ended(ended, due={one.queue for one in at_once if one.job_id in ready})
 
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
-        """Hold an advisory lock and LISTEN, on a connection of its own."""
+        """Open a presence with an advisory lock and LISTEN, on a separate connection."""
         return PostgreSQLPresence(self.connection, worker_id, session_locks=session_locks)
 
     def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
-        """See ``Store.free_locks``. Shared, so that two rescuers do not mislead each other."""
+        """See ``Store.free_locks``. Locks in shared mode: two rescuers do not block each other."""
         given = {"ids": list(worker_ids), "keys": [lock_key(one) for one in worker_ids]}
         return {row[0] for row in self._run(FREE_LOCKS, given)} if worker_ids else set()
 
     def _in_transaction(self) -> bool:
-        # Also one that was begun by a BEGIN in SQL, of which Django knows nothing.
+        # Also a transaction that was begun by a BEGIN in SQL, which Django does not know.
         raw: Any = self.connection.connection
         begun = raw is not None and raw.info.transaction_status in IN_TRANSACTION
         return begun or super()._in_transaction()
@@ -168,10 +168,10 @@ class PostgreSQLStore(Store):
 
     @contextmanager
     def _write(self) -> Iterator[None]:
-        """Write in READ COMMITTED, whatever the user's sessions use.
+        """Write in READ COMMITTED, whatever isolation level the session has.
 
-        In REPEATABLE READ a row that changed since the snapshot is an error instead of a
-        row to be looked at again.
+        In REPEATABLE READ an update of a row that changed after the snapshot is an error; in
+        READ COMMITTED the database checks the condition again.
         """
         with self._read_committed(), transaction.atomic(using=self.alias):
             yield
@@ -183,7 +183,7 @@ class PostgreSQLStore(Store):
             return
         raw: Any = self.connection.connection
         before = raw.isolation_level
-        raw.isolation_level = IsolationLevel.READ_COMMITTED  # of the next BEGIN
+        raw.isolation_level = IsolationLevel.READ_COMMITTED  # for the next BEGIN
         try:
             yield
         finally:
@@ -196,7 +196,7 @@ class PostgreSQLStore(Store):
             return list(cursor.fetchall())
 
     def _run_native(self, sql: str, given: dict[str, Any]) -> list[Any]:
-        """Do the same, with the driver's own moments: aware ones, and quicker than Django's."""
+        """Do the same with the driver's loader of timestamps, which is faster than Django's."""
         with self.connection.cursor() as cursor:
             cursor.cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
             cursor.execute(sql, given)
@@ -210,7 +210,7 @@ def _json_row(job: NewJob) -> list[Any]:
 
 
 def _by_id(ended: tuple[Claim, Outcome]) -> int:
-    return ended[0].job_id.int  # compared faster than the id itself
+    return ended[0].job_id.int  # an int is compared faster than a UUID
 
 
 def _array(values: Iterable[object]) -> str:

@@ -10,12 +10,12 @@ from aftercommit.store.presence import Presence
 
 try:
     import fcntl
-except ImportError:  # Windows: the lease alone remains
+except ImportError:  # Windows: without session locks, the leases have to do
     fcntl = None  # type: ignore[assignment]
 
 
 class SQLitePresence(Presence):
-    """Holds ``<database>-workers/<worker>.lock``; the kernel frees it with the process."""
+    """Locks ``<database>-workers/<worker>.lock``; the kernel unlocks it when the process ends."""
 
     def __init__(self, database: str, worker_id: UUID, *, session_locks: bool) -> None:
         super().__init__(worker_id)
@@ -33,7 +33,7 @@ class SQLitePresence(Presence):
         return self._file is not None
 
     def wait(self, limit: timedelta) -> bool:
-        """Wait; nobody announces jobs on SQLite."""
+        """Wait; on SQLite there is no notification of new jobs."""
         self._select(limit)
         return False
 
@@ -46,7 +46,7 @@ class SQLitePresence(Presence):
 
 
 def lock_is_free(database: str, worker_id: UUID) -> bool:
-    """Tell whether nobody holds a worker's lock file; a dead one's file is removed."""
+    """Return whether no process holds a worker's lock file, or the file does not exist."""
     if fcntl is None:
         return False
     path = _lock_path(database, worker_id)
@@ -64,7 +64,7 @@ def remove_lock(database: str, worker_id: UUID) -> None:
     """Remove the file of a worker that is known to be dead, and an empty folder."""
     path = _lock_path(database, worker_id)
     path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty: other workers live
+    with contextlib.suppress(OSError):  # not empty: other workers are alive
         path.parent.rmdir()
 
 

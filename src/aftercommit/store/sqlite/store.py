@@ -1,4 +1,4 @@
-"""The store on SQLite: one writer at a time, so each write says so from its start."""
+"""The store on SQLite: one writer at a time, so each write locks the database at its start."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ FROM json_each(%s)
 WHERE true
 {{or_skip}}
 """  # noqa: S608 - fixed names
-# A look before the write: an idle worker must not take the write lock at every poll.
+# Read before the write: an idle worker must not lock the database at every poll.
 DUE = f"""
 SELECT id
 FROM aftercommit_job
@@ -52,7 +52,6 @@ SET state = 'running', token = token + 1, attempts = attempts + 1, worker_id = %
 WHERE state = 'ready' AND id IN ({{due}})
 RETURNING {", ".join(CLAIMED)}
 """  # noqa: S608
-
 
 SUCCEED = f"""
 UPDATE aftercommit_job
@@ -85,7 +84,7 @@ class SQLiteStore(Store):
         return False
 
     def claim(self, query: ClaimQuery) -> list[Claim]:
-        """Claim by one statement, if a look finds anything due; see ``Store.claim``."""
+        """Claim by one statement, if a read finds a due job; see ``Store.claim``."""
         due = DUE.format(chosen=chosen(query, path="task_path"))
         only = (one.hex for one in query.only or ())
         given = [query.queue, *query.backends, *query.unknown, *only, query.limit]
@@ -96,7 +95,7 @@ class SQLiteStore(Store):
         return [claim_from(row, worker_id=query.worker_id) for row in rows]
 
     def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
-        """Write all good ends by one statement; see ``Store.finish_many``."""
+        """Write all successes by one statement; see ``Store.finish_many``."""
         good = [
             (claim.job_id.hex, claim.token, outcome.result)
             for claim, outcome in ended
@@ -112,7 +111,7 @@ class SQLiteStore(Store):
             return written + super().finish_many(others)
 
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
-        """Hold a lock file beside the database."""
+        """Open a presence with a lock file beside the database."""
         return SQLitePresence(self._file, worker_id, session_locks=session_locks)
 
     def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
@@ -120,7 +119,7 @@ class SQLiteStore(Store):
         return {one for one in worker_ids if lock_is_free(self._file, one)}
 
     def forget(self, worker_ids: set[UUID]) -> None:
-        """Forget dead workers and remove their lock files."""
+        """Delete the rows of dead workers, and their lock files."""
         super().forget(worker_ids)
         for worker_id in worker_ids:
             remove_lock(self._file, worker_id)
@@ -131,12 +130,12 @@ class SQLiteStore(Store):
 
     @contextmanager
     def _write(self) -> Iterator[None]:
-        """BEGIN IMMEDIATE: a transaction that reads first and then writes is refused at once.
+        """Begin with BEGIN IMMEDIATE, which waits for the write lock.
 
-        With a plain BEGIN SQLite answers "database is locked" without waiting when
-        another connection has written meanwhile.
+        After a plain BEGIN and a read, SQLite refuses a write with "database is locked",
+        without waiting, if another connection has written in the meantime.
         """
-        self.connection.ensure_connection()  # which reads the option
+        self.connection.ensure_connection()  # which sets transaction_mode
         before = self.connection.transaction_mode  # type: ignore[attr-defined]
         self.connection.transaction_mode = "IMMEDIATE"  # type: ignore[attr-defined]
         try:
