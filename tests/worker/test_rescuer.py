@@ -122,7 +122,9 @@ class Room:
         self.other = uuid4()
         self._clocks = clocks
         store = rig.store
-        monkeypatch.setattr(store, "clock_and_workers", lambda _id: (clocks.database, {self.other}))
+        monkeypatch.setattr(
+            store, "clock_and_workers", lambda _id: (clocks.database, {self.other})
+        )
         monkeypatch.setattr(store, "free_locks", lambda ids: self.free & ids)
         self.room = Rescuer(
             store,
