@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.db import Error, connections
 
-from aftercommit.enqueue.finished import tell_finished
+from aftercommit.enqueue.finished import send_finished
 from aftercommit.options.conf import WorkerConfig
 from aftercommit.store import store_for
 from aftercommit.worker.config import served_backends
@@ -41,7 +41,7 @@ class Orphans:
         for using in dict.fromkeys(backend.using for backend in backends):
             try:
                 store = store_for(using)
-                tell_finished(store, store.release_unstarted(worker_id, begun=begun))
+                send_finished(store, store.release_unstarted(worker_id, begun=begun))
             except Error:
                 logger.warning("Database %r is away: unbegun jobs count as crashed", using)
         connections.close_all()
