@@ -1,7 +1,7 @@
 """The signals that the worker sends, and what each carries.
 
-Receivers are called by ``send()``: what one of them raises is logged and changes nothing
-about the job. ``aftercommit.log`` is the receiver that writes the log.
+Receivers are called by ``send()``: an exception of a receiver is logged and does not change
+the job. ``aftercommit.log`` contains the receivers that write the log.
 """
 
 import builtins
@@ -16,36 +16,36 @@ from django.dispatch import Signal
 logger = logging.getLogger("aftercommit")
 
 LOG_RECEIVER = "aftercommit.log"  # dispatch_uid of the receivers that write the log
-HANDLERS_KEPT = timedelta(milliseconds=50)  # what is known of the handlers of a log
+HANDLERS_KEPT = timedelta(milliseconds=50)  # how long the levels of a log's handlers are cached
 
-# claim: Claim, ran: RunResult, duration: timedelta | None. How a run has ended is in the
-# table. ``duration`` is that of the body, None if it did not begin.
+# claim: Claim, ran: RunResult, duration: timedelta | None. A run has ended and its outcome is
+# in the table. ``duration`` is that of the body, None if it did not begin.
 job_ended = Signal()
 
-# claim: Claim. The outcome came too late: the claim was lost meanwhile.
+# claim: Claim. The outcome of a run was not written, because its claim was lost.
 claim_lost = Signal()
 
-# rescued: store.rescue.Rescued. A job was taken from a dead or silent worker.
+# rescued: store.rescue.Rescued. A job was rescued from a dead or silent worker.
 job_rescued = Signal()
 
 # using: str, error: Exception. The database of an alias stopped answering.
 database_away = Signal()
 
-# using: str. It answers again.
+# using: str. The database of an alias answers again.
 database_back = Signal()
 
 # worker_id: UUID, using: str. A worker process serves an alias from now on.
 worker_started = Signal()
 
-# worker_id: UUID, using: str. It has ended in good order.
+# worker_id: UUID, using: str. A worker process has ended gracefully.
 worker_stopped = Signal()
 
 
 class Listeners:
-    """Whether a signal has a receiver that does something: what it carries is not cheap to build.
+    """Whether a signal has a receiver that does something, because its values are slow to build.
 
-    ``own`` is what identifies the built-in receiver, which only writes to ``log``: its
-    ``dispatch_uid``, or the id of the function. Any other receiver counts always.
+    ``own`` identifies the built-in receiver, which only writes to ``log``: its
+    ``dispatch_uid``, or the id of the function. Every other receiver always counts.
     """
 
     def __init__(self, signal: Signal, *, log: logging.Logger, own: object) -> None:
@@ -58,7 +58,7 @@ class Listeners:
         self._kept_until = float("-inf")
 
     def any(self, level: int) -> bool:
-        """Tell; ``level`` is that of the line which the built-in receiver would write."""
+        """Return it; ``level`` is that of the line which the built-in receiver would write."""
         receivers = self._signal.receivers
         if receivers != self._receivers:
             self._receivers = list(receivers)
@@ -77,9 +77,9 @@ class Listeners:
 
 
 def _is_written(log: logging.Logger, level: int) -> bool:
-    """Tell whether any handler would write a record of this level.
+    """Return whether any handler would write a record of this level.
 
-    That the logger lets it pass is not enough: Django's own handlers drop almost all.
+    The level of the logger is not enough: Django's own handlers drop almost all records.
     """
     record = log.makeRecord(log.name, level, __file__, 0, "", (), None)
     return bool(log.filter(record)) and any(
@@ -98,11 +98,11 @@ def _handlers(log: logging.Logger | None) -> Iterator[logging.Handler]:
 
 
 def send(signal: Signal, *, sender: object, **carried: Any) -> None:
-    """Send a signal; whatever a receiver raises is logged.
+    """Send a signal; any exception of a receiver is logged.
 
-    ``send_robust()`` alone lets SystemExit pass, which would end the sending thread.
+    ``send_robust()`` alone does not catch SystemExit, which would end the sending thread.
     """
     try:
         signal.send_robust(sender=sender, **carried)
     except BaseException:
-        logger.exception("A receiver of a signal raised what is no ordinary exception")
+        logger.exception("A receiver of a signal raised an exception that is not an Exception")

@@ -1,22 +1,22 @@
-"""What people and code may do about jobs; commands and pages change nothing by other ways."""
+"""The operations on jobs that commands, pages and code use: cancel and retry."""
 
 from collections.abc import Iterable
 from uuid import UUID
 
-from aftercommit.enqueue.finished import tell_finished
+from aftercommit.enqueue.finished import send_finished
 from aftercommit.store import store_for
 from aftercommit.store.base import CancelAnswer, Retried
 
 
 def cancel(job_ids: Iterable[UUID], *, using: str) -> CancelAnswer:
-    """Cancel ready jobs of a database alias at once; ask the workers of running ones to stop.
+    """Cancel ready jobs of a database alias at once; ask the workers of running jobs to stop.
 
-    In a transaction of the caller's it belongs to it. ``task_finished`` is sent for each job
-    that ended by it, after the commit.
+    In a transaction of the caller, the change is part of it. ``task_finished`` is sent after
+    the commit, for each job that was ended.
     """
     store = store_for(using)
     answer = store.cancel(job_ids)
-    tell_finished(store, answer.ended)
+    send_finished(store, answer.ended)
     return answer
 
 

@@ -1,4 +1,4 @@
-"""The log of the worker: the one place that turns events into lines."""
+"""The log of the worker: the only module that turns events into log lines."""
 
 import logging
 from typing import Any
@@ -12,7 +12,7 @@ logger = logging.getLogger("aftercommit")
 
 
 def show_log() -> None:
-    """Let the log of this command reach the terminal, unless LOGGING says otherwise."""
+    """Write the log of this command to the terminal, unless LOGGING has a handler for it."""
     if not logger.hasHandlers():
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -52,7 +52,7 @@ def _job_ended(claim: Claim, ran: RunResult, **_: Any) -> None:
             logger.info("%s %s was cancelled", name, job_id)
         case Released(delay, conflict):
             why = "a conflict in the database" if conflict else "it was not finished"
-            # There may be thousands of messages, and it is said once that their broker is away.
+            # Thousands of messages may be released; that their broker is away is logged once.
             level = logging.DEBUG if claim.queue.startswith(QUEUE_PREFIX) else logging.INFO
             logger.log(
                 level,
@@ -66,7 +66,7 @@ def _job_ended(claim: Claim, ran: RunResult, **_: Any) -> None:
 
 def _claim_lost(claim: Claim, **_: Any) -> None:
     logger.warning(
-        "%s %s: its outcome came too late, another worker has the job. Nothing was written.",
+        "%s %s: its outcome came too late, the claim was lost. Nothing was written.",
         claim.task_path,
         claim.job_id,
     )
@@ -74,7 +74,8 @@ def _claim_lost(claim: Claim, **_: Any) -> None:
 
 def _job_rescued(rescued: Rescued, **_: Any) -> None:
     logger.warning(
-        "%s %s was taken from worker %s, which died or fell silent (crash %s); it is %s",
+        "%s %s was rescued from worker %s, which died or did not renew its lease (crash %s); "
+        "it is %s",
         rescued.task_path,
         rescued.job_id,
         rescued.worker_id,
@@ -84,7 +85,7 @@ def _job_rescued(rescued: Rescued, **_: Any) -> None:
 
 
 def _database_away(using: str, error: Exception, **_: Any) -> None:
-    # The class only: a driver's message may hold the address and the user.
+    # Only the class: a driver's message may contain the address and the user.
     logger.error("Database %r does not answer (%s); waiting for it", using, type(error).__name__)
 
 

@@ -1,4 +1,4 @@
-"""A bell that ends waits, and signals that stop."""
+"""A bell that ends a wait, stop signals of the process, and forks of it."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ STOP_SIGNALS = tuple(
 
 
 class Bell:
-    """Wakes the one thread that waits on it; rings while nobody waits are kept."""
+    """Wakes the one thread that waits on it; a ring without a waiting thread is kept."""
 
     def __init__(self) -> None:
         # Not threading.Event: ring() is called from signal handlers, where Event.set()
@@ -26,7 +26,7 @@ class Bell:
 
     def ring(self) -> None:
         """End the present wait, or the next one."""
-        if self._rings.empty():  # many rings, one awakening
+        if self._rings.empty():  # several rings end one wait
             self._rings.put(None)
 
     def wait(self, limit: timedelta) -> bool:
@@ -35,7 +35,7 @@ class Bell:
             self._rings.get(timeout=max(limit.total_seconds(), 0))
         except Empty:
             return False
-        while not self._rings.empty():  # many rings, one awakening
+        while not self._rings.empty():  # rings that came at the same time
             self._rings.get()
         return True
 
@@ -59,9 +59,9 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def leave_signals_to_parent(*, but: tuple[signal.Signals, ...] = ()) -> None:
-    """Do nothing on stop signals, which reach a whole process group: the parent decides.
+    """Ignore stop signals, which reach the whole process group: the parent stops this process.
 
-    A function, not SIG_IGN, which the programs that a task starts would inherit.
+    The handler is a function and not SIG_IGN, which programs that a task starts would inherit.
     """
     for number in STOP_SIGNALS:
         if number not in but:
@@ -86,9 +86,10 @@ forks = Forks()
 
 @contextmanager
 def forks_end_here() -> Iterator[None]:
-    """End a child that was forked in the block and leaves it: it must not go on as we do.
+    """End a child process that was forked in the block when the child leaves the block.
 
-    Its connections are ours. Whatever it said on them would be taken for our own words.
+    The child has the connections of its parent. The server would take the statements of the
+    child for statements of the parent.
     """
     before = forks.count
     try:

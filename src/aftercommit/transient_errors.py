@@ -1,13 +1,13 @@
-"""Errors of the database that are nobody's fault: the same work may well succeed again."""
+"""Transient errors of the database: the same work may succeed when it is repeated."""
 
 from typing import Any
 
 from django.db import Error, InterfaceError
 
 # PostgreSQL, by SQLSTATE: serialization failure, deadlock, lock not available, the server
-# shuts down or has crashed, a session that stood still in a transaction.
+# shuts down or has crashed, a session that was idle in a transaction.
 SQLSTATES = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "25P03", "25P04"}
-CONNECTION_CLASS = "08"  # every SQLSTATE of a broken connection begins so
+CONNECTION_CLASS = "08"  # the first two characters of each SQLSTATE of a broken connection
 # MySQL and MariaDB, by number: lock wait timeout, deadlock, server gone, connection lost,
 # killed, shutdown, idle too long.
 NUMBERS = {1205, 1213, 2006, 2013, 1927, 1053, 4031}
@@ -15,9 +15,9 @@ SQLITE_TEXTS = ("database is locked", "database table is locked", "database is b
 
 
 def is_conflict(error: BaseException, *, vendor: str) -> bool:
-    """Tell whether ``error`` is a deadlock, a lock timeout or a lost connection.
+    """Return whether ``error`` is a deadlock, a lock timeout or a lost connection.
 
-    Some drivers say of a lost connection no more than a sentence: see ``is_lost``.
+    The errors of some drivers have no code for a lost connection: see ``is_lost``.
     """
     if not isinstance(error, Error):
         return False
@@ -34,12 +34,12 @@ def is_conflict(error: BaseException, *, vendor: str) -> bool:
 
 
 def is_lost(raw: Any) -> bool:
-    """Tell, without asking the server, whether a driver's connection is gone.
+    """Return, without a round trip, whether a driver's connection is lost.
 
-    Ask about the connection that was used: after a failed COMMIT Django has a new one.
+    Pass the connection that was used: after a failed COMMIT Django may have a new one.
     """
     try:
-        getattr(raw, "in_transaction", None)  # of SQLite: raises once it is closed
+        getattr(raw, "in_transaction", None)  # SQLite raises here once it is closed
     except Exception:
         return True
     return raw is None or bool(getattr(raw, "closed", False)) or getattr(raw, "open", 1) == 0

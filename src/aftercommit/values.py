@@ -1,4 +1,4 @@
-"""The frozen values that the rooms hand to each other."""
+"""The frozen values that the packages pass to each other."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ NO_TIME = timedelta(0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """A job on its way into the table, in the transaction of whoever enqueues it."""
+    """A job that is to be inserted, in the transaction of the code that enqueues it."""
 
     id: UUID = field(default_factory=new_job_id)
     task_path: str
@@ -31,30 +31,30 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJobs:
-    """Many jobs on their way into the table that differ in their ids and arguments only."""
+    """Many jobs that are to be inserted and differ in their ids and arguments only."""
 
     ids: Sequence[str]
-    payloads: Sequence[str]  # as many; see NewJob
-    like: NewJob  # its own id and payload stand for nothing; it has no unique key
+    payloads: Sequence[str]  # one for each id; see NewJob
+    like: NewJob  # its id and payload are not used; it has no unique key
 
     def each(self) -> list[NewJob]:
-        """Return them one by one."""
+        """Return the jobs one by one."""
         pairs = zip(self.ids, self.payloads, strict=True)
         return [replace(self.like, id=UUID(job_id), payload=text) for job_id, text in pairs]
 
 
-class Claim(NamedTuple):  # not a dataclass: a full batch of them is made at once
+class Claim(NamedTuple):  # not a dataclass: batches of claims must be quick to make
     """The right to run one attempt of one job until its lease ends.
 
-    ``(job_id, token)`` is the fencing token. Every later write about this run names
-    both, so a worker that has lost its lease changes nothing.
+    ``(job_id, token)`` is the fencing token. Every later write about this run has both in
+    its WHERE, so a worker that has lost its claim changes nothing.
     """
 
     job_id: UUID
-    token: int  # the fence: one more at every claim, never lowered
+    token: int  # the fence: +1 at every claim, never lowered
     attempt: int  # 1 for the first run; crashed runs count, released ones do not
     crashes: int  # runs that ended with the death of their worker
-    conflicts: int  # runs given back because of a deadlock or a lost connection
+    conflicts: int  # runs released because of a deadlock or a lost connection
     max_attempts: int  # runs that may end with an exception
     task_path: str
     payload: str
@@ -87,7 +87,7 @@ class Claim(NamedTuple):  # not a dataclass: a full batch of them is made at onc
 
 
 class Position(NamedTuple):
-    """Where in the order of its queue a job stands."""
+    """The place of a job in the order of its queue."""
 
     priority: int
     run_after: datetime
@@ -101,16 +101,16 @@ class ClaimQuery:
     queue: str
     limit: int  # jobs
     worker_id: UUID
-    lease: timedelta  # how long the worker may stay silent before the jobs are taken away
+    lease: timedelta  # how long the worker may not renew before the jobs are rescued
     backends: Sequence[str] = ()  # aliases in TASKS; empty: all
-    unknown: Sequence[str] = ()  # paths of tasks that this worker does not know
-    only: Sequence[UUID] | None = None  # these jobs; None: any
-    after: Position | None = None  # a hint: only jobs behind it, of its priority, are wanted
+    unknown: Sequence[str] = ()  # paths of tasks that this worker does not have
+    only: Sequence[UUID] | None = None  # only these jobs; None: any job
+    after: Position | None = None  # a hint: begin behind it, at its priority
     crashed: bool | None = None  # True: only jobs with crashes; False: only without; None: any
 
 
 class Ended(NamedTuple):
-    """What a write that ended a run has made of its job."""
+    """A job whose run was ended by a write, and its new state."""
 
     job_id: UUID
     state: str  # one of the finished states, or ready again
@@ -138,7 +138,7 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The run failed and an attempt is left: ready again after ``delay``."""
+    """The run failed and an attempt is left: the job is ready again after ``delay``."""
 
     error: RunError
     delay: timedelta = NO_TIME
@@ -160,10 +160,10 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The run is given back and does not count: a shutdown, a snooze, a lost connection."""
+    """The job is released and its run does not count: a shutdown, a snooze, a lost connection."""
 
     delay: timedelta = NO_TIME  # zero keeps the job's place in the queue
-    conflict: bool = False  # the database's fault; such runs are counted apart
+    conflict: bool = False  # because of the database; such runs are counted separately
 
 
 Outcome = Succeeded | Retry | Failed | Cancelled | Released
@@ -176,4 +176,4 @@ class RunResult:
     outcome: Outcome
     recorded: bool = False
     exception: BaseException | None = None
-    in_doubt: Succeeded | None = None  # COMMIT was sent: perhaps this is the outcome
+    in_doubt: Succeeded | None = None  # COMMIT was sent: this may be the outcome

@@ -10,6 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from aftercommit._compat import task_finished
 from aftercommit.models import Job
 from aftercommit.store import store_for
 from aftercommit.values import Failed, NewJob, RunError
@@ -127,6 +128,25 @@ def test_nobody_adds_edits_or_deletes_a_job(who, as_):
         assert answer.status_code in {302, 403}
 
     assert states() == {job_id: "ready"}
+
+
+def test_the_end_of_a_cancelled_job_is_told_once(as_, django_capture_on_commit_callbacks):
+    waiting, running = ready_job(), ready_job(queue="running")
+    claim_only_job(queue="running")
+    told = []
+
+    def hear(task_result, **_):
+        told.append((task_result.id, task_result.state, task_result.duration))
+
+    task_finished.connect(hear)
+    try:
+        with django_capture_on_commit_callbacks(execute=True):
+            act(as_("superuser"), "cancel_selected", waiting, running)
+            assert told == []
+    finally:
+        task_finished.disconnect(hear)
+
+    assert told == [(str(waiting), "cancelled", None)]
 
 
 def test_a_get_changes_nothing(as_):

@@ -1,10 +1,16 @@
 """What the tests of the rooms share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
+from io import StringIO
+from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.dispatch import Signal
 
+from aftercommit import events
 from aftercommit.worker.running.atomic import shared
 from tests.worker.rig import Rig
 from tests.worker.together import Together
@@ -36,3 +42,22 @@ def together(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Together:
     monkeypatch.setattr(shared, "BUDGET", timedelta(minutes=1))
     monkeypatch.setattr(shared, "LONGEST", timedelta(minutes=1))
     return Together(rig)
+
+
+@pytest.fixture
+def flush_queue(transactional_db: None, settings: Any) -> Iterator[Callable[..., int]]:
+    """Return a function that runs the command here, on one alias, and returns what it says."""
+    settings.TASKS = {"default": settings.TASKS["default"]}
+
+    def run(**options: object) -> int:
+        said = StringIO()
+        call_command("flush_queue", stdout=said, **options)
+        number, *words = said.getvalue().split()
+        assert words == ["jobs", "were", "run."]
+        return int(number)
+
+    with ExitStack() as silence:
+        for signal in vars(events).values():
+            if isinstance(signal, Signal):
+                silence.callback(signal.disconnect, dispatch_uid=events.LOG_RECEIVER)
+        yield run

@@ -4,8 +4,9 @@ import sys
 from contextlib import ExitStack
 
 import pytest
+from django.db import OperationalError
 
-from aftercommit import events, task
+from aftercommit import events, jobs, task
 from aftercommit._compat import (
     TaskResultStatus,
     task_finished,
@@ -14,7 +15,10 @@ from aftercommit._compat import (
 )
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.outcomes import Cancel, Discard, Retry, Snooze
+from aftercommit.errors import ClaimLost, Stopped
 from aftercommit.models import State
+from aftercommit.values import Cancelled, Failed, Succeeded
+from aftercommit.values import Retry as RetryOutcome
 from aftercommit.worker.upkeep import announcer
 from tests.worker.rig import AT_ONCE, QUEUE, commits, effects, leave
 
@@ -126,6 +130,113 @@ def test_each_run_starts_and_the_last_one_ends(rig, ear):
     ((_, _sender, said, _state, _error),) = ear.of(task_finished)
     assert len(said["task_result"].errors) == 2
     assert len(said["task_result"].worker_ids) == 2
+
+
+# ---- a run of which the end was asked for -------------------------------------------------
+
+
+AGAIN = [ValueError("no"), Retry(), Snooze(AT_ONCE), Stopped(), ClaimLost(job_id="?")]
+
+
+@pytest.fixture(params=["answered", "answer lost", "answer lost and connected again"])
+def write(request, rig, monkeypatch):
+    """Return a function that records the ends of runs; the answer may get lost on the way."""
+    if request.param == "answered":
+        return rig.finisher.write
+    finish_many, answers = rig.store.finish_many, rig.store.answers
+    away = [False] * (request.param == "answer lost")
+    lost = []
+
+    def and_lose_the_answer(ends):
+        finish_many(ends)
+        if not lost:
+            lost.append(ends)
+            raise OperationalError("the server does not answer")
+        return []
+
+    monkeypatch.setattr(rig.store, "finish_many", and_lose_the_answer)
+    monkeypatch.setattr(rig.store, "answers", lambda: away.pop() if away else answers())
+
+    def write():
+        rig.finish_whatever_happens()
+        assert lost
+        assert not away
+
+    return write
+
+
+def run_and_ask_to_end(rig, body, **options):
+    """Run a job; its cancellation is asked for meanwhile. Return the job's id."""
+    claim = rig.claim(rig.enqueue(body, max_attempts=2, **options))
+    ran = rig.execute(claim)
+    jobs.cancel([claim.job_id], using="default")
+    rig.put(claim, ran)
+    return claim.job_id
+
+
+@pytest.mark.parametrize("atomic", [False, True], ids=["plain", "atomic"])
+@pytest.mark.parametrize("exception", AGAIN, ids=lambda one: type(one).__name__)
+def test_a_run_that_was_asked_to_end_and_would_be_repeated_is_told_as_cancelled(
+    rig, ear, write, exception, atomic
+):
+    job_id = run_and_ask_to_end(rig, raiser(exception), atomic=atomic)
+
+    write()
+
+    assert rig.job(job_id).state == State.CANCELLED
+    ((_, _, said, _, _),) = ear.of(events.job_ended)
+    assert isinstance(said["ran"].outcome, Cancelled)
+    ((_, _, said, state, _),) = ear.of(task_finished)
+    assert (said["task_result"].state, state) == (State.CANCELLED, State.CANCELLED)
+    assert said["task_result"].status == TaskResultStatus.FAILED
+    assert ear.of(events.claim_lost) == []
+
+
+def test_it_names_the_error_of_its_run_or_that_there_was_none(rig, ear, write):
+    for exception in (ValueError("of the run"), Snooze(AT_ONCE)):
+        run_and_ask_to_end(rig, raiser(exception))
+
+    write()
+
+    failed, snoozed = (one[2]["task_result"].errors for one in ear.of(task_finished))
+    assert "of the run" in failed[-1].traceback
+    assert "asked to end" in snoozed[-1].traceback
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "state"),
+    [
+        (lambda context: 1, Succeeded, State.SUCCEEDED),
+        (raiser(Discard("no")), Failed, State.FAILED),
+        (raiser(Cancel("no")), Cancelled, State.CANCELLED),
+    ],
+)
+def test_a_run_that_comes_to_an_end_of_its_own_is_told_so_whatever_was_asked(
+    rig, ear, write, body, outcome, state
+):
+    job_id = run_and_ask_to_end(rig, body)
+
+    write()
+
+    assert rig.job(job_id).state == state
+    assert isinstance(ear.of(events.job_ended)[0][2]["ran"].outcome, outcome)
+    assert ear.of(task_finished)[0][2]["task_result"].state == state
+
+
+def test_one_that_nobody_has_asked_to_end_is_told_as_it_is_when_the_answer_is_lost(
+    rig, ear, write
+):
+    claim = rig.claim(rig.enqueue(raiser(ValueError("no")), max_attempts=2))
+    rig.put(claim, rig.execute(claim))
+
+    write()
+
+    assert rig.job(claim.job_id).state == State.READY
+    assert isinstance(ear.of(events.job_ended)[0][2]["ran"].outcome, RetryOutcome)
+    assert ear.of(task_finished) == []
+
+
+# ---- runs that have no end to tell --------------------------------------------------------
 
 
 def test_a_lost_claim_has_neither_succeeded_nor_failed(rig, ear):

@@ -257,6 +257,25 @@ def test_a_claim_that_was_lost_while_the_database_was_away_is_lost(rig, monkeypa
     assert rig.job(claim.job_id).return_value == 2
 
 
+def test_of_two_ends_of_one_claim_the_first_counts_although_the_answer_to_the_other_is_lost(
+    rig, monkeypatch
+):
+    (claim,) = claims_of(rig, 1)
+    released = RunResult(outcome=Released(LATER))
+    hand_over(rig, [claim], released)
+    rig.finisher.write()
+    Spy(monkeypatch, rig, "finish_many", failures=1, carried_out=True)
+    hand_over(rig, [claim], RunResult(outcome=Failed(ERROR)))
+    with pytest.raises(OperationalError):
+        rig.finisher.write()
+
+    rig.finisher.write()
+
+    assert rig.written == [(claim, released)]
+    assert rig.lost == [claim]
+    assert rig.job(claim.job_id).state == State.READY
+
+
 # ---- those who listen ------------------------------------------------------------------
 
 

@@ -105,7 +105,7 @@ def test_a_rescue_is_one_line(lines):
 
     ((level, text),) = lines()
     assert level == "WARNING"
-    assert text.startswith(f"{NAME} was taken from worker {WORKER}")
+    assert text.startswith(f"{NAME} was rescued from worker {WORKER}")
     assert text.endswith("(crash 2); it is ready")
 
 

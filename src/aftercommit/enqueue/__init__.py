@@ -1,1 +1,1 @@
-"""The way in: what a web process loads. No models at import."""
+"""Enqueues jobs: the part that a web process loads. It imports no models when it is imported."""

@@ -1,4 +1,4 @@
-"""DatabaseBackend: a Task becomes a NewJob, a Job becomes a TaskResult."""
+"""DatabaseBackend: turns a Task into a NewJob, and a Job into a TaskResult."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aftercommit.models import Job
     from aftercommit.store.base import Store
 
-LONGEST_NAME = 100  # of queues and backends, as the columns
+LONGEST_NAME = 100  # of queues and backends, as in the columns
 LONGEST_TASK_PATH = 255
 _listeners = listeners_of(task_enqueued, "task_enqueued")
 
@@ -58,11 +58,11 @@ class DatabaseBackend(BaseTaskBackend):
 
     @property
     def store(self) -> "Store":
-        """The store of that alias."""
+        """The store of the jobs' database alias."""
         return store_for(self.using)
 
     def check(self, **_kwargs: Any) -> list[CheckMessage]:
-        """Say what is wrong with the settings; see ``windows.checks`` for the rest."""
+        """Check INSTALLED_APPS; the other checks are in ``windows.checks``."""
         if apps.is_installed("aftercommit"):
             return []
         return [
@@ -75,7 +75,7 @@ class DatabaseBackend(BaseTaskBackend):
         ]
 
     def validate_task(self, task: Any) -> None:
-        """Refuse what could not be run or stored; see Django's method for the rest."""
+        """Refuse a task that could not be run or stored; see also Django's method."""
         check_run_after(task)
         super().validate_task(task)
         check_declared(task, self.config)
@@ -93,7 +93,7 @@ class DatabaseBackend(BaseTaskBackend):
     def enqueue_with_meta(
         self, task: Task, args: Sequence[Any], meta: dict[str, Any]
     ) -> JobResult:
-        """Do as ``enqueue`` does, and keep a JSON object with the job."""
+        """Do as ``enqueue`` does, and store a JSON object with the job."""
         return self._insert(task, self.new_job(task, args, {}, meta=meta))
 
     def _insert(self, task: Task, job: NewJob) -> JobResult:
@@ -127,9 +127,9 @@ class DatabaseBackend(BaseTaskBackend):
         *,
         meta: dict[str, Any] | None = None,
     ) -> NewJob:
-        """Return the job that a call of ``task`` stands for, checked but not stored.
+        """Return the job for a call of ``task``, checked but not stored.
 
-        Raises as ``enqueue`` does; ``meta`` is a JSON object that is kept with the job.
+        Raises as ``enqueue`` does; ``meta`` is a JSON object that is stored with the job.
         """
         self.validate_task(task)
         path, limit = task.module_path, self.config.max_payload
@@ -151,10 +151,10 @@ class DatabaseBackend(BaseTaskBackend):
         )
 
     def get_result(self, result_id: str) -> JobResult:
-        """Read a job as Django shows it.
+        """Return Django's view of a job.
 
-        Raises ``TaskResultDoesNotExist`` for an id that no job of this backend has, or
-        whose task no installed app declares.
+        Raises ``TaskResultDoesNotExist`` if this backend has no job with this id, or
+        no installed app declares the job's task.
         """
         job = self._find(result_id)
         if job is None or job.backend != self.alias:
@@ -179,7 +179,7 @@ class DatabaseBackend(BaseTaskBackend):
 
 
 def task_at(path: str, modules: Iterable[str] = ()) -> Task | None:
-    """Return the task that a row names, importing every ``tasks`` module if need be."""
+    """Return the task of a path, after importing every ``tasks`` module if it is not known."""
     task = registered(path)
     if task is None:
         discover(modules)
@@ -188,7 +188,7 @@ def task_at(path: str, modules: Iterable[str] = ()) -> Task | None:
 
 
 def check_declared(task: Any, options: BackendOptions) -> None:
-    """Refuse a task that a worker of ours would not know, or could not run."""
+    """Refuse a task that aftercommit's worker would not know, or could not run."""
     if not isinstance(task, Task):
         raise InvalidTask(
             f"{task.module_path} was declared for a backend of another kind, so no worker "
@@ -204,7 +204,7 @@ def check_declared(task: Any, options: BackendOptions) -> None:
 
 
 def check_run_after(task: Any) -> None:
-    """Refuse anything but a moment; Django's own check comes too late for the others."""
+    """Refuse anything but a moment, before Django's own check, which expects a datetime."""
     if task.run_after is not None and not isinstance(task.run_after, datetime):
         raise InvalidTask(
             f"{task.module_path}: run_after must be an aware datetime, got "

@@ -1,4 +1,4 @@
-"""What TASKS says: our backends, their databases, their queues."""
+"""Reads TASKS: the aftercommit backends, their databases, their queues."""
 
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
@@ -6,9 +6,9 @@ from aftercommit.options.queues import queues_of
 
 
 def our_backends() -> list[DatabaseBackend]:
-    """Return the backends of TASKS that are ours, in their order.
+    """Return the aftercommit backends in TASKS, in their order.
 
-    Raises ``ConfigurationError`` if the options of one make no sense.
+    Raises ``ConfigurationError`` if the options of a backend are impossible.
     """
     configured = (task_backends[alias] for alias in task_backends.settings)
     return [backend for backend in configured if isinstance(backend, DatabaseBackend)]
@@ -20,7 +20,7 @@ def job_aliases() -> list[str]:
 
 
 def configured_queues() -> set[str]:
-    """Return the queues that TASKS names, those of messages for brokers among them."""
+    """Return the queues that TASKS names, with those of the relay."""
     backends = our_backends()
     relayed = {name for backend in backends for name in backend.config.libraries}
     queues = {queue for name in relayed for queue in queues_of(name)}

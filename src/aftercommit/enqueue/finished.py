@@ -1,4 +1,4 @@
-"""Django's ``task_finished`` for jobs that end without a run of the process that tells it."""
+"""Sends Django's ``task_finished`` for jobs that end outside a run of this process."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -22,31 +22,31 @@ READY = "ready"
 listeners = listeners_of(task_finished, "task_finished")
 
 
-def tell_finished(store: "Store", ended: Iterable[Ended]) -> None:
-    """Send ``task_finished`` for each of these jobs, as soon as their end is committed.
+def send_finished(store: "Store", ended: Iterable[Ended]) -> None:
+    """Send ``task_finished`` for each of these jobs, as soon as its end is committed.
 
-    For ends that no run has led to: a job that was cancelled while it waited, or that has
-    failed because processes died of it. Jobs that are ready again are passed over.
+    For jobs that ended without a run: a ready job was cancelled, or a job has failed because
+    too many worker processes died with it. Jobs that are ready again are left out.
     """
     job_ids = [one.job_id for one in ended if one.state != READY]
     if job_ids and listeners.any(logging.ERROR):
-        tell = partial(_tell, store, job_ids)
-        transaction.on_commit(tell, using=store.alias, robust=True)
+        send = partial(_send, store, job_ids)
+        transaction.on_commit(send, using=store.alias, robust=True)
 
 
-def tell_rescued(store: "Store", rescued: "Rescued") -> None:
+def send_rescued(store: "Store", rescued: "Rescued") -> None:
     """Tell that a job was taken from a dead worker; it may have ended by that."""
     events.send(events.job_rescued, sender=DatabaseBackend, rescued=rescued)
-    tell_finished(store, [Ended(rescued.job_id, rescued.state)])
+    send_finished(store, [Ended(rescued.job_id, rescued.state)])
 
 
 def sender_of(backend: str) -> type:
-    """Return what Django's task signals name as their sender: the class of the backend."""
+    """Return the sender of Django's task signals: the class of the backend."""
     known = backend in task_backends.settings
     return type(task_backends[backend]) if known else DatabaseBackend
 
 
-def _tell(store: "Store", job_ids: Sequence[UUID]) -> None:
+def _send(store: "Store", job_ids: Sequence[UUID]) -> None:
     for job_id in job_ids:
         job = store.job(job_id)
         task = None if job is None else task_at(job.task_path)

@@ -1,4 +1,4 @@
-"""schedule() and deschedule(): plain functions as jobs, as Django Async named them."""
+"""schedule() and deschedule(): plain functions as jobs, with the names of Django Async."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +12,13 @@ from django.apps import apps
 
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
-from aftercommit.enqueue.finished import tell_finished
+from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.results import JobResult
 from aftercommit.enqueue.task import BuiltInTask
 from aftercommit.errors import ConfigurationError, FunctionNotAllowed, NotAFunction
 
 HERE = str(Path(__file__).parent)
-RUN_FUNCTION = "aftercommit.schedules.run_function"  # as rows name it since 0.1.0
+RUN_FUNCTION = "aftercommit.schedules.run_function"  # its name in rows since 0.1.0
 Function = str | Callable[..., Any]
 
 
@@ -38,12 +38,12 @@ def schedule(
     meta: dict[str, Any] | None = None,
     backend: str = "default",
 ) -> JobResult:
-    """Enqueue a plain function, given itself or as ``'package.module.function'``.
+    """Enqueue a plain function, given as itself or as ``'package.module.function'``.
 
-    It is a job like any other: part of the caller's transaction, and run in a
-    transaction of its own together with its completion (``atomic``). ``priority`` is
-    -100 to 100, higher first; ``run_after`` an aware moment (default: at once);
-    ``meta`` a JSON object that is kept with the job.
+    The job is part of the caller's transaction. The function is run in a transaction of its
+    own together with the completion of the job (``atomic``). ``priority`` is -100 to 100,
+    higher first; ``run_after`` an aware moment (default: at once); ``meta`` a JSON object
+    that is stored with the job.
 
     Raises ``FunctionNotAllowed`` for a function that ``OPTIONS['allowed_functions']``
     does not cover (default: the installed apps of the project), ``NotAFunction`` for
@@ -70,15 +70,15 @@ def deschedule(
     *,
     backend: str = "default",
 ) -> int:
-    """Cancel the jobs of ``schedule()`` for this very call that have not started.
+    """Cancel the jobs of ``schedule()`` with exactly these arguments that have not started.
 
-    Returns how many. Part of the caller's transaction, as ``schedule()`` is.
+    Returns how many were cancelled. Part of the caller's transaction, as ``schedule()`` is.
     """
     chosen = _backend(backend)
     task = register_function_task(chosen)
     job = chosen.new_job(task, _call(_path_of(function), args, kwargs, backend), {})
     ended = chosen.store.cancel_equal(task_path=job.task_path, payload=job.payload)
-    tell_finished(chosen.store, ended)
+    send_finished(chosen.store, ended)
     return len(ended)
 
 
@@ -101,7 +101,7 @@ def register_function_task(backend: DatabaseBackend) -> BuiltInTask:
 def _call(
     path: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, backend: str
 ) -> list[Any]:
-    """Return the arguments of ``run_function``; equal calls give equal texts."""
+    """Return the arguments of ``run_function``; equal calls have equal payloads."""
     return [path, list(args), dict(sorted((kwargs or {}).items())), backend]
 
 
@@ -125,7 +125,7 @@ def _path_of(function: Function) -> str:
 
 
 def _function_at(path: str, backend: DatabaseBackend) -> Callable[..., Any]:
-    """Import nothing before the allow-list has covered its name."""
+    """Return the function at a path; no module is imported unless the allow-list covers it."""
     module_name, _, name = path.rpartition(".")
     allowed = _allowed(backend)
     if not any(path == one or path.startswith(f"{one}.") for one in allowed):
@@ -141,9 +141,9 @@ def _function_at(path: str, backend: DatabaseBackend) -> Callable[..., Any]:
         raise NotAFunction(path=path, problem="the module has no function of that name")
     if function.__module__ != module_name and path not in allowed:
         # An allowed module may import os.system; that does not make it allowed.
-        home = f"{function.__module__}.{function.__qualname__}"
-        if not any(home.startswith(f"{one}.") for one in allowed):
-            raise FunctionNotAllowed(path=home, allowed=allowed)
+        defined = f"{function.__module__}.{function.__qualname__}"
+        if not any(defined.startswith(f"{one}.") for one in allowed):
+            raise FunctionNotAllowed(path=defined, allowed=allowed)
     return function
 
 
@@ -154,6 +154,6 @@ def _allowed(backend: DatabaseBackend) -> tuple[str, ...]:
 
 
 def _is_own(path: str) -> bool:
-    """Tell the project's own apps from installed packages (and from this one)."""
+    """Return whether an app is the project's own, and no installed package (or this one)."""
     parts = Path(path).parts
     return not {"site-packages", "dist-packages"}.intersection(parts) and path != HERE

@@ -1,4 +1,4 @@
-"""What a task may raise to say how its run shall end."""
+"""The exceptions by which a task chooses the outcome of its run."""
 
 from datetime import timedelta
 
@@ -22,7 +22,7 @@ class Retry(Exception):
 
 
 class Snooze(Exception):
-    """Run again after ``delay``; not a failure, no attempt is spent.
+    """Run again after ``delay``; it is not a failure and does not count as an attempt.
 
     Zero or less means at once. Raises ``TypeError`` for a delay that is not a timedelta.
     """
@@ -36,14 +36,14 @@ class Snooze(Exception):
 
 
 class Cancel(Exception):
-    """End the job as cancelled; ``reason`` is kept with it."""
+    """End the job as cancelled; ``reason`` is stored with it."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
 
 
 class Discard(Exception):
-    """End the job as failed at once, whatever attempts are left; ``reason`` is kept."""
+    """End the job as failed at once, even if attempts are left; ``reason`` is stored."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)

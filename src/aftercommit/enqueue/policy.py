@@ -1,4 +1,4 @@
-"""A task's own options over the defaults of its backend."""
+"""The policy of a task: its own options, and the defaults of its backend."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,8 +30,8 @@ class Policy:
 def policy_of(task: Task, options: BackendOptions) -> Policy:
     """Return the policy of ``task`` on a backend with ``options``.
 
-    Raises ``ConfigurationError`` if ``retry_on`` or ``discard_on`` names by path what is
-    no exception class.
+    Raises ``ConfigurationError`` if ``retry_on`` or ``discard_on`` has a path that leads
+    to no exception class.
     """
     retry_on = options.retry_on if task.retry_on is None else task.retry_on
     discard_on = options.discard_on if task.discard_on is None else task.discard_on
@@ -52,7 +52,7 @@ def max_attempts_of(task: Task, options: BackendOptions) -> int:
 
 
 def exception_classes(name: str, given: ExceptionTypes) -> ExceptionClasses:
-    """Return the classes of an option, those given by their dotted path imported.
+    """Return the classes of an option; classes that are given by a dotted path are imported.
 
     Raises ``ConfigurationError`` for a path that leads to no exception class.
     """

@@ -1,4 +1,4 @@
-"""Every ``TaskResult`` that this package gives out is built here."""
+"""Builds every ``TaskResult`` that this package returns."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,11 +21,11 @@ STATUS = {
     "failed": TaskResultStatus.FAILED,
     "cancelled": TaskResultStatus.FAILED,
 }
-FORMER_MODULE = "aftercommit.control."  # of Cancel and its kind, in rows written by 0.1.0
+FORMER_MODULE = "aftercommit.control."  # of Cancel and the like, in rows that 0.1.0 wrote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobResult(TaskResult):  # type: ignore[misc] # frozen at run time, if not in the stubs
+class JobResult(TaskResult):  # type: ignore[misc] # frozen at run time, but not in the stubs
     """Django's ``TaskResult``, with the job's own state beside Django's four statuses.
 
     ``duration``: how long the last run took, once it has ended; None if there was none.
@@ -86,7 +86,7 @@ def result_of(job: "Job", task: Task) -> JobResult:
         kwargs=job.kwargs,
         backend=job.backend,
         errors=[_error(entry["exception_class_path"], entry["traceback"]) for entry in errors],
-        # After a manual retry the attempts count anew; earlier errors stay readable.
+        # After a manual retry the attempts start from zero, but earlier errors are kept.
         worker_ids=workers[-job.attempts :] if job.attempts else [],
     )
     object.__setattr__(result, "_return_value", job.return_value)
@@ -94,7 +94,7 @@ def result_of(job: "Job", task: Task) -> JobResult:
 
 
 def running_result(claim: Claim, task: Task) -> JobResult:
-    """Return Django's view of a claimed job, without asking the database."""
+    """Return Django's view of a claimed job, without a query."""
     args, kwargs = load_arguments(claim.payload)
     errors, workers = claim.history()
     return JobResult(

@@ -1,4 +1,4 @@
-"""Who listens to Django's task signals."""
+"""Listeners of Django's task signals."""
 
 from django.dispatch import Signal
 
@@ -7,6 +7,6 @@ from aftercommit.events import Listeners
 
 
 def listeners_of(signal: Signal, name: str) -> Listeners:
-    """Return the listeners of one of Django's task signals, apart from Django's own log."""
+    """Return the listeners of a task signal of Django, which has its own log receiver."""
     own = getattr(tasks_signals, f"log_{name}", None)
     return Listeners(signal, log=tasks_signals.logger, own=id(own))

@@ -1,4 +1,4 @@
-"""Our Task: Django's, plus how it may fail, how long it may run, and in what transaction."""
+"""aftercommit's ``Task``: Django's, with options for failures, timeout and transaction."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -28,7 +28,7 @@ _registered: dict[str, "Task"] = {}
 
 
 class Report(Protocol):
-    """Is called with how one of several calls has ended: what it has raised, or returned."""
+    """Reports how one of several calls ended: the exception that it raised, or its value."""
 
     def __call__(self, number: int, error: BaseException | None, value: Any = None) -> None: ...
 
@@ -47,7 +47,7 @@ class Task(BaseTask):
     timeout) or never. ``atomic``: run in one transaction with the completion of the job.
     ``timeout``: the longest run.
 
-    Raises ``ConfigurationError`` for a value that makes no sense, ``InvalidTask`` for a
+    Raises ``ConfigurationError`` for a value that is not possible, ``InvalidTask`` for a
     function that cannot be a task.
     """
 
@@ -99,7 +99,7 @@ class Task(BaseTask):
         """Enqueue one job for each call, all or none; return their ids in order.
 
         A call is a tuple or list of positional arguments, or a dict of keyword
-        arguments. On a backend that is not ours they are enqueued one by one.
+        arguments. A backend of another library enqueues them one by one.
         """
         backend = self.get_backend()
         if hasattr(backend, "enqueue_many"):
@@ -113,7 +113,7 @@ class Task(BaseTask):
         return await sync_to_async(self.enqueue_many)(calls)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By name: what was declared may hold functions that pickle does not know.
+        # By name: a declared task may contain functions that cannot be pickled.
         declared = registered(self.module_path) or self
         changes = {
             field.name: getattr(self, field.name)
@@ -125,7 +125,7 @@ class Task(BaseTask):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltInTask(Task):
-    """A task of our own. Rows name it by ``path``, wherever its function is by now."""
+    """A task of aftercommit itself. Rows name it by ``path``, wherever its function is."""
 
     path: str
 
@@ -137,10 +137,10 @@ class BuiltInTask(Task):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchTask(BuiltInTask):
-    """A task of our own that may do several jobs in one call, as far as ``many`` gets.
+    """A task of aftercommit itself that can run several jobs in one call.
 
-    ``many`` is given the keyword arguments of each job, and reports how each has ended as
-    soon as it is known; what it raises itself is the end of those it has not reported.
+    ``many`` receives the keyword arguments of each job, and reports how a job ended as soon
+    as this is known. If ``many`` raises, that is the end of the jobs that it has not reported.
     """
 
     many: Many
@@ -182,11 +182,11 @@ def task(
     takes_context: bool = False,
     **options: Any,
 ) -> Task | Callable[[Callable[..., Any]], Task]:
-    """Declare a function as a task: Django's decorator, with our options on every Django.
+    """Declare a function as a task: Django's decorator, with the options of ``Task``.
 
-    See ``Task`` for the options; a backend of another kind keeps them and does as it
-    always does. Raises ``ConfigurationError`` for one that makes no sense, ``TypeError``
-    for one that does not exist, and ``InvalidTask`` for a function that cannot be a task.
+    A backend of another library does not use these options. Raises ``ConfigurationError`` for an
+    option that is not possible, ``TypeError`` for an option that does not exist, and
+    ``InvalidTask`` for a function that cannot be a task.
     """
     if "run_after" in options:
         raise TypeError(
@@ -196,7 +196,7 @@ def task(
 
     def declare(func: Callable[..., Any]) -> Task:
         theirs: Any = getattr(task_backends[backend], "task_class", BaseTask)
-        # A backend with a class of its own needs that class, whoever's it is.
+        # A backend with a task class of its own needs that class.
         task_class: Callable[..., Task] = Task if issubclass(Task, theirs) else theirs
         return task_class(
             func=func,
@@ -217,9 +217,9 @@ def enqueue_many(task: Task, calls: Iterable[Arguments]) -> list[str]:
 
 
 def registered(task_path: str) -> Task | None:
-    """Return the task that was declared under this path in this process.
+    """Return the task that was declared with this path in this process.
 
-    A name in a row is looked up here and never imported.
+    The path in a row is looked up here and never imported.
     """
     return _registered.get(task_path)
 
@@ -230,7 +230,7 @@ def declared_tasks() -> list[Task]:
 
 
 def discover(modules: Iterable[str] = ()) -> None:
-    """Import ``tasks`` of every installed app, and ``modules``, so their tasks are known.
+    """Import ``tasks`` of every installed app, and ``modules``, to register their tasks.
 
     Raises ``ConfigurationError`` for one of ``modules`` that cannot be imported.
     """
@@ -247,8 +247,8 @@ def discover(modules: Iterable[str] = ()) -> None:
 def split_call(call: Arguments, index: int) -> tuple[list[Any], dict[str, Any]]:
     """Return one of many calls as positional and keyword arguments.
 
-    Raises ``TypeError`` for anything but a tuple, a list or a dict: a bare string would
-    be taken letter by letter.
+    Raises ``TypeError`` for anything but a tuple, a list or a dict: a string would be
+    read as a list of letters.
     """
     if isinstance(call, dict):
         return [], call

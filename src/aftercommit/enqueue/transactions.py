@@ -1,4 +1,4 @@
-"""Which of this thread's connections have a transaction open that is the user's."""
+"""Which connections of this thread have a transaction open that the user has begun."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ IDLE = 0  # psycopg.pq.TransactionStatus
 def open_aliases() -> list[str]:
     """Return the aliases of the databases on which a transaction is open, in their order.
 
-    What ``TestCase`` opens around a test does not count: production has no such block.
+    The transaction that ``TestCase`` opens around a test does not count: production has none.
     """
     return [one.alias for one in connections.all(initialized_only=True) if is_open(one)]
 
 
 def is_open(connection: Any) -> bool:
-    """Tell whether a transaction is open: by ``atomic()``, without autocommit, or by BEGIN."""
+    """Return whether a transaction is open: by ``atomic()``, without autocommit, or by BEGIN."""
     if connection.in_atomic_block:
         return any(not block._from_testcase for block in connection.atomic_blocks)
     raw = connection.connection

@@ -1,1 +1,1 @@
-"""What people look through, and what tells them of mistakes."""
+"""Windows on the queue: pages of Django's admin, and system checks of the settings."""

@@ -94,9 +94,10 @@ FREE_LOCK = "SELECT IS_USED_LOCK(%s) IS NULL"
 
 
 class MySQLStore(Store):
-    """Jobs on MySQL 8.4 or MariaDB 10.8, or newer: older versions ignore DESC in an index.
+    """Jobs on MySQL 8.4 or MariaDB 10.6, or newer.
 
-    Queue names that differ in case only are one queue here, by the collation of the column.
+    MariaDB before 10.8 ignores DESC in an index, and sorts all due jobs at each claim. Queue
+    names that differ in case only are one queue here, by the collation of the column.
     """
 
     inserts_in_one_statement = False

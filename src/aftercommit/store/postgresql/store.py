@@ -152,7 +152,7 @@ class PostgreSQLStore(Store):
         return PostgreSQLPresence(self.connection, worker_id, session_locks=session_locks)
 
     def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
-        """See ``Store.free_locks``. Locks in shared mode: two rescuers do not block each other."""
+        """See ``Store.free_locks``. In shared mode: two rescuers do not block each other."""
         given = {"ids": list(worker_ids), "keys": [lock_key(one) for one in worker_ids]}
         return {row[0] for row in self._run(FREE_LOCKS, given)} if worker_ids else set()
 

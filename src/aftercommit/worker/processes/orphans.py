@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import Error, connections
 
-from aftercommit.enqueue.finished import tell_finished, tell_rescued
+from aftercommit.enqueue.finished import send_finished, send_rescued
 from aftercommit.store import store_for
 from aftercommit.worker.config import Served
 from aftercommit.worker.processes.launch import Child
@@ -66,7 +66,7 @@ class Orphans:
                 store = store_for(served.using)
                 try:
                     if number == 0:
-                        tell_finished(store, store.release_unstarted(worker_id, begun=begun))
+                        send_finished(store, store.release_unstarted(worker_id, begun=begun))
                     left -= _rescued(served, worker_id, blamed)
                 except Error:
                     logger.warning(
@@ -89,5 +89,5 @@ def _rescued(served: Served, worker_id: UUID, blamed: dict[UUID, str]) -> set[UU
         blamed=blamed,
     )
     for one in rescued:
-        tell_rescued(store, one)
+        send_rescued(store, one)
     return {one.job_id for one in rescued}

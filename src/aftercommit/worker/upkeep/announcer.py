@@ -6,7 +6,7 @@ from aftercommit import events
 from aftercommit._compat import TaskResult, task_finished, task_started
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.finished import listeners as finished_listeners
-from aftercommit.enqueue.finished import sender_of, tell_rescued
+from aftercommit.enqueue.finished import send_rescued, sender_of
 from aftercommit.enqueue.results import finished_result, running_result
 from aftercommit.enqueue.signals import listeners_of
 from aftercommit.enqueue.task import Task
@@ -72,7 +72,7 @@ class Announcer:
 
     def rescued(self, rescued: Rescued) -> None:
         """Announce that a job was rescued from a dead worker; the rescue may have ended it."""
-        tell_rescued(self._store, rescued)
+        send_rescued(self._store, rescued)
 
     def lost(self, claim: Claim) -> None:
         """Announce that an outcome was not written, because the claim was lost."""
