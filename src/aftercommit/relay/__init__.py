@@ -1,1 +1,1 @@
-"""Messages for other people's brokers, kept in the transaction that sends them."""
+"""The relay: messages for brokers, stored in the transaction that sends them."""

@@ -1,4 +1,4 @@
-"""``@once``: a message that a broker delivers twice has its effects once."""
+"""``@once``: the effects of a message happen once, even if a broker delivers it twice."""
 
 import sys
 from collections.abc import Callable
@@ -24,17 +24,17 @@ def once(
 def once(
     function: Function | None = None, *, using: str | None = None, key: Key | None = None
 ) -> Function | Callable[[Function], Function]:
-    """Run a consumer in a transaction that also notes the id of its message.
+    """Run a consumer in a transaction that also records the id of its message.
 
     Put it under the decorator of the library: ``@app.task``, ``@job``, ``@actor`` or
     ``@huey.task``. A copy of a message whose run has committed does nothing and returns
-    None; one whose run failed runs again. ``using`` is the database of the effects
-    (default: where the router writes jobs); what is not in it may happen twice. ``key``
-    returns the id from the arguments; without it the id is that of the library's
-    message: Celery's and RQ's by themselves, Dramatiq's with its ``CurrentMessage``
-    middleware, Huey's never.
+    None; a copy of a message whose run failed runs again. ``using`` is the database of the
+    effects (default: where the router writes jobs); effects outside it may happen twice.
+    ``key`` returns the id from the arguments. Without ``key`` the id is that of the
+    library's message: for Celery and RQ always, for Dramatiq with its ``CurrentMessage``
+    middleware, for Huey never.
 
-    Raises ``NoMessageId`` if nobody knows the id, and before anything has been done.
+    Raises ``NoMessageId`` if the id is not known, before the consumer is called.
     """
 
     def decorate(function: Function) -> Function:
@@ -57,7 +57,7 @@ def once(
 
 
 def current_message_id() -> str | None:
-    """Return the id of the message that this thread's consumer is at, whatever the library."""
+    """Return the id of the message that this thread consumes, for whichever library."""
     return _celery() or _rq() or _dramatiq()
 
 
@@ -79,5 +79,5 @@ def _dramatiq() -> str | None:
 
 
 def _of(module: str, name: str) -> Any:
-    """Return something of a library, if it is loaded: else it has not called us."""
+    """Return an attribute of a library if it is loaded; else it cannot be the caller."""
     return getattr(sys.modules.get(module), name, None)

@@ -1,4 +1,4 @@
-"""Messages for a broker that must arrive in the order in which they were sent."""
+"""Ordering keys: messages that must arrive in the order in which they were sent."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ _key: ContextVar[str | None] = ContextVar("aftercommit_ordering_key", default=No
 
 @contextmanager
 def ordering_key(key: str) -> Iterator[None]:
-    """Have the messages that are sent in this block published in their order.
+    """Publish the messages that are sent in this block in their order.
 
-    They go through the table, inside a transaction or not, and each waits until the broker
-    has those that were kept before it with the same ``key`` (1 to 255 characters) in the
-    same database. One that has failed for good is not waited for. A copy, after a relay has
-    died, may come behind later ones: ``@once`` makes it harmless.
+    They go through the outbox, inside a transaction or not. Each waits until the broker has
+    all earlier messages with the same ``key`` (1 to 255 characters) in the same database,
+    except those that have failed for good. If a relay dies, a copy of a message may arrive
+    after later messages: ``@once`` makes the copy harmless.
 
     Raises ``ValueError`` for a key that is empty, too long, or no text.
     """
@@ -32,5 +32,5 @@ def ordering_key(key: str) -> Iterator[None]:
 
 
 def current_key() -> str | None:
-    """Return the key of the block that this code is in, or None."""
+    """Return the key of the enclosing ``ordering_key`` block, or None."""
     return _key.get()

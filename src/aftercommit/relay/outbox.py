@@ -1,4 +1,4 @@
-"""Where messages for brokers are kept: in the database whose transaction is open."""
+"""The outbox: messages for brokers, stored in the database whose transaction is open."""
 
 import asyncio
 import json
@@ -21,40 +21,40 @@ from aftercommit.values import NewJob
 logger = logging.getLogger("aftercommit")
 
 PUBLISH = (
-    "aftercommit.relay.publish.publish"  # the task that publishes; a worker knows it by this path
+    "aftercommit.relay.publish.publish"  # the task that publishes; a worker finds it by this path
 )
-MAX_ATTEMPTS = 5  # of a message that its broker refuses; one that is away costs none
+MAX_ATTEMPTS = 5  # of a message that its broker refuses; an outage costs none
 IN_TRANSACTION, ALWAYS, NEVER = RELAY_WHEN
 
 
 class Outbox:
-    """Keeps messages in the database whose transaction is open.
+    """Stores messages in the database whose transaction is open.
 
-    With several open it is the one where the router writes jobs, if its transaction is
-    among them, else the first in the order of ``DATABASES``; the log says so, because
-    no order of their commits is right.
+    If several transactions are open, it is the database where the router writes jobs, if its
+    transaction is among them, else the first one in the order of ``DATABASES``. A warning is
+    logged, because the message is sent even if another of these transactions rolls back.
     """
 
     def alias(self, broker: str, *, when: str | None) -> str | None:
         """See ``brokers.base.Outbox``."""
-        homes = backends_keeping(broker)
-        when = when or _when(homes)
+        backends = backends_keeping(broker)
+        when = when or _when(backends)
         if when not in RELAY_WHEN:
             raise ConfigurationError(_unknown_when(broker, when))
-        if when == NEVER or not homes:
+        if when == NEVER or not backends:
             return None
         if current_key() is not None:
-            when = ALWAYS  # it must not overtake those that are kept
-        if found := _chosen(open_aliases(), homes, broker):
+            when = ALWAYS  # it must not overtake messages that are in the outbox
+        if found := _chosen(open_aliases(), backends, broker):
             return found
-        return _home(homes) if when == ALWAYS else None
+        return _usual_alias(backends) if when == ALWAYS else None
 
     def alias_if_away(self, broker: str, *, when: str | None) -> str | None:
         """See ``brokers.base.Outbox``."""
-        homes = backends_keeping(broker)
-        if not homes or (when or _when(homes)) == NEVER or _in_event_loop():
+        backends = backends_keeping(broker)
+        if not backends or (when or _when(backends)) == NEVER or _in_event_loop():
             return None
-        return _home(homes)
+        return _usual_alias(backends)
 
     def keep(self, message: Message, *, using: str) -> None:
         """See ``brokers.base.Outbox``."""
@@ -91,26 +91,28 @@ def _job(message: Message, backend: DatabaseBackend) -> NewJob:
 
 
 def relaying() -> list[DatabaseBackend]:
-    """Return our backends of TASKS whose OPTIONS have a ``relay``."""
+    """Return the aftercommit backends in TASKS whose OPTIONS have a ``relay``."""
     return [backend for backend in our_backends() if backend.config.relay]
 
 
 def backends_keeping(broker: str) -> dict[str, DatabaseBackend]:
-    """Return the backends that keep a broker's messages, by database alias."""
+    """Return the backends that store a broker's messages, by database alias."""
     return {one.using: one for one in reversed(relaying()) if broker in one.config.relay}
 
 
-def _when(homes: Mapping[str, DatabaseBackend]) -> str:
-    return next((one.config.relay_when for one in homes.values()), IN_TRANSACTION)
+def _when(backends: Mapping[str, DatabaseBackend]) -> str:
+    return next((one.config.relay_when for one in backends.values()), IN_TRANSACTION)
 
 
-def _home(homes: Mapping[str, DatabaseBackend]) -> str:
+def _usual_alias(backends: Mapping[str, DatabaseBackend]) -> str:
     usual = default_alias()
-    return usual if usual in homes else next(iter(homes))
+    return usual if usual in backends else next(iter(backends))
 
 
-def _chosen(opened: list[str], homes: Mapping[str, DatabaseBackend], broker: str) -> str | None:
-    possible = [alias for alias in opened if alias in homes]
+def _chosen(
+    opened: list[str], backends: Mapping[str, DatabaseBackend], broker: str
+) -> str | None:
+    possible = [alias for alias in opened if alias in backends]
     if opened and not possible:
         logger.warning(
             "A message for %s is published inside a transaction on %s, which its consumer cannot "
@@ -124,8 +126,8 @@ def _chosen(opened: list[str], homes: Mapping[str, DatabaseBackend], broker: str
     chosen = usual if usual in possible else possible[0]
     if len(opened) > 1:
         logger.warning(
-            "Transactions are open on %s; a message for %s is sent when that on %s commits, "
-            "whatever becomes of the others.",
+            "Transactions are open on %s; a message for %s is sent when the transaction on %s "
+            "commits, even if another one rolls back.",
             " and ".join(opened),
             broker,
             chosen,
@@ -141,7 +143,7 @@ def _unknown_when(broker: str, when: object) -> str:
 
 
 def _in_event_loop() -> bool:
-    """Tell whether this is a coroutine's thread, where Django writes nothing."""
+    """Return whether an event loop runs in this thread, where Django refuses to write."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

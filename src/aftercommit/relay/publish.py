@@ -1,4 +1,4 @@
-"""The relay: messages for brokers are jobs, and here is the task that publishes them."""
+"""The relay: messages for brokers are jobs, and this is the task that publishes them."""
 
 import logging
 import random
@@ -31,7 +31,7 @@ logger = logging.getLogger("aftercommit")
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=500), timedelta(seconds=5)
 SHORTLY = timedelta(milliseconds=50)
 
-_in_vain: Counter[str] = Counter()  # tries in a row, by broker
+_in_vain: Counter[str] = Counter()  # failed attempts in a row, by broker
 _lock = threading.Lock()
 
 
@@ -56,7 +56,7 @@ def publish(
 def publish_many(calls: Sequence[dict[str, Any]], report: Report) -> None:
     """Publish captured messages; those with the same ordering key in their order.
 
-    While a broker is away its messages wait, whatever it takes, and no attempt is spent.
+    While a broker does not answer, its messages wait without a limit, and no attempt counts.
     """
     for broker in dict.fromkeys(call["broker"] for call in calls):
         left = {number: call for number, call in enumerate(calls) if call["broker"] == broker}
@@ -79,7 +79,7 @@ def publish_many(calls: Sequence[dict[str, Any]], report: Report) -> None:
 
 
 def _publish(broker: str, left: Mapping[int, dict[str, Any]], ended: Report) -> None:
-    """Publish to one broker; what it raises is the end of what is left then."""
+    """Publish to one broker; an exception is the end of the messages that are left then."""
     if is_backing_off(queue_of(broker)):
         raise Snooze(_pause_after(_in_vain[broker]))
     try:
@@ -88,18 +88,18 @@ def _publish(broker: str, left: Mapping[int, dict[str, Any]], ended: Report) -> 
             _hand_over(broker, free, left, ended)
         if left:
             _hand_over_in_order(broker, left, ended)
-    except (Away, TimedOut) as error:  # a time limit of the backend: it does not answer
+    except (Away, TimedOut) as error:  # after the backend's timeout it is away, too
         raise Snooze(_note_away(broker, error)) from error
     if _in_vain.pop(broker, 0):
         for queue in queues_of(broker):
             resume(queue)
-        logger.warning("%s is back", broker)
+        logger.warning("%s answers again", broker)
 
 
 def _hand_over(
     broker: str, numbers: Sequence[int], left: Mapping[int, dict[str, Any]], ended: Report
 ) -> None:
-    """Publish together; one by one if that fails, so that one at fault does not end others."""
+    """Publish together; if that fails, one by one, so that one bad message fails alone."""
     library = broker_for(broker)
     contents = {number: left[number]["content"] for number in numbers}
     try:
@@ -107,33 +107,33 @@ def _hand_over(
     except (Away, ClaimLost):
         raise
     except Exception as error:
-        logger.info("Messages for %s are published one by one now (%s)", broker, error)
+        logger.info("Messages for %s are now published one by one (%s)", broker, error)
         library.publish_each({one: contents[one] for one in numbers if one in left}, ended)
 
 
 def _hand_over_in_order(broker: str, left: Mapping[int, dict[str, Any]], ended: Report) -> None:
-    """Publish the first of each key, then the second, and so on, until one is not published."""
+    """Publish the first message of each key, then the second, until one is not published."""
     keys = {number: call["ordering_key"] for number, call in left.items()}
     lines = _lines(broker, left)
 
-    def heard(number: int, error: BaseException | None, value: Any = None) -> None:
+    def reported(number: int, error: BaseException | None, value: Any = None) -> None:
         if error is not None:
             lines[keys[number]].clear()
         ended(number, error, value)
 
     while heads := [line.popleft() for line in lines.values() if line]:
-        _hand_over(broker, heads, left, heard)
+        _hand_over(broker, heads, left, reported)
     for number in list(left):
         ended(number, TooEarly())
 
 
 def _lines(broker: str, left: Mapping[int, dict[str, Any]]) -> dict[str, deque[int]]:
-    """Return, for each key, the messages before which there is no other that we do not have."""
+    """Return, for each key, the messages that do not wait for a message of another call."""
     names = {(call["ordering_key"], call["message_id"]): one for one, call in left.items()}
     lines: dict[str, deque[int]] = {key: deque() for key, _message_id in names}
-    for home in backends_keeping(broker).values():
+    for backend in backends_keeping(broker).values():
         queue, others = queue_in_order(broker), set()
-        for key, message_id in home.store.messages_in_order(queue, set(lines)):
+        for key, message_id in backend.store.messages_in_order(queue, set(lines)):
             if (key, message_id) not in names:
                 others.add(key)
             elif key not in others:
@@ -142,13 +142,13 @@ def _lines(broker: str, left: Mapping[int, dict[str, Any]]) -> dict[str, deque[i
 
 
 def _note_away(broker: str, error: BaseException) -> timedelta:
-    with _lock:  # several threads notice at once
+    with _lock:  # several threads notice the outage at the same time
         tries = _in_vain[broker]
         _in_vain[broker] += 1
     if not tries:
-        # The class only: a driver's message may hold the address and the user.
+        # Only the class: a driver's message may contain the address and the user.
         why = type(error.__cause__ or error).__name__
-        logger.warning("%s is away (%s); its messages wait", broker, why)
+        logger.warning("%s does not answer (%s); its messages wait", broker, why)
     span = _pause_after(tries)
     for queue in queues_of(broker):
         back_off(queue, span)
@@ -161,13 +161,13 @@ def _pause_after(tries: int) -> timedelta:
 
 
 def publish_task(backend: DatabaseBackend) -> BatchTask:
-    """Return the task that publishes, on this backend; its worker knows it by its path."""
+    """Return the task that publishes, on this backend; a worker finds it by its path."""
     return BatchTask(
         path=PUBLISH,
         func=publish,
         many=publish_many,
         backend=backend.alias,
-        queue_name=next(iter(sorted(backend.queues)), "default"),  # its jobs are in their own
+        queue_name=next(iter(sorted(backend.queues)), "default"),  # its jobs are in other queues
         priority=0,
         run_after=None,
         takes_context=False,
@@ -203,7 +203,7 @@ def _is_kept(broker: str, message_id: str) -> bool:
 
 
 def _find(broker: str, job_id: str) -> "Job | None":
-    """Return the job that keeps a message of that broker, or has kept it."""
+    """Return the job of a message of that broker, or None."""
     with suppress(ValueError):
         found = (one.store.job(UUID(job_id)) for one in backends_keeping(broker).values())
         queues = queues_of(broker)
@@ -212,7 +212,7 @@ def _find(broker: str, job_id: str) -> "Job | None":
 
 
 def _others() -> list[str]:
-    """Return the aliases of TASKS that are not ours."""
+    """Return the aliases in TASKS of other libraries' backends."""
     aliases = task_backends.settings
     return [one for one in aliases if not isinstance(task_backends[one], DatabaseBackend)]
 

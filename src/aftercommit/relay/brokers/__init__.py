@@ -22,9 +22,9 @@ _made: dict[str, "Broker"] = {}
 
 
 def broker_for(name: str) -> "Broker":
-    """Return what knows a library; one in this process.
+    """Return the broker of a library; there is one in each process.
 
-    Imported here, on first use, because each library is optional. Raises
+    Its module is imported here, on first use, because each library is optional. Raises
     ``ConfigurationError`` if it is not installed.
     """
     if name not in BROKERS:

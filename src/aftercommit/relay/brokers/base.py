@@ -1,4 +1,4 @@
-"""What a broker's library has to be taught: to let its messages be kept, and to take them."""
+"""The contract of a broker: capture the messages of its library, and publish them."""
 
 import base64
 import logging
@@ -14,11 +14,11 @@ logger = logging.getLogger("aftercommit")
 
 
 class Away(Exception):
-    """The broker does not answer, or does not take messages now; it may later."""
+    """The broker does not answer, or does not accept messages now; it may later."""
 
 
 class TooEarly(Exception):
-    """Another message has to be published before this one."""
+    """Another message must be published before this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,23 +26,23 @@ class Message:
     """What a library would have published, in a form that JSON can hold."""
 
     broker: str
-    message_id: str  # as the library calls it; the same in every copy
-    name: str  # of the task, for people
-    content: dict[str, Any]  # for the same library, in whatever process
-    job_id: UUID | None = None  # of the job that keeps it; None: any
+    message_id: str  # the id in the library; the same in every copy
+    name: str  # of the task, for display
+    content: dict[str, Any]  # for the same library, in any process
+    job_id: UUID | None = None  # of the job that stores it; None: a new one
 
 
 class Outbox(Protocol):
-    """Decides whether a message is kept, and keeps it."""
+    """Decides whether a message is stored, and stores it."""
 
     def alias(self, broker: str, *, when: str | None) -> str | None:
-        """Return the database alias that keeps a message sent now; None: publish it.
+        """Return the database alias where a message is to be stored; None: publish it now.
 
-        ``when`` is what the task itself says; None leaves it to the settings.
+        ``when`` is the task's own choice; None: the settings decide.
         """
 
     def alias_if_away(self, broker: str, *, when: str | None) -> str | None:
-        """Return the alias that keeps a message whose broker is away; None: nobody does."""
+        """Return the alias that stores a message whose broker is away; None: it is not stored."""
 
     def keep(self, message: Message, *, using: str) -> None:
         """Store a message in the transaction that is open on ``using``, or in one of its own."""
@@ -55,11 +55,11 @@ class Broker(ABC):
 
     def __init__(self) -> None:
         self.options: Mapping[str, Any] = {}  # of OPTIONS["relay"]
-        # Whether a message, by its id, is kept and not published yet.
+        # Whether a message, by its id, is in the outbox and not published yet.
         self.is_kept: Callable[[str], bool] = lambda _message_id: False
-        # The job that keeps, or has kept, a message, by the job's id; or None.
+        # The job of a message, by the job's id; or None.
         self.find: Callable[[str], Any] = lambda _job_id: None
-        # The aliases of TASKS that are not ours.
+        # The aliases in TASKS of other libraries' backends.
         self.others: Callable[[], Sequence[str]] = list
 
     @abstractmethod
@@ -68,25 +68,26 @@ class Broker(ABC):
 
     @abstractmethod
     def publish(self, content: dict[str, Any]) -> Any:
-        """Hand a message to the broker; return when it has said that it has it.
+        """Publish a message; return when the broker has confirmed that it has the message.
 
-        What it returns, as a rule None, is kept as the result of the message's job. Called
-        from several threads. Raises ``Away`` if it should be tried again later,
-        ``TooEarly`` if another one has to go first, anything else if the message itself is
-        at fault.
+        The return value, usually None, is stored as the result of the message's job. Called
+        from several threads. Raises ``Away`` if it should be called again later,
+        ``TooEarly`` if another message must be published before, and any other exception if
+        the message itself is at fault.
         """
 
     def publish_many(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
-        """Hand over several messages in their order; tell of each as soon as it is known.
+        """Publish several messages in their order; report each as soon as its end is known.
 
-        ``report(number, error)`` says of the message of that number that the broker has it, or
-        what ``publish`` would raise for it. Raises ``Away`` for all that were not reported;
-        anything else if one of them is at fault: they are published one by one then.
+        ``report(number, error)`` means that the broker has the message of that number, or that
+        ``publish`` would raise ``error`` for it. Raises ``Away`` for all messages that were not
+        reported, and any other exception if one of them is at fault; the caller then publishes
+        them one by one.
         """
         self.publish_each(contents, report)
 
     def publish_each(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
-        """Hand over several, one after the other; see ``publish_many``."""
+        """Publish several messages, one after the other; see ``publish_many``."""
         for number, content in contents.items():
             try:
                 value = self.publish(content)
@@ -98,11 +99,11 @@ class Broker(ABC):
                 report(number, None, value)
 
     def problem(self) -> str | None:
-        """Return what ``publish`` would not know, as far as the settings tell."""
+        """Return what the settings do not say although ``publish`` needs it, or None."""
         return None
 
     def close(self) -> None:  # noqa: B027 - not every library has something to close
-        """Close what ``publish`` has opened, in all threads; none of them publishes now."""
+        """Close the connections of ``publish``, in all threads; no thread may be publishing."""
 
 
 def publish_or_keep(
@@ -114,9 +115,9 @@ def publish_or_keep(
     publish: Callable[[], Any],
     keep: Callable[[str], Any],
 ) -> Any:
-    """Return what ``publish`` does, or ``keep`` with the alias that is to keep the message.
+    """Return the result of ``publish``, or of ``keep`` with the alias that stores the message.
 
-    ``away`` are the errors of a broker that does not answer; its message is kept, too.
+    ``away`` are the errors of a broker that does not answer; the message is stored then, too.
     """
     using = outbox.alias(broker, when=when)
     if using is None:
@@ -126,13 +127,14 @@ def publish_or_keep(
             using = outbox.alias_if_away(broker, when=when)
             if using is None:
                 raise
-            # The class only: a driver's message may hold the address and the user.
-            logger.warning("%s is away (%s); a message is kept", broker, type(error).__name__)
+            # Only the class: a driver's message may contain the address and the user.
+            why = type(error).__name__
+            logger.warning("%s does not answer (%s); a message is stored", broker, why)
     return keep(using)
 
 
 def as_json(data: bytes) -> dict[str, str]:
-    """Return bytes as JSON, readable if they are text."""
+    """Return bytes as JSON: as text if possible, else in base64."""
     try:
         return {"text": data.decode()}
     except UnicodeDecodeError:
@@ -140,6 +142,6 @@ def as_json(data: bytes) -> dict[str, str]:
 
 
 def as_bytes(stored: Mapping[str, str]) -> bytes:
-    """Return the bytes that ``as_json`` was given."""
+    """Return the bytes that ``as_json`` has converted."""
     text = stored.get("text")
     return base64.b64decode(stored["base64"]) if text is None else text.encode()

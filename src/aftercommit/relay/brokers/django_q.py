@@ -1,4 +1,4 @@
-"""django-q2: every task is packed, signed, and put to its broker's ``enqueue``."""
+"""django-q2: every task is packed, signed, and passed to its broker's ``enqueue``."""
 
 import logging
 import threading
@@ -22,7 +22,7 @@ try:
     AWAY += (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
 except ImportError:
     logger.debug("django-q2 without Redis")
-_next = threading.local()  # the task that is about to be packed: its package is not opened
+_next = threading.local()  # the task that is packed next: its package is never unpacked here
 
 
 def _remember(task: dict[str, Any], **_: Any) -> None:
@@ -30,12 +30,12 @@ def _remember(task: dict[str, Any], **_: Any) -> None:
 
 
 class DjangoQ(Broker):
-    """django-q2, with any broker but the ORM, which is in a database anyway."""
+    """django-q2, with any broker but the ORM broker, which stores tasks in a database itself."""
 
     name = "django_q"
 
     def capture(self, outbox: Outbox) -> None:
-        """Ask the outbox in ``enqueue`` of whatever class the broker is."""
+        """Ask the outbox in ``enqueue`` of the broker's class."""
         kind = type(get_broker())
         if not issubclass(kind, ORM):
             pre_enqueue.connect(_remember, dispatch_uid="aftercommit.relay.publish")

@@ -60,7 +60,7 @@ class Dramatiq(Broker):
                 kind.enqueue = _asking(outbox, kind.enqueue)
 
     def publish(self, content: dict[str, Any]) -> None:
-        """Hand over the encoded message as the library's broker does."""
+        """Publish the encoded message as the library's broker does."""
         broker = dramatiq.get_broker()
         if not _is_redis(broker):
             ends: list[BaseException | None] = []
@@ -73,7 +73,7 @@ class Dramatiq(Broker):
             broker.do_enqueue(content["routing_key"], content["redis_id"], body)
 
     def publish_many(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
-        """Hand over several; RabbitMQ confirms each of them, and they are waited for together."""
+        """Publish several messages, and on RabbitMQ wait for all their confirms together."""
         broker = dramatiq.get_broker()
         if _is_redis(broker):
             super().publish_many(contents, report)
@@ -85,7 +85,8 @@ class Dramatiq(Broker):
     ) -> None:
         def ended(number: int, error: Exception | None) -> None:
             if error is not None:
-                broker.queues_pending.add(contents[number]["queue"])  # somebody has deleted it
+                # The queue may have been deleted: declare it again before the next message.
+                broker.queues_pending.add(contents[number]["queue"])
             report(number, error)
 
         with _translated():
@@ -114,7 +115,7 @@ def _is_redis(broker: Any) -> bool:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Raise ``Away``; but as it is what RabbitMQ has against a queue or a message."""
+    """Raise ``Away``, except when RabbitMQ refuses a queue or a message: raise its own error."""
     try:
         yield
     except AWAY as error:
@@ -147,11 +148,11 @@ def _when(broker: Any, message: DramatiqMessage[Any]) -> str | None:
 def _keep(
     broker: Any, message: DramatiqMessage[Any], delay: int | None, outbox: Outbox, using: str
 ) -> DramatiqMessage[Any]:
-    """Keep what the broker would have sent; middleware sees the message now."""
+    """Store what the broker would have sent; the middleware is called now."""
     queue, redis_id = message.queue_name, str(uuid4())
     options: dict[str, Any] = {}
     if _is_redis(broker):
-        options["redis_message_id"] = redis_id  # of this copy: a retry has another
+        options["redis_message_id"] = redis_id  # of this copy: a retry has a new one
     sent = message.copy(options=options)
     if delay is not None:
         eta = int(time.time() * 1000) + delay

@@ -27,12 +27,12 @@ _seen: WeakValueDictionary[str, HueyQueue] = WeakValueDictionary()
 
 
 class Huey(Broker):
-    """Huey: that of ``huey.contrib.djhuey``, or ``{"huey": {"instance": "site.tasks.huey"}}``."""
+    """The Huey of ``huey.contrib.djhuey``, or ``{"huey": {"instance": "site.tasks.huey"}}``."""
 
     name = "huey"
 
     def capture(self, outbox: Outbox) -> None:
-        """Ask the outbox in ``Huey.enqueue``, of all instances."""
+        """Ask the outbox in ``Huey.enqueue`` of all instances."""
         HueyQueue.enqueue = _asking(outbox, HueyQueue.enqueue)
 
     def publish(self, content: dict[str, Any]) -> None:
@@ -44,7 +44,7 @@ class Huey(Broker):
             raise Away(str(error)) from error
 
     def problem(self) -> str | None:
-        """Say if nobody knows the instance."""
+        """Return that the instance is missing, if the settings do not name it."""
         if "instance" in self.options or hasattr(settings, "HUEY"):
             return None
         return 'which Huey is yours. Set {"huey": {"instance": "site.tasks.huey"}}, or HUEY'
@@ -58,7 +58,7 @@ class Huey(Broker):
             from huey.contrib.djhuey import HUEY  # noqa: PLC0415 - fails without its settings
         except Exception as error:
             raise ConfigurationError(
-                f"Nobody knows the Huey instance {name!r} here.\n"
+                f"The Huey instance {name!r} is not known in this process.\n"
                 "Its tasks cannot be published, and end as failed.\n"
                 'Fix: OPTIONS = {"relay": {"huey": {"instance": "site.tasks.huey"}}}, then retry '
                 "them."
@@ -67,18 +67,18 @@ class Huey(Broker):
 
 
 class Recorder:
-    """Stands for Huey's storage: keeps what would have been put into the queue."""
+    """Replaces Huey's storage: records what would have been put into the queue."""
 
     def __init__(self, storage: Any) -> None:
         self._storage = storage
         self.put: list[tuple[bytes, Any]] = []
 
     def enqueue(self, data: bytes, priority: Any = None) -> None:
-        """Keep a serialised task."""
+        """Record a serialised task."""
         self.put.append((data, priority))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)  # results are read from the real one
+        return getattr(self._storage, name)  # results are read from the real storage
 
 
 def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -86,7 +86,7 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
     def enqueue(self: HueyQueue, task: Any) -> Any:
         _seen[self.name] = self
         if self._immediate or not hasattr(task, "priority"):
-            return original(self, task)  # a group or a chord comes back here with its members
+            return original(self, task)  # a group or a chord calls this again for its members
 
         def keep(using: str) -> Any:
             recording = copy.copy(self)

@@ -1,4 +1,4 @@
-"""Connections that belong to one thread each, for libraries that share none."""
+"""A connection for each thread, for libraries whose connections cannot be shared."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 
 class Closable(Protocol):
-    """What can be closed, whatever state it is in."""
+    """A connection that can be closed in any state."""
 
     def close(self) -> None: ...
 
@@ -17,7 +17,7 @@ Connection = TypeVar("Connection", bound=Closable)
 
 
 class PerThread(Generic[Connection]):
-    """A connection for each thread and owner (an app, a broker), made when it is needed."""
+    """A connection for each thread and owner (an app, a broker), opened when it is needed."""
 
     def __init__(self, connect: Callable[[Any], Connection]) -> None:
         self._connect = connect
@@ -26,7 +26,7 @@ class PerThread(Generic[Connection]):
 
     @contextmanager
     def of(self, owner: Any) -> Iterator[Connection]:
-        """Lend this thread's connection; after any error the next one is new."""
+        """Yield this thread's connection; after an error in the block the next one is new."""
         try:
             yield self._find(owner)
         except BaseException:
@@ -34,7 +34,7 @@ class PerThread(Generic[Connection]):
             raise
 
     def close(self) -> None:
-        """Close those of all threads; none of them works now."""
+        """Close the connections of all threads; no thread may be using one."""
         for connection in list(self._open):
             connection.close()
         self._open.clear()

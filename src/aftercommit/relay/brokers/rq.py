@@ -34,12 +34,12 @@ except ImportError:  # RQ alone
 
 AWAY = (BusyLoadingError, ConnectionError, OutOfMemoryError, TimeoutError)
 SECONDS_TO_ANSWER = 30
-# Of a job's fields: what depends on others, or waits for a rate, is looked up in Redis.
+# Fields for which RQ reads from Redis, so that a job with one cannot be in a pipeline.
 SPECIAL = {"dependency_id", "dependency_ids", "rate_limit_key"}
 
 
 class RQ(Broker):
-    """RQ, by itself (``{"rq": {"url": "redis://…"}}``) or with django-rq's ``RQ_QUEUES``."""
+    """RQ alone (``{"rq": {"url": "redis://…"}}``), or with django-rq's ``RQ_QUEUES``."""
 
     name = "rq"
 
@@ -48,7 +48,7 @@ class RQ(Broker):
         self._queues: dict[str, Queue] = {}
 
     def capture(self, outbox: Outbox) -> None:
-        """Ask the outbox in the three methods of ``Queue``, and in django-rq's own way."""
+        """Ask the outbox in three methods of ``Queue``, and in django-rq's ``enqueue_call``."""
         Queue.enqueue_job = _asking(outbox, Queue.enqueue_job)
         Queue.schedule_job = _asking(outbox, Queue.schedule_job, scheduled=True)
         Queue.enqueue_many = _one_by_one(outbox, Queue.enqueue_many)
@@ -56,7 +56,7 @@ class RQ(Broker):
             DjangoRQ.enqueue_call = _at_once(outbox, DjangoRQ.enqueue_call)
 
     def publish(self, content: dict[str, Any]) -> None:
-        """Let RQ enqueue the job; dependencies are looked at now, so they come first."""
+        """Let RQ enqueue the job; its dependencies must be published before."""
         try:
             queue = self._queue(content["queue"])
             job = _sealed(content, queue)
@@ -73,7 +73,7 @@ class RQ(Broker):
             raise Away(str(error)) from error
 
     def publish_many(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
-        """Let RQ enqueue neighbours in one pipeline, where nothing has to be looked at."""
+        """Let RQ enqueue neighbours in one pipeline, if it reads nothing from Redis for them."""
         for queue, run in groupby(contents.items(), key=_pipeline_of):
             theirs = dict(run)
             if queue is None:
@@ -84,7 +84,7 @@ class RQ(Broker):
                     report(number, None)
 
     def _pipelined(self, name: str, contents: Iterable[dict[str, Any]]) -> None:
-        """Enqueue all or none."""
+        """Enqueue all of them or none."""
         try:
             queue = self._queue(name)
             pipeline = queue.connection.pipeline()
@@ -110,13 +110,13 @@ class RQ(Broker):
         if django_rq is not None and name in getattr(settings, "RQ_QUEUES", {}):
             return django_rq.get_queue(name, commit_mode="auto")
         raise ConfigurationError(
-            f"Nobody knows the Redis server of RQ's queue {name!r}: it is not in RQ_QUEUES.\n"
+            f"The Redis server of RQ's queue {name!r} is not known: it is not in RQ_QUEUES.\n"
             "Its messages cannot be published, and end as failed.\n"
             'Fix: OPTIONS = {"relay": {"rq": {"url": "redis://..."}}}, then retry them.'
         )
 
     def problem(self) -> str | None:
-        """Say if nobody knows the server."""
+        """Return that the server is missing, if the settings do not name it."""
         if "url" in self.options or (django_rq is not None and hasattr(settings, "RQ_QUEUES")):
             return None
         return 'where RQ\'s Redis server is. Set {"rq": {"url": "redis://..."}}, or RQ_QUEUES'
@@ -130,15 +130,15 @@ class RQ(Broker):
 
 
 class Sealed(Job):
-    """A job whose function and arguments are bytes: pickled ones are never loaded."""
+    """A job whose function and arguments stay bytes: a pickle is never loaded here."""
 
     def seal(self, raw: dict[str, bytes]) -> None:
-        """Take what ``to_dict`` of the real job has returned."""
+        """Set the fields that ``to_dict`` of the real job has returned."""
         self._opaque = {name: raw[name] for name in ("data", "meta") if name in raw}
         self.restore({name: value for name, value in raw.items() if name != "meta"})
 
     def to_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return what is stored in Redis."""
+        """Return the fields that are stored in Redis."""
         return {**super().to_dict(include_meta=False), **self._opaque}
 
 
@@ -149,7 +149,7 @@ def _sealed(content: dict[str, Any], queue: Queue) -> Sealed:
 
 
 def _pipeline_of(numbered: tuple[int, dict[str, Any]]) -> str | None:
-    """Return the queue in whose pipeline a job may go; None: it has to go by itself."""
+    """Return the queue in whose pipeline a job may be enqueued; None: it is enqueued alone."""
     _number, content = numbered
     special = content["at"] or content["unique"] or SPECIAL & content["job"].keys()
     return None if special else content["queue"]
@@ -217,7 +217,7 @@ def _one_by_one(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., A
 
 
 def _at_once(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Let django-rq not wait for the commit, or the end of the request, if we do."""
+    """If the message is stored, do not let django-rq wait for the commit or the request's end."""
 
     @wraps(original)
     def enqueue_call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -232,11 +232,11 @@ def _when(job: Job) -> str | None:
     try:
         return getattr(job.func, "aftercommit", None)
     except Exception:
-        return None  # only its worker can import it
+        return None  # the function can be imported in its worker only
 
 
 def _unique(content: dict[str, Any]) -> dict[str, bool]:
-    return {"unique": True} if content["unique"] else {}  # older RQ does not know the word
+    return {"unique": True} if content["unique"] else {}  # older versions of RQ do not have it
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Other backends of ``django.tasks``: an alias is wrapped, its tasks are called as ever."""
+"""Other backends of ``django.tasks``: their ``enqueue`` is wrapped, tasks need no change."""
 
 import json
 import sys
@@ -26,8 +26,8 @@ from aftercommit.errors import ConfigurationError
 from aftercommit.ids import new_job_id
 from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
 
-LARGEST = 16 * 1024 * 1024  # bytes of arguments; the backend may have a limit of its own
-# What the usual clients raise when their server does not answer.
+LARGEST = 16 * 1024 * 1024  # bytes of arguments; the other backend may have a lower limit
+# The errors of the usual clients when their server does not answer.
 OUTAGES = {
     "redis.exceptions": ("ConnectionError", "TimeoutError"),
     "kombu.exceptions": ("OperationalError",),
@@ -36,12 +36,12 @@ OUTAGES = {
 
 
 class OtherBackends(Broker):
-    """``{"tasks": {"backends": ["mail"]}}``; without options, all in TASKS that are not ours."""
+    """``{"tasks": {"backends": ["mail"]}}``; without options, all backends of other libraries."""
 
     name = "tasks"
 
     def capture(self, outbox: Outbox) -> None:
-        """Ask the outbox in ``enqueue`` of the classes of those backends."""
+        """Ask the outbox in ``enqueue`` of the classes of these backends."""
         kinds: set[Any] = {type(task_backends[alias]) for alias in self._aliases}
         for kind in kinds:
             kind.enqueue = _asking(self, outbox, kind.enqueue)
@@ -53,11 +53,11 @@ class OtherBackends(Broker):
         return chosen
 
     def wraps(self, backend: BaseTaskBackend) -> bool:
-        """Tell whether the messages of a backend are kept."""
+        """Return whether the messages of a backend go through the outbox."""
         return backend.alias in self._aliases
 
     def publish(self, content: dict[str, Any]) -> str:
-        """Call the backend's own ``enqueue``; return the id that it has given."""
+        """Call the backend's own ``enqueue``; return the id of its result."""
         task = _loaded_task(content["task"]).using(backend=content["alias"])
         when = content["run_after"]
         task = replace(
@@ -74,12 +74,12 @@ class OtherBackends(Broker):
         return str(result.id)
 
     def problem(self) -> str | None:
-        """Say which backend does not exist."""
+        """Return which backend does not exist, if there is one."""
         for alias in self._aliases:
             if alias not in self.others():
                 return (
                     f'what the backend {alias!r} is. Set {{"tasks": {{"backends": [...]}}}} to '
-                    "aliases of TASKS that are not ours"
+                    "aliases of TASKS with a backend of another library"
                 )
         return None
 
@@ -131,7 +131,7 @@ def _keep(
 
 
 def _finding(broker: OtherBackends, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Find a result by the id of its message, too."""
+    """Make ``get_result`` accept the id of a stored message, too."""
 
     @wraps(original)
     def get_result(self: BaseTaskBackend, result_id: str) -> Any:
@@ -171,7 +171,7 @@ def _result(
     result_id: str,
     **known: Any,
 ) -> Any:
-    """Return what is known of a task that its backend has not got yet."""
+    """Return the result of a task that its backend has not received yet."""
     fields = {
         "status": TaskResultStatus.READY,
         "started_at": None,
@@ -196,7 +196,7 @@ _asked: ContextVar[bool] = ContextVar("aftercommit_asked", default=False)
 
 @contextmanager
 def _asked_already() -> Iterator[None]:
-    """Call a backend itself; its class may be wrapped several times, by way of its bases."""
+    """Let ``enqueue`` call the backend: its class and its bases may all be wrapped."""
     token = _asked.set(True)
     try:
         yield
@@ -205,7 +205,7 @@ def _asked_already() -> Iterator[None]:
 
 
 def _loaded_task(path: str) -> Any:
-    """Return a task of a module that is loaded; a name in a row is never imported."""
+    """Return a task of a loaded module; a path in a row is never imported."""
     module, _, name = path.rpartition(".")
     task = getattr(sys.modules.get(module), name, None)
     if not isinstance(task, BaseTask):
@@ -219,7 +219,7 @@ def _loaded_task(path: str) -> Any:
 
 
 def _outages() -> tuple[type[BaseException], ...]:
-    """Return what the clients raise that are loaded: the others have raised nothing."""
+    """Return the errors of the clients that are loaded; the others cannot have raised."""
     found: list[type[BaseException]] = [OSError, InterfaceError, OperationalError]
     for module, names in OUTAGES.items():
         if module in sys.modules:

@@ -28,25 +28,27 @@ HIGHEST = 9  # priority that RabbitMQ's documentation advises to use
 
 
 class CeleryBackend(BaseTaskBackend):
-    """Sends tasks to Celery, where they are run as a worker of ours would run them.
+    """Sends tasks to Celery, whose workers run them as aftercommit's worker would.
 
     OPTIONS are those of ``DatabaseBackend`` that belong to a task (``max_attempts``, ``backoff``,
     ``retry_on``, ``discard_on``, ``atomic``, ``timeout``), ``using`` and ``task_modules``, and
-    ``app``, the dotted path of the Celery app (default: the current one). With
-    ``"relay": ["celery"]`` of a ``DatabaseBackend`` they are part of the transaction.
+    ``app``, the dotted path of the Celery app (default: the current one). If a
+    ``DatabaseBackend`` has ``"relay": ["celery"]``, sending is part of the transaction.
     """
 
     task_class = Task
     supports_defer = True
     supports_async_task = True
     supports_priority = True
-    supports_get_result = False  # Celery's AsyncResult has it
+    supports_get_result = False  # Celery's AsyncResult is there for it
 
-    _ours: ClassVar[set[str]] = {"app"}
+    _own_options: ClassVar[set[str]] = {"app"}
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
-        of_tasks = {name: one for name, one in self.options.items() if name not in self._ours}
+        of_tasks = {
+            name: one for name, one in self.options.items() if name not in self._own_options
+        }
         self.config = BackendOptions.from_mapping(of_tasks, where=f"TASKS[{alias!r}]['OPTIONS']")
 
     @property
@@ -56,7 +58,7 @@ class CeleryBackend(BaseTaskBackend):
         return import_string(path) if path else celery.current_app
 
     def validate_task(self, task: Any) -> None:
-        """Refuse what could not be run; see Django's method for the rest."""
+        """Refuse a task that could not be run; see also Django's method."""
         check_run_after(task)
         super().validate_task(task)
         check_declared(task, self.config)
@@ -65,7 +67,7 @@ class CeleryBackend(BaseTaskBackend):
         """Send a task; the id is that of Celery's message and its ``AsyncResult``.
 
         Raises ``InvalidTask``, ``PayloadError`` or ``PayloadTooLarge`` before anything is
-        sent, and whatever Celery raises if its broker is away and nobody relays.
+        sent, and Celery's own errors if its broker does not answer and there is no relay.
         """
         self.validate_task(task)
         limit = self.config.max_payload
@@ -108,7 +110,7 @@ class CeleryBackend(BaseTaskBackend):
         return options
 
     def check(self, **_kwargs: Any) -> list[CheckMessage]:
-        """Warn if its messages overtake the commit."""
+        """Warn if messages are sent before the commit."""
         if backends_keeping("celery"):
             return []
         return [
@@ -122,8 +124,8 @@ class CeleryBackend(BaseTaskBackend):
 
 
 def _priority(priority: int, app: celery.Celery) -> int:
-    """Return one of ours, -100 to 100, as one of Celery's, 0 to 9."""
+    """Convert a priority of aftercommit, -100 to 100, to one of Celery, 0 to 9."""
     level = round((priority + 100) * HIGHEST / 200)
-    # Celery reads one queue of Redis after the other, beginning with 0.
+    # On Redis Celery has a list for each priority and reads the list of priority 0 first.
     by_queue = app.connection_for_write().transport.driver_type == "redis"
     return HIGHEST - level if by_queue else level

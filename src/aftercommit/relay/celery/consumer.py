@@ -1,4 +1,4 @@
-"""A task of ours in a Celery worker: run by its own rules, retried by way of Celery."""
+"""Runs a task in a Celery worker by aftercommit's options, and retries it through Celery."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,11 +23,11 @@ from aftercommit.worker.running.atomic.transaction import Finish
 from aftercommit.worker.running.context import JobContext
 from aftercommit.worker.running.outcome import outcome_of
 
-RUN = "aftercommit.run"  # as Celery calls it; logs show the task's own path
+RUN = "aftercommit.run"  # the name for Celery; its logs show the path of the task
 
 
 class Attempt(NamedTuple):
-    """How often a task may run, and has run."""
+    """How often a task may run, and how often it has run."""
 
     max_attempts: int
     failed_runs: int = 0
@@ -35,7 +35,7 @@ class Attempt(NamedTuple):
 
 
 class Copy(BaseException):
-    """A message whose effects are there already."""
+    """The message is a copy: its effects are committed already."""
 
 
 class Call(NamedTuple):
@@ -52,7 +52,7 @@ class Call(NamedTuple):
 
     @contextmanager
     def effects(self) -> Iterator[Finish]:
-        """Hold effects in a transaction that also notes the id of the message."""
+        """Open a transaction for the effects, which also records the id of the message."""
         with transaction.atomic(using=self.using, durable=True):
             if not store_for(self.using).receive(message_id=self.message_id, consumer=RUN):
                 raise Copy
@@ -93,7 +93,7 @@ class Call(NamedTuple):
 
 
 class Commit:
-    """What ``context.commit()`` does in a Celery worker, once a run."""
+    """Implements ``context.commit()`` in a Celery worker, once in a run."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -120,7 +120,7 @@ def run(
     backend: str,
     attempt: Sequence[int],
 ) -> Any:
-    """Run a task of ours; a copy of a message whose effects are there does nothing."""
+    """Run a task; a copy of a message whose effects are committed does nothing."""
     so_far = Attempt(*attempt)
     call = _call(self.request.id, path, args, kwargs, backend, so_far)
     try:
@@ -161,7 +161,7 @@ def _call(
 
 
 def _again(error: Exception, call: Call) -> tuple[timedelta, Attempt]:
-    """Return when to run again, and what is known then; raises if that is not to be."""
+    """Return the delay and the counts of the next run; raises if there is none."""
     attempt = call.attempt
     conflict = call.policy.atomic and is_conflict(error, vendor=connections[call.using].vendor)
     raised = TimedOut() if isinstance(error, SoftTimeLimitExceeded) else error

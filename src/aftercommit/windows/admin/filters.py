@@ -1,4 +1,4 @@
-"""Which jobs a page shows: of which database, in which state, of which queue."""
+"""The filters of the page of jobs: database, state and queue."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,22 +14,22 @@ from aftercommit.store import default_alias, store_for
 
 
 def databases() -> list[str]:
-    """Return the aliases that hold jobs, first the one where the router writes them."""
+    """Return the aliases that contain jobs; the one where the router writes them is first."""
     usual = default_alias()
     return sorted(job_aliases() or [usual], key=lambda alias: alias != usual)
 
 
 class KnownFilter(admin.SimpleListFilter):
-    """A filter that takes no notice of what it does not offer."""
+    """A filter that ignores values that it does not offer."""
 
     def value(self) -> str | None:
-        """Return what was chosen, if it can be."""
+        """Return the chosen value, if the filter offers it."""
         value = super().value()
         return value if value in dict(self.lookup_choices) else None
 
 
 class DatabaseFilter(KnownFilter):
-    """Jobs of another database alias; they are never shown together."""
+    """Jobs of one database alias; jobs of several databases are never shown together."""
 
     title = gettext_lazy("database")
     parameter_name = "database"
@@ -40,14 +40,14 @@ class DatabaseFilter(KnownFilter):
         return [(alias, alias) for alias in (first, *others)] if others else []
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """Return what the page offers: one of them, not all."""
+        """Return the choices of the page: one alias, and never all."""
         chosen = self.value() or databases()[0]
         for alias, title in self.lookup_choices:
             address = changelist.get_query_string({self.parameter_name: alias})
             yield {"selected": alias == chosen, "query_string": address, "display": title}
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
-        """Ask the chosen one."""
+        """Query the chosen database."""
         alias = self.value()
         return queryset if alias is None else queryset.using(alias)
 
@@ -63,19 +63,19 @@ class StateFilter(KnownFilter):
         return State.choices
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
-        """Keep those in the state."""
+        """Filter by the state."""
         state = self.value()
         return queryset if state is None else queryset.filter(state=state)
 
 
 class QueueFilter(KnownFilter):
-    """Jobs of one queue; offered are those of the settings and those where jobs wait."""
+    """Jobs of one queue; the settings' queues and all queues with ready jobs are offered."""
 
     title = gettext_lazy("queue")
     parameter_name = "queue"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the queues; one that is asked for is among them, if it can be a name."""
+        """Return the queues, and the queue of the request if it can be a name."""
         asked = self.used_parameters.values()
         names = {*configured_queues(), *(name for name in asked if name.isprintable())}
         for alias in databases():
@@ -83,6 +83,6 @@ class QueueFilter(KnownFilter):
         return [(name, name) for name in sorted(names)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
-        """Keep those of the queue."""
+        """Filter by the queue."""
         name = self.value()
         return queryset if name is None else queryset.filter(queue=name)

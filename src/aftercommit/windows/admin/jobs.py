@@ -1,7 +1,7 @@
-"""Pages in Django's admin: jobs and messages, to look at, to retry and to cancel.
+"""Pages in Django's admin that show jobs and messages, and retry and cancel them.
 
-Nobody adds, edits or deletes a job here: its state is the store's. Of a message only what is
-JSON is shown; what a library has pickled is never opened.
+Jobs cannot be added, edited or deleted here: only the store changes them. Of a message only
+JSON is shown; a pickle is never loaded.
 """
 
 import json
@@ -31,13 +31,13 @@ else:
     Base = admin.ModelAdmin
 
 LONGEST_TEXT = 20_000  # characters of one value on a page
-ONE_LOG = 500  # jobs whose change is noted with one statement
+ONE_LOG = 500  # jobs in one statement of the admin's history
 MESSAGE_FIELDS = ("message_id", "ordering_key")
 
 
 @admin.register(Job)
 class JobAdmin(Base):
-    """Jobs, the newest first; to change one takes a permission of its own."""
+    """Jobs, the newest first; to retry and to cancel have their own permissions."""
 
     actions = ("retry_selected", "cancel_selected")
     list_display = ("name", "state", "queue", "attempts", "enqueued_at", "finished_at")
@@ -45,21 +45,21 @@ class JobAdmin(Base):
     ordering = ("-id",)
     search_fields = ("id",)
     search_help_text = gettext_lazy("An id of a job or a message, or a part of a task's name.")
-    show_facets = admin.ShowFacets.NEVER  # each would count the whole table
+    show_facets = admin.ShowFacets.NEVER  # each facet would count the whole table
     show_full_result_count = False
     sortable_by = ()
 
     # ---- which ------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        """Return the jobs of the usual database, without what may be large."""
+        """Return the jobs of the usual database, without columns that may be large."""
         jobs = super().get_queryset(request).using(databases()[0])
         return jobs.defer("payload", "result", "errors")
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Job | None:
-        """Find a job in whatever database it is."""
+        """Find a job in any database."""
         job_id = _uuid(object_id)
         if job_id is None:
             return None
@@ -69,7 +69,7 @@ class JobAdmin(Base):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Job], search_term: str
     ) -> tuple[QuerySet[Job], bool]:
-        """Find a job by its id, a message by the one its library knows, both by their name."""
+        """Find a job by its id, a message by its id in its library, and both by their name."""
         if not search_term:
             return queryset, False
         wanted = Q(meta__message_id=search_term) | Q(task_path__icontains=search_term)
@@ -81,7 +81,7 @@ class JobAdmin(Base):
     # ---- what is shown ----------------------------------------------------------
 
     def get_fieldsets(self, request: HttpRequest, obj: Job | None = None) -> Any:
-        """Show of a message what is its own as well."""
+        """Return the fields; messages have some of their own."""
         own = MESSAGE_FIELDS if obj is not None and _is_message(obj) else ()
         return [
             (None, {"fields": ("name", "id", *own, ("state", "queue", "priority", "database"))}),
@@ -101,38 +101,38 @@ class JobAdmin(Base):
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
-        """Return all fields: those that are no columns have to be named."""
+        """Return the fields that are no columns; all columns are read-only anyway."""
         return [*MESSAGE_FIELDS, "name", "database", "failures", "size", "content", "returned"]
 
     @admin.display(description=gettext_lazy("task"))
     def name(self, job: Job) -> str:
-        """Return the path of the task; of a message, the name its library gives it."""
+        """Return the path of the task, or for a message the name of its library's task."""
         return str(job.meta["name"]) if _is_message(job) else job.task_path
 
     @admin.display(description=gettext_lazy("message id"))
     def message_id(self, job: Job) -> str:
-        """Return the id that a message has in its library."""
+        """Return the id of a message in its library."""
         return str(job.meta["message_id"])
 
     @admin.display(description=gettext_lazy("ordering key"))
     def ordering_key(self, job: Job) -> str | None:
-        """Return the key of the messages among which it keeps its place."""
+        """Return the ordering key of a message."""
         key: str | None = job.meta.get("ordering_key")
         return key
 
     @admin.display(description=gettext_lazy("database"))
     def database(self, job: Job) -> str | None:
-        """Return the alias that holds the job."""
+        """Return the alias of the job's database."""
         return job._state.db
 
     @admin.display(description=gettext_lazy("size"))
     def size(self, job: Job) -> str:
-        """Return how long arguments, or a whole message, are as they are stored."""
+        """Return the size of the stored arguments, or of the whole message."""
         return _("%d bytes") % len(job.payload)
 
     @admin.display(description=gettext_lazy("arguments"))
     def content(self, job: Job) -> SafeString | str:
-        """Return the arguments, and of a message what can be read of it."""
+        """Return the arguments, or the readable part of a message."""
         if not _is_message(job):
             return _shown({"args": job.args, "kwargs": job.kwargs})
         values = readable(job.kwargs["content"])
@@ -142,12 +142,12 @@ class JobAdmin(Base):
 
     @admin.display(description=gettext_lazy("returned"))
     def returned(self, job: Job) -> SafeString | None:
-        """Return what the task has returned."""
+        """Return the return value of the task."""
         return None if job.result is None else _shown(job.return_value)
 
     @admin.display(description=gettext_lazy("failed runs"))
     def failures(self, job: Job) -> SafeString | None:
-        """Return the errors of all runs, the oldest first."""
+        """Return the errors of all failed runs, the oldest first."""
         rows = (
             (_pre(one["traceback"] or one["exception_class_path"]),) for one in job.error_list
         )
@@ -157,7 +157,7 @@ class JobAdmin(Base):
 
     @admin.action(description=gettext_lazy("Retry selected jobs"), permissions=["retry"])
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        """Make those that have failed or were cancelled ready again."""
+        """Make failed and cancelled jobs ready again."""
         chosen = list(queryset.values_list("pk", flat=True))
         retried = jobs.retry(chosen, using=queryset.db)
         said = _("%(retried)d of %(chosen)d jobs will run again; only failed and cancelled can.")
@@ -169,7 +169,7 @@ class JobAdmin(Base):
 
     @admin.action(description=gettext_lazy("Cancel selected jobs"), permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        """Cancel those that wait, ask the workers of those that run to stop."""
+        """Cancel ready jobs, and ask the workers of running jobs to stop."""
         chosen = list(queryset.values_list("pk", flat=True))
         answer = jobs.cancel(chosen, using=queryset.db)
         said = _(
@@ -198,15 +198,15 @@ class JobAdmin(Base):
         return request.user.has_perm("aftercommit.cancel_job")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Jobs are enqueued by code."""
+        """Return False: jobs are enqueued by code."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
-        """Jobs are changed by the store alone."""
+        """Return False: only the store changes jobs."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
-        """Jobs that have ended are pruned."""
+        """Return False: finished jobs are deleted by ``prune``."""
         return False
 
 
@@ -227,12 +227,12 @@ def _shown(value: Any) -> SafeString:
 
 def _pre(text: str) -> SafeString:
     cut = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " …"
-    # Python's texts may hold halves of characters, which no page can.
+    # A Python text may contain lone surrogates, which cannot be encoded for a page.
     return format_html("<pre>{}</pre>", cut.encode(errors="backslashreplace").decode())
 
 
 def _log(request: HttpRequest, using: str, job_ids: Iterable[UUID], what: str) -> None:
-    """Note in the admin's history who has changed which jobs."""
+    """Write to the admin's history which jobs the user has changed."""
     wanted = sorted(job_ids)
     for start in range(0, len(wanted), ONE_LOG):
         jobs = Job.objects.using(using).filter(pk__in=wanted[start : start + ONE_LOG])

@@ -1,8 +1,8 @@
-"""System checks: what would go wrong later is said when the project starts.
+"""System checks: they report mistakes in the settings when the project starts.
 
-``E`` stops every command, ``W`` warns. Only database aliases that hold jobs are looked
-at. What only the server can answer is asked when Django checks that database: at
-``migrate`` and at ``check --database default``.
+``E`` stops every command, ``W`` warns. Only database aliases with jobs are checked. Checks
+that query the server are run when Django checks that database: at ``migrate`` and at
+``check --database default``.
 """
 
 from typing import Any
@@ -47,17 +47,17 @@ CHECKS = {
 
 
 def register_checks() -> None:
-    """Hand our checks to Django; called when the apps are ready."""
+    """Register the checks with Django; called when the apps are ready."""
     if not WITH_DJANGO_TASKS:
         register(check_backport, TAG)
         return
     register(check_project, TAG)
     register(check_databases, TAG)
-    register(check_servers, Tags.database)  # with no other tag, or asking for that one would ask
+    register(check_servers, Tags.database)  # this tag only: by another tag they would query, too
 
 
 def check_backport(**_kwargs: Any) -> list[CheckMessage]:
-    """Say that nothing works without ``django.tasks``; the other checks need it, too."""
+    """Report that ``django.tasks`` is missing; the other checks cannot be imported then."""
     return [
         Error(
             "This Django has no django.tasks, and its backport is not installed, so no task "

@@ -1,4 +1,4 @@
-"""Checks of DATABASES for the aliases that hold jobs; they connect to nothing."""
+"""Checks of DATABASES for the aliases with jobs; they do not connect."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,9 +13,9 @@ from aftercommit.windows.checks.isolation import SERVER_DEFAULT, isolation_error
 from aftercommit.windows.checks.subjects import job_databases
 
 TAKE_THE_WRITE_LOCK = ("IMMEDIATE", "EXCLUSIVE")
-DJANGOS_TEST_DATABASE = "file:memorydb_"  # its test runner checks while it uses this one
-BESIDE_THE_THREADS = 5  # connections a worker process has for itself
-POOL_SIZE = 4  # of psycopg_pool, if nothing else is said
+DJANGOS_TEST_DATABASE = "file:memorydb_"  # Django's test runner uses it during its checks
+BESIDE_THE_THREADS = 5  # connections of a worker process beside its threads' own
+POOL_SIZE = 4  # default of psycopg_pool
 UTC_NAMES = (None, "UTC", "Etc/UTC")
 PSYCOPG_LEVELS = {
     1: "READ UNCOMMITTED",
@@ -26,12 +26,12 @@ PSYCOPG_LEVELS = {
 
 
 def check_databases(**_kwargs: Any) -> list[CheckMessage]:
-    """Look at the settings of the databases that hold jobs."""
+    """Check the settings of the databases with jobs."""
     return [message for database in job_databases() for message in settings_of(database)]
 
 
 def settings_of(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
-    """Look at the settings of one database."""
+    """Check the settings of one database."""
     if database.vendor not in STORES:
         yield Error(
             f"Database {database.alias!r} ({database.settings_dict['ENGINE']}) holds jobs, but "
@@ -48,7 +48,7 @@ def settings_of(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
 
 
 def _time_zone(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
-    # PostgreSQL stores moments, the others text or wall-clock time.
+    # PostgreSQL stores moments; the other databases store text or wall-clock time.
     name = database.settings_dict["TIME_ZONE"]
     if settings.USE_TZ and database.vendor != "postgresql" and name not in UTC_NAMES:
         yield Error(

@@ -1,11 +1,11 @@
-"""Isolation levels: which of them bring the race back."""
+"""Checks the isolation level of transactions."""
 
 from collections.abc import Iterator
 
 from django.core.checks import CheckMessage, Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-SERVER_DEFAULT = "of the server, which is REPEATABLE READ unless someone changed it"
+SERVER_DEFAULT = "of the server, which is REPEATABLE READ unless it was changed"
 FINE = {"postgresql": ("READ COMMITTED", "READ UNCOMMITTED"), "mysql": ("READ COMMITTED",)}
 SO_WHAT = {
     "postgresql": "a worker's claim fails with a serialization error whenever another worker "
@@ -16,7 +16,7 @@ SO_WHAT = {
 
 
 def isolation_error(database: BaseDatabaseWrapper, level: str) -> Iterator[CheckMessage]:
-    """Yield an error if transactions at this level are not fit for jobs."""
+    """Yield an error if jobs cannot work with transactions at this level."""
     words = level if level == SERVER_DEFAULT else level.replace("-", " ").upper()
     if words not in FINE[database.vendor]:
         yield Error(

@@ -1,4 +1,4 @@
-"""Checks of the settings, TASKS first of all; they need no database."""
+"""Checks of the settings, mainly of TASKS; they need no database."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -20,12 +20,12 @@ from aftercommit.options.conf import ExceptionTypes
 from aftercommit.relay.brokers import broker_for
 
 BACKPORT = "django_tasks"
-# A worker rescues and renews for a whole alias, so it can have only one of each.
+# A worker rescues and renews for a whole alias, so it can have only one value of each option.
 OF_AN_ALIAS = ("lease", "heartbeat", "poll_interval", "max_crashes", "session_locks")
 
 
 def check_project(**_kwargs: Any) -> list[CheckMessage]:
-    """Look at the settings of our backends."""
+    """Check the settings of the aftercommit backends."""
     backends = our_backends()
     if not backends:
         return []
@@ -82,19 +82,19 @@ def _relay(backend: DatabaseBackend, where: str) -> Iterator[CheckMessage]:
         if problem := broker_for(name).problem():
             what, _, fix = problem.partition(". ")
             yield Warning(
-                f"{where} names {name!r}, but nobody knows {what}: its messages would be kept, "
-                "and never published.",
+                f"{where} names {name!r}, but the settings do not say {what}: its messages "
+                "would be stored, and never published.",
                 hint=f"{fix}.",
                 id="aftercommit.W007",
             )
 
 
 def _router(using: str, where: str) -> Iterator[CheckMessage]:
-    # By name: this module is imported before there are models.
+    # By name: this module is imported before the models.
     if not router.allow_migrate_model(using, apps.get_model("aftercommit", "Job")):
         yield Error(
             f"{where} keeps its jobs in database {using!r}, but DATABASE_ROUTERS do not allow "
-            "our tables there, so migrate leaves them out and every enqueue fails.",
+            "aftercommit's tables there, so migrate leaves them out and every enqueue fails.",
             hint=f"Let allow_migrate({using!r}, 'aftercommit') return True, or set "
             "OPTIONS['using'] to another database.",
             id="aftercommit.E012",

@@ -1,4 +1,4 @@
-"""Checks that ask the database itself; run only when Django checks that database."""
+"""Checks that query the database; run only when Django checks that database."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,19 +15,19 @@ DESCENDING_INDEXES = (10, 8)  # MariaDB
 
 
 def check_servers(databases: Sequence[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
-    """Ask those of ``databases`` that hold jobs."""
+    """Check those of ``databases`` that have jobs."""
     asked = [one for one in job_databases() if one.alias in (databases or ())]
     return [message for database in asked for message in answers_of(database)]
 
 
 def answers_of(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
-    """Ask one database for its version and its ways."""
+    """Check the version and the settings of one database server."""
     if database.vendor not in STORES:
         return
     yield from _version(database)
     if database.vendor == "sqlite":
         yield from _journal(database)
-    elif "isolation_level" not in database.settings_dict["OPTIONS"]:  # or settings_of() says it
+    elif "isolation_level" not in database.settings_dict["OPTIONS"]:  # else see settings_of()
         yield from isolation_error(database, _isolation(database))
 
 
@@ -52,7 +52,7 @@ def _version(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
 
 
 def product_of(database: Any) -> str:
-    """Return what the server is: MySQL and MariaDB are one vendor to Django."""
+    """Return the product: for Django, MySQL and MariaDB are one vendor."""
     if database.vendor == "mysql":
         return "MariaDB" if database.mysql_is_mariadb else "MySQL"
     return str(database.display_name)
@@ -67,7 +67,7 @@ def _isolation(database: BaseDatabaseWrapper) -> str:
         if database.vendor == "postgresql":
             cursor.execute("SHOW default_transaction_isolation")
             return str(cursor.fetchone()[0])
-        # Two names of one variable: MySQL knows the first, MariaDB before 11.1 the second.
+        # Two names of one variable: MySQL has the first, MariaDB before 11.1 the second.
         cursor.execute(
             "SHOW SESSION VARIABLES"
             " WHERE variable_name IN ('transaction_isolation', 'tx_isolation')"
@@ -84,8 +84,8 @@ def _journal(database: Any) -> Iterator[CheckMessage]:
     if mode != "wal":
         yield Warning(
             f"SQLite database {database.alias!r} is in journal mode {mode!r}: every reader "
-            "keeps workers from writing and every writer keeps readers waiting, until someone "
-            "is told 'database is locked'.",
+            "blocks workers that write and every writer blocks readers, until a statement fails "
+            "with 'database is locked'.",
             hint=f"Set DATABASES[{database.alias!r}]['OPTIONS']['init_command'] = "
             "'PRAGMA journal_mode=WAL'.",
             id="aftercommit.W004",

@@ -1,4 +1,4 @@
-"""What the checks look at: the databases that hold our jobs."""
+"""The databases that are checked: those with jobs."""
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -7,5 +7,5 @@ from aftercommit.enqueue.configured import job_aliases
 
 
 def job_databases() -> list[BaseDatabaseWrapper]:
-    """Return the databases that hold jobs, each once; an unknown alias is left out."""
+    """Return the databases with jobs, each once; unknown aliases are left out."""
     return [connections[alias] for alias in job_aliases() if alias in connections]

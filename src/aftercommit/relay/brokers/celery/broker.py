@@ -26,12 +26,12 @@ from aftercommit.relay.brokers.per_thread import PerThread
 logger = logging.getLogger("aftercommit")
 
 _raises: ContextVar[bool] = ContextVar("aftercommit_celery_retry_raises", default=False)
-# What to send when the run of a task is over, and its transactions with it; by the task's id.
+# What to send when the run of a task, and so its transactions, have ended; by the task's id.
 _owed: dict[str, Callable[[], Any]] = {}
 
 
 class Celery(Broker):
-    """Celery, with whatever transport kombu knows."""
+    """Celery, with any transport of kombu."""
 
     name = "celery"
 
@@ -40,13 +40,13 @@ class Celery(Broker):
         self._links = PerThread(connect)
 
     def capture(self, outbox: Outbox) -> None:
-        """Ask the outbox in ``Celery.send_task``, of all apps."""
+        """Ask the outbox in ``Celery.send_task`` of all apps."""
         App.send_task = _asking(outbox, App.send_task)
-        Task.retry = _telling(Task.retry)
+        Task.retry = _marking(Task.retry)
         task_postrun.connect(_pay, dispatch_uid="aftercommit.relay.publish")
 
     def publish(self, content: dict[str, Any]) -> None:
-        """Publish with kombu's producer; RabbitMQ has confirmed the message then."""
+        """Publish with kombu's producer; return when RabbitMQ has confirmed the message."""
         with self._link(_app_called(content["app"])) as link:
             link.publish(content, arrived=lambda: None)
             link.wait()
@@ -62,7 +62,7 @@ class Celery(Broker):
 
     @contextmanager
     def _link(self, app: App) -> Iterator[Link]:
-        """Lend this thread's link to the broker of an app. Raises ``Away`` for all its errors."""
+        """Yield this thread's link to an app's broker. Raises ``Away`` for connection errors."""
         try:
             with self._links.of(app) as link:
                 yield link
@@ -75,7 +75,7 @@ class Celery(Broker):
 
 
 class Recorder(Producer):
-    """Stands for kombu's producer: serialises, and keeps what it would have published."""
+    """Replaces kombu's producer: serialises messages, and records them instead of publishing."""
 
     def __init__(self, app: App) -> None:
         super().__init__(None, auto_declare=False)
@@ -84,13 +84,13 @@ class Recorder(Producer):
 
     @property
     def connection(self) -> Any:
-        """Something that has no errors to translate."""
+        """A connection that has no errors to translate."""
         return NoConnection()
 
     def publish(self, body: Any, routing_key: str | None = None, **options: Any) -> None:
-        """Keep a message as ``Producer.publish`` would have sent it."""
+        """Record a message as ``Producer.publish`` would have sent it."""
         for name in ("retry", "retry_policy", "timeout", "confirm_timeout", "mandatory"):
-            options.pop(name, None)  # the relay has its own
+            options.pop(name, None)  # the relay has its own retries and timeouts
         take = options.pop
         headers = dict(take("headers", None) or {})
         data, kind, encoding = self._prepare(
@@ -135,8 +135,8 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
         when = getattr(self._tasks.get(name), "aftercommit", None)
         publish = partial(original, self, name, *args, **options)
         if _raises.get() and open_aliases():
-            # Of a running task that is about to raise, perhaps out of atomic(): a message
-            # that the rollback takes back would be a task that is never run again.
+            # A retry of a running task, which raises after this, perhaps out of atomic(). If
+            # the message were rolled back, the task would never run again.
             try:
                 return publish()
             except AWAY:
@@ -166,8 +166,8 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
     return send_task
 
 
-def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Let ``send_task`` know that ``Task.retry`` is going to raise."""
+def _marking(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark for ``send_task`` that ``Task.retry`` is going to raise."""
 
     @wraps(original)
     def retry(
@@ -189,16 +189,17 @@ def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _pay(task_id: str, **_: Any) -> None:
-    """Send what a retry could not, now that no rollback takes it back."""
+    """Send the message of a retry that could not be sent, after the task's transactions."""
     if owed := _owed.pop(task_id, None):
         owed()
 
 
 def _quieten(backend: Any) -> None:
-    """Let a result backend not ask its server when a message is only recorded.
+    """Keep a result backend from a request to its server when a message is only recorded.
 
-    Redis would subscribe to the result; ``AsyncResult.get()`` does so too. The rpc backend
-    declares the queue of its replies, which nobody else does in time.
+    The Redis backend would subscribe to the result; ``AsyncResult.get()`` does so, too. The
+    rpc backend must still declare the queue of its replies, because no other code declares
+    it in time.
     """
     known = backend.on_task_call
     if getattr(known, "is_quiet", False):
@@ -221,13 +222,13 @@ def _quieten(backend: Any) -> None:
 
 
 def _app_called(name: str | None) -> App:
-    """Return the app that has sent a message, or the only one that there is."""
+    """Return the app that sent a message, or the current app."""
     apps = list(celery._state._get_active_apps())
     return next((app for app in apps if app.main == name), celery.current_app)
 
 
 def _name_of(entity: Any, app: App) -> dict[str, Any]:
-    """Return what is enough to declare a queue or an exchange elsewhere."""
+    """Return what another process needs to declare a queue or an exchange."""
     if isinstance(entity, str):
         return {"queue": entity}
     if entity.name in app.amqp.queues:
@@ -237,5 +238,5 @@ def _name_of(entity: Any, app: App) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return what kombu's JSON makes of a value: dates and the like with their types."""
+    """Return a value as kombu's JSON encodes it: dates and the like with their types."""
     return json.loads(kombu_json.dumps(value))

@@ -1,4 +1,4 @@
-"""From a kept message to Celery's broker, over a connection of the relay's own."""
+"""Publishes stored messages to Celery's broker, over a connection of the relay's own."""
 
 import json
 import time
@@ -17,8 +17,8 @@ from aftercommit.relay.brokers.base import Away, as_bytes
 from aftercommit.relay.brokers.rabbitmq.confirms import Confirms
 
 SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 5, 30
-ONE_TRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0}  # the relay comes again
-# A link waits for the confirms itself.
+ONE_TRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0}  # the relay tries again
+# ConfirmingLink waits for the confirms itself.
 AMQP = {"confirm_publish": False, "read_timeout": SECONDS_TO_ANSWER}
 REDIS = {
     "socket_timeout": SECONDS_TO_ANSWER,
@@ -40,17 +40,17 @@ class Link:
         self._declared: set[str] = set()
 
     def publish(self, content: dict[str, Any], *, arrived: Callable[[], None]) -> None:
-        """Send a message; ``arrived`` is called when the broker has it, in ``wait()`` at last."""
+        """Send a message; ``arrived`` is called when the broker has it, at last in ``wait()``."""
         for one in content["publishes"]:
             self._send(one)
         arrived()
 
     def wait(self) -> None:
-        """Return when the broker has all messages; raises ``Away`` if it does not take one."""
+        """Return when the broker has all messages; raises ``Away`` if it refuses one."""
 
     def close(self) -> None:
-        """Close the connection, whatever state it is in."""
-        with suppress(Exception):  # as a rule it is broken, that is why
+        """Close the connection, in any state."""
+        with suppress(Exception):  # usually it is closed because it is broken
             self._connection.release()
 
     def _send(self, one: dict[str, Any]) -> None:
@@ -79,10 +79,10 @@ class Link:
 
 
 class ConfirmingLink(Link):
-    """A connection to RabbitMQ: messages are one write, and their confirms waited for together.
+    """A connection to RabbitMQ: one write for many messages, one wait for their confirms.
 
-    A write for each would be a system call for each, after which the thread waits for the
-    interpreter.
+    A write for each message would be a system call for each, after which the thread has to
+    wait for the GIL.
     """
 
     def __init__(self, app: App, connection: Connection) -> None:
@@ -94,7 +94,7 @@ class ConfirmingLink(Link):
         self._channel.events["basic_ack"].add(self._confirms.acked)
         self._channel.events["basic_nack"].add(self._confirms.nacked)
         self._transport = connection.connection.transport
-        self._write = self._transport._write  # py-amqp has no other way to gather
+        self._write = self._transport._write  # py-amqp has no other way to buffer
         self._gathered = bytearray()
 
     def publish(self, content: dict[str, Any], *, arrived: Callable[[], None]) -> None:
@@ -154,9 +154,9 @@ def connect(app: App) -> Link:
 
 
 def away_errors(app: App) -> tuple[type[BaseException], ...]:
-    """Return what an app's broker raises when it is not the message's fault."""
+    """Return the errors of an app's broker that do not mean a bad message."""
     errors = app.connection_for_write().connection_errors
-    # For Redis kombu names KeyError, too: that is as likely to be ours.
+    # For Redis kombu includes KeyError, which may as well be a bug in this package.
     return (Away, *AWAY, *(one for one in errors if not issubclass(one, LookupError)))
 
 
@@ -176,7 +176,7 @@ def _entity(stored: dict[str, Any], app: App) -> Any:
 
 
 def _restored(value: Any) -> Any:
-    """Undo what kombu's JSON did to dates and the like; most values have none."""
+    """Decode what kombu's JSON encodes with a type, such as dates."""
     if isinstance(value, dict):
         return kombu_json.object_hook({name: _restored(one) for name, one in value.items()})
     return [_restored(one) for one in value] if isinstance(value, list) else value

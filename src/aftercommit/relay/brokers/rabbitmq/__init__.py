@@ -1,1 +1,1 @@
-"""What libraries on RabbitMQ share."""
+"""Code for RabbitMQ that several libraries use."""

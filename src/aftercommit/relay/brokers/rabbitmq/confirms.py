@@ -1,13 +1,13 @@
-"""RabbitMQ's confirms: messages go out one after the other, and are waited for together."""
+"""RabbitMQ's confirms: many messages are sent before the first confirm is awaited."""
 
 from collections.abc import Callable
 
 
 class Confirms:
-    """Which messages of a channel RabbitMQ has not confirmed yet.
+    """The messages of a channel that RabbitMQ has not confirmed yet.
 
-    It counts what is published on a channel since ``confirm.select``, from 1, and names that
-    count in its answers, alone or as "all up to".
+    RabbitMQ numbers the messages of a channel after ``confirm.select``, from 1. An answer
+    has the number of one message, or means all messages up to that number.
     """
 
     def __init__(self) -> None:
@@ -15,16 +15,16 @@ class Confirms:
         self._waiting: dict[int, Callable[[bool], None]] = {}
 
     def expect(self, answered: Callable[[bool], None]) -> None:
-        """Note that a message was published; ``answered`` is called with whether it is there."""
+        """Note a published message; ``answered`` is called with whether the broker has it."""
         self._published += 1
         self._waiting[self._published] = answered
 
     def acked(self, tag: int, multiple: bool) -> None:
-        """Hear basic.ack."""
+        """Process basic.ack: the broker has the message."""
         self._answer(tag, multiple, True)
 
     def nacked(self, tag: int, multiple: bool) -> None:
-        """Hear basic.nack: the broker could not or would not keep it."""
+        """Process basic.nack: the broker does not have the message."""
         self._answer(tag, multiple, False)
 
     def _answer(self, tag: int, multiple: bool, good: bool) -> None:

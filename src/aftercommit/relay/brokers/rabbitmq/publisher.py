@@ -19,15 +19,15 @@ Ended = Callable[[Exception | None], None]
 
 
 class Gathering(SelectConnection):
-    """Writes what is published together at once: pika has a system call for each frame.
+    """Sends messages that are published together by one write, not by one for each frame.
 
-    ``_adapter_emit_data`` is what pika's own adapters define.
+    ``_adapter_emit_data`` is the method that pika's own adapters define.
     """
 
-    gathered: list[bytes] | None = None  # None: everything is sent as it comes
+    gathered: list[bytes] | None = None  # None: data is sent immediately
 
     def flush(self) -> None:
-        """Send what was gathered, and gather nothing more."""
+        """Send the gathered data, and stop gathering."""
         gathered, self.gathered = self.gathered, None
         if gathered:
             super()._adapter_emit_data(b"".join(gathered))
@@ -40,10 +40,10 @@ class Gathering(SelectConnection):
 
 
 class Publisher:
-    """A connection of one thread, which is driven only while it publishes.
+    """A connection of one thread, whose event loop runs only while it publishes.
 
-    pika's ``BlockingConnection`` waits for each confirm before the next message. This one has
-    no heartbeats, because nobody answers them between two calls.
+    pika's ``BlockingConnection`` waits for each confirm before the next message. This
+    connection has no heartbeats, because they would not be answered between two calls.
     """
 
     def __init__(self, parameters: Any) -> None:
@@ -57,7 +57,7 @@ class Publisher:
         self._error: BaseException | None = None
         self._closing = False
         self._confirms = Confirms()
-        self._returned: list[bytes] = []  # bodies that no queue has taken
+        self._returned: list[bytes] = []  # bodies that were routed to no queue
         self._refused = 0
         Gathering.create_connection(quiet, on_done=self._connected, custom_ioloop=self._loop)
         try:
@@ -74,7 +74,7 @@ class Publisher:
         self._confirms.expect(partial(self._answered, body, ended))
 
     def wait(self) -> None:
-        """Return when all are answered.
+        """Return when RabbitMQ has answered for all messages.
 
         Raises ``Away`` if the connection breaks before, ``ChannelClosedByBroker`` if one of
         the messages is at fault.
@@ -86,11 +86,11 @@ class Publisher:
             raise Away(f"RabbitMQ has refused {self._refused} messages")
 
     def close(self) -> None:
-        """Close the connection, whatever state it is in."""
+        """Close the connection, in any state."""
         with suppress(Exception):
             if self._connection is not None and self._connection.is_open:
                 self._closing = True
-                self._connection.gathered = None  # of messages that nobody waits for
+                self._connection.gathered = None  # messages of a call that has failed
                 self._connection.close()
                 self._drive()
         with suppress(Exception):
@@ -121,19 +121,20 @@ class Publisher:
         self._channel = channel
         channel.add_on_close_callback(self._closed)
         channel.add_on_return_callback(self._came_back)
-        channel.confirm_delivery(self._heard, callback=lambda _frame: self._stop())
+        channel.confirm_delivery(self._confirmed, callback=lambda _frame: self._stop())
 
     def _closed(self, what: Any, reason: BaseException) -> None:
-        if what is self._connection or not self._closing:  # then its channel is the first
+        # While this publisher closes the connection, its channel is closed first: ignore that.
+        if what is self._connection or not self._closing:
             self._stop(reason)
 
     def _came_back(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
-        self._returned.append(body)  # before its confirm
+        self._returned.append(body)  # RabbitMQ sends this before the confirm
 
-    def _heard(self, frame: Any) -> None:
+    def _confirmed(self, frame: Any) -> None:
         method = frame.method
-        hear = self._confirms.nacked if method.NAME == "Basic.Nack" else self._confirms.acked
-        hear(method.delivery_tag, method.multiple)
+        confirm = self._confirms.nacked if method.NAME == "Basic.Nack" else self._confirms.acked
+        confirm(method.delivery_tag, method.multiple)
         if not self._confirms:
             self._stop()
 
