@@ -35,7 +35,7 @@ class Bell:
             self._rings.get(timeout=max(limit.total_seconds(), 0))
         except Empty:
             return False
-        while not self._rings.empty():  # rings that came at the same time
+        while not self._rings.empty():  # rings that were added during the wait
             self._rings.get()
         return True
 

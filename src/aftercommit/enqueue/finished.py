@@ -35,7 +35,7 @@ def send_finished(store: "Store", ended: Iterable[Ended]) -> None:
 
 
 def send_rescued(store: "Store", rescued: "Rescued") -> None:
-    """Tell that a job was taken from a dead worker; it may have ended by that."""
+    """Send ``job_rescued``; if the rescue has ended the job, send ``task_finished`` as well."""
     events.send(events.job_rescued, sender=DatabaseBackend, rescued=rescued)
     send_finished(store, [Ended(rescued.job_id, rescued.state)])
 

@@ -62,8 +62,8 @@ class AliasWorker:
         woken = self._rooms.store.wakes_workers and served.options.session_locks
         self._poll_interval = served.options.polls_every(woken=woken)
         self._away = False
-        # Jobs with crashes that have ended: until their results are recorded no other may
-        # begin, because it might kill this process, and they would have to run again.
+        # Runs of jobs with crashes that have ended. The next such job begins when their results
+        # are recorded: if it killed this process before, the ended jobs would run again.
         self._unrecorded: SimpleQueue[Run] = SimpleQueue()
         self._fetching = True
         self._asking = False  # a claim is being made

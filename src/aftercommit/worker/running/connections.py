@@ -30,7 +30,7 @@ class ThreadConnections:
     def __init__(self) -> None:
         self._changed: set[str] = set()
         self._since: dict[str, float] = {}
-        self._mine: list[Any] = []  # this thread's; Django keeps these objects to its end
+        self._mine: list[Any] = []  # Django uses these objects until the thread ends
 
     def __enter__(self) -> Self:
         connection_created.connect(self._forget_setup)
