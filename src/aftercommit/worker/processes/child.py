@@ -114,7 +114,7 @@ class WorkerProcess:
         report = {
             "done": worker.done,
             "running": worker.running,
-            "suspects": worker.suspects,
+            "sees_crashed": worker.sees_crashed,
         }
         if report != self._reported and self._channel.send(**report):
             self._reported = report

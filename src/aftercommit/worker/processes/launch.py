@@ -53,7 +53,7 @@ class Child:
     end: str | None = None  # how it ended, by its own words
     done: int = 0
     running: int = 0
-    suspects: bool = False  # it sees jobs with crashes, or a dead worker that may leave some
+    sees_crashed: bool = False  # it sees jobs with crashes, or a dead worker that may leave some
     oom_kills: int = field(default_factory=oom_kills)  # before it was started
 
     @property
@@ -86,7 +86,7 @@ class Child:
             self.end = message.get("end", self.end)
             self.done = message.get("done", self.done)
             self.running = message.get("running", self.running)
-            self.suspects = message.get("suspects", self.suspects)
+            self.sees_crashed = message.get("sees_crashed", self.sees_crashed)
 
 
 class Launcher:

@@ -112,7 +112,7 @@ class Supervisor:
         if child is not None:
             ended = child.process.poll() is not None
             child.listen()  # after that look: its last words have arrived
-            self._suspected |= child.suspects and slot is not self._crashed
+            self._suspected |= child.sees_crashed and slot is not self._crashed
             if ended:
                 self._bury(slot, child, stopping=stopping)
         elif stopping:
