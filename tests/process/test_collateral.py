@@ -21,6 +21,7 @@ MAX_CRASHES = 3
 BUSY = timedelta(minutes=2)
 NOT_BUSY = timedelta(seconds=20)  # a second or two
 KILLS = 3
+A_MOMENT = timedelta(seconds=1)  # in which a job that might begin would
 
 
 def test_a_job_that_kills_its_process_costs_its_neighbours_one_run_at_most(rig):
@@ -104,6 +105,21 @@ def test_a_job_that_kills_its_process_whenever_it_runs_alone_is_given_up(rig):
     good = Job.objects.exclude(id=poison.id).get()
     assert (good.state, good.crashes) == ("succeeded", 0)
     assert not worker.ended
+
+
+def test_a_job_with_crashes_begins_when_the_one_before_is_recorded(rig):
+    rig.settings(modules="tests.process.faults", standstill="finishing")
+    rig.worker()
+    for key in ("one", "two"):
+        rig.suspect(rig.enqueue(plain, key))
+    rig.wait_note("finishing")
+
+    with pytest.raises(AssertionError):
+        wait_until(lambda: rig.notes("begin")[1:], deadline=A_MOMENT)
+
+    rig.open_gate("finishing")
+    rig.wait_quiet()
+    assert len(rig.notes("begin")) == 2
 
 
 def test_a_job_is_not_blamed_for_a_death_that_came_from_outside(rig):

@@ -157,7 +157,7 @@ class Road(Rig):
         while again_and_again(Job.objects.filter(state__in=LIVE).exists):
             claims = again_and_again(self._claim_one)
             for claim in claims:
-                self.finisher.put(claim, self.execute(claim))
+                self.put(claim, self.execute(claim))
                 again_and_again(self.finisher.write)
             if not claims:  # a claim that nobody knows of: its lease ends by itself
                 again_and_again(lambda: self.store.rescue(max_crashes=1000))
