@@ -13,6 +13,7 @@ from aftercommit.store.clock import DatabaseNow
 from aftercommit.worker.claiming import broker_backoff
 from aftercommit.worker.claiming.fetcher import Fetcher
 from aftercommit.worker.config import Served
+from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.facts import Catalogue
 from tests.app.tasks import add
 from tests.worker.rig import LEASE, commits
@@ -36,7 +37,15 @@ def fetcher(store):
             relays=False,
         )
         facts_of = Catalogue(lambda _facts: None).facts_of
-        return Claiming(Fetcher(store, served, worker_id=uuid4(), facts_of=facts_of))
+        return Claiming(
+            Fetcher(
+                store,
+                served,
+                CrashedJobs(store, served),
+                worker_id=uuid4(),
+                facts_of=facts_of,
+            )
+        )
 
     return build
 

@@ -130,6 +130,7 @@ class Room:
         self.room = Rescuer(
             store,
             BackendOptions(lease=LEASE, heartbeat=HEARTBEAT, max_crashes=MAX_CRASHES),
+            rig.rooms.crashed,
             worker_id=rig.worker_id,
             rescued=self.rescued.append,
             forgotten=lambda: self.forgotten.append(clocks.here),

@@ -1,0 +1,180 @@
+"""``flush_queue`` in this process: outcomes while the database is away, and what it leaves."""
+
+import os
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import DatabaseError, OperationalError, connections
+from django.db.backends.signals import connection_created
+
+from aftercommit import events
+from aftercommit._compat import task_finished
+from aftercommit.models import Job, State, WorkerPresence
+from aftercommit.worker import inline
+from aftercommit.worker.inline import InlineWorker
+from tests.app.models import Effect
+from tests.app.tasks import add, atomic_effect, fail, plain_effect
+from tests.waiting import wait_until
+from tests.worker.rig import commits
+
+pytestmark = commits
+
+# 2,000 have been seen to work; what a call leaves behind shows at once.
+TIMES = int(os.environ.get("AFTERCOMMIT_TEST_FLUSHES", "100"))
+A_MOMENT = timedelta(milliseconds=5)
+
+
+# ---- a database that is away when an outcome is written -----------------------------------
+
+
+class Away:
+    """A database that takes no outcomes, so many times."""
+
+    def __init__(self, monkeypatch, store, *, times=float("inf")):
+        self.refused = 0
+        kind = type(store)  # the command has a store of its own
+        real_finish_many, real_answers = kind.finish_many, kind.answers
+
+        def finish_many(store, ends):
+            if self.refused < times:
+                self.refused += 1
+                raise OperationalError("the server does not answer")
+            return real_finish_many(store, ends)
+
+        def answers(store):
+            return self.refused >= times and real_answers(store)
+
+        monkeypatch.setattr(kind, "finish_many", finish_many)
+        monkeypatch.setattr(kind, "answers", answers)
+        monkeypatch.setattr(inline, "UNTIL_DATABASE_IS_BACK", A_MOMENT)
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "state"),
+    [(plain_effect, ["key"], State.SUCCEEDED), (fail, ["no"], State.READY)],
+    ids=["succeeds", "fails"],
+)
+def test_an_outcome_is_written_when_the_database_is_back(
+    flush_queue, store, monkeypatch, task, args, state
+):
+    job_id = task.using(max_attempts=2).enqueue(*args).id
+    last = add.enqueue(1, 2).id
+    Job.objects.filter(pk=last).update(priority=-1)
+    away = Away(monkeypatch, store, times=3)
+
+    assert flush_queue(jobs=2) == 2  # it does not end, and goes on with the next
+
+    assert away.refused == 3
+    job = Job.objects.get(pk=job_id)
+    assert (job.state, job.attempts, job.crashes) == (state, 1, 0)
+    assert Job.objects.get(pk=last).state == State.SUCCEEDED
+    assert Effect.objects.count() == (task is plain_effect)  # it was run once
+
+
+def test_a_second_stop_ends_the_wait_and_the_lease_brings_the_job_back(
+    transactional_db, settings, store, monkeypatch
+):
+    settings.TASKS = {"default": settings.TASKS["default"]}
+    job_id = plain_effect.enqueue("key").id
+    add.enqueue(1, 2)
+    away = Away(monkeypatch, store)
+    worker = InlineWorker()
+    stops = []
+
+    def stop_twice():
+        wait_until(lambda: away.refused > 1)
+        for _ in range(2):
+            worker.stop()
+            stops.append(away.refused)
+            if len(stops) == 1:
+                wait_until(lambda: away.refused > stops[0])  # the first ends nothing yet
+
+    stopper = threading.Thread(target=stop_twice)
+    stopper.start()
+    count = worker.run()
+    stopper.join()
+
+    assert (count, len(stops)) == (1, 2)
+    job = Job.objects.get(pk=job_id)
+    assert (job.state, job.attempts) == (State.RUNNING, 1)
+    assert job.lease_until is not None
+    assert Job.objects.filter(state=State.READY).count() == 1
+
+
+# ---- what it leaves behind ----------------------------------------------------------------
+
+
+def left_behind():
+    """Count what each call could leave in its process, and in the database."""
+    connections.close_all()
+    signals = [connection_created, task_finished, events.job_ended, events.job_rescued]
+    connection = connections["default"]
+    return {
+        "receivers": sum(len(signal.receivers) for signal in signals),
+        "execute_wrappers": sum(len(one.execute_wrappers) for one in connections.all()),
+        "on_commit": len(connection.run_on_commit),
+        "threads": threading.active_count(),
+        "open files and connections": len(os.listdir("/dev/fd")),
+        "workers": WorkerPresence.objects.count(),
+        "lock files": lock_files(connection),
+    }
+
+
+def grown_since(before):
+    """Return what there is more of."""
+    return {name: count for name, count in left_behind().items() if count > before[name]}
+
+
+def lock_files(connection):
+    """Count what is beside an SQLite database."""
+    if connection.vendor != "sqlite":
+        return 0
+    folder, name = os.path.split(connection.settings_dict["NAME"])
+    beside = [os.path.join(folder, one) for one in os.listdir(folder) if one.startswith(name)]
+    return sum(len(os.listdir(one)) for one in beside if os.path.isdir(one))
+
+
+def test_any_number_of_them_in_one_process_leaves_nothing_behind(flush_queue):
+    def flush():
+        plain_effect.enqueue("key")
+        atomic_effect.enqueue("key")
+        assert flush_queue() == 2
+
+    for _ in range(3):
+        flush()
+    before = left_behind()
+
+    for _ in range(TIMES):
+        flush()
+
+    assert grown_since(before) == {}
+    assert Effect.objects.count() == 2 * (TIMES + 3)
+
+
+def test_one_that_ends_by_an_error_leaves_nothing_behind_either(flush_queue, store, monkeypatch):
+    flush_queue()
+    before = left_behind()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "due", broken)
+        with pytest.raises(DatabaseError):
+            flush_queue()
+
+    assert grown_since(before) == {}
+
+
+def broken(*_, **__):
+    """Raise what no wait helps against."""
+    raise DatabaseError("no such column")
+
+
+def test_it_can_be_used_while_a_worker_of_the_process_watches_its_connections(rig, flush_queue):
+    """The watch of one does not end with that of the other."""
+    rig.run(lambda context: None)
+    watching = [len(one.execute_wrappers) for one in connections.all()]
+    add.enqueue(1, 2)
+
+    assert flush_queue() == 1
+
+    assert [len(one.execute_wrappers) for one in connections.all()] == watching
