@@ -1,14 +1,17 @@
 """The operations on jobs that commands, pages and code use: cancel and retry."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.store import store_for
-from aftercommit.store.base import CancelAnswer, Retried
+
+if TYPE_CHECKING:
+    from aftercommit.store.base import CancelAnswer, Retried
 
 
-def cancel(job_ids: Iterable[UUID], *, using: str) -> CancelAnswer:
+def cancel(job_ids: Iterable[UUID], *, using: str) -> "CancelAnswer":
     """Cancel ready jobs of a database alias at once; ask the workers of running jobs to stop.
 
     In a transaction of the caller, the change is part of it. ``task_finished`` is sent after
@@ -20,6 +23,6 @@ def cancel(job_ids: Iterable[UUID], *, using: str) -> CancelAnswer:
     return answer
 
 
-def retry(job_ids: Iterable[UUID], *, using: str) -> Retried:
+def retry(job_ids: Iterable[UUID], *, using: str) -> "Retried":
     """Make failed and cancelled jobs of a database alias ready again, with all their attempts."""
     return store_for(using).retry(job_ids)

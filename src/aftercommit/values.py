@@ -155,7 +155,7 @@ class Failed:
 class Cancelled:
     """The run was ended on request."""
 
-    error: RunError
+    error: RunError | None = None  # None: nothing was raised
 
 
 @dataclass(frozen=True, slots=True)

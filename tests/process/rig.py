@@ -303,6 +303,15 @@ class Rig:
         """Let a job look as if its worker had died: then it runs where all such jobs do."""
         self.change_job(job_id, crashes=1, attempts=1)
 
+    def wait_rescued(self, number: int) -> None:
+        """Wait until so many jobs have a crash on their account."""
+        crashed = Job.objects.using(self.using).filter(crashes__gt=0)
+        wait_until(lambda: crashed.count() >= number, deadline=STARTED, why="jobs are rescued")
+
+    def forget_crashes(self) -> None:
+        """Let ready jobs look as if no worker had died with them."""
+        Job.objects.using(self.using).filter(state="ready").update(crashes=0)
+
     def running(self) -> int:
         """Return how many jobs are running."""
         return Job.objects.using(self.using).filter(state="running").count()

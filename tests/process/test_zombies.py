@@ -87,6 +87,8 @@ def haunt(rig: Rig) -> tuple[Tree, Tree]:
     rig.wait_note("begin", times=jobs, tree=zombie.pid)
     stop_between_writes(zombie)
     heir = rig.worker("--threads", "8")
+    rig.wait_rescued(jobs)
+    rig.forget_crashes()  # else they would run one after the other, each alone
     rig.wait_note("begin", times=jobs, tree=heir.pid)
     return zombie, heir
 

@@ -319,6 +319,7 @@ def test_a_cut_at_a_rescue_counts_one_crash_for_each_death(rig, proxy, when):
         rescuer = Rescuer(
             road.store,
             BackendOptions(lease=SHORT, heartbeat=SHORT / 3, max_crashes=1000),
+            road.rooms.crashed,
             worker_id=road.worker_id,
             rescued=rescued.append,
             forgotten=lambda: None,

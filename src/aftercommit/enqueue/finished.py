@@ -13,12 +13,14 @@ from aftercommit._compat import task_backends, task_finished
 from aftercommit.enqueue.backend import DatabaseBackend, task_at
 from aftercommit.enqueue.results import result_of
 from aftercommit.enqueue.signals import listeners_of
+from aftercommit.enqueue.transactions import is_open
 from aftercommit.values import Ended
 
 if TYPE_CHECKING:
     from aftercommit.store.base import Rescued, Store
 
 READY = "ready"
+AT_A_TIME = 500  # rows read by one statement
 listeners = listeners_of(task_finished, "task_finished")
 
 
@@ -26,10 +28,14 @@ def send_finished(store: "Store", ended: Iterable[Ended]) -> None:
     """Send ``task_finished`` for each of these jobs, as soon as its end is committed.
 
     For jobs that ended without a run: a ready job was cancelled, or a job has failed because
-    too many worker processes died with it. Jobs that are ready again are left out.
+    too many worker processes died with it. Jobs that are ready again are left out. In a
+    transaction that Django does not know (autocommit off, or a raw BEGIN) nothing is sent:
+    its commit would not be noticed.
     """
     job_ids = [one.job_id for one in ended if one.state != READY]
-    if job_ids and listeners.any(logging.ERROR):
+    if not job_ids or not listeners.any(logging.ERROR):
+        return
+    if store.connection.in_atomic_block or not is_open(store.connection):
         send = partial(_send, store, job_ids)
         transaction.on_commit(send, using=store.alias, robust=True)
 
@@ -47,10 +53,9 @@ def sender_of(backend: str) -> type:
 
 
 def _send(store: "Store", job_ids: Sequence[UUID]) -> None:
-    for job_id in job_ids:
-        job = store.job(job_id)
-        task = None if job is None else task_at(job.task_path)
-        if job is None or task is None:
-            continue
-        result = result_of(job, task)
-        events.send(task_finished, sender=sender_of(job.backend), task_result=result)
+    for start in range(0, len(job_ids), AT_A_TIME):
+        for job in store.jobs(job_ids[start : start + AT_A_TIME]):
+            task = task_at(job.task_path)
+            if task is not None and job.finished_at is not None:  # else it was retried meanwhile
+                result = result_of(job, task, ended_by_a_run=False)
+                events.send(task_finished, sender=sender_of(job.backend), task_result=result)

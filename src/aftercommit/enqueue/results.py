@@ -66,8 +66,12 @@ def enqueued_result(task: Task, job_id: str, payload: str, *, backend: str) -> J
     )
 
 
-def result_of(job: "Job", task: Task) -> JobResult:
-    """Return Django's view of a job's row."""
+def result_of(job: "Job", task: Task, *, ended_by_a_run: bool = True) -> JobResult:
+    """Return Django's view of a job's row.
+
+    The row of a cancelled job does not tell whether a run has ended it: no duration then.
+    """
+    ended_by_a_run = ended_by_a_run and job.state != "cancelled"
     errors = job.error_list
     workers = [entry["worker_id"] for entry in errors]
     if job.worker_id is not None:
@@ -77,7 +81,7 @@ def result_of(job: "Job", task: Task) -> JobResult:
         id=str(job.id),
         status=STATUS[job.state],
         state=job.state,
-        duration=_between(job.claimed_at, job.finished_at),
+        duration=_between(job.claimed_at, job.finished_at) if ended_by_a_run else None,
         enqueued_at=job.enqueued_at,
         started_at=job.started_at,
         last_attempted_at=job.claimed_at,

@@ -58,7 +58,7 @@ class BackendOptions(CheckedOptions):
     timeout: timedelta | None = None  # None: a task may run for ever
     fuse: bool = True  # let short atomic tasks share a commit, each in its savepoint
     # Guards.
-    max_crashes: int = 3  # runs that may end with the death of their worker
+    max_crashes: int = 3  # deaths of a process that ran the job alone; see life-of-a-job
     max_payload: int = 1024 * 1024  # bytes of JSON, for arguments and for results
     allowed_functions: tuple[str, ...] | None = None  # None: the installed apps
     # Liveness.

@@ -20,9 +20,7 @@ from aftercommit.values import NewJob
 
 logger = logging.getLogger("aftercommit")
 
-PUBLISH = (
-    "aftercommit.relay.publish.publish"  # the task that publishes; a worker finds it by this path
-)
+PUBLISH = "aftercommit.relay.publish"  # the path of the task that publishes, since 0.1.0
 MAX_ATTEMPTS = 5  # of a message that its broker refuses; an outage costs none
 IN_TRANSACTION, ALWAYS, NEVER = RELAY_WHEN
 

@@ -58,7 +58,8 @@ def ending(claim: Claim, outcome: Outcome) -> Ending:
         case Failed(error):
             return Ending(state=State.FAILED, errors=_errors(claim, error))
         case Cancelled(error):
-            return Ending(state=State.CANCELLED, errors=_errors(claim, error))
+            errors = None if error is None else _errors(claim, error)
+            return Ending(state=State.CANCELLED, errors=errors)
         case Released(delay, conflict):
             return Ending(
                 state=State.READY,

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 
 from aftercommit.models import Job, State
 from aftercommit.store.clock import DatabaseNow, in_future
@@ -29,6 +29,15 @@ SELECT queue FROM names WHERE queue IS NOT NULL
 """
 
 
+class CrashedJob(NamedTuple):
+    """A ready job that was on a dead worker."""
+
+    job_id: UUID
+    queue: str
+    task_path: str
+    is_due: bool
+
+
 class Reading(Table):
     """Reads jobs, queues and workers."""
 
@@ -37,6 +46,10 @@ class Reading(Table):
     def job(self, job_id: UUID) -> Job | None:
         """Return a job as it is now, or None."""
         return self._jobs.filter(id=job_id).first()
+
+    def jobs(self, job_ids: Collection[UUID]) -> list[Job]:
+        """Return those of these jobs that exist, as they are now."""
+        return list(self._jobs.filter(id__in=job_ids))
 
     def due(self, *, limit: int, name: str = "") -> list[UUID]:
         """Return up to ``limit`` due jobs, the most urgent first.
@@ -95,10 +108,30 @@ class Reading(Table):
         oldest = self._due().annotate(now=DatabaseNow()).order_by("run_after").first()
         return None if oldest is None else oldest.now - oldest.run_after
 
-    def has_crashed(self, *, due_within: timedelta) -> bool:
-        """Return whether a job with crashes is due, or will be due within this span."""
-        soon = self._jobs.filter(state=State.READY, crashes__gt=0)
-        return soon.filter(run_after__lte=in_future(due_within)).exists()
+    def crashed_jobs(
+        self,
+        *,
+        due_within: timedelta,
+        queues: Collection[str] | None,
+        backends: Collection[str],
+        unknown: Collection[str],
+        limit: int,
+    ) -> list[CrashedJob]:
+        """Return ready jobs with crashes that are due, or will be soon, the most urgent first.
+
+        ``queues``: None means all; ``backends``: empty means all. Jobs of ``unknown`` tasks
+        are left out. No index leads to these jobs: every ready one is read.
+        """
+        rows = self._jobs.filter(state=State.READY, crashes__gt=0)
+        rows = rows.filter(run_after__lte=in_future(due_within)).exclude(task_path__in=unknown)
+        if queues is not None:
+            rows = rows.filter(queue__in=queues)
+        if backends:
+            rows = rows.filter(backend__in=backends)
+        is_due = ExpressionWrapper(Q(run_after__lte=DatabaseNow()), output_field=BooleanField())
+        ordered = rows.annotate(is_due=is_due).order_by("-priority", "run_after", "id")
+        names = ordered.values_list("id", "queue", "task_path", "is_due")
+        return [CrashedJob._make(row) for row in names[:limit]]
 
     def clock_and_workers(self, worker_id: UUID) -> tuple[datetime, set[UUID]]:
         """Return the database's clock, and the other workers that hold or held a session lock."""

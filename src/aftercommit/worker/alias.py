@@ -17,7 +17,7 @@ from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.running.executor import Executor
 from aftercommit.worker.running.outcome import outcome_of
 from aftercommit.worker.running.pool import Pool
-from aftercommit.worker.runs import Run, Runs
+from aftercommit.worker.runs import Run, Runs, now
 from aftercommit.worker.upkeep.loop import LoopThread
 
 UNTIL_RUNG = timedelta(seconds=5)
@@ -176,13 +176,14 @@ class AliasWorker:
         if not allowed:
             return None
         taken = 0
+        asked_at = now()
         try:
             claims = self._rooms.fetcher.fetch(limit=allowed)
             taken = len(claims)
         finally:
             self._quota.give(allowed - taken)
         self._capacity.occupy(taken)
-        runs = self.runs.add_all(claims, self)
+        runs = self.runs.add_all(claims, self, asked_at=asked_at)
         if self._fetching:
             self._pool.submit(runs)
         else:

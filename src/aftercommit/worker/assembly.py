@@ -9,6 +9,7 @@ from aftercommit.store.base import Rescued, Store
 from aftercommit.values import RunResult
 from aftercommit.worker.claiming.fetcher import Fetcher
 from aftercommit.worker.config import Served
+from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.facts import Catalogue, GroupRunner, TaskFacts
 from aftercommit.worker.running.atomic.shared import SharedTransactions
 from aftercommit.worker.running.batch_task import BatchTasks
@@ -28,6 +29,7 @@ class Rooms:
     store: Store
     runs: Runs
     catalogue: Catalogue
+    crashed: CrashedJobs
     announcer: Announcer
     fetcher: Fetcher
     executor: Executor
@@ -54,6 +56,7 @@ def assemble(
     runs = Runs(lease=options.lease)
     announcer = Announcer(store)
     executor = Executor(using=served.using, record=store.finish, started=announcer.started)
+    crashed = CrashedJobs(store, served)
     catalogue = Catalogue(_groups(executor, store))
     presence = OwnPresence(
         store, worker_id=worker_id, session_locks=options.session_locks, news=news
@@ -67,8 +70,9 @@ def assemble(
         store=store,
         runs=runs,
         catalogue=catalogue,
+        crashed=crashed,
         announcer=announcer,
-        fetcher=Fetcher(store, served, worker_id=worker_id, facts_of=catalogue.facts_of),
+        fetcher=Fetcher(store, served, crashed, worker_id=worker_id, facts_of=catalogue.facts_of),
         executor=executor,
         finisher=Finisher(store, runs, announcer, recorded=recorded),
         heartbeat=Heartbeat(store, runs, lease=options.lease, heartbeat=options.heartbeat),
@@ -76,6 +80,7 @@ def assemble(
         rescuer=Rescuer(
             store,
             options,
+            crashed,
             worker_id=worker_id,
             rescued=rescued,
             forgotten=presence.announce_again,

@@ -83,10 +83,10 @@ def _served(using: str, backends: dict[str, DatabaseBackend], config: WorkerConf
         queues = None if any(not backend.queues for backend in here) else tuple(sorted(names))
     return Served(
         using=using,
-        queues=queues,
+        queues=None if config.only else queues,
         backends=tuple(backend.alias for backend in here) if config.backends else (),
         options=here[0].config,
-        relays=config.relay == RELAY_TOO,
+        relays=config.relay == RELAY_TOO or bool(config.only),
         crashed=config.crashed,
         only=tuple(UUID(one) for one in config.only) or None,
     )

@@ -12,7 +12,6 @@ from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.payload import dump_result
 from aftercommit.enqueue.policy import Policy, policy_of
 from aftercommit.enqueue.task import BatchTask, Many, Task, registered
-from aftercommit.errors import ConfigurationError
 from aftercommit.options.backoff import Exponential
 from aftercommit.options.conf import BackendOptions
 from aftercommit.values import Claim, RunResult
@@ -91,7 +90,7 @@ def facts_for(task: Task, options: BackendOptions) -> TaskFacts:
     problem = None
     try:
         policy = policy_of(task, options)
-    except ConfigurationError as error:  # each run fails with it, without a retry
+    except Exception as error:  # of whatever kind: each run fails with it, for good
         problem, policy = error, LAST_RESORT
     return TaskFacts(
         task=task,

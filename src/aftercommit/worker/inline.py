@@ -1,5 +1,6 @@
 """Runs due jobs in the calling thread: for ``flush_queue``, and for tests."""
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
@@ -7,9 +8,10 @@ from uuid import UUID, uuid4
 
 from django.db import Error
 
+from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.task import registered
 from aftercommit.errors import ConfigurationError, Stopped
-from aftercommit.models import Job
+from aftercommit.models import Job, State
 from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import Bell
 from aftercommit.store.base import Store
@@ -21,9 +23,12 @@ from aftercommit.worker.processes.orphans import Orphans
 from aftercommit.worker.processes.supervisor import Supervisor
 from aftercommit.worker.running.connections import ThreadConnections
 from aftercommit.worker.running.executor import Executor
+from aftercommit.worker.running.pool import end_after, tidy
 from aftercommit.worker.running.timeouts import Timeouts
 from aftercommit.worker.runs import Run, now
 from aftercommit.worker.upkeep.loop import LoopThread
+
+logger = logging.getLogger("aftercommit")
 
 DUE_AT_A_TIME = 1000  # due jobs read at a time, to find those of this worker's share
 TO_JOIN = timedelta(seconds=2)
@@ -67,6 +72,7 @@ class InlineWorker:
         self._alias: InlineAlias | None = None
         self._alone: Supervisor | None = None
         self._stopping = False
+        self._left_alone: set[UUID] = set()  # jobs with crashes that could not be run
 
     def run(self) -> int:
         """Run every due job of every backend; return the number of runs."""
@@ -106,17 +112,27 @@ class InlineWorker:
 
     def _run_one(self, alias: "InlineAlias", job_id: UUID) -> int:
         job = alias.store.job(job_id)
-        if job is None:
+        if job is None or job_id in self._left_alone or registered(job.task_path) is None:
             return 0
-        return self._run_in_process(job) if job.crashes else int(alias.run(job))
+        if not job.crashes:
+            return int(alias.run(job))
+        ran = self._run_in_process(job) if job.state == State.READY else 0
+        if not ran:
+            self._left_alone.add(job_id)  # a process costs a second
+        return ran
 
     def _run_in_process(self, job: Job) -> int:
         """Run a job with crashes in a child process, because it may kill its process again."""
         config = WorkerConfig(threads=1, drain=True, crashed=True, only=(str(job.id),))
-        self._alone = Supervisor(config, died=Orphans(served(config)))
-        if self._stopping:
+        orphans = Orphans(served(config))
+        try:
+            self._alone = Supervisor(config, died=orphans)
+        except ConfigurationError:
+            logger.exception("Job %s was on a dead worker and runs only in a process", job.id)
             return 0
-        self._alone.run()
+        if not self._stopping:
+            self._alone.run()
+            orphans.settle()
         done = self._alone.progress.done
         self._alone = None
         return done
@@ -183,13 +199,18 @@ class InlineAlias:
         if claimed is None:
             return False
         self._run = run = self._rooms.runs.add(*claimed, self)
-        self._connections.prepare()
-        began = now()
-        result = self.executor.run(run)
-        took = now() - began
-        self._run = None
-        self._connections.tidy()  # before the same connection writes the result
-        run.end(result, took=took)
+        try:
+            self._connections.prepare()
+            began = now()
+            result = self.executor.run(run)
+            took = now() - began
+            self._run = None
+            tidy(self._connections)  # before the same connection writes the result
+            run.end(result, took=took)
+        except Exception as error:
+            end_after(error, [run])
+        finally:
+            self._run = None
         return True
 
     def ended(self, run: Run, result: RunResult) -> None:
@@ -229,5 +250,6 @@ class InlineAlias:
         facts = self._rooms.catalogue.facts_of(claims[0])
         if facts is not None:
             return claims[0], facts
-        self.store.finish(claims[0], Released())  # TASKS does not have its backend
+        # Its backend is not one of TASKS.
+        send_finished(self.store, self.store.finish_many([(claims[0], Released())]))
         return None

@@ -60,13 +60,14 @@ class Run:
         *,
         fresh_for: float,
         held_since: float,
+        renewed_at: float,
     ) -> None:
         self.claim = claim
         self.facts = facts
         self.owner = owner
         self._fresh_for = fresh_for
-        # renewed_at: the last time at which the lease was known to be valid
-        self.held_since = self.renewed_at = held_since
+        self.held_since = held_since
+        self.renewed_at = renewed_at  # when the lease was last known to be good
         self._lock = threading.Lock()
 
     def body(
@@ -181,11 +182,28 @@ class Runs:
         """Create the run of a claim; it stays here until ``remove``."""
         return self.add_all([(claim, facts)], owner)[0]
 
-    def add_all(self, claims: Iterable[tuple[Claim, "TaskFacts"]], owner: Owner) -> list[Run]:
-        """Create the runs of claims that were made at the same time."""
+    def add_all(
+        self,
+        claims: Iterable[tuple[Claim, "TaskFacts"]],
+        owner: Owner,
+        *,
+        asked_at: float | None = None,
+    ) -> list[Run]:
+        """Create the runs of claims that were made at the same time.
+
+        ``asked_at``: when the claim was sent; the leases are known to be good from then on.
+        """
         since = now()
+        renewed_at = since if asked_at is None else asked_at
         runs = [
-            Run(claim, facts, owner, fresh_for=self._fresh_for, held_since=since)
+            Run(
+                claim,
+                facts,
+                owner,
+                fresh_for=self._fresh_for,
+                held_since=since,
+                renewed_at=renewed_at,
+            )
             for claim, facts in claims
         ]
         with self._lock:

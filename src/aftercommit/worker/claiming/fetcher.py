@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -11,13 +11,15 @@ from uuid import UUID
 
 from django.db import Error
 
+from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.task import registered
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.base import Store
-from aftercommit.values import Claim, ClaimQuery, Released
+from aftercommit.values import Claim, ClaimQuery, Position, Released
 from aftercommit.worker.claiming.broker_backoff import is_backing_off
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.config import Served
+from aftercommit.worker.crashed import CrashedJobs
 
 if TYPE_CHECKING:
     from aftercommit.worker.facts import TaskFacts
@@ -42,12 +44,14 @@ class Fetcher:
         self,
         store: Store,
         served: Served,
+        crashed: CrashedJobs,
         *,
         worker_id: UUID,
         facts_of: Callable[[Claim], "TaskFacts | None"],
     ) -> None:
         self._store = store
         self._served = served
+        self._crashed = crashed
         self._worker_id = worker_id
         self._facts_of = facts_of
         self._unknown: set[str] = set()  # paths of tasks that this process does not have
@@ -58,6 +62,8 @@ class Fetcher:
 
     def fetch(self, *, limit: int) -> list[ClaimWithFacts]:
         """Claim up to ``limit`` jobs of tasks that this process has; return the facts as well."""
+        if self._served.crashed and self._served.only is None:
+            return self._fetch_crashed(limit=limit)
         self._turn += 1
         every_queue = self._served.queues is None
         looked_up = every_queue and self._names_are_old()
@@ -67,6 +73,14 @@ class Fetcher:
         if not claims and every_queue and not looked_up:
             self._look_up_names()  # a job may be in a new queue
             claims = self._walk(self._names, limit=limit)
+        return claims
+
+    def _fetch_crashed(self, *, limit: int) -> list[ClaimWithFacts]:
+        claims: list[ClaimWithFacts] = []
+        while not claims and (taken := self._crashed.take(limit)):
+            for queue, job_ids in taken.items():
+                query = self._query(queue, limit=len(job_ids), only=job_ids)
+                claims += self._with_facts(self._store.claim(query))
         return claims
 
     def _walk(self, queues: Sequence[str], *, limit: int) -> list[ClaimWithFacts]:
@@ -86,9 +100,12 @@ class Fetcher:
         return claims
 
     def _claim(self, queue: str, *, limit: int) -> list[ClaimWithFacts]:
+        return self._with_facts(self._claim_in_order(queue, limit=limit))
+
+    def _with_facts(self, claims: Iterable[Claim]) -> list[ClaimWithFacts]:
         known: list[ClaimWithFacts] = []
         unknown: list[Claim] = []
-        for claim in self._claim_in_order(queue, limit=limit):
+        for claim in claims:
             facts = self._facts_of(claim)
             if facts is None:
                 unknown.append(claim)
@@ -100,17 +117,7 @@ class Fetcher:
 
     def _claim_in_order(self, queue: str, *, limit: int) -> list[Claim]:
         cursor = self._cursors[queue]
-        query = ClaimQuery(
-            queue=queue,
-            limit=limit,
-            worker_id=self._worker_id,
-            lease=self._served.options.lease,
-            backends=self._served.backends,
-            unknown=sorted(self._unknown),
-            only=self._served.only,
-            after=cursor.position,
-            crashed=self._served.crashed,
-        )
+        query = self._query(queue, limit=limit, only=self._served.only, after=cursor.position)
         claims: list[Claim] = []
         if query.after is not None:
             claims = self._store.claim(query)
@@ -124,6 +131,26 @@ class Fetcher:
             cursor.looked_from_front(seconds=time.monotonic() - began)
         cursor.claimed(claims, full=len(claims) == limit)
         return claims
+
+    def _query(
+        self,
+        queue: str,
+        *,
+        limit: int,
+        only: Sequence[UUID] | None,
+        after: Position | None = None,
+    ) -> ClaimQuery:
+        return ClaimQuery(
+            queue=queue,
+            limit=limit,
+            worker_id=self._worker_id,
+            lease=self._served.options.lease,
+            backends=self._served.backends,
+            unknown=sorted(self._unknown),
+            only=only,
+            after=after,
+            crashed=self._served.crashed,
+        )
 
     def _leave(self, claims: list[Claim]) -> None:
         """Release jobs that this process cannot run, so that another worker may claim them."""
@@ -140,7 +167,8 @@ class Fetcher:
         # With a delay: a task that is known, on a backend that is not, is not left out of the
         # next claim, and its jobs would be claimed and released without end.
         try:
-            self._store.finish_many([(claim, Released(LEFT_FOR)) for claim in claims])
+            released = [(claim, Released(LEFT_FOR)) for claim in claims]
+            send_finished(self._store, self._store.finish_many(released))
         except Error:
             logger.warning(
                 "Jobs that this worker cannot run could not be released; they are rescued "
@@ -159,3 +187,5 @@ class Fetcher:
         relays = self._served.relays
         self._found = [one for one in found if relays or not one.startswith(QUEUE_PREFIX)]
         self._found_at = time.monotonic()
+        for gone in self._cursors.keys() - set(self._found):
+            del self._cursors[gone]

@@ -30,6 +30,7 @@ from aftercommit.worker.runs import now
 
 PATH = "AFTERCOMMIT_SYS_PATH"  # environment variable, for the first line of a process
 COMMAND, SUBCOMMAND = "aftercommit", "worker-process"
+COMMANDS = (COMMAND, "flush_queue")  # that start processes
 # Not "-m aftercommit…" with PYTHONPATH: that does not reach a Python that is isolated, and
 # is in the way of what such a process starts. With -P nothing in the current folder can
 # stand in for json.
@@ -54,7 +55,7 @@ class Child:
     done: int = 0
     running: int = 0
     sees_crashed: bool = False  # it sees jobs with crashes, or a dead worker that may leave some
-    oom_kills: int = field(default_factory=oom_kills)  # before it was started
+    oom_kills: int = field(default_factory=oom_kills)  # when it was last seen alive
 
     @property
     def death(self) -> str:
@@ -76,6 +77,10 @@ class Child:
         if oom_kills() > self.oom_kills:
             return f"{self.death}, because memory ran out"
         return None
+
+    def note_memory(self) -> None:
+        """Note the kernel's count of OOM kills, as long as the process lives."""
+        self.oom_kills = oom_kills()
 
     def listen(self) -> None:
         """Take in what it has said since."""
@@ -105,6 +110,11 @@ class Launcher:
             )
         self._command = _command()
         self._quota = None if max_jobs is None else RunQuota.new_file(max_jobs)
+
+    @property
+    def quota_is_used_up(self) -> bool:
+        """Whether no more runs may begin."""
+        return self._quota is not None and RunQuota(self._quota.fileno()).used_up
 
     def start(self, config: WorkerConfig) -> Child:
         """Start a process; raises ``OSError`` if the system does not allow it."""
@@ -139,7 +149,8 @@ def _command() -> list[str]:
         return [sys.executable, *flags, "-P", "-c", BOOT]
     # settings.configure(): only the program that has called it can do that again.
     words = sys.orig_argv
-    if COMMAND not in words:
+    at = next((index for index, word in enumerate(words) if word in COMMANDS), None)
+    if at is None:
         raise ConfigurationError(
             "Worker processes cannot be started: the settings come from settings.configure(), "
             f"and this program was not started with the words '{COMMAND} worker'.\n"
@@ -147,8 +158,7 @@ def _command() -> list[str]:
             "Fix: name a module in DJANGO_SETTINGS_MODULE, or start the worker from the command "
             "line of the program that calls settings.configure()."
         )
-    before = words[1 : words.index(COMMAND)]
-    return [sys.executable, *before, COMMAND, SUBCOMMAND, "--skip-checks"]
+    return [sys.executable, *words[1:at], COMMAND, SUBCOMMAND, "--skip-checks"]
 
 
 def _settings_module() -> str | None:

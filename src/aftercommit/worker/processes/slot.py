@@ -8,6 +8,7 @@ from aftercommit.worker.processes.launch import Child
 from aftercommit.worker.runs import now
 
 FIRST_PAUSE = timedelta(milliseconds=100)  # before a dead process is replaced
+IN_VAIN = timedelta(seconds=2)  # a pause after a process that had nothing to do
 LONGEST_PAUSE = timedelta(seconds=10)
 
 
@@ -21,6 +22,7 @@ class ProcessSlot:
     failed_starts: int = 0  # in a row
     through: bool = False  # no process is wanted here any more, or for now
     has_run: bool = False  # a job, since it was opened
+    not_before: float = 0.0  # the next start, after a process that had nothing to do
     done_before: int = 0  # by processes that are gone
 
     @property
@@ -30,7 +32,7 @@ class ProcessSlot:
 
     def open(self) -> None:
         """Let a process be started, if there is none."""
-        self.start_at = now()
+        self.start_at = max(now(), self.not_before)
         self.through = self.has_run = False
 
     def pause(self) -> timedelta:

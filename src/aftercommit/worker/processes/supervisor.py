@@ -11,7 +11,7 @@ from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import Bell
 from aftercommit.worker.processes.child import HURRY, STOP, THROUGH
 from aftercommit.worker.processes.launch import Child, Launcher
-from aftercommit.worker.processes.slot import ProcessSlot
+from aftercommit.worker.processes.slot import IN_VAIN, ProcessSlot
 from aftercommit.worker.runs import now
 
 logger = logging.getLogger("aftercommit")
@@ -111,6 +111,8 @@ class Supervisor:
         child = slot.child
         if child is not None:
             ended = child.process.poll() is not None
+            if not ended:
+                child.note_memory()
             child.listen()  # after that look: its last words have arrived
             self._crashed_seen |= child.sees_crashed and slot is not self._crashed
             if ended:
@@ -131,6 +133,8 @@ class Supervisor:
         slot.done_before += child.done
         child.channel.close()
         slot.has_run |= _has_run(child)
+        if not _has_run(child):
+            slot.not_before = now() + IN_VAIN.total_seconds()
         if child.end is None:
             self._died(child)
             _worker_id, begun = child.board.read()
@@ -192,7 +196,7 @@ class Supervisor:
         enqueue others.
         """
         slot = self._crashed
-        if self._config.crashed or not slot.closed:
+        if self._config.crashed or not slot.closed or self._launcher.quota_is_used_up:
             return
         if slot.has_run and self._config.drain:
             for other in self._ordinary:

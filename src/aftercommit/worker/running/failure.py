@@ -7,6 +7,8 @@ from aftercommit.values import RunError
 LONGEST_TRACEBACK = 64 * 1024  # characters, three quarters of them from its end
 HEAD = 16 * 1024
 LONGEST_CLASS_PATH = 255
+# Rows outlive the layout: Cancel and its kind are stored by their public path.
+PUBLIC = {"aftercommit.enqueue.outcomes": "aftercommit"}
 UNPRINTABLE = "(the exception cannot be printed: its __str__ or its traceback raises)"
 
 
@@ -25,7 +27,8 @@ def run_error(exception: BaseException) -> RunError:
 
 def class_path(cls: type) -> str:
     """Return the dotted path of a class, cut to the length of its column."""
-    return f"{cls.__module__}.{cls.__qualname__}"[:LONGEST_CLASS_PATH]
+    module = PUBLIC.get(cls.__module__, cls.__module__)
+    return f"{module}.{cls.__qualname__}"[:LONGEST_CLASS_PATH]
 
 
 def _cut(text: str) -> str:

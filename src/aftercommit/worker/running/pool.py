@@ -79,10 +79,11 @@ class Pool:
             while runs := self._next(thread_connections):
                 try:
                     self._carry_out(runs, thread_connections)
+                    if runs[0].facts.is_async:
+                        continue  # the event loop frees its place
                 except BaseException as error:  # no exception may end this thread
-                    _end_after(error, runs)
-                if not runs[0].facts.is_async:
-                    self._left()
+                    end_after(error, runs)
+                self._left()
         connections.close_all()
 
     def _carry_out(self, runs: list[Run], thread_connections: ThreadConnections) -> None:
@@ -100,7 +101,7 @@ class Pool:
         with self._at_work([run]):
             result = run.owner.executor.run(run)
         took = now() - began
-        _tidy(thread_connections)
+        tidy(thread_connections)
         run.end(result, took=took)
 
     def _run_group(
@@ -112,9 +113,10 @@ class Pool:
         took = (now() - began) / len(results)
         with self._lock:
             left = runs[len(results) :]
+            del runs[len(results) :]  # they are not ours any more, whatever is raised below
             self._queue.put_back(left)
             self._changed.notify(len(left))
-        _tidy(thread_connections)
+        tidy(thread_connections)
         for run, result in results:
             run.end(result, took=took)
 
@@ -133,7 +135,7 @@ class Pool:
         with self._lock:
             if runs := self._take():
                 return runs
-        _tidy(thread_connections, rest=True)
+        tidy(thread_connections, rest=True)
         with self._lock:
             while not (runs := self._take()) and not self._stopped:
                 self._changed.wait()
@@ -164,13 +166,11 @@ class Pool:
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         with self._loop_lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                loop = asyncio.new_event_loop()
                 threading.Thread(
-                    target=self._run_loop,
-                    args=[self._loop],
-                    name="aftercommit-asyncio",
-                    daemon=True,
+                    target=self._run_loop, args=[loop], name="aftercommit-asyncio", daemon=True
                 ).start()
+                self._loop = loop  # only now: the thread may be refused
         return self._loop
 
     def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -183,7 +183,7 @@ class Pool:
         loop.close()
 
 
-def _tidy(thread_connections: ThreadConnections, *, rest: bool = False) -> None:
+def tidy(thread_connections: ThreadConnections, *, rest: bool = False) -> None:
     """Close connections that must not be kept; a failure does not change any result."""
     try:
         thread_connections.tidy()
@@ -193,7 +193,7 @@ def _tidy(thread_connections: ThreadConnections, *, rest: bool = False) -> None:
         logger.exception("A connection that a task has used cannot be closed")
 
 
-def _end_after(error: BaseException, runs: Sequence[Run]) -> None:
+def end_after(error: BaseException, runs: Sequence[Run]) -> None:
     """End runs after an exception of the worker's own code or of a broken connection."""
     for run in runs:
         if run.is_over:
@@ -207,7 +207,8 @@ def _end_after(error: BaseException, runs: Sequence[Run]) -> None:
         try:
             outcome = _outcome_after(error, run, run.facts.policy)
             run.end(RunResult(outcome=outcome, exception=error), took=None)
-        except BaseException:  # the job is rescued when its lease ends
+        except BaseException:
+            run.lost = True  # no longer renewed: the job is rescued when its lease ends
             logger.exception("Job %s could not be released", run.claim.job_id)
 
 

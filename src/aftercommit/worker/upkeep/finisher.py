@@ -29,10 +29,6 @@ logger = logging.getLogger("aftercommit")
 
 LARGEST_BATCH = 1000
 UNWRITABLE = "(the outcome of this run could not be stored: {error})"
-ASKED_TO_END = RunError(
-    exception_class_path="aftercommit.Cancel",
-    traceback="The job was asked to end before it had run.",
-)
 
 STATES: dict[type, str] = {
     Succeeded: State.SUCCEEDED,
@@ -218,5 +214,5 @@ def _as_written(result: RunResult, state: str) -> RunResult:
     """Return the result by the state in the table: a cancelled job is not ready again."""
     if state == STATES[type(result.outcome)]:
         return result
-    error = result.outcome.error if isinstance(result.outcome, Retry) else ASKED_TO_END
+    error = result.outcome.error if isinstance(result.outcome, Retry) else None
     return replace(result, outcome=Cancelled(error))

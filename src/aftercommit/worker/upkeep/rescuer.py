@@ -7,6 +7,7 @@ from uuid import UUID
 from aftercommit.options.conf import BackendOptions
 from aftercommit.process import Bell
 from aftercommit.store.base import Rescued, Store
+from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.runs import now
 from aftercommit.worker.upkeep.contact import SteadyContact
 
@@ -18,8 +19,6 @@ LOOKS = 3
 AFTER_TROUBLE = timedelta(seconds=10)  # until a free lock again means that a worker has died
 WORKERS_FORGOTTEN_AFTER = timedelta(days=1)
 ONE_RESCUE = 100  # jobs
-CRASHED_DUE_WITHIN = timedelta(minutes=1)  # then a process for such jobs is started
-SHARE = 0.01  # of the time, at most, for the query for jobs with crashes
 
 
 class Rescuer:
@@ -29,6 +28,7 @@ class Rescuer:
         self,
         store: Store,
         options: BackendOptions,
+        crashed: CrashedJobs,
         *,
         worker_id: UUID,
         rescued: Callable[[Rescued], None],
@@ -36,6 +36,7 @@ class Rescuer:
     ) -> None:
         self._store = store
         self._options = options
+        self._crashed = crashed
         self._worker_id = worker_id
         self._rescued = rescued
         self._forgotten = forgotten  # called if another worker has deleted this worker's row
@@ -43,15 +44,13 @@ class Rescuer:
         self._contact = SteadyContact()
         self._free_since: dict[UUID, tuple[float, int]] = {}
         self._next_check_in = now()
-        self._next_look_for_crashed = now()
-        self._crashed_are_due = False
         self.looked = Bell()  # rung after each look
         self.settled = False  # no other worker looks dead
 
     @property
     def sees_crashed(self) -> bool:
         """Whether jobs with crashes are due soon, or a dead worker is about to leave some."""
-        return self._crashed_are_due or bool(self._free_since)
+        return self._crashed.are_near or bool(self._free_since)
 
     def trouble(self) -> None:
         """Forget what was observed about other workers: the database did not answer.
@@ -73,8 +72,6 @@ class Rescuer:
             silent = self._check_in()
         if dead or silent:
             self._rescue(dead, silent=silent)
-        if now() >= self._next_look_for_crashed:
-            self._look_for_crashed()
         self.settled = not self._free_since
         self.looked.ring()
         if self._free_since:
@@ -93,6 +90,7 @@ class Rescuer:
         self._store.workers.forget_silent(WORKERS_FORGOTTEN_AFTER)
         clock, _others = self._store.clock_and_workers(self._worker_id)
         self._contact.seen(database=clock, began=began)
+        self._crashed.look()
         pause = min(self._options.heartbeat / 2, self._options.lease / 6)
         self._next_check_in = now() + pause.total_seconds()
         return self._contact.lasted >= self._options.lease
@@ -120,16 +118,10 @@ class Rescuer:
             for one in rescued:
                 self._rescued(one)
             if rescued:
-                self._next_look_for_crashed = now()
+                self._crashed.look(at_once=True)
             if len(rescued) < ONE_RESCUE:
                 break
         if dead:
             self._store.forget(dead)
             for worker_id in dead:
                 self._free_since.pop(worker_id, None)
-
-    def _look_for_crashed(self) -> None:
-        began = now()
-        self._crashed_are_due = self._store.has_crashed(due_within=CRASHED_DUE_WITHIN)
-        pause = min(self._options.heartbeat / 2, self._options.lease / 6).total_seconds()
-        self._next_look_for_crashed = now() + max(pause, (now() - began) / SHARE)

@@ -1,0 +1,83 @@
+"""The jobs with crashes that this worker could run: those that were on a dead worker."""
+
+import threading
+from collections import deque
+from datetime import timedelta
+from uuid import UUID
+
+from aftercommit.enqueue.task import registered
+from aftercommit.options.queues import QUEUE_PREFIX
+from aftercommit.store.base import Store
+from aftercommit.worker.config import Served
+from aftercommit.worker.runs import now
+
+DUE_WITHIN = timedelta(minutes=1)  # a process for such jobs is worth its start
+SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=200), timedelta(seconds=15)
+SHARE = 0.02  # of the time, at most, that looking for them may take
+AT_A_TIME = 100  # jobs
+
+
+class CrashedJobs:
+    """Finds them now and then, and keeps their ids.
+
+    No index leads to them: each look reads every ready job of the queues. So it is done
+    rarely where the table is large, and the jobs are then claimed by their ids.
+    """
+
+    def __init__(self, store: Store, served: Served) -> None:
+        self._store = store
+        self._served = served
+        self._unknown: set[str] = set()  # paths of tasks that this process does not know
+        self._due: deque[tuple[str, UUID]] = deque()  # (queue, job)
+        self._lock = threading.Lock()
+        self._next_look = now()
+        self._took_some = False
+        self.are_near = False  # some are due, or will be within ``DUE_WITHIN``
+
+    def look(self, *, at_once: bool = False) -> None:
+        """Find jobs, unless the last look was too short a time ago."""
+        with self._lock:
+            if not at_once and now() < self._next_look:
+                return
+            began = now()
+            while self._found_only_unknown():
+                continue  # the next statement leaves them out
+            pause = max((now() - began) / SHARE, SHORTEST_PAUSE.total_seconds())
+            self._next_look = now() + min(pause, LONGEST_PAUSE.total_seconds())
+
+    def take(self, limit: int) -> dict[str, list[UUID]]:
+        """Return up to ``limit`` jobs that were due, by queue.
+
+        If none are left, it looks for more: at once if there were some the last time, because
+        a job that has just run may be due again.
+        """
+        if not self._due:
+            self.look(at_once=self._took_some)
+        taken: dict[str, list[UUID]] = {}
+        with self._lock:
+            for _number in range(min(limit, len(self._due))):
+                queue, job_id = self._due.popleft()
+                taken.setdefault(queue, []).append(job_id)
+        self._took_some = bool(taken)
+        return taken
+
+    def _found_only_unknown(self) -> bool:
+        rows = self._store.crashed_jobs(
+            due_within=DUE_WITHIN,
+            queues=self._served.queues,
+            backends=self._served.backends,
+            unknown=sorted(self._unknown),
+            limit=AT_A_TIME,
+        )
+        unknown = {row.task_path for row in rows if registered(row.task_path) is None}
+        self._unknown |= unknown
+        runnable = [
+            row for row in rows if row.task_path not in unknown and self._serves(row.queue)
+        ]
+        self.are_near = bool(runnable)
+        self._due = deque((row.queue, row.job_id) for row in runnable if row.is_due)
+        return bool(unknown) and not runnable
+
+    def _serves(self, queue: str) -> bool:
+        every_queue = self._served.queues is None
+        return not every_queue or self._served.relays or not queue.startswith(QUEUE_PREFIX)
