@@ -11,6 +11,7 @@ from celery.contrib.testing.worker import start_worker
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections, transaction
 
+import aftercommit
 from aftercommit._compat import BaseTask, InvalidTask, task_backends
 from aftercommit.errors import ConfigurationError, PayloadError
 from aftercommit.options.conf import WorkerConfig
@@ -263,3 +264,9 @@ def test_an_option_that_does_not_exist_is_refused(move):
 
     with pytest.raises(ConfigurationError, match="Did you mean 'max_attempts'"):
         task_backends["far"]
+
+
+def test_settings_that_were_written_for_0_1_0_still_work(move):
+    move("aftercommit.celery_backend.CeleryBackend", app="tests.brokers.shop.app")
+
+    assert type(task_backends["far"]) is aftercommit.CeleryBackend

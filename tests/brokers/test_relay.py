@@ -1,5 +1,6 @@
 """Who publishes messages, and who leaves them alone."""
 
+import json
 from io import StringIO
 
 import pytest
@@ -14,10 +15,12 @@ from aftercommit.relay import publish as relay_module
 from aftercommit.relay.brokers import broker_for
 from aftercommit.relay.brokers.base import Away
 from aftercommit.relay.publish import publish
+from aftercommit.values import NewJob
 from aftercommit.worker.claiming import broker_backoff
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.worker import Worker
 from tests.app.tasks import add
+from tests.brokers.conftest import run_relay
 from tests.brokers.shop import note
 
 
@@ -39,6 +42,31 @@ def test_a_worker_publishes_messages_if_it_is_told_to(relay, done, queues, redis
     Worker(config, quota=RunQuota(None)).run()
 
     assert set(Job.objects.filter(state="succeeded").values_list("queue", flat=True)) == done
+
+
+def test_messages_that_0_1_0_has_kept_are_published_and_new_ones_name_the_same_task(
+    relayed, monkeypatch, store
+):
+    relayed("celery")
+    published = []
+
+    def publish_many(contents, ended):
+        for number, content in contents.items():
+            published.append(content.get("old", "new"))
+            ended(number, None)
+
+    monkeypatch.setattr(broker_for("celery"), "publish_many", publish_many)
+    arguments = {"broker": "celery", "message_id": "m1", "content": {"old": "old"}}
+    payload = json.dumps({"args": [], "kwargs": arguments})
+    path = "aftercommit.relay.publish"
+    store.insert([NewJob(task_path=path, queue="relay.celery", payload=payload)])
+    with transaction.atomic():
+        note.delay("a")
+
+    assert run_relay() == 2
+
+    assert sorted(published) == ["new", "old"]
+    assert set(Job.objects.values_list("task_path", "state")) == {(path, "succeeded")}
 
 
 def test_without_the_option_there_is_nothing_to_relay(transactional_db):

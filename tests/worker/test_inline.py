@@ -96,6 +96,7 @@ def test_a_second_stop_ends_the_wait_and_the_lease_brings_the_job_back(
     stopper.join()
 
     assert (count, len(stops)) == (1, 2)
+    assert away.refused <= stops[-1] + 1
     job = Job.objects.get(pk=job_id)
     assert (job.state, job.attempts) == (State.RUNNING, 1)
     assert job.lease_until is not None
