@@ -195,6 +195,21 @@ def test_by_the_parent_of_a_process_that_died_before_it_began(rig, ear):
     assert ear.ends == [(str(cancelled), State.CANCELLED, None)]
 
 
+def test_by_a_worker_that_cannot_run_it(rig, ear, monkeypatch):
+    """It has claimed the job just before the cancellation, and releases it."""
+    job_id = rig.enqueue(fail)
+    monkeypatch.setattr(rig.rooms.fetcher, "_facts_of", cancelled_meanwhile)
+
+    assert rig.rooms.fetcher.fetch(limit=1) == []
+
+    assert ear.ends == [(str(job_id), State.CANCELLED, None)]
+
+
+def cancelled_meanwhile(claim):
+    """Cancel a job that is claimed already; nothing is known of its task."""
+    jobs.cancel([claim.job_id], using="default")
+
+
 def test_by_flush_queue_each_of_its_runs(flush_queue, ear):
     ids = [add.enqueue(1, number).id for number in range(3)]
 
