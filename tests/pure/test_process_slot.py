@@ -6,7 +6,7 @@ import pytest
 
 from aftercommit.options.conf import WorkerConfig
 from aftercommit.worker.processes import slot as slots
-from aftercommit.worker.processes.slot import LONGEST_PAUSE, ProcessSlot
+from aftercommit.worker.processes.slot import IN_VAIN, LONGEST_PAUSE, ProcessSlot
 
 AT = 1000.0
 
@@ -24,3 +24,15 @@ def test_pauses_grow_with_each_failed_start(monkeypatch, failed_starts, seconds)
 
 def test_no_pause_is_longer_than_the_longest():
     assert ProcessSlot(WorkerConfig(), failed_starts=1000).pause() == LONGEST_PAUSE
+
+
+def test_after_a_process_that_had_nothing_to_do_the_next_one_waits(monkeypatch):
+    monkeypatch.setattr(slots, "now", lambda: AT)
+    slot = ProcessSlot(WorkerConfig(crashed=True), through=True)
+
+    slot.open()
+    assert slot.start_at == AT
+
+    slot.not_before = AT + IN_VAIN.total_seconds()
+    slot.open()
+    assert slot.start_at == AT + IN_VAIN.total_seconds()
