@@ -2,13 +2,14 @@
 
 from datetime import timedelta
 from types import SimpleNamespace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import transaction
 
 from aftercommit import deschedule, jobs, schedule
 from aftercommit._compat import TaskResultStatus, task_finished, tasks_signals
+from aftercommit.enqueue.finished import send_finished
 from aftercommit.models import Job, State
 from aftercommit.options.conf import BackendOptions, WorkerConfig
 from aftercommit.store.blame import DEATHS_FOR_EACH_BLAME
@@ -228,6 +229,31 @@ def test_by_flush_queue_those_of_dead_workers(rig, flush_queue, ear):
     assert flush_queue() == 0
 
     assert ear.ends == [(str(job_id), State.FAILED, None)]
+
+
+def test_in_a_transaction_that_django_does_not_know_nothing_is_said_and_all_is_written(ear):
+    job_id = UUID(add.enqueue(1, 2).id)
+
+    transaction.set_autocommit(False)
+    try:
+        assert jobs.cancel([job_id], using="default").cancelled == {job_id}
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+
+    assert Job.objects.get(pk=job_id).state == State.CANCELLED
+    assert ear.ends == []
+
+
+def test_of_many_that_are_cancelled_each_is_told_and_few_statements_read_them(ear, store):
+    ids = [UUID(add.enqueue(1, 2).id) for _number in range(20)]
+    answer = store.cancel(ids)
+
+    with statements() as sent:
+        send_finished(store, answer.ended)
+
+    assert {said for said, _state, _duration in ear.ends} == set(map(str, ids))
+    assert len(sent) == 1
 
 
 def test_where_nobody_listens_nothing_is_read(monkeypatch, store):

@@ -3,6 +3,7 @@
 import os
 import threading
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.db import DatabaseError, OperationalError, connections
@@ -10,6 +11,7 @@ from django.db.backends.signals import connection_created
 
 from aftercommit import events
 from aftercommit._compat import task_finished
+from aftercommit.errors import ConfigurationError
 from aftercommit.models import Job, State, WorkerPresence
 from aftercommit.worker import inline
 from aftercommit.worker.inline import InlineWorker
@@ -179,3 +181,42 @@ def test_it_can_be_used_while_a_worker_of_the_process_watches_its_connections(ri
     assert flush_queue() == 1
 
     assert [len(one.execute_wrappers) for one in connections.all()] == watching
+
+
+# ---- jobs that were on a dead worker ------------------------------------------------------
+
+
+class NoProcesses:
+    """Stands for a system that starts no worker processes."""
+
+    tried = 0
+
+    def __init__(self, config, *, died):
+        type(self).tried += 1
+        raise ConfigurationError("no processes here")
+
+
+def test_a_job_that_needs_a_process_and_gets_none_stops_no_other(
+    flush_queue, monkeypatch, caplog
+):
+    monkeypatch.setattr(inline, "Supervisor", NoProcesses)
+    monkeypatch.setattr(NoProcesses, "tried", 0)
+    crashed, *others = [UUID(add.enqueue(number, 1).id) for number in range(4)]
+    Job.objects.filter(pk=crashed).update(crashes=1)
+
+    assert flush_queue() == 3
+
+    assert {Job.objects.get(pk=one).state for one in others} == {State.SUCCEEDED}
+    assert Job.objects.get(pk=crashed).state == State.READY
+    assert NoProcesses.tried == 1
+    assert str(crashed) in caplog.text
+
+
+def test_no_process_is_started_for_a_task_that_nobody_knows(flush_queue, monkeypatch):
+    monkeypatch.setattr(inline, "Supervisor", NoProcesses)
+    monkeypatch.setattr(NoProcesses, "tried", 0)
+    add.enqueue(1, 2)
+    Job.objects.update(crashes=1, task_path="shop.tasks.gone")
+
+    assert flush_queue() == 0
+    assert NoProcesses.tried == 0

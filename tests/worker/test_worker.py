@@ -93,6 +93,27 @@ def test_a_task_whose_errors_have_no_such_class_fails_and_says_so(backends, decl
     assert good.return_value == again.return_value is not None  # one thread has run both
 
 
+def test_a_task_of_which_nothing_can_be_found_out_costs_no_other_job_anything(
+    backends, declare, monkeypatch
+):
+    wrong, say = declare(no_run), declare(say_thread)
+    real = facts.policy_of
+
+    def policy_of(task, options):
+        if task is wrong:
+            raise RuntimeError("a module that it names does not load")
+        return real(task, options)
+
+    monkeypatch.setattr(facts, "policy_of", policy_of)
+    ids = [one.enqueue().id for one in (say, wrong, say)]
+
+    assert work(threads=1) == 0
+
+    good, bad, again = (Job.objects.get(pk=one) for one in ids)
+    assert (good.state, bad.state, again.state) == ("succeeded", "failed", "succeeded")
+    assert "does not load" in bad.error_list[0]["traceback"]
+
+
 # ---- a body that does not react -----------------------------------------------------------
 
 
