@@ -154,7 +154,7 @@ class TimedOut(BaseException):
 
 
 class Stopped(BaseException):
-    """Raised inside a task whose worker must end at once; the job is given back."""
+    """Raised inside a task whose worker must end at once; the job is released."""
 
 
 class RolledBack(AftercommitError):

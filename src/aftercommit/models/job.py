@@ -45,7 +45,7 @@ class Job(models.Model):
     meta = models.JSONField(default=dict, blank=True)
 
     token = models.BigIntegerField(default=0)  # the fence: +1 at each claim, never lowered
-    attempts = models.PositiveIntegerField(default=0)  # runs, released ones given back
+    attempts = models.PositiveIntegerField(default=0)  # runs, without those that were released
     crashes = models.PositiveIntegerField(default=0)  # runs whose worker died
     conflicts = models.PositiveIntegerField(default=0)  # runs the database broke off
     max_attempts = models.PositiveIntegerField(default=5)
