@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
@@ -37,6 +38,7 @@ from tests.worker.rig import Rig
 
 SHORT = timedelta(milliseconds=300)  # the lease of those that will not come back
 TRIES = 5
+A_MOMENT = 0.05  # seconds
 
 Say = Callable[..., None]
 
@@ -105,7 +107,12 @@ def set_traps(harm: Harm) -> None:
 
 
 def claim(rig: Rig, order: Order) -> None:
-    """Claim the job as the fetcher's rounds do: again, if the database was away."""
+    """Claim the job as the fetcher's loop does: again, if the database was away.
+
+    And once more if then there is none: the server may not have noticed yet that it has to
+    roll back, and a claim passes over a row that is locked.
+    """
+    pause, was_away = threading.Event(), False
     for _try in range(TRIES):
         with contextlib.suppress(Error):
             claims = rig.store.claim(
@@ -118,7 +125,11 @@ def claim(rig: Rig, order: Order) -> None:
                 )
             )
             rig.claims += claims
-            return
+            if claims or not was_away:
+                return
+            pause.wait(A_MOMENT)
+            continue
+        was_away = True
         connections.close_all()
 
 
