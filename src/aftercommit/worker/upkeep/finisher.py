@@ -70,6 +70,11 @@ class Finisher:
         """Whether every queued result is written."""
         return self._results.empty() and not self._batch
 
+    @property
+    def waiting(self) -> int:
+        """How many results are queued."""
+        return self._results.qsize()
+
     def write(self) -> bool:
         """Write the queued results; False if there were none.
 
