@@ -1,6 +1,7 @@
 """Jobs that were on a dead worker: they are found now and then, and claimed by their ids."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -61,9 +62,7 @@ def test_jobs_that_are_due_are_taken_by_their_queues_the_most_urgent_first(store
 
     assert jobs.take(1) == {"default": [first]}
     assert jobs.take(9) == {"mail": [second]}
-    Job.objects.filter(crashes=1).delete()
     assert jobs.take(9) == {}
-    assert not jobs.are_near
 
 
 def test_one_that_is_due_soon_is_near_but_not_taken(store):
@@ -132,14 +131,27 @@ def test_a_look_that_took_long_is_not_repeated_soon(store, clock, monkeypatch):
     assert len(looks) == 2
 
 
-def test_when_all_are_taken_it_looks_again_at_once(store, clock):
+def test_after_a_claim_it_looks_again_at_once(store, clock):
     jobs = CrashedJobs(store, served(store))
     first = crash()
     assert jobs.take(9) == {"default": [first]}
+    assert jobs.take(9) == {}  # it has just looked
 
-    Job.objects.update(crashes=2)  # it ran, failed, and is due again
+    jobs.claimed()  # the job ran, failed, and is due again
 
     assert jobs.take(9) == {"default": [first]}
+
+
+def test_one_that_another_connection_holds_is_not_asked_for_again_and_again(store, monkeypatch):
+    crash()
+    asked = []
+    monkeypatch.setattr(store, "claim", lambda query: asked.append(query) or [])
+    what = served(store)
+    facts_of = Catalogue(lambda _facts: None).facts_of
+    fetcher = Fetcher(store, what, CrashedJobs(store, what), worker_id=uuid4(), facts_of=facts_of)
+
+    assert fetcher.fetch(limit=1) == []
+    assert len(asked) == 1
 
 
 def test_they_are_claimed_by_their_ids_and_no_other_job_is(store):

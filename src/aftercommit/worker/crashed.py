@@ -31,7 +31,7 @@ class CrashedJobs:
         self._due: deque[tuple[str, UUID]] = deque()  # (queue, job)
         self._lock = threading.Lock()
         self._next_look = now()
-        self._took_some = False
+        self._claimed = False
         self.are_near = False  # some are due, or will be within ``DUE_WITHIN``
 
     def look(self, *, at_once: bool = False) -> None:
@@ -46,20 +46,20 @@ class CrashedJobs:
             self._next_look = now() + min(pause, LONGEST_PAUSE.total_seconds())
 
     def take(self, limit: int) -> dict[str, list[UUID]]:
-        """Return up to ``limit`` jobs that were due, by queue.
-
-        If none are left, it looks for more: at once if there were some the last time, because
-        a job that has just run may be due again.
-        """
+        """Return up to ``limit`` jobs that were due, by queue; look for more if none are left."""
         if not self._due:
-            self.look(at_once=self._took_some)
+            self.look(at_once=self._claimed)
+            self._claimed = False
         taken: dict[str, list[UUID]] = {}
         with self._lock:
             for _number in range(min(limit, len(self._due))):
                 queue, job_id = self._due.popleft()
                 taken.setdefault(queue, []).append(job_id)
-        self._took_some = bool(taken)
         return taken
+
+    def claimed(self) -> None:
+        """Let the next look come at once: a job that was claimed and has run may be due again."""
+        self._claimed = True
 
     def _found_only_unknown(self) -> bool:
         rows = self._store.crashed_jobs(

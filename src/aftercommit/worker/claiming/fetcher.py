@@ -76,11 +76,15 @@ class Fetcher:
         return claims
 
     def _fetch_crashed(self, *, limit: int) -> list[ClaimWithFacts]:
+        """Claim jobs with crashes by their ids; other workers may be faster, or hold locks."""
         claims: list[ClaimWithFacts] = []
         while not claims and (taken := self._crashed.take(limit)):
             for queue, job_ids in taken.items():
-                query = self._query(queue, limit=len(job_ids), only=job_ids)
-                claims += self._with_facts(self._store.claim(query))
+                if not is_backing_off(queue):
+                    query = self._query(queue, limit=len(job_ids), only=job_ids)
+                    claims += self._with_facts(self._store.claim(query))
+        if claims:
+            self._crashed.claimed()
         return claims
 
     def _walk(self, queues: Sequence[str], *, limit: int) -> list[ClaimWithFacts]:
