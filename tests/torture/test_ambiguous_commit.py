@@ -141,7 +141,7 @@ def through(proxy: CutProxy, work: Callable[[], None]) -> None:
 
 
 def again_and_again(step: Callable[[], object]) -> object:
-    """Repeat a step until the database lets it pass, as the rounds of a worker do."""
+    """Repeat a step until the database lets it pass, as the loops of a worker do."""
     while True:
         try:
             return step()

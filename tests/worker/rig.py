@@ -198,7 +198,7 @@ class Rig:
         self.finisher.put(self.hold(claim), ran)
 
     def finish_whatever_happens(self, tries: int = 5) -> None:
-        """Record what is handed over as the finisher's rounds do: a broken write is repeated."""
+        """Record what is handed over as the finisher's loop does: a broken write is repeated."""
         for _try in range(tries):
             with suppress(Error):
                 self.finisher.write()

@@ -34,8 +34,8 @@ class Steps:
 
 
 @pytest.fixture
-def rounds():
-    """Return a function that starts rounds; they have ended when the test does."""
+def loop_thread():
+    """Return a function that starts one; it has ended when the test does."""
     started = []
 
     def start(steps, **more):
@@ -50,11 +50,11 @@ def rounds():
 
 
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
-def test_a_database_error_is_told_and_waited_out(rounds, error):
+def test_a_database_error_is_told_and_waited_out(loop_thread, error):
     steps = Steps(error("first"), error("second"), LATER)
     troubles, successes = [], threading.Semaphore(0)
 
-    rounds(steps, on_trouble=troubles.append, on_success=successes.release)
+    loop_thread(steps, on_trouble=troubles.append, on_success=successes.release)
 
     assert len(steps.wait(3)) == 3
     assert successes.acquire(timeout=DEADLINE.total_seconds())
@@ -62,11 +62,11 @@ def test_a_database_error_is_told_and_waited_out(rounds, error):
     assert not successes.acquire(blocking=False)
 
 
-def test_any_other_exception_is_logged_and_the_rounds_go_on(rounds, caplog):
+def test_any_other_exception_is_logged_and_the_loop_goes_on(loop_thread, caplog):
     steps = Steps(ZeroDivisionError("a bug"), ZeroDivisionError("again"), AT_ONCE, LATER)
     troubles = []
 
-    rounds(steps, on_trouble=troubles.append)
+    loop_thread(steps, on_trouble=troubles.append)
 
     assert len(steps.wait(4)) == 4
     assert caplog.text.count("a step failed and is repeated") == 2
@@ -75,27 +75,27 @@ def test_any_other_exception_is_logged_and_the_rounds_go_on(rounds, caplog):
 
 
 @pytest.mark.parametrize("trouble", [SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_nothing_that_a_step_raises_ends_the_rounds(rounds, caplog, trouble):
+def test_nothing_that_a_step_raises_ends_the_loop(loop_thread, caplog, trouble):
     """A receiver of a signal may call ``sys.exit()``; a thread would end without a word."""
     steps = Steps(trouble(), AT_ONCE, LATER)
 
-    rounds(steps)
+    loop_thread(steps)
 
     assert len(steps.wait(3)) == 3
     assert "a step failed and is repeated" in caplog.text
 
 
-def test_errors_in_long_rows_are_waited_out_no_longer_than_allowed(rounds):
+def test_errors_in_long_rows_are_waited_out_no_longer_than_allowed(loop_thread):
     steps = Steps(*[OperationalError() for _number in range(30)])
 
-    rounds(steps, longest_wait=timedelta(milliseconds=1))
+    loop_thread(steps, longest_wait=timedelta(milliseconds=1))
 
     assert len(steps.wait(31)) == 31  # by doubling, this would be years
 
 
-def test_a_ring_ends_the_wait(rounds):
+def test_a_ring_ends_the_wait(loop_thread):
     steps = Steps(LATER, LATER, LATER)
-    room = rounds(steps)
+    room = loop_thread(steps)
     steps.wait(1)
 
     room.ring()
@@ -103,10 +103,10 @@ def test_a_ring_ends_the_wait(rounds):
     assert steps.wait(1) == [LATER]
 
 
-def test_a_stop_ends_the_wait_and_no_step_follows(rounds):
+def test_a_stop_ends_the_wait_and_no_step_follows(loop_thread):
     steps = Steps(LATER, LATER)
     ended = []
-    room = rounds(steps, at_end=lambda: ended.append(threading.current_thread().name))
+    room = loop_thread(steps, at_end=lambda: ended.append(threading.current_thread().name))
     steps.wait(1)
 
     room.stop()
@@ -116,11 +116,11 @@ def test_a_stop_ends_the_wait_and_no_step_follows(rounds):
     assert ended == ["aftercommit-test"]
 
 
-def test_an_end_that_fails_is_logged(rounds, caplog):
+def test_an_end_that_fails_is_logged(loop_thread, caplog):
     def end():
         raise ZeroDivisionError
 
-    room = rounds(Steps(LATER), at_end=end)
+    room = loop_thread(Steps(LATER), at_end=end)
 
     room.stop()
 
@@ -129,7 +129,7 @@ def test_an_end_that_fails_is_logged(rounds, caplog):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_connection_that_has_failed_is_not_used_again(rounds):
+def test_a_connection_that_has_failed_is_not_used_again(loop_thread):
     seen = queue.SimpleQueue()
     errors = [OperationalError()]
 
@@ -142,7 +142,7 @@ def test_a_connection_that_has_failed_is_not_used_again(rounds):
             raise errors.pop()
         return LATER
 
-    rounds(step)
+    loop_thread(step)
 
     limit = DEADLINE.total_seconds()
     (_nothing, first), (before, second) = seen.get(timeout=limit), seen.get(timeout=limit)

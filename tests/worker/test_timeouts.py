@@ -1,4 +1,4 @@
-"""The overseer: runs that take longer than they may."""
+"""Timeouts: runs that take longer than they may."""
 
 import os
 import threading
@@ -10,7 +10,7 @@ from django.db import connections
 from aftercommit.models import State
 from aftercommit.values import Failed
 from aftercommit.worker import runs
-from aftercommit.worker.running import timeouts as overseer_room
+from aftercommit.worker.running import timeouts as timeouts_module
 from aftercommit.worker.running.timeouts import IDLE, LOOK_EVERY, PATIENCE, Timeouts
 from aftercommit.worker.runs import now
 from aftercommit.worker.upkeep.loop import LoopThread
@@ -31,26 +31,26 @@ def given_up():
 
 
 @pytest.fixture
-def overseer(rig, given_up):
-    """Return the overseer of the rig's runs."""
+def timeouts(rig, given_up):
+    """Return what ends overdue runs of the rig."""
     return Timeouts([rig.runs], give_up=given_up.append)
 
 
 @pytest.fixture
-def at_work(overseer):
-    """Let the overseer look as often as it says, in a thread of its own."""
-    rounds = LoopThread("overseer", overseer.step)
-    rounds.start()
+def at_work(timeouts):
+    """Let it look as often as it says, in a thread of its own."""
+    loop_thread = LoopThread("timeouts", timeouts.step)
+    loop_thread.start()
     yield
-    rounds.stop()
-    assert rounds.join(DEADLINE)
+    loop_thread.stop()
+    assert loop_thread.join(DEADLINE)
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """Return a function that puts the clock of this process forward."""
     ahead = [0.0]
-    for module in (overseer_room, runs):
+    for module in (timeouts_module, runs):
         monkeypatch.setattr(module, "now", lambda: now() + ahead[0])
 
     def put_forward(span):
@@ -94,11 +94,11 @@ def test_a_run_within_its_time_is_left_alone(rig, at_work, timeout):
     assert job.return_value == "undisturbed"
 
 
-def test_without_limits_there_is_little_to_look_at(rig, overseer):
+def test_without_limits_there_is_little_to_look_at(rig, timeouts):
     waits = []
 
     def body(context):
-        waits.append(overseer.step())
+        waits.append(timeouts.step())
 
     rig.run(body)
     rig.run(body, timeout=LONG)
@@ -106,12 +106,12 @@ def test_without_limits_there_is_little_to_look_at(rig, overseer):
     assert waits == [IDLE, LOOK_EVERY]
 
 
-def test_a_body_that_is_over_is_not_interrupted(rig, overseer, clock, given_up):
+def test_a_body_that_is_over_is_not_interrupted(rig, timeouts, clock, given_up):
     run = rig.hold(rig.claim(rig.enqueue(lambda context: "done", timeout=LONG)))
     ran = rig.execute_run(run)
     clock(LONG * 2)
 
-    overseer.step()
+    timeouts.step()
     rig.finish(run.claim, ran)
 
     assert run.interrupted_at is None
@@ -163,30 +163,30 @@ def in_c(rig):
     in_c.close()
 
 
-def test_a_body_in_c_is_given_up_after_a_while_and_once(overseer, clock, given_up, in_c):
-    overseer.step()
+def test_a_body_in_c_is_given_up_after_a_while_and_once(timeouts, clock, given_up, in_c):
+    timeouts.step()
     assert in_c.run.interrupted_at is None
 
     clock(LONG)
-    overseer.step()
+    timeouts.step()
     assert in_c.run.interrupted_at is not None
     assert given_up == []
 
     clock(PATIENCE + A_MOMENT)
-    overseer.step()
-    overseer.step()
+    timeouts.step()
+    timeouts.step()
     in_c.end()
 
     assert given_up == [in_c.run]
     assert in_c.run.given_up
 
 
-def test_a_body_in_c_that_returns_in_time_is_interrupted_then(overseer, clock, given_up, in_c):
+def test_a_body_in_c_that_returns_in_time_is_interrupted_then(timeouts, clock, given_up, in_c):
     clock(LONG)
-    overseer.step()
+    timeouts.step()
     in_c.end()
     clock(PATIENCE * 2)
-    overseer.step()
+    timeouts.step()
 
     (ran,) = in_c.rans
     assert isinstance(ran.outcome, Failed)
