@@ -85,7 +85,11 @@ def test_a_server_that_crashes_again_and_again_loses_and_doubles_nothing(torn, c
     assert not report.violations
     assert len(torn.notes("begin")) > JOBS  # some runs were broken off
     assert not any(worker.ended for worker in workers)
-    assert len(torn.notes("worker_started")) == len(workers)
+    # No process was replaced. One more may have started for a job with a crash: a claim whose
+    # answer was lost is rescued when its lease ends.
+    assert not any("A worker process" in worker.output for worker in workers)
+    more = len(torn.notes("worker_started")) - len(workers)
+    assert more <= (len(workers) if report.crashes else 0)
 
 
 def test_after_an_outage_no_healthy_job_is_rescued(torn, cluster):
