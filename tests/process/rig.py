@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 
 from aftercommit.models import Job
 from aftercommit.store import store_for
@@ -298,6 +298,13 @@ class Rig:
     def change_job(self, job_id: str, **columns: object) -> None:
         """Change a row behind everybody's back."""
         Job.objects.using(self.using).filter(id=job_id).update(**columns)
+
+    def enqueue_crashed(self, task: Any, *args: Any, **kwargs: Any) -> str:
+        """Enqueue a job that looks, from its commit on, as if its worker had died."""
+        with transaction.atomic(using=self.using):
+            job_id = self.enqueue(task, *args, **kwargs)
+            self.suspect(job_id)
+        return job_id
 
     def suspect(self, job_id: str) -> None:
         """Let a job look as if its worker had died: then it runs where all such jobs do."""

@@ -98,6 +98,7 @@ def test_a_job_that_kills_its_process_whenever_it_runs_alone_is_given_up(rig):
     assert (poison.state, poison.crashes) == ("failed", MAX_CRASHES)
     assert causes(poison) == {"ProcessCrashed": MAX_CRASHES}
     assert "signal SIGSEGV" in poison.error_list[0]["traceback"]
+    rig.wait_note("rescued", times=MAX_CRASHES, job=str(poison.id))  # noted after the commit
     assert [one["state"] for one in rig.notes("rescued", job=str(poison.id))] == [
         *["ready"] * (MAX_CRASHES - 1),
         "failed",
@@ -111,7 +112,7 @@ def test_a_job_with_crashes_begins_when_the_one_before_is_recorded(rig):
     rig.settings(modules="tests.process.faults", standstill="finishing")
     rig.worker()
     for key in ("one", "two"):
-        rig.suspect(rig.enqueue(plain, key))
+        rig.enqueue_crashed(plain, key)
     rig.wait_note("finishing")
 
     with pytest.raises(AssertionError):

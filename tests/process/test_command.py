@@ -27,7 +27,7 @@ def test_a_drain_runs_what_is_due_and_ends(rig):
 
 
 def test_a_drain_runs_jobs_with_crashes_and_what_those_enqueue(rig):
-    rig.suspect(rig.enqueue(pass_on, "two"))
+    rig.enqueue_crashed(pass_on, "two")
     rig.enqueue(plain, "one")
 
     assert rig.worker("--drain").wait() == 0
@@ -39,12 +39,12 @@ def test_a_drain_runs_jobs_with_crashes_and_what_those_enqueue(rig):
 def test_a_process_for_jobs_with_crashes_ends_when_there_are_none_and_comes_again(rig):
     rig.settings(modules="tests.process.brief")
     worker = rig.worker()
-    rig.suspect(rig.enqueue(plain, "one"))
+    rig.enqueue_crashed(plain, "one")
     rig.wait_quiet()
     ordinary, first = rig.children(worker)
 
     wait_until(lambda: not is_alive(first), deadline=STARTED, why="it has nothing to do")
-    rig.suspect(rig.enqueue(plain, "two"))
+    rig.enqueue_crashed(plain, "two")
     rig.wait_quiet()
 
     second = rig.notes("begin", key="two")[0]["pid"]

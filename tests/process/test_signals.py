@@ -63,8 +63,7 @@ def test_a_run_that_outlasts_the_grace_is_given_back(rig, kind):
 
 def test_a_suspect_that_outlasts_the_grace_is_given_back(rig):
     worker = rig.worker("--grace", "0.5")
-    job_id = rig.enqueue(atomic, "one", gate=NEVER)
-    rig.suspect(job_id)
+    job_id = rig.enqueue_crashed(atomic, "one", gate=NEVER)
     begin = rig.wait_note("begin")
     assert begin["pid"] == rig.children(worker)[1]  # of a process of its own
 
