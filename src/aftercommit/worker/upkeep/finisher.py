@@ -38,7 +38,6 @@ STATES: dict[type, str] = {
     Released: State.READY,
 }
 
-Results = Sequence[tuple[Run, RunResult]]
 Recorded = Callable[[Run, RunResult], None]
 
 
