@@ -4,6 +4,7 @@ import os
 import struct
 import threading
 import time
+from datetime import datetime
 from uuid import UUID
 
 TICKS_OF_A_SECOND = 1000 << 12
@@ -41,6 +42,12 @@ def new_job_ids(number: int) -> list[str]:
         high, low = f"{_high(first + index):016x}", f"{_low(noise):016x}"
         ids.append(f"{high[:8]}-{high[8:12]}-{high[12:]}-{low[:4]}-{low[4:]}")
     return ids
+
+
+def first_id_of(moment: datetime) -> UUID:
+    """Return the lowest id that can be made at ``moment``, or later."""
+    milliseconds = max(int(moment.timestamp() * 1000), 0)
+    return UUID(int=_high(milliseconds << 12) << 64 | _low(0))
 
 
 def _high(tick: int) -> int:

@@ -67,6 +67,7 @@ class Claim(NamedTuple):  # not a dataclass: batches of claims must be quick to 
     started_at: datetime  # of the first run
     claimed_at: datetime  # of this run
     worker_id: UUID
+    lease_id: UUID  # of the lease that all jobs of the same claim share
 
     @property
     def failed_runs(self) -> int:
@@ -89,6 +90,7 @@ class Claim(NamedTuple):  # not a dataclass: batches of claims must be quick to 
 class Position(NamedTuple):
     """The place of a job in the order of its queue."""
 
+    backend: str
     priority: int
     run_after: datetime
     job_id: UUID
@@ -102,11 +104,12 @@ class ClaimQuery:
     limit: int  # jobs
     worker_id: UUID
     lease: timedelta  # how long the worker may not renew before the jobs are rescued
-    backends: Sequence[str] = ()  # aliases in TASKS; empty: all
+    backends: Sequence[str] = ()  # aliases in TASKS; empty: all that have jobs in the queue
     unknown: Sequence[str] = ()  # paths of tasks that this worker does not have
     only: Sequence[UUID] | None = None  # only these jobs; None: any job
-    after: Position | None = None  # a hint: begin behind it, at its priority
+    after: Position | None = None  # a hint: begin behind it, at its backend and priority
     crashed: bool | None = None  # True: only jobs with crashes; False: only without; None: any
+    ended: Sequence[UUID] = ()  # leases of this worker to delete: none of their jobs is running
 
 
 class Ended(NamedTuple):

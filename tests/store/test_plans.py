@@ -201,7 +201,7 @@ def test_named_jobs_are_claimed_without_a_look_at_the_others(store, plans):
 
 
 def test_a_lease_is_renewed_by_primary_key(store, claimed, plans, primary):
-    held = store.renew([(claim.job_id, claim.token) for claim in claimed], lease=LEASE)
+    held = store.renew(claimed, lease=LEASE)
 
     assert len(held) == 50
     assert all(primary in text for text in plans.texts)

@@ -22,7 +22,7 @@ LONGER = timedelta(hours=1)
 
 
 def renew(store, *claims, lease=LONGER):
-    return store.renew([(claim.job_id, claim.token) for claim in claims], lease=lease)
+    return store.renew(claims, lease=lease)
 
 
 def test_a_renewed_lease_counts_from_now(store):

@@ -224,7 +224,7 @@ def test_a_healthy_run_that_renews_or_ends_just_now_is_left_alone(store, other):
     renewing, ending = claim_all(store, lease=ALREADY_OVER)
 
     def wake_up():
-        store.renew([(renewing.job_id, renewing.token)], lease=LEASE)
+        store.renew([renewing], lease=LEASE)
         store.finish(ending, Succeeded())
 
     with at_statement(1, lambda: other.do(wake_up)):
@@ -299,7 +299,7 @@ def test_a_job_that_an_open_transaction_points_at_goes_its_way(store, attempts_t
     worker = new_caller()
 
     claim = worker.do(claim_one, store)
-    renewed = store.renew([(job_id, claim.token)], lease=LEASE)
+    renewed = store.renew([claim], lease=LEASE)
     finishing = worker.start(store.finish, claim, Succeeded())
 
     assert not worker.must_wait(finishing)

@@ -1,14 +1,21 @@
-"""The tables: jobs, worker processes that are alive, messages that were received."""
+"""The tables: jobs, their leases and dependencies, workers that are alive, received messages."""
 
-from aftercommit.models.job import FINISHED, LIVE, Job, State
-from aftercommit.models.portable import PartialIndex, UniqueWhenSet
+from aftercommit.models.dependency import Dependency
+from aftercommit.models.job import FINISHED, LIVE, UNSUCCESSFUL, Job, State
+from aftercommit.models.lease import Lease
+from aftercommit.models.portable import Count, Name, PartialIndex, UniqueWhenSet
 from aftercommit.models.received import Received
 from aftercommit.models.worker import WorkerPresence
 
 __all__ = [
     "FINISHED",
     "LIVE",
+    "UNSUCCESSFUL",
+    "Count",
+    "Dependency",
     "Job",
+    "Lease",
+    "Name",
     "PartialIndex",
     "Received",
     "State",

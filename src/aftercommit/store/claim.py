@@ -1,7 +1,8 @@
-"""T1, T2: a worker claims jobs and renews their leases."""
+"""T1, T2: a worker claims jobs and renews its leases."""
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -16,63 +17,84 @@ class Claims(Table, ABC):
 
     @abstractmethod
     def claim(self, query: ClaimQuery) -> list[Claim]:
-        """Claim up to ``limit`` due jobs for ``worker_id`` and start their leases.
+        """Claim up to ``limit`` due jobs for ``worker_id``, all under one new lease.
 
-        A job is due when it is ready and its ``run_after`` is not in the future by the
-        *database's* clock. The most urgent jobs are claimed: highest priority, then earliest
-        ``run_after``, then lowest id; the returned list has no order. Fewer than ``limit``
-        claims mean that no other job was due and unlocked at this moment, not that the
-        queue is empty.
+        A job is due when it is claimable and its ``run_after`` is not in the future by the
+        *database's* clock. The most urgent jobs are claimed: highest priority, then in the
+        order of ``backends``, then earliest ``run_after``, then lowest id; the returned list
+        has no order. Fewer than ``limit`` claims mean that no other job was due and unlocked
+        at this moment, not that the queue is empty.
 
         ``backends``, ``only`` and ``crashed`` restrict the choice. Jobs of ``unknown`` tasks
         are left for a worker that has these tasks. ``after`` is a hint: PostgreSQL begins
-        there, the other databases begin at the front of the queue.
+        there, the other databases begin at the front of the queue. Jobs that are due later,
+        and jobs of other backends, cost nothing, however many there are.
 
-        When a lease ends without a renewal, ``rescue()`` makes the job ready for another
+        When the lease ends without a renewal, ``rescue()`` makes the jobs ready for another
         worker. Each claim counts as one attempt, even if the worker dies before the task's
-        first line.
+        first line. The leases ``ended`` are deleted in the same transaction.
 
         Call it outside a transaction. Raises ``django.db.OperationalError`` if the database
         does not answer. The caller may call again. If only the answer was lost, the claimed
-        jobs wait until their leases end and are rescued, which counts a crash for each.
+        jobs wait until their lease ends and are rescued, which counts a crash for each.
         """
 
-    def renew(self, claims: Iterable[tuple[UUID, int]], *, lease: timedelta) -> dict[UUID, bool]:
-        """Extend the leases of claims, given as ``(job_id, token)``.
+    def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> dict[UUID, bool]:
+        """Extend the leases of claims.
 
         Returns the jobs whose claims are valid, each with whether its cancellation was
         requested. If a job is not in the answer, its claim is lost and its run should stop.
 
-        Never waits for a lock. A job whose row is locked by another transaction (a view that
-        has requested its cancellation and has not committed yet) is returned, but keeps its
-        old lease until the next renewal. Waiting could cost the leases of all other jobs.
+        Never waits for a lock. A lease whose row is locked by another transaction, as a
+        rescue does, is not extended until the next renewal; its jobs are returned until that
+        transaction commits. Waiting could cost the leases of all other jobs.
         """
-        wanted = dict(claims)
+        wanted = {claim.job_id: claim for claim in claims}
         if not wanted:
             return {}
         with self._write():
-            running = self._jobs.filter(state=State.RUNNING, id__in=wanted).order_by("id")
-            for job_id in self._locked(running, skip=True).values_list("id", flat=True):
-                self._mine(job_id, wanted[job_id]).update(lease_until=in_future(lease))
+            leases = self._leases.filter(id__in={claim.lease_id for claim in wanted.values()})
+            free = list(self._locked(leases, skip=True).values_list("id", flat=True))
+            self._leases.filter(id__in=free).update(lease_until=in_future(lease))
+            held = set(leases.values_list("id", flat=True))
+            running = self._jobs.filter(state=State.RUNNING, id__in=wanted)
             rows = running.values_list("id", "token", "cancel_requested")
             return {
                 job_id: cancel_requested
                 for job_id, token, cancel_requested in rows
-                if token == wanted[job_id]
+                if token == wanted[job_id].token and wanted[job_id].lease_id in held
             }
 
+    def end_leases(self, lease_ids: Collection[UUID]) -> None:
+        """Delete leases of which no job is running any more; locked ones stay.
 
-def chosen(query: ClaimQuery, *, path: str) -> str:
+        Only the worker that holds them may call this, and only if the database has answered
+        for each of their jobs that it does not run under its token: a job that runs without
+        a lease is never rescued.
+        """
+        if not lease_ids:
+            return
+        with self._write():
+            rows = self._locked(self._leases.filter(id__in=lease_ids), skip=True)
+            self._leases.filter(id__in=list(rows.values_list("id", flat=True))).delete()
+
+
+def jobs_of_lease(claims: Iterable[tuple[str, int]]) -> str:
+    """Return the value of the column ``jobs`` of a lease: job ids with their tokens."""
+    return json.dumps(dict(claims), separators=(",", ":"))
+
+
+def chosen(query: ClaimQuery) -> str:
     """Return the conditions of a query as SQL with ``%s`` placeholders.
 
-    Their values are, in this order, those of ``backends``, ``unknown`` and ``only``. ``path``
-    is the SQL expression for a ``task_path`` that is compared with regard to case.
+    Their values are, in this order, those of ``backends`` (if ``only`` is given; else each
+    backend is walked by itself), ``unknown`` and ``only``.
     """
     conditions = []
-    if query.backends:
+    if query.only is not None and query.backends:
         conditions.append(f"backend IN ({marks(query.backends)})")
     if query.unknown:
-        conditions.append(f"{path} NOT IN ({marks(query.unknown)})")
+        conditions.append(f"task_path NOT IN ({marks(query.unknown)})")
     if query.only is not None:
         conditions.append(f"id IN ({marks(query.only)})")
     if query.crashed is not None:

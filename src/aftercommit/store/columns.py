@@ -60,10 +60,10 @@ def row_from(job: NewJob) -> list[Any]:
     ]
 
 
-def claim_from(row: Sequence[Any], *, worker_id: UUID) -> Claim:
+def claim_from(row: Sequence[Any], *, worker_id: UUID, lease_id: UUID) -> Claim:
     """Build a claim from the columns ``CLAIMED``, in that order, in the types of any driver."""
     moments = map(moment_from, row[FIRST_MOMENT:])
-    return Claim._make((id_from(row[0]), *row[1:FIRST_MOMENT], *moments, worker_id))
+    return Claim._make((id_from(row[0]), *row[1:FIRST_MOMENT], *moments, worker_id, lease_id))
 
 
 def id_from(value: UUID | str) -> UUID:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db.models import F
 
-from aftercommit.models import State
+from aftercommit.models import UNSUCCESSFUL, State
 from aftercommit.store.clock import DatabaseNow, in_future
 from aftercommit.store.savepoint import Savepoint
 from aftercommit.store.table import Table
@@ -71,7 +71,13 @@ def ending(claim: Claim, outcome: Outcome) -> Ending:
 
 def changes(end: Ending) -> dict[str, Any]:
     """Return an ending as the arguments of ``QuerySet.update()``."""
-    update: dict[str, Any] = {"state": end.state, "lease_until": None, "slot": None}
+    update: dict[str, Any] = {
+        "state": end.state,
+        "claimable": end.state == State.READY,
+        "unsuccessful": end.state in UNSUCCESSFUL,
+        "lease_until": None,
+        "slot": None,
+    }
     if end.state != State.READY:
         update |= {"finished_at": DatabaseNow(), "unique_lock": None}
     if end.result is not None:

@@ -1,13 +1,16 @@
 """T8 to T10: what users and their code do with jobs: cancel, retry, prune."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import IntegrityError
+from django.db.models import QuerySet
+from django.utils import timezone
 
-from aftercommit.models import FINISHED, Job, State
+from aftercommit.ids import first_id_of
+from aftercommit.models import FINISHED, UNSUCCESSFUL, Job, State
 from aftercommit.store.clock import DatabaseNow, in_future
 from aftercommit.store.insert import unique_lock
 from aftercommit.store.table import Table
@@ -64,7 +67,11 @@ class Operations(Table):
         ready = [job_id for job_id, state in states.items() if state == State.READY]
         running = [job_id for job_id, state in states.items() if state == State.RUNNING]
         self._jobs.filter(id__in=ready, state=State.READY).update(
-            state=State.CANCELLED, finished_at=DatabaseNow(), unique_lock=None
+            state=State.CANCELLED,
+            claimable=False,
+            unsuccessful=True,
+            finished_at=DatabaseNow(),
+            unique_lock=None,
         )
         self._jobs.filter(id__in=running, state=State.RUNNING).update(cancel_requested=True)
         requested.update(running)
@@ -72,7 +79,7 @@ class Operations(Table):
 
     def cancel_equal(self, *, task_path: str, payload: str) -> Sequence[Ended]:
         """Cancel ready jobs with exactly these arguments; return what was written."""
-        alike = self._jobs.filter(task_path=task_path, payload=payload, state=State.READY)
+        alike = self._claimable().filter(task_path=task_path, payload=payload)
         # Compare again: MySQL also finds texts that differ in case only.
         equal = [row.id for row in alike.only("id", "payload") if row.payload == payload]
         return self.cancel(equal).ended
@@ -101,9 +108,11 @@ class Operations(Table):
         job = self._jobs.filter(id=job_id).only("queue", "unique_key").first()
         if job is None:
             return False
-        ended = self._jobs.filter(id=job_id, state__in=(State.FAILED, State.CANCELLED))
+        ended = self._jobs.filter(id=job_id, state__in=UNSUCCESSFUL)
         retried = ended.update(
             state=State.READY,
+            claimable=True,
+            unsuccessful=False,
             attempts=0,
             crashes=0,
             conflicts=0,
@@ -135,9 +144,9 @@ class Operations(Table):
         Rows of the user's models that point at a job follow their ``on_delete``.
         """
         found: dict[UUID, datetime | None] = {}
-        for state in FINISHED:
-            if state in states and len(found) < limit:
-                found |= self._finished(state, older_than, limit=limit - len(found))
+        for rows in self._finished(states, older_than):
+            if len(found) < limit:
+                found |= dict(rows[: limit - len(found)])
         if not found:
             return 0
         with self._write():
@@ -149,8 +158,22 @@ class Operations(Table):
             return by_model.get(Job._meta.label, 0)
 
     def _finished(
-        self, state: str, older_than: timedelta, *, limit: int
-    ) -> dict[UUID, datetime | None]:
-        # One state, the oldest jobs first, because that is the order of the index.
-        old = self._jobs.filter(state=state, finished_at__lt=in_future(-older_than))
-        return dict(old.order_by("finished_at").values_list("id", "finished_at")[:limit])
+        self, states: Sequence[str], older_than: timedelta
+    ) -> Iterator[QuerySet[Job, tuple[UUID, datetime | None]]]:
+        """Yield the jobs to delete, the oldest first.
+
+        Ids begin with the time at which they were made, so the primary key is walked up to
+        ``older_than``, and no index of finished jobs is needed. Only the walk over succeeded
+        jobs meets others; failed and cancelled ones have an index of their own.
+        """
+        end = first_id_of(timezone.now() - older_than)
+        old = self._jobs.filter(finished_at__lt=in_future(-older_than), id__lt=end)
+        bad = [state for state in states if state in UNSUCCESSFUL]
+        if bad:
+            yield _by_id(old.filter(unsuccessful=True, state__in=bad))
+        if State.SUCCEEDED in states:
+            yield _by_id(old.filter(state=State.SUCCEEDED))
+
+
+def _by_id(rows: QuerySet[Job]) -> QuerySet[Job, tuple[UUID, datetime | None]]:
+    return rows.order_by("id").values_list("id", "finished_at")

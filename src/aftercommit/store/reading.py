@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models.expressions import RawSQL
 
 from aftercommit.models import Job, State
 from aftercommit.store.clock import DatabaseNow, in_future
@@ -13,19 +14,37 @@ from aftercommit.store.columns import moment_from
 from aftercommit.store.table import Table
 from aftercommit.store.workers import Workers
 
-# Jumps from name to name in the index: DISTINCT of PostgreSQL and SQLite reads all ready rows.
-QUEUES = """
-WITH RECURSIVE names (queue) AS (
-    SELECT MIN(queue) FROM aftercommit_job WHERE state = 'ready'
-    UNION ALL
+# The first job of each backend, queue and priority: the walk jumps from one to the next in the
+# index of claimable jobs. DISTINCT and GROUP BY of PostgreSQL and SQLite would read all of them.
+HEADS = """
+WITH RECURSIVE heads (id) AS (
     SELECT (
-        SELECT MIN(job.queue) FROM aftercommit_job AS job
-        WHERE job.state = 'ready' AND job.queue > names.queue
+        SELECT id FROM aftercommit_job WHERE claimable
+        ORDER BY backend, queue, priority DESC, run_after, id LIMIT 1
     )
-    FROM names
-    WHERE names.queue IS NOT NULL
+    UNION ALL
+    SELECT COALESCE(
+        (
+            SELECT job.id FROM aftercommit_job AS job
+            WHERE job.claimable AND job.backend = head.backend AND job.queue = head.queue
+              AND job.priority < head.priority
+            ORDER BY job.priority DESC, job.run_after, job.id LIMIT 1
+        ),
+        (
+            SELECT job.id FROM aftercommit_job AS job
+            WHERE job.claimable AND job.backend = head.backend AND job.queue > head.queue
+            ORDER BY job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
+        ),
+        (
+            SELECT job.id FROM aftercommit_job AS job
+            WHERE job.claimable AND job.backend > head.backend
+            ORDER BY job.backend, job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
+        )
+    )
+    FROM heads JOIN aftercommit_job AS head ON head.id = heads.id
 )
-SELECT queue FROM names WHERE queue IS NOT NULL
+SELECT DISTINCT head.backend, head.queue
+FROM heads JOIN aftercommit_job AS head ON head.id = heads.id
 """
 
 
@@ -42,6 +61,10 @@ class Reading(Table):
     """Reads jobs, queues and workers."""
 
     now_sql: str
+    heads_sql = HEADS
+    due_sql: str  # a condition to add to heads_sql: the head is due
+    # The ids of the jobs that workers hold: of those of version 0.1, too.
+    held_sql: str
 
     def job(self, job_id: UUID) -> Job | None:
         """Return a job as it is now, or None."""
@@ -82,24 +105,42 @@ class Reading(Table):
         """Return those columns of a queue's ready and running jobs.
 
         One statement, because two would miss a job that is claimed or released between them.
-        Each half of the UNION uses its own index.
+        One half of the UNION walks the index of claimable jobs, the other one the leases.
         """
         ready, running = (
             rows.filter(queue=queue, **which).values_list(*names)
-            for rows in (self._jobs.filter(state=State.READY), self._running())
+            for rows in (self._claimable(), self._running())
         )
         return list(ready.union(running, all=True))
 
+    def _running(self) -> QuerySet[Job]:
+        held = RawSQL(self.held_sql, [], output_field=BooleanField())  # noqa: S611 - no values
+        return self._jobs.filter(held, state=State.RUNNING)
+
     def queues(self) -> list[str]:
-        """Return the names of the queues that have ready jobs, sorted."""
+        """Return the names of the queues that have claimable jobs, sorted."""
+        return sorted({queue for _backend, queue in self._heads(self.heads_sql)})
+
+    def due_queues(self) -> list[tuple[str, str]]:
+        """Return the pairs of backend and queue that have due jobs, sorted.
+
+        One statement, which reads a row of each backend, queue and priority.
+        """
+        return sorted(self._heads(f"{self.heads_sql} {self.due_sql}"))
+
+    def _backends(self, queue: str) -> list[str]:
+        """Return the backends that have claimable jobs in a queue."""
+        return sorted({backend for backend, name in self._heads(self.heads_sql) if name == queue})
+
+    def _heads(self, sql: str) -> list[tuple[str, str]]:
         with self.connection.cursor() as cursor:
-            cursor.execute(QUEUES)
-            return sorted(queue for (queue,) in cursor.fetchall())
+            cursor.execute(sql, [])
+            return [(backend, queue) for backend, queue in cursor.fetchall()]
 
     def counts(self) -> Mapping[str, int]:
         """Return how many jobs are ready and how many are running."""
         return {
-            State.READY: self._jobs.filter(state=State.READY).count(),
+            State.READY: self._claimable().count(),
             State.RUNNING: self._running().count(),
         }
 
@@ -120,9 +161,9 @@ class Reading(Table):
         """Return ready jobs with crashes that are due, or will be soon, the most urgent first.
 
         ``queues``: None means all; ``backends``: empty means all. Jobs of ``unknown`` tasks
-        are left out. No index leads to these jobs: every ready one is read.
+        are left out.
         """
-        rows = self._jobs.filter(state=State.READY, crashes__gt=0)
+        rows = self._claimable().filter(crashes__gt=0)
         rows = rows.filter(run_after__lte=in_future(due_within)).exclude(task_path__in=unknown)
         if queues is not None:
             rows = rows.filter(queue__in=queues)
@@ -146,4 +187,4 @@ class Reading(Table):
         return Workers(self.alias)
 
     def _due(self) -> QuerySet[Job]:
-        return self._jobs.filter(state=State.READY, run_after__lte=DatabaseNow())
+        return self._claimable().filter(run_after__lte=DatabaseNow())

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from aftercommit.models import Job, State
 from aftercommit.store.blame import WORKER_DIED, is_given_up, process_crashed
 from aftercommit.store.clock import DatabaseNow
-from aftercommit.store.finish import RELEASED, changes, with_error
-from aftercommit.store.table import Table
+from aftercommit.store.finish import RELEASED, Ending, changes, with_error
+from aftercommit.store.table import Table, held_jobs
 from aftercommit.values import Ended
 
 NONE: Mapping[UUID, str] = MappingProxyType({})
@@ -50,37 +50,107 @@ class Rescue(Table):
         claims, and until then the state guards.
 
         ``limit`` bounds one call (default 100 jobs); call again while it returns that
-        many. Rows that another rescuer holds are skipped.
+        many. Rows that another rescuer or a run holds are skipped; a lease is deleted when
+        none of its jobs is left.
         """
         lost = Q(worker_id__in=list(dead_workers))
         if silent:
             lost |= Q(lease_until__lt=DatabaseNow())
-        # Not limited: a hundred rows in hanging transactions must not hide all others.
-        found = list(self._running().filter(lost).values_list("id", flat=True))
+        rescued: list[Rescued] = []
+        # Read before: on SQLite each look would lock the database, on MySQL the rows.
+        for lease_id in list(self._leases.filter(lost).values_list("id", flat=True)):
+            if len(rescued) < limit:
+                with self._write():
+                    rescued += self._rescue_lease(
+                        lease_id, lost, max_crashes, blamed, limit=limit - len(rescued)
+                    )
+        if len(rescued) < limit:
+            rescued += self._rescue_without_lease(
+                lost, max_crashes, blamed, limit=limit - len(rescued)
+            )
+        return rescued
+
+    def _rescue_lease(
+        self,
+        lease_id: UUID,
+        lost: Q,
+        max_crashes: int,
+        blamed: Mapping[UUID, str],
+        *,
+        limit: int,
+    ) -> list[Rescued]:
+        # The lease stays locked until the end, so that it cannot be renewed meanwhile.
+        lease = self._locked(self._leases.filter(lost, id=lease_id), skip=True).first()
+        if lease is None:
+            return []
+        held = held_jobs(lease)
+        rows = self._jobs.filter(id__in=self._running_under(held))
+        rescued = self._rescue_jobs(rows, max_crashes, blamed, limit=limit, held=held)
+        if not self._running_under(held):
+            self._leases.filter(id=lease_id).delete()
+        return rescued
+
+    def _running_under(self, held: Mapping[UUID, int]) -> list[UUID]:
+        """Return those of these jobs that run under these tokens."""
+        running = self._jobs.filter(id__in=held, state=State.RUNNING)
+        found = running.values_list("id", "token")
+        return [job_id for job_id, token in found if token == held[job_id]]
+
+    def _rescue_without_lease(
+        self, lost: Q, max_crashes: int, blamed: Mapping[UUID, str], *, limit: int
+    ) -> list[Rescued]:
+        """Rescue jobs that workers of version 0.1 have claimed."""
+        rows = self._jobs.filter(lost, state=State.RUNNING, lease_until__isnull=False)
+        found = list(rows.values_list("id", flat=True))
         if not found:
             return []
         with self._write():
-            chosen = self._jobs.filter(id__in=found).order_by("lease_until", "id")
-            rows = list(self._locked(chosen, skip=True)[:limit])
-            tried = [self._rescue_one(row, lost, max_crashes, blamed.get(row.id)) for row in rows]
-            rescued = [one for one in tried if one is not None]
-            ready = {one.job_id for one in rescued if one.state == State.READY}
-            self._ended(
-                [Ended(one.job_id, one.state) for one in rescued],
-                due={row.queue for row in rows if row.id in ready},
-            )
-            return rescued
+            rows = self._jobs.filter(lost, id__in=found)
+            return self._rescue_jobs(rows, max_crashes, blamed, limit=limit)
+
+    def _rescue_jobs(
+        self,
+        chosen: QuerySet[Job],
+        max_crashes: int,
+        blamed: Mapping[UUID, str],
+        *,
+        limit: int,
+        held: Mapping[UUID, int] | None = None,
+    ) -> list[Rescued]:
+        chosen = chosen.filter(state=State.RUNNING).order_by("id")
+        # The limit counts rows that are not skipped: a hundred rows in hanging transactions
+        # must not hide all others.
+        rows = list(self._locked(chosen, skip=True)[:limit])
+        if held is not None:  # not a job that another worker has claimed in the meantime
+            rows = [row for row in rows if held[row.id] == row.token]
+        tried = [self._rescue_one(row, max_crashes, blamed.get(row.id)) for row in rows]
+        rescued = [one for one in tried if one is not None]
+        ready = {one.job_id for one in rescued if one.state == State.READY}
+        self._ended(
+            [Ended(one.job_id, one.state) for one in rescued],
+            due={row.queue for row in rows if row.id in ready},
+        )
+        return rescued
 
     def release_unstarted(self, worker_id: UUID, *, begun: Collection[UUID]) -> list[Ended]:
         """Give back what a worker had claimed but not ``begun``; return what was written.
 
         Only for a worker that is known to be dead. These jobs lose neither an attempt nor
         a crash, unlike rescued ones. One whose cancellation was requested is cancelled.
+        Its leases stay until they are rescued.
         """
-        claimed = self._running().filter(worker_id=worker_id).exclude(id__in=begun)
-        if not claimed.exists():
+        held = {
+            job_id
+            for lease in self._leases.filter(worker_id=worker_id)
+            for job_id in self._running_under(held_jobs(lease))
+        }
+        unstarted = held.difference(begun)
+        if not unstarted:
             return []
         with self._write():
+            claimed = self._jobs.filter(
+                id__in=unstarted, state=State.RUNNING, worker_id=worker_id
+            )
             rows = list(self._locked(claimed.order_by("id"), skip=True))
             ended = [one for row in rows if (one := self._give_back(row))]
             ready = {one.job_id for one in ended if one.state == State.READY}
@@ -92,9 +162,7 @@ class Rescue(Table):
         mine = self._mine(row.id, row.token).filter(worker_id=row.worker_id)
         return Ended(row.id, end.state) if mine.update(**changes(end)) else None
 
-    def _rescue_one(
-        self, row: Job, lost: Q, max_crashes: int, death: str | None
-    ) -> Rescued | None:
+    def _rescue_one(self, row: Job, max_crashes: int, death: str | None) -> Rescued | None:
         crashes = row.crashes + 1
         error = WORKER_DIED if death is None else process_crashed(death)
         errors = with_error(row.errors, error, worker_id=row.worker_id)
@@ -103,19 +171,8 @@ class Rescue(Table):
             state = State.CANCELLED
         elif is_given_up(errors, runs=row.attempts, crashes=crashes, max_crashes=max_crashes):
             state = State.FAILED
-        finished = state != State.READY
-        still_lost = self._mine(row.id, row.token).filter(lost)
-        applied = still_lost.update(
-            state=state,
-            crashes=crashes,
-            errors=errors,
-            worker_id=None,
-            lease_until=None,
-            slot=None,
-            finished_at=DatabaseNow() if finished else None,
-            **({"unique_lock": None} if finished else {}),
-        )
-        if not applied or row.worker_id is None:
+        update = changes(Ending(state=state, errors=errors)) | {"crashes": crashes}
+        if not self._mine(row.id, row.token).update(**update) or row.worker_id is None:
             return None
         return Rescued(
             job_id=row.id,

@@ -1,15 +1,19 @@
 """The base of every part of a store: the table of jobs in one database alias."""
 
+import json
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from typing import TypeVar
 from uuid import UUID
 
 from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 
-from aftercommit.models import Job, State
+from aftercommit.models import Job, Lease, State
 from aftercommit.values import Ended
+
+Row = TypeVar("Row", Job, Lease)
 
 
 class Table:
@@ -35,15 +39,19 @@ class Table:
     def _jobs(self) -> QuerySet[Job]:
         return Job.objects.using(self.alias)
 
-    def _running(self) -> QuerySet[Job]:
-        # With lease_until, so that the database uses the small index of running jobs.
-        return self._jobs.filter(state=State.RUNNING, lease_until__isnull=False)
+    @property
+    def _leases(self) -> QuerySet[Lease]:
+        return Lease.objects.using(self.alias)
+
+    def _claimable(self) -> QuerySet[Job]:
+        # The state as well: a program of version 0.1 may not have written the flag yet.
+        return self._jobs.filter(claimable=True, state=State.READY)
 
     def _mine(self, job_id: UUID, token: int) -> QuerySet[Job]:
         """Fence a run: every write to a claimed job has this condition."""
         return self._jobs.filter(id=job_id, token=token, state=State.RUNNING)
 
-    def _locked(self, rows: QuerySet[Job], *, skip: bool = False) -> QuerySet[Job]:
+    def _locked(self, rows: QuerySet[Row], *, skip: bool = False) -> QuerySet[Row]:
         # NO KEY where the database has it: plain FOR UPDATE would skip, or wait for, a row
         # that an open transaction references by a foreign key.
         no_key = self.connection.features.has_select_for_no_key_update
@@ -73,3 +81,8 @@ class Table:
 
     def _wake(self, queues: Iterable[str]) -> None:
         """Notify sleeping workers of due jobs in these queues, where the database can."""
+
+
+def held_jobs(lease: Lease) -> dict[UUID, int]:
+    """Return the jobs of a lease and the tokens under which it holds them."""
+    return {UUID(job_id): token for job_id, token in json.loads(lease.jobs).items()}

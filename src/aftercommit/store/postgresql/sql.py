@@ -85,66 +85,120 @@ FOR SHARE
 """
 WAKE = "SELECT pg_notify('aftercommit', queue) FROM unnest(%(queues)s::text[]) AS queue"
 
-# MATERIALIZED: otherwise the planner may execute the LIMIT more than once.
-# NO KEY UPDATE: plain FOR UPDATE SKIP LOCKED would skip a row that an open transaction
-# references by a foreign key.
 ONLY = "AND id = ANY(%(only)s::uuid[])"
 CRASHED = {True: "AND crashes > 0 ", False: "AND crashes = 0 "}
-AFTER = "AND priority = %(priority)s AND (run_after, id) > (%(run_after)s, %(job_id)s)"
-CLAIM = f"""
+# The state as well: a program of version 0.1 may not have written the flag yet.
+# NO KEY UPDATE: plain FOR UPDATE SKIP LOCKED would skip a row that an open transaction
+# references by a foreign key.
+FIRST_DUE = """
+SELECT id, run_after
+FROM aftercommit_job
+WHERE claimable AND state = 'ready' AND queue = %(queue)s AND backend = {backend}
+  AND priority = {priority} AND run_after <= statement_timestamp()
+  AND NOT (task_path = ANY(%(unknown)s::text[])) {which}
+ORDER BY run_after, id
+LIMIT %(limit)s
+FOR NO KEY UPDATE SKIP LOCKED
+"""
+# One claim of each backend and priority, the most urgent first, until there are enough jobs.
+# Within one priority the index is in the order of time, so jobs of the future are not read.
+FROM_FRONT = f"""
+WITH RECURSIVE priorities (backend, place, priority) AS (
+    SELECT backend, place, (
+        SELECT max(job.priority) FROM aftercommit_job AS job
+        WHERE job.claimable AND job.queue = %(queue)s AND job.backend = given.backend
+    )
+    FROM unnest(%(backends)s::text[]) WITH ORDINALITY AS given (backend, place)
+    UNION ALL
+    SELECT backend, place, (
+        SELECT max(job.priority) FROM aftercommit_job AS job
+        WHERE job.claimable AND job.queue = %(queue)s AND job.backend = priorities.backend
+          AND job.priority < priorities.priority
+    )
+    FROM priorities WHERE priority IS NOT NULL
+), due AS MATERIALIZED (
+    SELECT first.id
+    FROM (
+        SELECT backend, priority FROM priorities WHERE priority IS NOT NULL
+        ORDER BY priority DESC, place
+    ) AS walked
+    CROSS JOIN LATERAL ({
+    FIRST_DUE.format(backend="walked.backend", priority="walked.priority", which="{which}")
+}) AS first
+    LIMIT %(limit)s
+)
+"""  # noqa: S608 - fixed names
+FROM_POSITION = f"""
+WITH due AS MATERIALIZED ({
+    FIRST_DUE.format(
+        backend="%(backend)s",
+        priority="%(priority)s",
+        which="AND (run_after, id) > (%(run_after)s, %(job_id)s) {which}",
+    )
+})
+"""
+NAMED = """
 WITH due AS MATERIALIZED (
     SELECT id
     FROM aftercommit_job
-    WHERE state = 'ready' AND queue = %(queue)s  -- ANY(...) would sort every ready row
-      AND run_after <= statement_timestamp()
+    WHERE claimable AND state = 'ready' AND queue = %(queue)s
       AND (cardinality(%(backends)s::text[]) = 0 OR backend = ANY(%(backends)s::text[]))
-      AND NOT (task_path = ANY(%(unknown)s::text[])) {{which}}
+      AND id = ANY(%(only)s::uuid[]) AND run_after <= statement_timestamp()
+      AND NOT (task_path = ANY(%(unknown)s::text[])) {which}
     ORDER BY priority DESC, run_after, id
     LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 )
-UPDATE aftercommit_job AS job
-SET state = 'running', token = job.token + 1, attempts = job.attempts + 1,
-    worker_id = %(worker_id)s, lease_until = clock_timestamp() + %(lease)s,
-    claimed_at = statement_timestamp(),
-    started_at = COALESCE(job.started_at, statement_timestamp()),
-    unique_lock = CASE WHEN job.unique_until_started THEN NULL ELSE job.unique_lock END
-FROM due
-WHERE job.id = due.id
-RETURNING {", ".join(f"job.{name}" for name in CLAIMED)}
+"""
+# MATERIALIZED, above: otherwise the planner may execute the LIMIT more than once.
+CLAIM = f"""{{due}}, claimed AS (
+    UPDATE aftercommit_job AS job
+    SET state = 'running', claimable = false,
+        token = job.token + 1, attempts = job.attempts + 1, worker_id = %(worker_id)s,
+        claimed_at = statement_timestamp(),
+        started_at = COALESCE(job.started_at, statement_timestamp()),
+        unique_lock = CASE WHEN job.unique_until_started THEN NULL ELSE job.unique_lock END
+    FROM due
+    WHERE job.id = due.id
+    RETURNING {", ".join(f"job.{name}" for name in CLAIMED)}
+), leased AS (
+    INSERT INTO aftercommit_lease (id, worker_id, lease_until, jobs)
+    SELECT %(lease_id)s, %(worker_id)s, clock_timestamp() + %(lease)s,
+        json_object_agg(id, token)
+    FROM claimed HAVING count(*) > 0
+), ended AS (
+    DELETE FROM aftercommit_lease
+    WHERE id IN (
+        SELECT id FROM aftercommit_lease WHERE id = ANY(%(ended)s::uuid[])
+        FOR UPDATE SKIP LOCKED
+    )
+)
+SELECT {", ".join(CLAIMED)} FROM claimed
 """  # noqa: S608 - fixed names
 
 # LATERAL with a LIMIT forces one lookup by the primary key for each row; a join does not. By the
 # statistics of the table almost no job is running, so the planner would begin a join with all
 # running jobs and compare each of them with each claim: 500 rows took 400 ms. For the same
 # reason the UPDATE compares the state with the one that was found, and not with 'running'.
-# RENEW never waits: a locked row keeps its lease, and its committed version is returned.
+# RENEW never waits: a locked lease stays as it is.
 RENEW = """
-WITH held AS MATERIALIZED (
-    SELECT * FROM unnest(%(ids)s::uuid[], %(tokens)s::bigint[]) AS given (id, token)
-), free AS MATERIALIZED (
-    SELECT locked.id, held.token, locked.state
-    FROM held CROSS JOIN LATERAL (
-        SELECT job.id, job.state FROM aftercommit_job AS job
-        WHERE job.id = held.id AND job.token = held.token AND job.state = 'running'
-        LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-    ) AS locked
+WITH free AS MATERIALIZED (
+    SELECT id FROM aftercommit_lease WHERE id = ANY(%(leases)s::uuid[])
+    FOR NO KEY UPDATE SKIP LOCKED
 ), renewed AS (
-    UPDATE aftercommit_job AS job
+    UPDATE aftercommit_lease AS lease
     SET lease_until = clock_timestamp() + %(lease)s
-    FROM free
-    WHERE job.id = free.id AND job.token = free.token AND job.state = free.state
-    RETURNING job.id, job.cancel_requested
+    FROM free WHERE lease.id = free.id
 )
-SELECT id, cancel_requested FROM renewed
-UNION ALL
 SELECT found.id, found.cancel_requested
-FROM held CROSS JOIN LATERAL (
+FROM unnest(%(ids)s::uuid[], %(tokens)s::bigint[], %(lease_of)s::uuid[])
+    AS held (id, token, lease_id)
+CROSS JOIN LATERAL (
     SELECT job.id, job.cancel_requested FROM aftercommit_job AS job
     WHERE job.id = held.id AND job.token = held.token AND job.state = 'running'
     LIMIT 1
 ) AS found
-WHERE found.id NOT IN (SELECT id FROM renewed)
+WHERE held.lease_id IN (SELECT id FROM aftercommit_lease)
 """
 
 # The outcomes are given in the order of the job ids, so the rows are locked in that order.
@@ -174,6 +228,8 @@ WITH ended AS MATERIALIZED (
 )
 UPDATE aftercommit_job AS job
 SET state = mine.state,
+    claimable = mine.state = 'ready',
+    unsuccessful = mine.state IN ('failed', 'cancelled'),
     result = COALESCE(mine.result, job.result),
     errors = COALESCE(mine.errors, job.errors),
     run_after = COALESCE(
@@ -213,6 +269,16 @@ SET state = 'succeeded', result = mine.result, finished_at = statement_timestamp
 FROM mine
 WHERE job.id = mine.id AND job.token = mine.token AND job.state = mine.held
 RETURNING job.id
+"""
+
+# An array, so that the planner looks the jobs up by the primary key, and does not begin a join
+# with all jobs.
+HELD = """
+aftercommit_job.id = ANY(ARRAY(
+    SELECT held.id::uuid FROM aftercommit_lease, json_object_keys(jobs::json) AS held (id)
+    UNION ALL
+    SELECT id FROM aftercommit_job WHERE lease_until IS NOT NULL
+))
 """
 
 FREE_LOCKS = """

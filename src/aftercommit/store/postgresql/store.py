@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import transaction
 from psycopg import IsolationLevel
@@ -19,14 +19,16 @@ from aftercommit.store.finish import ending
 from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
 from aftercommit.store.postgresql.savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql.sql import (
-    AFTER,
     CLAIM,
     CRASHED,
     FINISH,
     FREE_LOCKS,
+    FROM_FRONT,
+    FROM_POSITION,
+    HELD,
     INSERT_ALIKE,
     INSERT_MANY,
-    ONLY,
+    NAMED,
     OR_SKIP,
     READY_HOLDER,
     RENEW,
@@ -45,6 +47,8 @@ class PostgreSQLStore(Store):
     """Jobs on PostgreSQL 15 or newer."""
 
     now_sql = "SELECT clock_timestamp()"
+    due_sql = "WHERE head.run_after <= statement_timestamp()"
+    held_sql = HELD
     wakes_workers = True
 
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
@@ -71,29 +75,39 @@ class PostgreSQLStore(Store):
 
     def claim(self, query: ClaimQuery) -> list[Claim]:
         """Claim by one statement in autocommit; see ``Store.claim``."""
+        lease_id = uuid4()
         given = {
             "queue": query.queue,
             "limit": query.limit,
             "worker_id": query.worker_id,
             "lease": query.lease,
-            "backends": list(query.backends),
+            "lease_id": lease_id,
             "unknown": list(query.unknown),
+            "ended": list(query.ended),
         }
-        which = "" if query.crashed is None else CRASHED[query.crashed]
         if query.only is not None:
-            which += ONLY
-            given["only"] = list(query.only)
-        if query.after is not None:
-            which += AFTER
+            due = NAMED
+            given |= {"only": list(query.only), "backends": list(query.backends)}
+        elif query.after is not None:
+            due = FROM_POSITION
             given |= query.after._asdict()
-        sql = CLAIM.format(which=which)
-        rows = self._run_native(sql, given)
-        return [Claim._make((*row, query.worker_id)) for row in rows]
+        else:
+            due = FROM_FRONT
+            given["backends"] = list(query.backends) or self._backends(query.queue)
+        which = "" if query.crashed is None else CRASHED[query.crashed]
+        rows = self._run_native(CLAIM.format(due=due.format(which=which)), given)
+        return [Claim._make((*row, query.worker_id, lease_id)) for row in rows]
 
-    def renew(self, claims: Iterable[tuple[UUID, int]], *, lease: timedelta) -> dict[UUID, bool]:
+    def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> dict[UUID, bool]:
         """Renew by one statement; see ``Store.renew``."""
-        held = dict(claims)
-        given = {"ids": list(held), "tokens": list(held.values()), "lease": lease}
+        held = list(claims)
+        given = {
+            "ids": [claim.job_id for claim in held],
+            "tokens": [claim.token for claim in held],
+            "lease_of": [claim.lease_id for claim in held],
+            "leases": list({claim.lease_id for claim in held}),
+            "lease": lease,
+        }
         return dict(self._run(RENEW, given)) if held else {}
 
     def savepoint(self, number: int) -> Savepoint:

@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import transaction
 
 from aftercommit.models import State
 from aftercommit.store.base import Store
-from aftercommit.store.claim import chosen
+from aftercommit.store.claim import chosen, jobs_of_lease
 from aftercommit.store.columns import CLAIMED, INSERTED, claim_from, id_from, row_from
 from aftercommit.store.presence import Presence
 from aftercommit.store.sqlite.presence import SQLitePresence, lock_is_free, remove_lock
@@ -35,23 +35,67 @@ FROM json_each(%s)
 WHERE true
 {{or_skip}}
 """  # noqa: S608 - fixed names
-# Read before the write: an idle worker must not lock the database at every poll.
+DUE_HEAD = f"WHERE head.run_after <= {NOW}"
+# The backends and priorities with due jobs, the most urgent first. Read before the write: an
+# idle worker must not lock the database at every poll.
+GROUPS = f"""
+WITH RECURSIVE priorities (backend, place, priority) AS (
+    SELECT value, key, (
+        SELECT max(job.priority) FROM aftercommit_job AS job
+        WHERE job.claimable AND job.backend = value AND job.queue = %s
+    )
+    FROM json_each(%s)
+    UNION ALL
+    SELECT backend, place, (
+        SELECT max(job.priority) FROM aftercommit_job AS job
+        WHERE job.claimable AND job.backend = priorities.backend AND job.queue = %s
+          AND job.priority < priorities.priority
+    )
+    FROM priorities WHERE priority IS NOT NULL
+)
+SELECT backend, priority FROM priorities
+WHERE priority IS NOT NULL AND {NOW} >= (
+    SELECT min(job.run_after) FROM aftercommit_job AS job
+    WHERE job.claimable AND job.backend = priorities.backend AND job.queue = %s
+      AND job.priority = priorities.priority
+)
+ORDER BY priority DESC, place
+"""  # noqa: S608
+# The state as well: see ``Table._claimable``.
 DUE = f"""
 SELECT id
 FROM aftercommit_job
-WHERE state = 'ready' AND queue = %s AND run_after <= {NOW} {{chosen}}
+WHERE claimable AND backend = %s AND queue = %s AND priority = %s
+  AND run_after <= {NOW} AND state = 'ready' {{chosen}}
+ORDER BY run_after, id
+LIMIT %s
+"""  # noqa: S608
+NAMED = f"""
+SELECT id
+FROM aftercommit_job
+WHERE claimable AND queue = %s AND run_after <= {NOW} AND state = 'ready' {{chosen}}
 ORDER BY priority DESC, run_after, id
 LIMIT %s
 """  # noqa: S608
 CLAIM = f"""
 UPDATE aftercommit_job
-SET state = 'running', token = token + 1, attempts = attempts + 1, worker_id = %s,
-    lease_until = STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW', %s),
-    claimed_at = {NOW}, started_at = COALESCE(started_at, {NOW}),
+SET state = 'running', claimable = FALSE, token = token + 1, attempts = attempts + 1,
+    worker_id = %s, claimed_at = {NOW}, started_at = COALESCE(started_at, {NOW}),
     unique_lock = CASE WHEN unique_until_started THEN NULL ELSE unique_lock END
 WHERE state = 'ready' AND id IN ({{due}})
 RETURNING {", ".join(CLAIMED)}
 """  # noqa: S608
+LEASE = """
+INSERT INTO aftercommit_lease (id, worker_id, lease_until, jobs)
+VALUES (%s, %s, STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW', %s), %s)
+"""
+HELD = """
+aftercommit_job.id IN (
+    SELECT held.key FROM aftercommit_lease, json_each(jobs) AS held
+    UNION ALL
+    SELECT id FROM aftercommit_job WHERE lease_until IS NOT NULL
+)
+"""
 
 SUCCEED = f"""
 UPDATE aftercommit_job
@@ -65,10 +109,15 @@ RETURNING aftercommit_job.id
 """  # noqa: S608
 
 
+Part = tuple[str, list[Any]]  # a selection of due jobs, and its values but for the limit
+
+
 class SQLiteStore(Store):
     """Jobs on SQLite 3.37 or newer, in a file."""
 
     now_sql = f"SELECT {NOW}"
+    due_sql = DUE_HEAD
+    held_sql = HELD
 
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
         sql = INSERT.format(or_skip="ON CONFLICT DO NOTHING" if or_skip else "")
@@ -84,15 +133,38 @@ class SQLiteStore(Store):
         return False
 
     def claim(self, query: ClaimQuery) -> list[Claim]:
-        """Claim by one statement, if a read finds a due job; see ``Store.claim``."""
-        due = DUE.format(chosen=chosen(query, path="task_path"))
-        only = (one.hex for one in query.only or ())
-        given = [query.queue, *query.backends, *query.unknown, *only, query.limit]
-        if not self._run(due, given):
+        """Claim in one transaction, if a read finds a due job; see ``Store.claim``."""
+        parts = self._named(query) if query.only is not None else self._groups(query)
+        if not parts:
             return []
-        span = f"{query.lease.total_seconds():+.3f} seconds"
-        rows = self._run(CLAIM.format(due=due), [query.worker_id.hex, span, *given])
-        return [claim_from(row, worker_id=query.worker_id) for row in rows]
+        lease_id = uuid4()
+        rows: list[Any] = []
+        with self._write():
+            for due, given in parts:
+                if (left := query.limit - len(rows)) > 0:
+                    sql = CLAIM.format(due=due)
+                    rows += self._run(sql, [query.worker_id.hex, *given, left])
+            if rows:
+                span = f"{query.lease.total_seconds():+.3f} seconds"
+                jobs = jobs_of_lease((row[0], row[1]) for row in rows)
+                self._run(LEASE, [lease_id.hex, query.worker_id.hex, span, jobs])
+            self.end_leases(query.ended)
+        return [claim_from(row, worker_id=query.worker_id, lease_id=lease_id) for row in rows]
+
+    def _groups(self, query: ClaimQuery) -> list[Part]:
+        """Return a selection of due jobs for each backend and priority that has some."""
+        backends = json.dumps(list(query.backends) or self._backends(query.queue))
+        queue = query.queue
+        found = self._run(GROUPS, [queue, backends, queue, queue])
+        due = DUE.format(chosen=chosen(query))
+        return [(due, [backend, queue, priority, *query.unknown]) for backend, priority in found]
+
+    def _named(self, query: ClaimQuery) -> list[Part]:
+        """Return one selection of due jobs, if there is one among those that are named."""
+        named = NAMED.format(chosen=chosen(query))
+        only = [one.hex for one in query.only or ()]
+        given = [query.queue, *query.backends, *query.unknown, *only]
+        return [(named, given)] if self._run(named, [*given, 1]) else []
 
     def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
         """Write all successes by one statement; see ``Store.finish_many``."""

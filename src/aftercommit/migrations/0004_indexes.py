@@ -1,0 +1,57 @@
+"""The indexes of claimable, crashed and unsuccessful jobs, instead of those by state.
+
+On PostgreSQL nothing here locks the table: it may take minutes, and jobs go on meanwhile. If it
+is broken off, it can be run again.
+"""
+
+from typing import ClassVar
+
+from django.db import migrations
+from django.db.models import Q
+
+from aftercommit.migrations._online import OnPostgreSQL, online, set_flags
+from aftercommit.models import PartialIndex
+
+AddIndex, RemoveIndex = online(migrations.AddIndex), online(migrations.RemoveIndex)
+
+
+class Migration(migrations.Migration):
+    atomic = False  # as CREATE INDEX CONCURRENTLY demands
+
+    dependencies: ClassVar = [("aftercommit", "0003_leases")]
+
+    operations: ClassVar = [
+        migrations.RunPython(set_flags, atomic=False),
+        OnPostgreSQL(
+            "ALTER TABLE aftercommit_job VALIDATE CONSTRAINT aftercommit_job_consistent"
+        ),
+        AddIndex(
+            "Job",
+            PartialIndex(
+                condition=Q(claimable=True),
+                fields=["backend", "queue", "-priority", "run_after", "id"],
+                leading=("claimable",),
+                name="aftercommit_job_claimable",
+            ),
+        ),
+        AddIndex(
+            "Job",
+            PartialIndex(
+                condition=Q(claimable=True, crashes__gt=0),
+                fields=["run_after", "id"],
+                leading=("claimable", "crashes"),
+                name="aftercommit_job_crashed",
+            ),
+        ),
+        AddIndex(
+            "Job",
+            PartialIndex(
+                condition=Q(unsuccessful=True),
+                fields=["id"],
+                leading=("unsuccessful",),
+                name="aftercommit_job_unsuccessful",
+            ),
+        ),
+        RemoveIndex("Job", "aftercommit_job_due"),
+        RemoveIndex("Job", "aftercommit_job_finished"),
+    ]
