@@ -38,7 +38,16 @@ from aftercommit.store.postgresql.sql import (
 )
 from aftercommit.store.presence import Presence
 from aftercommit.store.savepoint import Savepoint
-from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, NewJobs, Outcome, Succeeded
+from aftercommit.values import (
+    Claim,
+    ClaimQuery,
+    Ended,
+    NewJob,
+    NewJobs,
+    Outcome,
+    Renewed,
+    Succeeded,
+)
 
 IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
@@ -98,7 +107,7 @@ class PostgreSQLStore(Store):
         rows = self._run_native(CLAIM.format(due=due.format(which=which)), given)
         return [Claim._make((*row, query.worker_id, lease_id)) for row in rows]
 
-    def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> dict[UUID, bool]:
+    def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> Renewed:
         """Renew by one statement; see ``Store.renew``."""
         held = list(claims)
         given = {
@@ -108,7 +117,11 @@ class PostgreSQLStore(Store):
             "leases": list({claim.lease_id for claim in held}),
             "lease": lease,
         }
-        return dict(self._run(RENEW, given)) if held else {}
+        rows = self._run(RENEW, given) if held else []
+        return Renewed(
+            {job_id: cancel for job_id, cancel, _lease_id, _extended in rows},
+            frozenset(lease_id for *_, lease_id, extended in rows if extended),
+        )
 
     def savepoint(self, number: int) -> Savepoint:
         """See ``Store.savepoint``."""
