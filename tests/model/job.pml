@@ -82,6 +82,8 @@ byte  cancels = CANCELS;
 byte  late;             /* r+1: this lease is over although its worker renews it; 0: none   */
 bit   robbed;           /* a rescue took a job whose lease was good                         */
 bit   back_again;       /* a lease row that was gone exists again                           */
+hidden bit  an_end_is_final, no_effect_twice, a_zombie_writes_nothing, enough_places,
+            succeeded_is_the_effect, named_by_one_row;   /* never set: names for assertions   */
 hidden byte j, r, i, m; /* scratch: only within one atomic step                             */
 
 #define R(w,j)       runs[(w)*NJ+(j)]
@@ -152,7 +154,7 @@ inline confirm(w,k) {
 
 /* running -> ready; failed if it was claimed too often, cancelled if somebody asked for it */
 inline back(k) {
-  assert(job[k].st==RUNNING);                       /* an end is final                      */
+  assert(job[k].st==RUNNING || an_end_is_final);
   if
   :: job[k].cancel              -> job[k].st=CANCELLED
   :: else ->
@@ -165,10 +167,10 @@ inline back(k) {
 }
 
 inline succeed(k) {
-  assert(job[k].st==RUNNING);
+  assert(job[k].st==RUNNING || an_end_is_final);
 #ifndef OUTSIDE
   job[k].eff++;
-  assert(job[k].eff==1);                            /* no effect twice                      */
+  assert(job[k].eff==1 || no_effect_twice);
 #endif
   job[k].st=SUCCEEDED; job[k].cancel=0
 }
@@ -189,7 +191,7 @@ inline pick_place() {
         :: !USED(2) -> r=2
         :: else -> if
            :: !USED(3) -> r=3
-           :: else -> assert(false)                 /* NL is too small                      */
+           :: else -> assert(enough_places)
            fi
         fi
      fi
@@ -284,7 +286,7 @@ end_worker:
 #endif
           if
           :: MINE(j,R(me,j).tok) ->
-             assert(HOLDS(me,j));                   /* a zombie writes nothing              */
+             assert(HOLDS(me,j) || a_zombie_writes_nothing);
              job[j].lk=me+1; R(me,j).pc=TX;
 #ifdef EARLYCONFIRM
              confirm(me,j)
@@ -317,7 +319,7 @@ end_worker:
 #ifdef BLINDFAIL
        :: back(j)
 #else
-       :: MINE(j,R(me,j).tok)  -> assert(HOLDS(me,j)); back(j)
+       :: MINE(j,R(me,j).tok)  -> assert(HOLDS(me,j) || a_zombie_writes_nothing); back(j)
        :: !MINE(j,R(me,j).tok) -> skip
 #endif
        fi;
@@ -380,25 +382,7 @@ insert:
 #endif
 }
 
-/* T2, the writing half, of all workers */
-active proctype Renewal() {
-end_renewal:
-  do
-  :: atomic { late!=0 && RENEWED(late-1) && !L[late-1].held -> late=0 }
-#ifdef REINSERT
-  :: atomic {
-       if
-       :: R(0,0).pc!=IDLE && !R(0,0).lost && !L[R(0,0).row].is -> i=0; j=0
-       :: R(1,0).pc!=IDLE && !R(1,0).lost && !L[R(1,0).row].is -> i=1; j=0
-       fi;
-       r=R(i,j).row; L[r].is=1; L[r].own=i; L[r].t[j]=R(i,j).tok; L[r].known=1; L[r].open=1<<j;
-       back_again=1
-     }
-#endif
-  od
-}
-
-/* What may happen at any time. */
+/* What may happen at any time. Progress never depends on it. */
 inline die(w,k) {
   if
   :: R(w,k).pc==TX -> job[k].lk=SERVER
@@ -416,6 +400,18 @@ active proctype Chance() {
 end_chance:
   do
   :: faults<=FAULTS                                  /* nothing: what may happen need not  */
+  /* T2, the writing half: a lease is renewed, although it was over */
+  :: atomic { late!=0 && RENEWED(late-1) && !L[late-1].held -> late=0 }
+#ifdef REINSERT
+  :: atomic {
+       if
+       :: R(0,0).pc!=IDLE && !R(0,0).lost && !L[R(0,0).row].is -> i=0; j=0
+       :: R(1,0).pc!=IDLE && !R(1,0).lost && !L[R(1,0).row].is -> i=1; j=0
+       fi;
+       r=R(i,j).row; L[r].is=1; L[r].own=i; L[r].t[j]=R(i,j).tok; L[r].known=1; L[r].open=1<<j;
+       back_again=1
+     }
+#endif
   :: atomic { late==0 ->                            /* a lease ends although its worker lives   */
        if
        :: RENEWED(0) -> late=1
@@ -464,6 +460,7 @@ end_server:
 
 /* The parent of a dead process gives back what had not begun; it deletes nothing. */
 #define GIVES(r,j) (L[r].is && L[r].dead && !L[r].held && L[r].t[j]!=0 && CURRENT(j,L[r].t[j]) && job[j].lk==FREE)
+#ifndef LIVENESS
 active proctype Parent() {
 end_parent:
   do
@@ -483,6 +480,7 @@ end_parent:
      }
   od
 }
+#endif
 
 #ifndef NORESCUE
 #define STUCK(r) (L[r].is && !L[r].held && ENDED(r))
@@ -599,26 +597,24 @@ end_rescuer:
 #else
 #define HONEST(j) ((job[j].st==SUCCEEDED)==(job[j].eff==1))
 #endif
+#ifndef LIVENESS
 active proctype Invariants() {
 end_invariants:
   if
-  :: atomic { !(HONEST(0) && HONEST(1)) -> assert(false) }    /* succeeded: the effect, once   */
-#ifndef NONAMES
-  :: atomic { !(NAMED(0) && NAMED(1)) -> printf("a running job is not named by one lease row\n"); assert(false) }
-#endif
-  :: atomic { robbed -> assert(false) }
-  :: atomic { back_again -> assert(false) }
+  :: atomic { !(HONEST(0) && HONEST(1)) -> assert(succeeded_is_the_effect) }
+  :: atomic { !(NAMED(0) && NAMED(1)) -> assert(named_by_one_row) }
+  :: atomic { robbed -> assert(!robbed) }
+  :: atomic { back_again -> assert(!back_again) }
   fi
 }
+#endif
 
 init {
   atomic { run Worker(0); run Worker(1) }
 }
 
-/* each job ends */
-ltl live  { <> (OVER(0) && OVER(1)) }
-/* no lease row stays for ever */
-ltl clean { <> [] (!L[0].is && !L[1].is && !L[2].is && !L[3].is) }
+/* each job ends, and no lease row stays */
+ltl live  { <> (OVER(0) && OVER(1) && !L[0].is && !L[1].is && !L[2].is && !L[3].is) }
 /* with ENDLESS, job 1 runs as long as it may: job 0 ends all the same */
 ltl first { <> OVER(0) }
 /* with ENDLESS: a zombie learns that it is one */
