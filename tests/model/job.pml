@@ -82,7 +82,7 @@ byte  cancels = CANCELS;
 byte  late;             /* r+1: this lease is over although its worker renews it; 0: none   */
 bit   robbed;           /* a rescue took a job whose lease was good                         */
 bit   back_again;       /* a lease row that was gone exists again                           */
-hidden bit  an_end_is_final, no_effect_twice, a_zombie_writes_nothing, enough_places,
+hidden byte an_end_is_final, no_effect_twice, a_zombie_writes_nothing, enough_places,
             succeeded_is_the_effect, named_by_one_row;   /* never set: names for assertions   */
 hidden byte j, r, i, m; /* scratch: only within one atomic step                             */
 
@@ -610,7 +610,12 @@ end_invariants:
 #endif
 
 init {
-  atomic { run Worker(0); run Worker(1) }
+  atomic {
+#ifdef ONEJOB
+    job[1].st=CANCELLED;
+#endif
+    run Worker(0); run Worker(1)
+  }
 }
 
 /* each job ends, and no lease row stays */
