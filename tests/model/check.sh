@@ -38,7 +38,7 @@ one() { # number, name, what is expected, claim (safe: assertions and invariants
     if [ -z "$found" ] || grep -q 'max search depth too small\|out of memory\|memory limit' out; then got=broken; fi
     mark=" "
     [ "$got" = "$want" ] || { mark="!"; touch "$tmp/failed"; [ "$got" = broken ] && head -20 out >&2; }
-    why=$(grep '^pan:1:' out | grep -o 'an_end_is_final\|no_effect_twice\|a_zombie_writes_nothing\|enough_places\|succeeded_is_the_effect\|named_by_one_row\|robbed\|back_again\|acceptance cycle' out | head -1)
+    why=$(grep '^pan:1:' out | grep -o 'an_end_is_final\|no_effect_twice\|a_zombie_writes_nothing\|enough_places\|succeeded_is_the_effect\|named_by_one_row\|robbed\|back_again\|acceptance cycle' | head -1)
     [ "$why" = enough_places ] && { mark="!"; touch "$tmp/failed"; } # a fault of the model
     printf '%s %-60s %-5s %-6s %8s states %3s s  %s\n' "$mark" "$name" "$claim" "$got" "${states:-?}" "${took:-?}" "$why"
     cd "$tmp" && rm -rf "$dir"
