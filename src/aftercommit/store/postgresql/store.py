@@ -16,6 +16,7 @@ from aftercommit.models import State
 from aftercommit.store.base import Store
 from aftercommit.store.columns import INSERTED, row_from
 from aftercommit.store.finish import ending
+from aftercommit.store.postgresql import prepared
 from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
 from aftercommit.store.postgresql.savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql.sql import (
@@ -38,6 +39,7 @@ from aftercommit.store.presence import Presence
 from aftercommit.store.savepoint import Savepoint
 from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, NewJobs, Outcome, Succeeded
 
+LARGEST_KEPT = 4096  # bytes of a payload
 IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
 
@@ -51,16 +53,17 @@ class PostgreSQLStore(Store):
         if len(jobs) == 1:
             row = dict(zip(INSERTED, row_from(jobs[0]), strict=True))
             unset = frozenset([name for name, value in row.items() if value is None])
-            self._run(insert_one(unset, or_skip=or_skip), row)
+            sql = insert_one(unset, or_skip=or_skip)
+            self._run_insert(sql, row, keep=len(jobs[0].payload) <= LARGEST_KEPT)
             return
         rows = [dict(zip(INSERTED, _json_row(job), strict=True)) for job in jobs]
         document = json.dumps(rows, ensure_ascii=False)
-        self._run(INSERT_MANY.format(or_skip=OR_SKIP * or_skip), {"jobs": document})
+        self._run_insert(INSERT_MANY.format(or_skip=OR_SKIP * or_skip), {"jobs": document})
 
     def _insert_alike(self, jobs: NewJobs, *, repeated: bool) -> None:
         given = dict(zip(INSERTED, row_from(jobs.like), strict=True))
         given |= {"ids": _array(jobs.ids), "payloads": f"[{','.join(jobs.payloads)}]"}
-        self._run(INSERT_ALIKE.format(or_skip=OR_SKIP * repeated), given)
+        self._run_insert(INSERT_ALIKE.format(or_skip=OR_SKIP * repeated), given)
 
     def _holder(self, lock: str) -> UUID | None:
         ready = self._run(READY_HOLDER, {"unique_lock": lock})
@@ -189,6 +192,10 @@ class PostgreSQLStore(Store):
         finally:
             if raw.info.transaction_status == TransactionStatus.IDLE:
                 raw.isolation_level = before
+
+    def _run_insert(self, sql: str, given: dict[str, Any], *, keep: bool = False) -> None:
+        if not prepared.execute(self.connection, sql, given, keep=keep):
+            self._run(sql, given)
 
     def _run(self, sql: str, given: dict[str, Any]) -> list[Any]:
         with self.connection.cursor() as cursor:
