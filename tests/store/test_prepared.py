@@ -19,9 +19,11 @@ from django.db import (
     transaction,
 )
 from django.db.backends import utils
+from django.db.backends.postgresql import base
 from django.db.transaction import TransactionManagementError
 from django.test.testcases import DatabaseOperationForbidden, _DatabaseFailure
 from django.test.utils import CaptureQueriesContext, override_settings
+from django.utils.asyncio import async_unsafe
 
 from aftercommit.models import Job
 from tests.store.callers import statements
@@ -34,6 +36,7 @@ pytestmark = [
 ]
 
 ENOUGH = 6  # executions, of which the last one is prepared
+CURSORS = ["cursor", "_cursor", "create_cursor", "_prepare_cursor", "make_cursor"]
 PREPARED = "SELECT statement FROM pg_prepared_statements WHERE name LIKE 'aftercommit%'"
 
 
@@ -128,6 +131,7 @@ def test_the_users_threshold_counts(store):
         ready_job(store)
 
         assert prepared() == 1
+        assert run("SELECT count(*) FROM pg_prepared_statements") == [(1,)]
 
 
 @pytest.mark.parametrize(
@@ -248,10 +252,14 @@ def test_jobs_are_enqueued_between_copies(store):
 def test_jobs_are_enqueued_in_a_pipeline(store):
     ready_and_prepared(store)
 
-    with connection.connection.pipeline():
-        job_id = ready_job(store)
+    job = new_job()
 
-    assert state(store, job_id) == "ready"
+    with connection.connection.pipeline():
+        store.insert([job])
+    with connection.connection.pipeline(), pytest.raises(IntegrityError):  # at once
+        store.insert([job])
+
+    assert state(store, job.id) == "ready"
 
 
 # ---- what else happens in the session -------------------------------------------------
@@ -303,11 +311,21 @@ def test_a_statement_that_is_lost_unseen_is_not_prepared_again(store):
     assert prepared() == 0
 
 
+def test_a_name_that_the_session_has_already_is_no_error(store):
+    ready_and_prepared(store)
+    connection.connection._prepared._ours.clear()  # as if a pooler had changed the session
+
+    job_id = ready_job(store)
+
+    assert state(store, job_id) == "ready"
+
+
 def test_in_a_transaction_the_loss_of_a_statement_is_an_error_once(store):
     ready_and_prepared(store)
     connection.connection.pgconn.exec_(b"DEALLOCATE ALL")
 
-    with pytest.raises(DatabaseError), transaction.atomic():
+    lost = r"prepared statement \"aftercommit_\w+\" does not exist"
+    with pytest.raises(DatabaseError, match=lost), transaction.atomic():
         ready_job(store)
     with transaction.atomic():
         job_id = ready_job(store)
@@ -390,8 +408,9 @@ def test_a_test_that_may_not_use_the_database_does_not(store, monkeypatch):
         del connection.cursor
 
 
-@pytest.mark.parametrize("name", ["cursor", "_cursor", "create_cursor", "make_cursor"])
-def test_a_connection_of_another_class_sees_each_cursor(store, monkeypatch, name):
+@pytest.mark.parametrize("decorated", [lambda method: method, async_unsafe])
+@pytest.mark.parametrize("name", CURSORS)
+def test_a_connection_of_another_class_sees_each_cursor(store, monkeypatch, name, decorated):
     ready_and_prepared(store)
     seen = []
     of_django = type(connections["default"])
@@ -401,7 +420,7 @@ def test_a_connection_of_another_class_sees_each_cursor(store, monkeypatch, name
         seen.append(self)
         return plain(self, *given)
 
-    monkeypatch.setattr(of_django, name, watched)
+    monkeypatch.setattr(of_django, name, decorated(watched))
     ready_job(store)
 
     assert len(seen) == 1
@@ -423,6 +442,44 @@ def test_who_patches_djangos_cursor_sees_each_insert(store, monkeypatch, name):
     ready_job(store)
 
     assert ["INSERT" in sql for sql in seen] == [True]
+
+
+def test_who_patches_with_a_proxy_sees_each_insert(store, monkeypatch):
+    ready_and_prepared(store)
+    seen = []
+    plain = utils.CursorWrapper.execute
+
+    class Proxy:  # as wrapt makes it: with every attribute of the function
+        __globals__ = plain.__globals__
+
+        def __get__(self, cursor: Any, _owner: type) -> Any:
+            if cursor is None:
+                return self
+            seen.append(cursor)
+            return plain.__get__(cursor)
+
+    monkeypatch.setattr(utils.CursorWrapper, "execute", Proxy())
+    ready_job(store)
+
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("patched", "name"), [(psycopg.Connection, "cursor"), (base.Cursor, "execute")]
+)
+def test_who_patches_the_driver_sees_each_insert(store, monkeypatch, patched, name):
+    ready_and_prepared(store)
+    seen = []
+    plain = getattr(patched, name)
+
+    def watched(self: Any, *given: Any, **more: Any) -> Any:
+        seen.append(self)
+        return plain(self, *given, **more)
+
+    monkeypatch.setattr(patched, name, watched)
+    ready_job(store)
+
+    assert len(seen) == 1
 
 
 def test_who_wraps_the_drivers_connection_sees_each_cursor(store, monkeypatch):
@@ -515,7 +572,7 @@ def test_an_event_loop_is_refused(store):
     async def enqueue() -> None:
         ready_job(store)
 
-    with pytest.raises(SynchronousOnlyOperation):
+    with transaction.atomic(), pytest.raises(SynchronousOnlyOperation):
         asyncio.run(enqueue())
 
 

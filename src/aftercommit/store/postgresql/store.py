@@ -162,7 +162,7 @@ class PostgreSQLStore(Store):
     def _in_transaction(self) -> bool:
         # Also a transaction that was begun by a BEGIN in SQL, which Django does not know.
         raw: Any = self.connection.connection
-        begun = raw is not None and raw.info.transaction_status in IN_TRANSACTION
+        begun = raw is not None and raw.pgconn.transaction_status in IN_TRANSACTION
         return begun or super()._in_transaction()
 
     def _wake(self, queues: Iterable[str]) -> None:
