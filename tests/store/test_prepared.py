@@ -408,6 +408,17 @@ def test_a_test_that_may_not_use_the_database_does_not(store, monkeypatch):
         del connection.cursor
 
 
+def test_a_test_without_a_database_does_not_use_it(store, django_db_blocker):
+    ready_and_prepared(store)
+
+    with transaction.atomic():
+        with django_db_blocker.block(), pytest.raises(RuntimeError, match="access not allowed"):
+            ready_job(store)
+        job_id = ready_job(store)
+
+    assert state(store, job_id) == "ready"
+
+
 @pytest.mark.parametrize("decorated", [lambda method: method, async_unsafe])
 @pytest.mark.parametrize("name", CURSORS)
 def test_a_connection_of_another_class_sees_each_cursor(store, monkeypatch, name, decorated):
