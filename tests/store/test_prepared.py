@@ -37,6 +37,7 @@ pytestmark = [
 
 ENOUGH = 6  # executions, of which the last one is prepared
 CURSORS = ["cursor", "_cursor", "create_cursor", "_prepare_cursor", "make_cursor"]
+DROPS = ["DISCARD ALL", "DEALLOCATE ALL", "/* all */ deallocate all", "SELECT 1; DEALLOCATE ALL"]
 PREPARED = "SELECT statement FROM pg_prepared_statements WHERE name LIKE 'aftercommit%'"
 
 
@@ -265,7 +266,7 @@ def test_jobs_are_enqueued_in_a_pipeline(store):
 # ---- what else happens in the session -------------------------------------------------
 
 
-@pytest.mark.parametrize("drops", ["DISCARD ALL", "DEALLOCATE ALL", "/* all */ deallocate all"])
+@pytest.mark.parametrize("drops", DROPS)
 def test_a_statement_that_was_dropped_is_prepared_anew(store, drops):
     for _ in range(2):
         for _ in range(ENOUGH):
@@ -298,6 +299,22 @@ def test_psycopg_may_drop_its_own_statements(store):
             job_id = ready_job(store)
 
         assert state(store, job_id) == "ready"
+
+
+@pytest.mark.parametrize("threshold", [None, 0, 2])
+def test_psycopgs_own_statements_go_on(store, threshold):
+    with configured(OPTIONS={"prepare_threshold": threshold} if threshold is not None else {}):
+        connection.ensure_connection()
+        raw = connection.connection
+        for _ in range(2 * ENOUGH):
+            assert raw.execute("SELECT %s::int", [1]).fetchone() == (1,)
+            assert psycopg.Cursor(raw).execute("SELECT %s::int", [2]).fetchone() == (2,)
+            ready_job(store)
+
+        assert raw.prepare_threshold == threshold
+        assert prepared() == 1
+        theirs = "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE '_pg3%'"
+        assert run(theirs) == [(0 if threshold is None else 1,)]
 
 
 def test_a_statement_that_is_lost_unseen_is_not_prepared_again(store):
