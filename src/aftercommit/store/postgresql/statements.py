@@ -1,7 +1,8 @@
 """The prepared statements of one psycopg connection.
 
 psycopg keeps them in a private object, which is replaced by one of a subclass. It is the only
-place that sees the results of all that the session executes, a DISCARD ALL among them.
+place that sees the results of all that the session executes, a DISCARD ALL among them. To look
+costs every other statement of the connection 0.5 µs.
 """
 
 import hashlib
