@@ -12,6 +12,7 @@ import psycopg
 from rich.console import Console
 from rich.markdown import Markdown
 
+from benchmarks.burden import bloat, readers
 from benchmarks.limits import limits
 from benchmarks.measure import WORKLOADS as OF_ALL
 from benchmarks.measure import NotMeasured, machine
@@ -24,7 +25,7 @@ RESULTS = {
     "sqlite": "RESULTS-sqlite.md",
     "mariadb": "RESULTS-mariadb.md",
 }
-WORKLOADS = {**OF_ALL, "notify": notify}
+WORKLOADS = {**OF_ALL, "readers": readers, "bloat": bloat, "notify": notify}
 EVERYWHERE = ("drain", "row", "enqueue", "idle")
 console = Console()
 
