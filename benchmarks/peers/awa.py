@@ -19,7 +19,7 @@ QUEUE = "bench"
 WORKERS = 1_024  # what its documentation proposes for short jobs
 CONNECTIONS = 20
 INSERT = "INSERT INTO bench_row (number) VALUES ($1)"
-# Successes are kept as one row for each batch; what a segment held is summed up when it is emptied.
+# Successes are kept as one row for each batch, and summed up when their segment is emptied.
 DONE = """
 SELECT (SELECT COALESCE(SUM(completed_count), 0) FROM awa.receipt_completion_batches)
     + (SELECT COUNT(*) FROM awa.done_entries)
@@ -59,7 +59,10 @@ class Awa(Peer):
     def __init__(self, dsn: str) -> None:
         super().__init__(dsn)
         self._filled = 0
-        self._client = awa.Client(_url(dsn), max_connections=CONNECTIONS)
+        self._client = self._connected()
+
+    def _connected(self) -> awa.Client:
+        return awa.Client(_url(self.dsn), max_connections=CONNECTIONS)
 
     @property
     def version(self) -> str:
@@ -82,6 +85,8 @@ class Awa(Peer):
         """Make all its tables anew: this takes some seconds."""
         self._filled = 0
         self._client.install_queue_storage(schema="awa", reset=True)
+        self._client.close()  # its connections know the old tables
+        self._client = self._connected()
         self.connection.execute("TRUNCATE bench_row")
 
     def fill(self, kind: str, number: int) -> None:
