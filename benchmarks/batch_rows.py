@@ -90,31 +90,37 @@ def main() -> None:
                 for layout in LAYOUTS:
                     one = measure(server, layout, jobs=options.jobs, batch=batch)
                     found[batch, layout].append(one)
-    print("\n| batch | layout | jobs/s | log, bytes a job | dead rows a job | with all bytes |")
-    print("|---:|---|---:|---:|---:|---:|")
+    print("\n| batch | layout | jobs/s | log, bytes/job | insert | dead rows/job | whole |")
+    print("|---:|---|---:|---:|---:|---:|---:|")
     for (batch, layout), rows in found.items():
-        rate, log, dead, whole = (median(column) for column in zip(*rows, strict=True))
-        print(f"| {batch:,} | {layout} | {rate:,.0f} | {log:,.0f} | {dead:.3f} | {whole:.3f} |")
+        rate, log, insert, *dead = (median(column) for column in zip(*rows, strict=True))
+        cells = (f"{rate:,.0f}", f"{log:,.0f}", f"{insert:,.0f}", *(f"{one:.3f}" for one in dead))
+        print(f"| {batch:,} | {layout} | {' | '.join(cells)} |")
 
 
 def measure(server: Server, layout: str, *, jobs: int, batch: int) -> tuple[float, ...]:
-    """Return jobs a second; bytes of log, dead rows, and dead rows with all bytes, a job."""
+    """Return jobs a second; then for each job, bytes of log of its way and its INSERT, dead rows.
+
+    The last figure is of the dead rows that still have all their bytes.
+    """
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         connection.execute(f"DROP TABLE IF EXISTS {TABLES}")
         connection.execute(statement(layout))
         for table in tables(connection):
             connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+        filling = position(connection)
         connection.execute(FILL, [jobs])
+        insert = position(connection) - filling
         connection.execute("VACUUM ANALYZE")
     with psycopg.connect(server.dsn, autocommit=True) as connection:
-        log_before = connection.execute(LOG).fetchone()[0]
+        draining = position(connection)
         seconds = drain(connection, layout, jobs=jobs, batch=batch)
-        log = connection.execute(LOG).fetchone()[0] - log_before
+        log = position(connection) - draining
     time.sleep(1)  # a session that ends tells the server's statistics what it did
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION IF NOT EXISTS pgstattuple")
         dead, whole = connection.execute(DEAD).fetchone()
-    return jobs / seconds, float(log) / jobs, dead / jobs, whole / jobs
+    return jobs / seconds, log / jobs, insert / jobs, dead / jobs, whole / jobs
 
 
 def drain(connection: psycopg.Connection, layout: str, *, jobs: int, batch: int) -> float:
@@ -133,6 +139,11 @@ def drain(connection: psycopg.Connection, layout: str, *, jobs: int, batch: int)
     if done != jobs:
         raise RuntimeError(f"{layout}: {done} of {jobs} jobs were done")
     return seconds
+
+
+def position(connection: psycopg.Connection) -> int:
+    """Return how far the write-ahead log has come, in bytes."""
+    return int(connection.execute(LOG).fetchone()[0])
 
 
 def statement(name: str) -> str:

@@ -75,7 +75,7 @@ class Awa(Peer):
         from benchmarks.measure import working  # noqa: PLC0415 - which imports this package
 
         with working(self, 1):
-            ends = time.monotonic() + 20
+            ends = time.monotonic() + 60
             while '"active_engine": "queue_storage"' not in self._client.storage_status():
                 if time.monotonic() > ends:
                     raise TimeoutError("its worker did not choose a storage")
