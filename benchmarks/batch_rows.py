@@ -25,6 +25,15 @@ from benchmarks.server import Server, throw_away_server
 
 LAYOUTS, BATCHES = ("today", "hot", "batches"), (500, 1_000)
 TABLES = "job, lease, head, batch"
+FIGURES = (
+    "claim + end, jobs/s",
+    "CPU of the client, µs/job",
+    "CPU of PostgreSQL, µs/job",
+    "log, bytes/job",
+    "log of the INSERT, bytes/job",
+    "dead rows/job",
+    "of these with all bytes",
+)
 PARTS = {
     "columns": """
         state varchar(9) NOT NULL DEFAULT 'ready', queue varchar(100) NOT NULL DEFAULT 'default',
@@ -90,19 +99,15 @@ def main() -> None:
                 for layout in LAYOUTS:
                     one = measure(server, layout, jobs=options.jobs, batch=batch)
                     found[batch, layout].append(one)
-    print("\n| batch | layout | jobs/s | log, bytes/job | insert | dead rows/job | whole |")
-    print("|---:|---|---:|---:|---:|---:|---:|")
+    print(f"\n| batch | layout | {' | '.join(FIGURES)} |\n|---:|---{'|---:' * len(FIGURES)}|")
     for (batch, layout), rows in found.items():
-        rate, log, insert, *dead = (median(column) for column in zip(*rows, strict=True))
-        cells = (f"{rate:,.0f}", f"{log:,.0f}", f"{insert:,.0f}", *(f"{one:.3f}" for one in dead))
+        values = [median(column) for column in zip(*rows, strict=True)]
+        cells = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values]
         print(f"| {batch:,} | {layout} | {' | '.join(cells)} |")
 
 
 def measure(server: Server, layout: str, *, jobs: int, batch: int) -> tuple[float, ...]:
-    """Return jobs a second; then for each job, bytes of log of its way and its INSERT, dead rows.
-
-    The last figure is of the dead rows that still have all their bytes.
-    """
+    """Return the ``FIGURES``."""
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         connection.execute(f"DROP TABLE IF EXISTS {TABLES}")
         connection.execute(statement(layout))
@@ -114,13 +119,16 @@ def measure(server: Server, layout: str, *, jobs: int, batch: int) -> tuple[floa
         connection.execute("VACUUM ANALYZE")
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         draining = position(connection)
+        client, postgres = time.process_time(), server.cpu()
         seconds = drain(connection, layout, jobs=jobs, batch=batch)
+        client, postgres = time.process_time() - client, server.cpu() - postgres
         log = position(connection) - draining
     time.sleep(1)  # a session that ends tells the server's statistics what it did
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION IF NOT EXISTS pgstattuple")
         dead, whole = connection.execute(DEAD).fetchone()
-    return jobs / seconds, log / jobs, insert / jobs, dead / jobs, whole / jobs
+    spent = (client * 1e6, postgres * 1e6, log, insert, dead, whole)
+    return jobs / seconds, *(float(one) / jobs for one in spent)
 
 
 def drain(connection: psycopg.Connection, layout: str, *, jobs: int, batch: int) -> float:

@@ -47,21 +47,19 @@ CREATE TABLE lease (
 {secondary}
 -- name: hot: claim
 WITH due AS MATERIALIZED (
-    SELECT id FROM job
+    SELECT id, token FROM job
     WHERE claimable AND queue = 'default' AND run_after <= statement_timestamp()
     ORDER BY priority DESC, run_after, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
-), taken AS (
-    UPDATE job SET state = 'running', claimable = false, token = token + 1,
-        attempts = attempts + 1, claimed_at = statement_timestamp(),
-        started_at = COALESCE(started_at, statement_timestamp())
-    FROM due WHERE job.id = due.id
-    RETURNING job.*
 ), lease AS (
     INSERT INTO lease SELECT %(batch)s, %(worker)s, clock_timestamp() + interval '1 minute',
-        json_object_agg(id, token)::text
-    FROM taken HAVING count(*) > 0
+        json_object_agg(id, token + 1)::text
+    FROM due HAVING count(*) > 0
 )
-SELECT NULL, id, {claimed} FROM taken AS job
+UPDATE job SET state = 'running', claimable = false, token = job.token + 1,
+    attempts = attempts + 1, claimed_at = statement_timestamp(),
+    started_at = COALESCE(started_at, statement_timestamp())
+FROM due WHERE job.id = due.id
+RETURNING NULL, job.id, {claimed}
 -- name: hot: end
 WITH mine AS MATERIALIZED (
     SELECT ended.id, ended.token, ended.result, seen.state FROM {ended}

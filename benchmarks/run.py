@@ -121,7 +121,8 @@ def _round(
                 console.print(f"not measured: {why}")
                 continue
             results.add(peer.name, figures)
-            console.print(f"{figures[0].value:,.1f} {figures[0].unit}")
+            busy = f"load {os.getloadavg()[0]:.1f}"  # far above 2 or 3: others were at work, too
+            console.print(f"{figures[0].value:,.1f} {figures[0].unit}, {busy}")
 
 
 def _head(server: Server, options: argparse.Namespace, versions: str) -> str:
