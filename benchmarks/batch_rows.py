@@ -20,8 +20,7 @@ from uuid import uuid4
 
 import psycopg
 
-from benchmarks.measure import machine
-from benchmarks.server import Server, throw_away_server
+from benchmarks.server import Server, machine, throw_away_server
 
 LAYOUTS, BATCHES = ("today", "hot", "batches"), (500, 1_000)
 TABLES = "job, lease, head, batch"

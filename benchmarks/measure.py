@@ -288,17 +288,3 @@ def _check_rows(peer: Peer, number: int) -> None:
     ).fetchone()
     if rows != (number, number):
         raise NotMeasured(f"{number} jobs have left {rows} rows")
-
-
-def machine() -> str:
-    """Return what the figures were measured on."""
-    memory = psutil.virtual_memory().total / 2**30
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        "unknown processor",
-    )
-    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB"

@@ -15,10 +15,10 @@ from rich.markdown import Markdown
 from benchmarks.burden import bloat, readers
 from benchmarks.limits import limits
 from benchmarks.measure import WORKLOADS as OF_ALL
-from benchmarks.measure import NotMeasured, machine
+from benchmarks.measure import NotMeasured
 from benchmarks.notify import notify
 from benchmarks.report import Results
-from benchmarks.server import Server, database
+from benchmarks.server import Server, database, machine
 
 RESULTS = {
     "postgres": "RESULTS.md",
