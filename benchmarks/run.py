@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,8 +42,9 @@ def main() -> None:
         }
         results = Results()
         with _peers(server, options.peers, results) as peers:
-            for number in range(options.rounds):
-                _round(number + 1, peers, server, options.workloads, results)
+            with suppress(KeyboardInterrupt):  # Ctrl-C: what there is so far is printed
+                for number in range(options.rounds):
+                    _round(number + 1, peers, server, options.workloads, results)
             versions = "\n".join(f"- {peer.name} {peer.version}" for peer in peers)
         text = _head(server, options, versions) + results.markdown()
     console.print(Markdown(text))
