@@ -12,9 +12,9 @@ from benchmarks.server import Server
 
 READERS = 4  # sessions
 HELD = 0.1  # seconds, that a reader's transaction stays open after its scan
-SIZES = """
+TABLES = """
 SELECT SUM(pg_table_size(relid))::bigint, SUM(pg_indexes_size(relid))::bigint,
-    SUM(autovacuum_count)::bigint
+    SUM(n_tup_upd - n_tup_hot_upd + n_tup_del)::bigint, SUM(autovacuum_count)::bigint
 FROM pg_stat_user_tables WHERE schemaname || '.' || relname ~ %s
 """
 
@@ -67,26 +67,32 @@ def _scan(dsn: str, sql: str, stop: threading.Event) -> None:
 def bloat(peer: Peer, server: Server, workload: str) -> list[Figure]:
     """Drain many jobs; what is left in the tables, and what went through the log."""
     number = filled(peer, workload)
-    vacuums_before = _sizes(peer)[2]
+    *_sizes, died_before, vacuums_before = _tables(peer)
     costs = drained(peer, server, workload, number=number)
-    dead = dead_rows(peer, workload, number)
-    table, indexes, vacuums = _sizes(peer)
+    left = dead_rows(peer, workload, number)
+    tables, indexes, died, vacuums = _tables(peer)
     return [
-        dead,
-        *(figure for figure in costs if figure.what.endswith("log written")),
-        _size("tables", table / number),
-        _size("indexes", indexes / number),
+        left,
+        Figure(
+            what="bloat: rows that VACUUM must take out of indexes",
+            value=100 * (died - died_before) / number,
+            unit="% of the jobs",
+            better="less",
+        ),
         Figure(
             what="bloat: runs of autovacuum",
             value=vacuums - vacuums_before,
             unit="runs",
             better="less",
         ),
+        *(figure for figure in costs if figure.what.endswith("log written")),
+        _size("tables", tables / number),
+        _size("indexes", indexes / number),
     ]
 
 
-def _sizes(peer: Peer) -> tuple[int, int, int]:
-    found: tuple[int, int, int] = peer.connection.execute(SIZES, [peer.owns]).fetchone()
+def _tables(peer: Peer) -> tuple[int, int, int, int]:
+    found: tuple[int, int, int, int] = peer.connection.execute(TABLES, [peer.owns]).fetchone()
     return found
 
 
