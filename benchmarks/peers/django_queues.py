@@ -24,11 +24,11 @@ LOAD = """
 INSERT INTO aftercommit_job (
     id, state, queue, priority, run_after, backend, task_path, payload, meta, token, attempts,
     crashes, conflicts, max_attempts, cancel_requested, unique_until_started, enqueued_at,
-    finished_at, errors
+    finished_at, errors, claimable
 )
 SELECT gen_random_uuid(), '{state}', 'default', {priority}, now() + interval '{after}',
     'default', 'benchmarks.tasks.noop', '{{"args":[1],"kwargs":{{}}}}', '{{}}', 0, 0, 0, 0, 5,
-    false, false, now(), {finished}, '[]'
+    false, false, now(), {finished}, '[]', '{state}' = 'ready'
 FROM generate_series(1, %(number)s)
 """
 # The newest rows are done last, and the primary key finds them without a look at the others.
@@ -38,7 +38,8 @@ WHERE state IN ('ready', 'running')
 """
 DUE = """
 SELECT COUNT(*) FROM aftercommit_job
-WHERE state = 'ready' AND queue = 'default' AND priority = 0 AND run_after <= now()
+WHERE claimable AND backend = 'default' AND queue = 'default' AND priority = 0
+  AND run_after <= now()
 """
 
 IDLE = """
