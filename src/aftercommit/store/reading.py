@@ -14,39 +14,6 @@ from aftercommit.store.columns import moment_from
 from aftercommit.store.table import Table
 from aftercommit.store.workers import Workers
 
-# The first job of each backend, queue and priority: the walk jumps from one to the next in the
-# index of claimable jobs. DISTINCT and GROUP BY of PostgreSQL and SQLite would read all of them.
-HEADS = """
-WITH RECURSIVE heads (id) AS (
-    SELECT (
-        SELECT id FROM aftercommit_job WHERE claimable
-        ORDER BY backend, queue, priority DESC, run_after, id LIMIT 1
-    )
-    UNION ALL
-    SELECT COALESCE(
-        (
-            SELECT job.id FROM aftercommit_job AS job
-            WHERE job.claimable AND job.backend = head.backend AND job.queue = head.queue
-              AND job.priority < head.priority
-            ORDER BY job.priority DESC, job.run_after, job.id LIMIT 1
-        ),
-        (
-            SELECT job.id FROM aftercommit_job AS job
-            WHERE job.claimable AND job.backend = head.backend AND job.queue > head.queue
-            ORDER BY job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
-        ),
-        (
-            SELECT job.id FROM aftercommit_job AS job
-            WHERE job.claimable AND job.backend > head.backend
-            ORDER BY job.backend, job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
-        )
-    )
-    FROM heads JOIN aftercommit_job AS head ON head.id = heads.id
-)
-SELECT DISTINCT head.backend, head.queue
-FROM heads JOIN aftercommit_job AS head ON head.id = heads.id
-"""
-
 
 class CrashedJob(NamedTuple):
     """A ready job that was on a dead worker."""
@@ -61,8 +28,6 @@ class Reading(Table):
     """Reads jobs, queues and workers."""
 
     now_sql: str
-    heads_sql = HEADS
-    due_sql: str  # a condition to add to heads_sql: the head is due
     # The ids of the jobs that workers hold: of those of version 0.1, too.
     held_sql: str
 
@@ -116,26 +81,6 @@ class Reading(Table):
     def _running(self) -> QuerySet[Job]:
         held = RawSQL(self.held_sql, [], output_field=BooleanField())  # noqa: S611 - no values
         return self._jobs.filter(held, state=State.RUNNING)
-
-    def queues(self) -> list[str]:
-        """Return the names of the queues that have claimable jobs, sorted."""
-        return sorted({queue for _backend, queue in self._heads(self.heads_sql)})
-
-    def due_queues(self) -> list[tuple[str, str]]:
-        """Return the pairs of backend and queue that have due jobs, sorted.
-
-        One statement, which reads a row of each backend, queue and priority.
-        """
-        return sorted(self._heads(f"{self.heads_sql} {self.due_sql}"))
-
-    def _backends(self, queue: str) -> list[str]:
-        """Return the backends that have claimable jobs in a queue."""
-        return sorted({backend for backend, name in self._heads(self.heads_sql) if name == queue})
-
-    def _heads(self, sql: str) -> list[tuple[str, str]]:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql, [])
-            return [(backend, queue) for backend, queue in cursor.fetchall()]
 
     def counts(self) -> Mapping[str, int]:
         """Return how many jobs are ready and how many are running."""

@@ -46,15 +46,10 @@ LOCK IN SHARE MODE
 
 # Walks from one group of the index to the next ("Using index for group-by" in EXPLAIN).
 HEADS = """
-SELECT backend, queue FROM aftercommit_job FORCE INDEX (aftercommit_job_claimable)
+SELECT backend, queue, priority
+FROM aftercommit_job FORCE INDEX (aftercommit_job_claimable)
 WHERE claimable = TRUE
 GROUP BY backend, queue, priority
-"""
-PRIORITIES = """
-SELECT backend, priority FROM aftercommit_job FORCE INDEX (aftercommit_job_claimable)
-WHERE claimable = TRUE AND backend IN ({backends}) AND queue = %s
-GROUP BY backend, queue, priority
-HAVING MIN(run_after) <= UTC_TIMESTAMP(6)
 """
 # InnoDB locks every row that it reads, so the statement must read only the rows that it
 # claims: in the order of the index, without a sort. SKIP LOCKED skips rows that another
@@ -202,15 +197,6 @@ class MySQLStore(Store):
             self._run(LEASE, [self._uuid(lease_id), worker, microseconds, jobs])
             self.end_leases(query.ended)
         return [claim_from(row, worker_id=query.worker_id, lease_id=lease_id) for row in rows]
-
-    def _groups(self, query: ClaimQuery) -> list[tuple[str, int]]:
-        """Return the backends and priorities with due jobs, the most urgent first."""
-        backends = query.backends or self._backends(query.queue)
-        if not backends:
-            return []
-        sql = PRIORITIES.format(backends=marks(backends))
-        found = self._run(sql, [*backends, query.queue])
-        return sorted(found, key=lambda group: (-group[1], backends.index(group[0])))
 
     def _due_in(self, groups: Sequence[tuple[str, int]], query: ClaimQuery) -> list[str]:
         due = DUE.format(chosen=chosen(query))

@@ -22,11 +22,12 @@ from aftercommit.store.postgresql.savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql.sql import (
     CLAIM,
     CRASHED,
+    ENDED,
     FINISH,
     FREE_LOCKS,
-    FROM_FRONT,
     FROM_POSITION,
     HELD,
+    IN_GROUPS,
     INSERT_ALIKE,
     INSERT_MANY,
     NAMED,
@@ -104,10 +105,13 @@ class PostgreSQLStore(Store):
             due = FROM_POSITION
             given |= query.after._asdict()
         else:
-            due = FROM_FRONT
-            given["backends"] = list(query.backends) or self._backends(query.queue)
+            due = IN_GROUPS
+            groups = self._groups(query)
+            given["backends"] = [backend for backend, _priority in groups]
+            given["priorities"] = [priority for _backend, priority in groups]
         which = "" if query.crashed is None else CRASHED[query.crashed]
-        rows = self._run_native(CLAIM.format(due=due.format(which=which)), given)
+        sql = CLAIM.format(due=due.format(which=which), ended=ENDED if query.ended else "")
+        rows = self._run_native(sql, given)
         return [Claim._make((*row, query.worker_id, lease_id)) for row in rows]
 
     def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> Renewed:
