@@ -4,13 +4,16 @@ import contextlib
 import logging
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
+from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import Bell
+from aftercommit.worker.processes.aside import bury_asides
 from aftercommit.worker.processes.child import HURRY, STOP, THROUGH
 from aftercommit.worker.processes.launch import Child, Launcher
+from aftercommit.worker.processes.progress import Progress
 from aftercommit.worker.processes.slot import IN_VAIN, ProcessSlot
 from aftercommit.worker.runs import now
 
@@ -22,14 +25,6 @@ HEALTHY_AFTER = timedelta(seconds=30)  # a process that lived so long has been s
 BEYOND_GRACE = timedelta(seconds=15)
 TO_HURRY = timedelta(seconds=8)
 TO_DIE = timedelta(seconds=2)  # after kill -9, which a process in the kernel hears later
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What the worker processes have reported."""
-
-    done: int = 0
-    running: int = 0
 
 
 class Supervisor:
@@ -48,7 +43,7 @@ class Supervisor:
         self._config = config
         self._finite = config.drain or config.max_jobs is not None
         self._died = died
-        self._launcher = Launcher(config.max_jobs)
+        self._launcher = Launcher(config)
         self._ordinary = [ProcessSlot(config) for _number in range(config.processes)]
         self._crashed = ProcessSlot(
             replace(config, processes=1, threads=1, crashed=True), through=True
@@ -86,7 +81,8 @@ class Supervisor:
                 self._look_after(slot, stopping=told > 0)
             if told == 0:
                 self._see_to_crashed()
-            self.progress = self._sum_up()
+            self._sum_up()
+            bury_asides()
             self._bell.wait(LOOK_EVERY)
         return 1 if told > 1 or self._given_up else 0
 
@@ -125,7 +121,7 @@ class Supervisor:
     def _start(self, slot: ProcessSlot) -> None:
         try:
             slot.child = self._launcher.start(slot.config)
-        except OSError as error:
+        except (OSError, ConfigurationError) as error:
             self._not_started(slot, f"{type(error).__name__}: {error}")
 
     def _bury(self, slot: ProcessSlot, child: Child, *, stopping: bool) -> None:
@@ -226,9 +222,9 @@ class Supervisor:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(TO_DIE.total_seconds())
 
-    def _sum_up(self) -> Progress:
+    def _sum_up(self) -> None:
         children = [slot.child for slot in self._slots if slot.child is not None]
-        return Progress(
+        self.progress.note(
             done=sum(slot.done_before for slot in self._slots)
             + sum(child.done for child in children),
             running=sum(child.running for child in children),
