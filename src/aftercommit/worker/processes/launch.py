@@ -14,6 +14,7 @@ import sys
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import IO
 
 from django.conf import UserSettingsHolder, settings
@@ -34,6 +35,7 @@ from aftercommit.worker.processes.memory import oom_kills
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.runs import now
 
+NOTE_EVERY = timedelta(seconds=1)  # reading the files is most of what an idle supervisor does
 PATH = "AFTERCOMMIT_SYS_PATH"  # environment variable, for the first line of a process
 COMMAND, SUBCOMMAND = "aftercommit", "worker-process"
 COMMANDS = (COMMAND, "flush_queue")  # that start processes
@@ -61,7 +63,8 @@ class Child:
     done: int = 0
     running: int = 0
     sees_crashed: bool = False  # it sees jobs with crashes, or a dead worker that may leave some
-    oom_kills: int = field(default_factory=oom_kills)  # when it was last seen alive
+    oom_kills: int = field(default_factory=oom_kills)  # when it was seen alive, not long ago
+    oom_kills_noted: float = field(default_factory=now)
 
     @property
     def death(self) -> str:
@@ -86,7 +89,9 @@ class Child:
 
     def note_memory(self) -> None:
         """Note the kernel's count of OOM kills, as long as the process lives."""
-        self.oom_kills = oom_kills()
+        if now() - self.oom_kills_noted >= NOTE_EVERY.total_seconds():
+            self.oom_kills = oom_kills()
+            self.oom_kills_noted = now()
 
     def listen(self) -> None:
         """Take in what it has said since."""
