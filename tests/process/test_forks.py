@@ -26,7 +26,13 @@ client = socket.create_connection(server.getsockname())
 """
 DATAGRAMS = "import socket; log = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)"
 QUERY = "from django.db import connection; connection.ensure_connection()"
-PARTING = "import atexit; from tests.app.notes import note; atexit.register(note, 'parent_left')"
+INPUT = "import os; os.dup2(os.open('/proc/version', os.O_RDONLY), 0)"
+PARTING = """
+import atexit, sys
+from tests.app.notes import note
+atexit.register(note, "parent_left")
+sys.stdout.write("half a thought, ")
+"""
 # It would lose its lock if its connection were closed.
 LOCK = """
 import django
@@ -75,6 +81,7 @@ def test_no_two_processes_share_a_socket_or_a_pipe(loaded):
 
 
 def test_forks_read_nothing_and_draw_numbers_of_their_own(loaded):
+    load(loaded, INPUT)
     workers = loaded.worker("--fork", "--threads", "1", processes=2)
     for number in range(20):
         loaded.enqueue(look_around, str(number), rest=0.05)
@@ -148,6 +155,7 @@ def test_a_program_that_calls_the_command_keeps_its_connection(loaded):
 
 
 def test_a_fork_leaves_to_its_parent_what_is_the_parents(loaded):
+    loaded.environment.pop("PYTHONUNBUFFERED", None)
     load(loaded, PARTING)
     loaded.enqueue(say_goodbye, "one")
 
@@ -157,7 +165,7 @@ def test_a_fork_leaves_to_its_parent_what_is_the_parents(loaded):
     assert [one["pid"] for one in loaded.notes("parent_left")] == [worker.pid]
     (goodbye,) = loaded.notes("left")
     assert goodbye["pid"] == loaded.children(worker)[0]
-    assert worker.output.count("half a line") == 1
+    assert (worker.output.count("half a thought"), worker.output.count("half a line")) == (1, 1)
 
 
 # ---- what these sentences are made of -------------------------------------------
