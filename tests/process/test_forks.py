@@ -11,7 +11,7 @@ import pytest
 from tests.app.chores import plain
 from tests.app.models import Effect
 from tests.process.forked import look_around, say_goodbye
-from tests.process.rig import STOPPED, Rig, Tree, states
+from tests.process.rig import STOPPED, Rig, Tree, is_alive, states
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
@@ -43,6 +43,26 @@ connection.ensure_connection()
 before = connection.connection
 call_command("aftercommit", "worker", "--drain", "--backend", "default")
 assert connection.connection is before
+"""
+# Work beside the supervisor that does not end, and of which there can be no fork.
+ASIDES = """
+import os, time
+from datetime import timedelta
+import django
+django.setup()
+from aftercommit.worker.processes.aside import Aside
+from tests.app.notes import note
+
+hangs = Aside(lambda over: (note("hangs"), time.sleep(1000)), name="hangs", may_fork=True)
+assert not hangs.ended_within(timedelta(seconds=1))
+hangs.end(timedelta(0))
+note("ended", ended=hangs.ended_within(timedelta(0)))
+
+def refuse():
+    raise BlockingIOError
+
+os.fork = refuse
+Aside(lambda over: note("in_thread"), name="thread", may_fork=True).end(timedelta(seconds=10))
 """
 
 
@@ -166,6 +186,16 @@ def test_a_fork_leaves_to_its_parent_what_is_the_parents(loaded):
     (goodbye,) = loaded.notes("left")
     assert goodbye["pid"] == loaded.children(worker)[0]
     assert (worker.output.count("half a thought"), worker.output.count("half a line")) == (1, 1)
+
+
+def test_work_beside_the_supervisor_keeps_it_from_nothing(loaded):
+    command = loaded.run("-c", ASIDES)
+
+    assert command.wait() == 0, command.last_words
+    (hangs,), (in_thread,) = loaded.notes("hangs"), loaded.notes("in_thread")
+    assert hangs["pid"] != command.pid == in_thread["pid"]
+    assert loaded.notes("ended", ended=True)
+    assert not is_alive(hangs["pid"])
 
 
 # ---- what these sentences are made of -------------------------------------------

@@ -3,11 +3,14 @@
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from aftercommit.values import NO_TIME
 from aftercommit.worker.processes.channel import Channel
 from aftercommit.worker.processes.forking import ForkedProcess, fork, forking
+
+TO_DIE = timedelta(seconds=2)  # after kill -9, which a process in the kernel hears later
 
 Work = Callable[[Channel], None]  # it is over when the channel is closed at the other end
 
@@ -25,9 +28,11 @@ class Aside:
             target=_do, args=[work, theirs], name=f"aftercommit-{name}", daemon=True
         )
         if may_fork and forking.is_safe():
-            self._process = fork(lambda: _do(work, theirs), channel=theirs)
-            theirs.close()
-        else:
+            # The system may refuse another process, and perhaps not another thread.
+            with suppress(OSError):
+                self._process = fork(lambda: _do(work, theirs), channel=theirs)
+                theirs.close()
+        if self._process is None:
             self._thread.start()
         _at_work.add(self)
 
@@ -47,7 +52,7 @@ class Aside:
         self._ours.close()
         if not self.ended_within(limit) and self._process is not None:
             self._process.kill()
-            self._process.wait(limit.total_seconds())
+            self.ended_within(TO_DIE)
         _at_work.discard(self)
 
 

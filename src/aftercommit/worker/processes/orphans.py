@@ -38,11 +38,11 @@ class Orphans:
         self._may_fork = may_fork
         self._begun: list[Aside] = []
 
-    def __call__(self, child: Child) -> None:
+    def __call__(self, child: Child) -> Aside | None:
         """See to the jobs of a process that did not end in good order; return at once."""
         worker_id, begun = child.board.read()
         if worker_id is None:
-            return
+            return None
         death = child.own_death
         blamed = dict.fromkeys(begun, death) if len(begun) == 1 and death is not None else {}
         aside = Aside(
@@ -51,6 +51,7 @@ class Orphans:
             may_fork=self._may_fork,
         )
         self._begun = [one for one in self._begun if not one.ended_within(NO_TIME)] + [aside]
+        return aside
 
     def settle(self) -> None:
         """Wait a moment for what has been begun, before this process ends."""

@@ -10,7 +10,8 @@ from datetime import timedelta
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import Bell
-from aftercommit.worker.processes.aside import bury_asides
+from aftercommit.values import NO_TIME
+from aftercommit.worker.processes.aside import Aside, bury_asides
 from aftercommit.worker.processes.child import HURRY, STOP, THROUGH
 from aftercommit.worker.processes.launch import Child, Launcher
 from aftercommit.worker.processes.progress import Progress
@@ -34,11 +35,11 @@ class Supervisor:
     which runs those and no others.
 
     It never asks a database, so it obeys when none answers. ``died`` is called with a
-    process that did not end in good order, and must return at once.
+    process that did not end in good order, and must return at once: what takes back its jobs.
     """
 
     def __init__(
-        self, config: WorkerConfig, *, died: Callable[[Child], None] = lambda child: None
+        self, config: WorkerConfig, *, died: Callable[[Child], Aside | None] = lambda child: None
     ) -> None:
         self._config = config
         self._finite = config.drain or config.max_jobs is not None
@@ -50,6 +51,7 @@ class Supervisor:
         )
         self._slots = [*self._ordinary, self._crashed]
         self._crashed_seen = False  # some process sees jobs with crashes
+        self._taking_back: Aside | None = None  # jobs of the process that died last
         self._died_at_work = False  # so that there will be such jobs in a moment
         self._bell = Bell()
         self._asked = 0  # how often someone asked to stop
@@ -115,8 +117,13 @@ class Supervisor:
                 self._bury(slot, child, stopping=stopping)
         elif stopping:
             slot.through = True
-        elif not slot.through and now() >= slot.start_at:
+        elif not slot.through and now() >= slot.start_at and not self._is_too_early(slot):
             self._start(slot)
+
+    def _is_too_early(self, slot: ProcessSlot) -> bool:
+        """Whether a process would find no job with crashes, because none is taken back yet."""
+        back = self._taking_back is None or self._taking_back.ended_within(NO_TIME)
+        return slot is self._crashed and not back
 
     def _start(self, slot: ProcessSlot) -> None:
         try:
@@ -132,7 +139,7 @@ class Supervisor:
         if not _has_run(child):
             slot.not_before = now() + IN_VAIN.total_seconds()
         if child.end is None:
-            self._died(child)
+            self._taking_back = self._died(child)
             _worker_id, begun = child.board.read()
             self._died_at_work |= bool(begun)
         if stopping or (child.end == THROUGH and (self._finite or slot is self._crashed)):
