@@ -94,7 +94,8 @@ SETTINGS = {
         *("poll_interval", "session_locks", "task_modules", "relay", "relay_when"),
     },
     WorkerConfig: {
-        *("backends", "queues", "processes", "threads", "drain", "max_jobs", "grace", "relay"),
+        *("backends", "queues", "processes", "threads", "drain", "max_jobs", "grace"),
+        *("fork", "relay"),
         *("crashed", "only"),  # for worker processes that we start ourselves, since 0.2
     },
 }

@@ -302,7 +302,7 @@ def test_what_is_asked_often_can_do_without_the_finished_jobs(store, plans, vend
     assert store.counts() == {"ready": 200_000, "running": 0}
     assert store.oldest_due_age() > timedelta(hours=1)
     assert len(store.due(limit=10)) == 10
-    store.clock_and_workers(uuid4())
+    store.look(uuid4())
 
     plans.must_not_read_all()
 

@@ -1,5 +1,6 @@
 """Queries that change nothing."""
 
+from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -22,6 +23,14 @@ class CrashedJob(NamedTuple):
     queue: str
     task_path: str
     is_due: bool
+
+
+class Look(NamedTuple):
+    """What one look at the other workers has shown."""
+
+    clock: datetime  # the database's
+    others: set[UUID]  # those that hold or held a session lock
+    free: set[UUID]  # those among them whose session lock is free
 
 
 class Reading(Table):
@@ -119,12 +128,25 @@ class Reading(Table):
         names = ordered.values_list("id", "queue", "task_path", "is_due")
         return [CrashedJob._make(row) for row in names[:limit]]
 
+    def look(self, worker_id: UUID) -> Look:
+        """Return what a worker has to know of the others, in as few statements as possible."""
+        now, others = self.clock_and_workers(worker_id)
+        return Look(now, others, self.free_locks(others))
+
     def clock_and_workers(self, worker_id: UUID) -> tuple[datetime, set[UUID]]:
         """Return the database's clock, and the other workers that hold or held a session lock."""
+        clocks = self.workers.clocks_of_locked()
+        now = next(iter(clocks.values()), None) or self._clock()
+        return now, clocks.keys() - {worker_id}
+
+    @abstractmethod
+    def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
+        """Return the workers whose session lock is free."""
+
+    def _clock(self) -> datetime:
         with self.connection.cursor() as cursor:
             cursor.execute(self.now_sql, [])
-            now = moment_from(cursor.fetchone()[0])
-        return now, self.workers.locked(but=worker_id)
+            return moment_from(cursor.fetchone()[0])
 
     @property
     def workers(self) -> Workers:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from itertools import compress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -120,7 +121,7 @@ DEADLOCK = 1213
 TRIES_AFTER_DEADLOCK = 3
 # Server gone, lost during the query, killed, shut down, idle for too long.
 LOST_CONNECTION = {2006, 2013, 2055, 1927, 1053, 4031}
-FREE_LOCK = "SELECT IS_USED_LOCK(%s) IS NULL"
+LOCK_IS_FREE = "IS_USED_LOCK(%s) IS NULL"
 
 
 class MySQLStore(Store):
@@ -219,7 +220,11 @@ class MySQLStore(Store):
 
     def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
         """See ``Store.free_locks``."""
-        return {one for one in worker_ids if self._run(FREE_LOCK, [lock_name(one)])[0][0]}
+        if not worker_ids:
+            return set()
+        asked = ", ".join([LOCK_IS_FREE] * len(worker_ids))
+        (free,) = self._run(f"SELECT {asked}", [lock_name(one) for one in worker_ids])
+        return set(compress(worker_ids, free))
 
     def queues(self) -> list[str]:
         """Use ``DISTINCT``, which jumps from name to name here; see ``Store.queues``."""

@@ -17,7 +17,7 @@ from aftercommit.store.base import Store
 from aftercommit.store.columns import INSERTED, row_from
 from aftercommit.store.finish import ending
 from aftercommit.store.postgresql import prepared
-from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
+from aftercommit.store.postgresql.presence import LOOK, PostgreSQLPresence, lock_key
 from aftercommit.store.postgresql.savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql.sql import (
     CLAIM,
@@ -39,6 +39,7 @@ from aftercommit.store.postgresql.sql import (
     insert_one,
 )
 from aftercommit.store.presence import Presence
+from aftercommit.store.reading import Look
 from aftercommit.store.savepoint import Savepoint
 from aftercommit.values import (
     Claim,
@@ -184,6 +185,12 @@ class PostgreSQLStore(Store):
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Open a presence with an advisory lock and LISTEN, on a separate connection."""
         return PostgreSQLPresence(self.connection, worker_id, session_locks=session_locks)
+
+    def look(self, worker_id: UUID) -> Look:
+        """Ask for all of it at once; see ``Store.look``."""
+        rows = self._run(LOOK, {"worker_id": worker_id})
+        others = {row[1]: row[2] for row in rows if row[1] is not None}
+        return Look(rows[0][0], set(others), {one for one, free in others.items() if free})
 
     def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
         """See ``Store.free_locks``. In shared mode: two rescuers do not block each other."""
