@@ -126,7 +126,7 @@ class Reading(Table):
 
         One statement, which reads a row of each backend, queue and priority.
         """
-        return sorted(self._heads(f"{self.heads_sql} {self.due_sql}"))
+        return sorted(set(self._heads(f"{self.heads_sql} {self.due_sql}")))
 
     def _backends(self, queue: str) -> list[str]:
         """Return the backends that have claimable jobs in a queue."""

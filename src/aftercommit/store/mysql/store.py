@@ -44,16 +44,18 @@ WHERE unique_lock = %s
 LOCK IN SHARE MODE
 """
 
-# Walks from one group of the index to the next ("Using index for group-by" in EXPLAIN).
+# Jumps from one group of the index to the next ("Using index for group-by" in EXPLAIN), which
+# demands that the GROUP BY names the index's columns from the first one on, and no DESC among
+# them.
 HEADS = """
 SELECT backend, queue FROM aftercommit_job FORCE INDEX (aftercommit_job_claimable)
 WHERE claimable = TRUE
-GROUP BY backend, queue, priority
+GROUP BY claimable, backend, queue, priority
 """
 PRIORITIES = """
 SELECT backend, priority FROM aftercommit_job FORCE INDEX (aftercommit_job_claimable)
 WHERE claimable = TRUE AND backend IN ({backends}) AND queue = %s
-GROUP BY backend, queue, priority
+GROUP BY claimable, backend, queue, priority
 HAVING MIN(run_after) <= UTC_TIMESTAMP(6)
 """
 # InnoDB locks every row that it reads, so the statement must read only the rows that it
@@ -131,8 +133,7 @@ FREE_LOCK = "SELECT IS_USED_LOCK(%s) IS NULL"
 class MySQLStore(Store):
     """Jobs on MySQL 8.4 or MariaDB 10.6, or newer.
 
-    A claim names the priority, so that the rest of the index is in the order of time, also
-    for MariaDB before 10.8, which ignores DESC in an index.
+    A claim names the priority, so that the rest of the index is in the order of time.
     """
 
     inserts_in_one_statement = False
@@ -234,11 +235,6 @@ class MySQLStore(Store):
     def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
         """See ``Store.free_locks``."""
         return {one for one in worker_ids if self._run(FREE_LOCK, [lock_name(one)])[0][0]}
-
-    def queues(self) -> list[str]:
-        """Use ``DISTINCT``, which jumps from name to name here; see ``Store.queues``."""
-        ready = self._jobs.filter(state=State.READY)
-        return sorted(ready.values_list("queue", flat=True).distinct())
 
     @contextmanager
     def _write(self) -> Iterator[None]:
