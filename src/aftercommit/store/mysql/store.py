@@ -189,8 +189,10 @@ class MySQLStore(Store):
         """Lock due rows, then mark them, in one short transaction; see ``Store.claim``."""
         groups = [] if query.only is not None else self._groups(query)
         if not groups and not query.only:
+            self.end_leases(query.ended)
             return []
         with self._write():
+            self.end_leases(query.ended)
             ids = self._named(query) if query.only else self._due_in(groups, query)
             if not ids:
                 return []
@@ -201,7 +203,6 @@ class MySQLStore(Store):
             microseconds = query.lease // timedelta(microseconds=1)
             jobs = jobs_of_lease((str(row[0]), row[1]) for row in rows)
             self._run(LEASE, [self._uuid(lease_id), worker, microseconds, jobs])
-            self.end_leases(query.ended)
         return [claim_from(row, worker_id=query.worker_id, lease_id=lease_id) for row in rows]
 
     def _groups(self, query: ClaimQuery) -> list[tuple[str, int]]:

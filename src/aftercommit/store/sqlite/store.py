@@ -136,6 +136,7 @@ class SQLiteStore(Store):
         """Claim in one transaction, if a read finds a due job; see ``Store.claim``."""
         parts = self._named(query) if query.only is not None else self._groups(query)
         if not parts:
+            self.end_leases(query.ended)
             return []
         lease_id = uuid4()
         rows: list[Any] = []
