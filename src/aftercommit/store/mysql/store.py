@@ -1,7 +1,7 @@
 """The store on MySQL and MariaDB: short transactions with row locks, as there is no RETURNING."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Any
@@ -103,11 +103,12 @@ aftercommit_job.id IN (
 )
 """
 # The ORM cannot force an index. A DELETE may name one only if it names the table twice.
-BY_ID = "`aftercommit_job` FORCE INDEX (PRIMARY)"
+OURS = r"`(aftercommit_job|aftercommit_lease)`"
+BY_ID = r"`\1` FORCE INDEX (PRIMARY)"
 FORCED = [
-    (re.compile(r"UPDATE `aftercommit_job` SET"), f"UPDATE {BY_ID} SET"),
-    (re.compile(r"DELETE FROM `aftercommit_job`"), f"DELETE `aftercommit_job` FROM {BY_ID}"),
-    (re.compile(r"FROM `aftercommit_job`(?=.* FOR UPDATE)", re.DOTALL), f"FROM {BY_ID}"),
+    (re.compile(rf"UPDATE {OURS} SET"), rf"UPDATE {BY_ID} SET"),
+    (re.compile(rf"DELETE FROM {OURS}"), rf"DELETE `\1` FROM {BY_ID}"),
+    (re.compile(rf"FROM {OURS}(?=.* FOR UPDATE)", re.DOTALL), rf"FROM {BY_ID}"),
 ]
 # The rows of a batch of outcomes, locked in the order that every batch uses.
 HELD = """
@@ -229,6 +230,15 @@ class MySQLStore(Store):
         given = [query.queue, *query.backends, *query.unknown, *only, query.limit]
         return [row[0] for row in self._run(named, given)]
 
+    def end_leases(self, lease_ids: Collection[UUID]) -> None:
+        """Delete one after the other; see ``Store.end_leases``.
+
+        A DELETE of several rows reads the whole of a small table, also with FORCE INDEX, and
+        would wait for the leases of other workers.
+        """
+        for lease_id in lease_ids:
+            super().end_leases([lease_id])
+
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Open a presence with a named lock on a separate connection."""
         return MySQLPresence(self.connection, worker_id, session_locks=session_locks)
@@ -250,10 +260,10 @@ class MySQLStore(Store):
             yield
 
     def _by_id(self) -> AbstractContextManager[None]:
-        """Force statements to find rows by the primary key, not by an index on the state.
+        """Force statements to find rows by the primary key.
 
-        InnoDB locks every row that a statement reads. Through an index on the state it would
-        read rows of other workers in another order than all other statements, and deadlock.
+        InnoDB locks every row that a statement reads. By another index, or if it reads the
+        whole of a small table, it would wait for rows of other workers, and deadlock.
         """
         return self.connection.execute_wrapper(_force_primary_key)
 
