@@ -19,25 +19,25 @@ from aftercommit.store.workers import Workers
 HEADS = """
 WITH RECURSIVE heads (id) AS (
     SELECT (
-        SELECT id FROM aftercommit_job WHERE claimable
-        ORDER BY backend, queue, priority DESC, run_after, id LIMIT 1
+        SELECT job.id FROM aftercommit_job AS job WHERE {claimable}
+        ORDER BY job.backend, job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
     )
     UNION ALL
     SELECT COALESCE(
         (
             SELECT job.id FROM aftercommit_job AS job
-            WHERE job.claimable AND job.backend = head.backend AND job.queue = head.queue
+            WHERE {claimable} AND job.backend = head.backend AND job.queue = head.queue
               AND job.priority < head.priority
             ORDER BY job.priority DESC, job.run_after, job.id LIMIT 1
         ),
         (
             SELECT job.id FROM aftercommit_job AS job
-            WHERE job.claimable AND job.backend = head.backend AND job.queue > head.queue
+            WHERE {claimable} AND job.backend = head.backend AND job.queue > head.queue
             ORDER BY job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
         ),
         (
             SELECT job.id FROM aftercommit_job AS job
-            WHERE job.claimable AND job.backend > head.backend
+            WHERE {claimable} AND job.backend > head.backend
             ORDER BY job.backend, job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
         )
     )
@@ -61,7 +61,7 @@ class Reading(Table):
     """Reads jobs, queues and workers."""
 
     now_sql: str
-    heads_sql = HEADS
+    heads_sql: str
     due_sql: str  # a condition to add to heads_sql: the head is due
     # The ids of the jobs that workers hold: of those of version 0.1, too.
     held_sql: str

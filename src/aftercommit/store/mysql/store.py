@@ -107,7 +107,7 @@ OURS = r"`(aftercommit_job|aftercommit_lease)`"
 BY_ID = r"`\1` FORCE INDEX (PRIMARY)"
 FORCED = [
     (re.compile(rf"UPDATE {OURS} SET"), rf"UPDATE {BY_ID} SET"),
-    (re.compile(rf"DELETE FROM {OURS}"), rf"DELETE `\1` FROM {BY_ID}"),
+    (re.compile(rf"DELETE FROM {OURS}"), rf"DELETE `\1` FROM {BY_ID}"),  # noqa: S608
     (re.compile(rf"FROM {OURS}(?=.* FOR UPDATE)", re.DOTALL), rf"FROM {BY_ID}"),
 ]
 # The rows of a batch of outcomes, locked in the order that every batch uses.

@@ -37,6 +37,7 @@ from aftercommit.store.postgresql.sql import (
     insert_one,
 )
 from aftercommit.store.presence import Presence
+from aftercommit.store.reading import HEADS
 from aftercommit.store.savepoint import Savepoint
 from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, NewJobs, Outcome, Succeeded
 
@@ -47,6 +48,7 @@ class PostgreSQLStore(Store):
     """Jobs on PostgreSQL 15 or newer."""
 
     now_sql = "SELECT clock_timestamp()"
+    heads_sql = HEADS.format(claimable="job.claimable")
     due_sql = "WHERE head.run_after <= statement_timestamp()"
     held_sql = HELD
     wakes_workers = True

@@ -13,6 +13,7 @@ from aftercommit.store.base import Store
 from aftercommit.store.claim import chosen, jobs_of_lease
 from aftercommit.store.columns import CLAIMED, INSERTED, claim_from, id_from, row_from
 from aftercommit.store.presence import Presence
+from aftercommit.store.reading import HEADS
 from aftercommit.store.sqlite.presence import SQLitePresence, lock_is_free, remove_lock
 from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
 
@@ -35,6 +36,9 @@ FROM json_each(%s)
 WHERE true
 {{or_skip}}
 """  # noqa: S608 - fixed names
+# SQLite uses a partial index only if the statement repeats its condition, word for word. Django
+# writes "claimable" there, and since 6.1 "claimable" = 1.
+CLAIMABLE = "job.claimable AND job.claimable = 1"
 DUE_HEAD = f"WHERE head.run_after <= {NOW}"
 # The backends and priorities with due jobs, the most urgent first. Read before the write: an
 # idle worker must not lock the database at every poll.
@@ -42,13 +46,13 @@ GROUPS = f"""
 WITH RECURSIVE priorities (backend, place, priority) AS (
     SELECT value, key, (
         SELECT max(job.priority) FROM aftercommit_job AS job
-        WHERE job.claimable AND job.backend = value AND job.queue = %s
+        WHERE {CLAIMABLE} AND job.backend = value AND job.queue = %s
     )
     FROM json_each(%s)
     UNION ALL
     SELECT backend, place, (
         SELECT max(job.priority) FROM aftercommit_job AS job
-        WHERE job.claimable AND job.backend = priorities.backend AND job.queue = %s
+        WHERE {CLAIMABLE} AND job.backend = priorities.backend AND job.queue = %s
           AND job.priority < priorities.priority
     )
     FROM priorities WHERE priority IS NOT NULL
@@ -56,7 +60,7 @@ WITH RECURSIVE priorities (backend, place, priority) AS (
 SELECT backend, priority FROM priorities
 WHERE priority IS NOT NULL AND {NOW} >= (
     SELECT min(job.run_after) FROM aftercommit_job AS job
-    WHERE job.claimable AND job.backend = priorities.backend AND job.queue = %s
+    WHERE {CLAIMABLE} AND job.backend = priorities.backend AND job.queue = %s
       AND job.priority = priorities.priority
 )
 ORDER BY priority DESC, place
@@ -64,16 +68,16 @@ ORDER BY priority DESC, place
 # The state as well: see ``Table._claimable``.
 DUE = f"""
 SELECT id
-FROM aftercommit_job
-WHERE claimable AND backend = %s AND queue = %s AND priority = %s
+FROM aftercommit_job AS job
+WHERE {CLAIMABLE} AND backend = %s AND queue = %s AND priority = %s
   AND run_after <= {NOW} AND state = 'ready' {{chosen}}
 ORDER BY run_after, id
 LIMIT %s
 """  # noqa: S608
 NAMED = f"""
 SELECT id
-FROM aftercommit_job
-WHERE claimable AND queue = %s AND run_after <= {NOW} AND state = 'ready' {{chosen}}
+FROM aftercommit_job AS job
+WHERE {CLAIMABLE} AND queue = %s AND run_after <= {NOW} AND state = 'ready' {{chosen}}
 ORDER BY priority DESC, run_after, id
 LIMIT %s
 """  # noqa: S608
@@ -116,6 +120,7 @@ class SQLiteStore(Store):
     """Jobs on SQLite 3.37 or newer, in a file."""
 
     now_sql = f"SELECT {NOW}"
+    heads_sql = HEADS.format(claimable=CLAIMABLE)
     due_sql = DUE_HEAD
     held_sql = HELD
 
