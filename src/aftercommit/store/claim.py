@@ -34,7 +34,7 @@ class Claims(Groups, ABC):
 
         When the lease ends without a renewal, ``rescue()`` makes the jobs ready for another
         worker. Each claim counts as one attempt, even if the worker dies before the task's
-        first line. The leases ``ended`` are deleted in the same transaction.
+        first line. The leases ``ended`` are deleted, also if nothing is claimed.
 
         Call it outside a transaction. Raises ``django.db.OperationalError`` if the database
         does not answer. The caller may call again. If only the answer was lost, the claimed

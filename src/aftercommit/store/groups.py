@@ -8,25 +8,25 @@ from aftercommit.values import ClaimQuery, Group
 HEADS = """
 WITH RECURSIVE heads (id) AS (
     SELECT (
-        SELECT id FROM aftercommit_job WHERE claimable
-        ORDER BY backend, queue, priority DESC, run_after, id LIMIT 1
+        SELECT job.id FROM aftercommit_job AS job WHERE {claimable}
+        ORDER BY job.backend, job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
     )
     UNION ALL
     SELECT COALESCE(
         (
             SELECT job.id FROM aftercommit_job AS job
-            WHERE job.claimable AND job.backend = head.backend AND job.queue = head.queue
+            WHERE {claimable} AND job.backend = head.backend AND job.queue = head.queue
               AND job.priority < head.priority
             ORDER BY job.priority DESC, job.run_after, job.id LIMIT 1
         ),
         (
             SELECT job.id FROM aftercommit_job AS job
-            WHERE job.claimable AND job.backend = head.backend AND job.queue > head.queue
+            WHERE {claimable} AND job.backend = head.backend AND job.queue > head.queue
             ORDER BY job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
         ),
         (
             SELECT job.id FROM aftercommit_job AS job
-            WHERE job.claimable AND job.backend > head.backend
+            WHERE {claimable} AND job.backend > head.backend
             ORDER BY job.backend, job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
         )
     )
@@ -40,7 +40,7 @@ FROM heads JOIN aftercommit_job AS head ON head.id = heads.id
 class Groups(Table):
     """Finds the groups without reading their jobs."""
 
-    heads_sql = HEADS
+    heads_sql: str
     due_sql: str  # a condition to add to heads_sql: the head is due
 
     def queues(self) -> list[str]:

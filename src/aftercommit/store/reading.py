@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models import BooleanField, CharField, ExpressionWrapper, Q, QuerySet, Value
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Concat
 
 from aftercommit.models import Job, State
 from aftercommit.store.clock import DatabaseNow, in_future
@@ -122,7 +123,9 @@ class Reading(Table):
         if queues is not None:
             rows = rows.filter(queue__in=queues)
         if backends:
-            rows = rows.filter(backend__in=backends)
+            # Not the column itself: by that SQLite would walk the index of claimable jobs.
+            name = Concat("backend", Value(""), output_field=CharField())
+            rows = rows.alias(alias_in_tasks=name).filter(alias_in_tasks__in=backends)
         is_due = ExpressionWrapper(Q(run_after__lte=DatabaseNow()), output_field=BooleanField())
         ordered = rows.annotate(is_due=is_due).order_by("-priority", "run_after", "id")
         names = ordered.values_list("id", "queue", "task_path", "is_due")

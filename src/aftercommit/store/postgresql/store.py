@@ -16,6 +16,7 @@ from aftercommit.models import State
 from aftercommit.store.base import Store
 from aftercommit.store.columns import INSERTED, row_from
 from aftercommit.store.finish import ending
+from aftercommit.store.groups import HEADS
 from aftercommit.store.postgresql import prepared
 from aftercommit.store.postgresql.presence import LOOK, PostgreSQLPresence, lock_key
 from aftercommit.store.postgresql.savepoint import PostgreSQLSavepoint
@@ -60,6 +61,7 @@ class PostgreSQLStore(Store):
     """Jobs on PostgreSQL 15 or newer."""
 
     now_sql = "SELECT clock_timestamp()"
+    heads_sql = HEADS.format(claimable="job.claimable")
     due_sql = "WHERE head.run_after <= statement_timestamp()"
     held_sql = HELD
     wakes_workers = True

@@ -12,6 +12,7 @@ from aftercommit.models import State
 from aftercommit.store.base import Store
 from aftercommit.store.claim import chosen, jobs_of_lease
 from aftercommit.store.columns import CLAIMED, INSERTED, claim_from, id_from, row_from
+from aftercommit.store.groups import HEADS
 from aftercommit.store.presence import Presence
 from aftercommit.store.sqlite.presence import SQLitePresence, lock_is_free, remove_lock
 from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
@@ -35,20 +36,23 @@ FROM json_each(%s)
 WHERE true
 {{or_skip}}
 """  # noqa: S608 - fixed names
+# SQLite uses a partial index only if the statement repeats its condition, word for word. Django
+# writes "claimable" there, and since 6.1 "claimable" = 1.
+CLAIMABLE = "job.claimable AND job.claimable = 1"
 DUE_HEAD = f"WHERE head.run_after <= {NOW}"
 # The state as well: see ``Table._claimable``.
 DUE = f"""
 SELECT id
-FROM aftercommit_job
-WHERE claimable AND backend = %s AND queue = %s AND priority = %s
+FROM aftercommit_job AS job
+WHERE {CLAIMABLE} AND backend = %s AND queue = %s AND priority = %s
   AND run_after <= {NOW} AND state = 'ready' {{chosen}}
 ORDER BY run_after, id
 LIMIT %s
 """  # noqa: S608
 NAMED = f"""
 SELECT id
-FROM aftercommit_job
-WHERE claimable AND queue = %s AND run_after <= {NOW} AND state = 'ready' {{chosen}}
+FROM aftercommit_job AS job
+WHERE {CLAIMABLE} AND queue = %s AND run_after <= {NOW} AND state = 'ready' {{chosen}}
 ORDER BY priority DESC, run_after, id
 LIMIT %s
 """  # noqa: S608
@@ -91,6 +95,7 @@ class SQLiteStore(Store):
     """Jobs on SQLite 3.37 or newer, in a file."""
 
     now_sql = f"SELECT {NOW}"
+    heads_sql = HEADS.format(claimable=CLAIMABLE)
     due_sql = DUE_HEAD
     held_sql = HELD
 
@@ -112,6 +117,7 @@ class SQLiteStore(Store):
         parts = self._named(query) if query.only is not None else self._due_in_groups(query)
         # Read before the write: an idle worker must not lock the database at every poll.
         if not any(self._run(due, [*given, 1]) for due, given in parts):
+            self.end_leases(query.ended)
             return []
         lease_id = uuid4()
         rows: list[Any] = []

@@ -171,8 +171,7 @@ class Fetcher:
             ended = ()
         claims = self._store.claim(replace(query, ended=ended))
         self._leases.opened(claims)
-        if claims:  # without a claim some stores write nothing
-            self._leases.deleted(ended)
+        self._leases.deleted(ended)
         return claims
 
     def _query(
