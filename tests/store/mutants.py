@@ -26,7 +26,7 @@ from aftercommit.store.operations import Operations
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.store.sqlite import store as sqlite
 from aftercommit.store.table import Table, held_jobs
-from aftercommit.values import ClaimQuery, Ended
+from aftercommit.values import ClaimQuery, Ended, Renewed
 
 POSTGRESQL = connection.vendor == "postgresql"
 CHOICES = ("FROM_FRONT", "FROM_POSITION", "NAMED")  # of due jobs, on PostgreSQL
@@ -85,7 +85,7 @@ def _renew(
         rewrite(patch, postgresql(), "RENEW", *weak)
         return
 
-    def renew(self: Claims, claims: Any, *, lease: Any) -> dict[Any, bool]:
+    def renew(self: Claims, claims: Any, *, lease: Any) -> Renewed:
         wanted = {claim.job_id: claim for claim in claims}
         with self._write():
             leases = self._leases.filter(id__in={claim.lease_id for claim in wanted.values()})
@@ -93,13 +93,14 @@ def _renew(
             self._leases.filter(id__in=free).update(lease_until=in_future(lease))
             held = set(leases.values_list("id", flat=True))
             rows = self._jobs.filter(id__in=wanted)
-            return {
+            valid = {
                 row.id: row.cancel_requested
                 for row in rows
                 if (not token or row.token == wanted[row.id].token)
                 and (not state or row.state == State.RUNNING)
                 and (not needs_lease or wanted[row.id].lease_id in held)
             }
+            return Renewed(valid, frozenset(free))
 
     needs_lease = lease
     patch.setattr(Claims, "renew", renew)

@@ -142,7 +142,7 @@ def t1_claim(store: Store, world: World) -> Any:
 def t2_renew(store: Store, world: World) -> Any:
     """Renew as the owner."""
     held = world.claim and store.renew([world.claim], lease=LEASE)
-    return bool(held)
+    return bool(held and held.held)
 
 
 def finish_with(outcome: Outcome) -> Transition:

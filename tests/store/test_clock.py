@@ -63,7 +63,7 @@ def test_what_is_due_is_due_in_any_session_zone(store, session_zone):
 def test_all_moments_of_a_job_are_utc_in_any_session_zone(store, session_zone):
     job_id = ready_job(store)
     claim = claim_one(store)
-    renewed = store.renew([claim], lease=LEASE)
+    renewed = store.renew([claim], lease=LEASE).held
     running, lease = job(store, job_id), lease_of(claim)
     store.finish(claim, Retry(ERROR, DAY))
     waiting = job(store, job_id)

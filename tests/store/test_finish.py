@@ -412,7 +412,7 @@ def test_many_rows_are_looked_up_one_by_one_although_nothing_seems_to_run(store,
         if what == "finish":
             done = store.finish_many([(claim, Succeeded()) for claim in claims])
         else:
-            done = store.renew(claims, lease=LEASE)
+            done = store.renew(claims, lease=LEASE).held
 
     assert len(done) == 500
     walks = [line for line, below in pairwise(plans) if "Seq Scan" in line and "running" in below]

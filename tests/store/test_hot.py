@@ -13,7 +13,7 @@ FROM pg_class WHERE oid = 'aftercommit_job'::regclass
 """
 STORAGE = {
     "aftercommit_job": {
-        "fillfactor=50",
+        "fillfactor=40",
         "autovacuum_vacuum_scale_factor=0.02",
         "autovacuum_vacuum_threshold=5000",
         "autovacuum_analyze_scale_factor=0.02",

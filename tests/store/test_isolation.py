@@ -97,7 +97,7 @@ def test_all_that_a_worker_does_works_in_sessions_of_any_isolation(
     rescued = store.rescue(max_crashes=MOST_CRASHES, dead_workers=[dead])
     claim = claim_one(store)
     with at_statement(1, lambda: other.do(ready_job, store)):
-        renewed = store.renew([claim], lease=LEASE)
+        renewed = store.renew([claim], lease=LEASE).held
     requested = store.cancel([job_id]).requested
     finished = store.finish_many([(claim, Succeeded())])
     pruned = store.prune(older_than=ALREADY_OVER)

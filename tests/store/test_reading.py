@@ -54,7 +54,7 @@ def test_queues_are_those_with_ready_jobs(store):
     assert store.queues() == sorted(["a queue, with ' and %", "export", "later", "mail", "pošta"])
 
 
-def test_due_queues_are_the_pairs_of_backend_and_queue_with_due_jobs(store):
+def test_due_groups_are_the_backends_queues_and_priorities_with_due_jobs(store):
     for priority in (-1, 0, 2):
         ready_jobs(store, 2, queue="mail", priority=priority)
         ready_job(store, queue="later", priority=priority, run_after=in_an_hour())
@@ -65,17 +65,18 @@ def test_due_queues_are_the_pairs_of_backend_and_queue_with_due_jobs(store):
     claim_one(store, queue="busy")
 
     with statements() as found:
-        due = store.due_queues()
+        due = store.due_groups()
 
-    assert due == [("default", "mail"), ("slow", "export")]
+    mail = [("default", "mail", priority) for priority in (-1, 0, 2)]
+    assert sorted(due) == [*mail, ("slow", "export", 0)]
     assert len(found) == 1
 
 
-def test_without_due_jobs_no_queue_is_due(store):
-    assert store.due_queues() == []
+def test_without_due_jobs_no_group_is_due(store):
+    assert store.due_groups() == []
 
     ready_job(store, run_after=in_an_hour())
-    assert store.due_queues() == []
+    assert store.due_groups() == []
 
 
 def crashed_jobs(store, **given):

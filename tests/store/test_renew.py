@@ -27,7 +27,7 @@ LONGER = timedelta(hours=1)
 
 
 def renew(store, *claims, lease=LONGER):
-    return store.renew(claims, lease=lease)
+    return store.renew(claims, lease=lease).held
 
 
 def test_a_renewed_lease_counts_from_now(store):
@@ -60,7 +60,7 @@ def test_all_claims_of_a_process_are_renewed_at_once(store):
 
 
 def test_renewing_nothing_is_nothing(store):
-    assert store.renew([], lease=LEASE) == {}
+    assert store.renew([], lease=LEASE) == ({}, frozenset())
 
 
 def test_the_owner_hears_that_someone_asked_for_the_end(store):
@@ -211,10 +211,10 @@ def test_a_renewal_does_not_overtake_a_rescuer(store, new_caller, vendor):
     rescuing = Held(new_caller(), lambda: store.rescue(max_crashes=MOST_CRASHES))
     owner = new_caller()
 
-    begun = owner.start(renew, store, busy, free)
+    begun = owner.start(lambda: store.renew([busy, free], lease=LONGER))
 
     assert not owner.must_wait(begun)
-    assert answer(begun) == {busy.job_id: False, free.job_id: False}
+    assert answer(begun) == ({busy.job_id: False, free.job_id: False}, frozenset())
     rescuing.commit()
     running.commit()
     assert [one.job_id for one in rescuing.result] == [free.job_id]

@@ -413,7 +413,7 @@ def test_a_job_that_an_open_transaction_points_at_goes_its_way(store, attempts_t
     worker = new_caller()
 
     claim = worker.do(claim_one, store)
-    renewed = store.renew([claim], lease=LEASE)
+    renewed = store.renew([claim], lease=LEASE).held
     finishing = worker.start(store.finish, claim, Succeeded())
 
     assert not worker.must_wait(finishing)

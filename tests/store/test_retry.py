@@ -67,7 +67,7 @@ def test_the_token_goes_on_counting_so_a_zombie_of_the_first_life_stays_fenced(s
     current = claim_one(store)
 
     assert not store.finish(zombie, Succeeded())
-    assert store.renew([zombie], lease=ALREADY_OVER) == {}
+    assert store.renew([zombie], lease=ALREADY_OVER).held == {}
 
     assert current.token == zombie.token + 1
     assert store.finish(current, Succeeded())

@@ -179,7 +179,7 @@ def test_a_running_holder_can_be_renewed_and_finished_while_someone_counts_on_it
     counts_on_it = Held(new_caller(), lambda: ready_job(store, unique_key="key"))
     worker = new_caller()
 
-    renewed = store.renew([claim], lease=LATER)
+    renewed = store.renew([claim], lease=LATER).held
     finishing = worker.start(store.finish, claim, Succeeded())
 
     assert not worker.must_wait(finishing)

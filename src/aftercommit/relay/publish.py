@@ -14,6 +14,7 @@ from uuid import UUID
 from aftercommit import events
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.enqueue.configured import our_backends
 from aftercommit.enqueue.outcomes import Snooze
 from aftercommit.enqueue.task import BatchTask, Report
 from aftercommit.errors import ClaimLost, TimedOut
@@ -133,7 +134,8 @@ def _lines(broker: str, left: Mapping[int, dict[str, Any]]) -> dict[str, deque[i
     lines: dict[str, deque[int]] = {key: deque() for key, _message_id in names}
     for backend in backends_keeping(broker).values():
         queue, others = queue_in_order(broker), set()
-        for key, message_id in backend.store.messages_in_order(queue, set(lines)):
+        found = backend.store.messages_in_order(queue, set(lines), backends=_backend_names())
+        for key, message_id in found:
             if (key, message_id) not in names:
                 others.add(key)
             elif key not in others:
@@ -199,7 +201,15 @@ def install() -> None:
 def _is_kept(broker: str, message_id: str) -> bool:
     stores = [one.store for one in backends_keeping(broker).values()]
     queues = queues_of(broker)
-    return any(store.has_message(one, message_id) for store in stores for one in queues)
+    return any(
+        store.has_message(one, message_id, backends=_backend_names())
+        for store in stores
+        for one in queues
+    )
+
+
+def _backend_names() -> list[str]:
+    return [backend.alias for backend in our_backends()]
 
 
 def _find(broker: str, job_id: str) -> "Job | None":

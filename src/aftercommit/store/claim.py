@@ -27,7 +27,8 @@ class Claims(Groups, ABC):
 
         ``groups`` spares the look for them, and says the order instead of priority and
         ``backends``; jobs of other groups are not claimed. ``backends`` (without ``groups``),
-        ``only`` and ``crashed`` restrict the choice. Jobs of ``unknown`` tasks
+        ``only`` and ``crashed`` restrict the choice. With ``only`` the order of ``backends``
+        does not count. Jobs of ``unknown`` tasks
         are left for a worker that has these tasks. ``after`` is a hint: PostgreSQL begins
         there, the other databases begin at the front of the queue. Jobs that are due later,
         and jobs of other backends, cost nothing, however many there are.

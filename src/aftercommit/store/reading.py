@@ -61,27 +61,31 @@ class Reading(Table):
         ordered = rows.order_by("-priority", "run_after", "id")
         return list(ordered.values_list("id", flat=True)[:limit])
 
-    def has_message(self, queue: str, message_id: str) -> bool:
+    def has_message(self, queue: str, message_id: str, *, backends: Collection[str] = ()) -> bool:
         """Return whether a message of the outbox has not reached its broker yet."""
-        return bool(self._unfinished(queue, ["id"], meta__message_id=message_id))
+        return bool(self._unfinished(queue, backends, ["id"], meta__message_id=message_id))
 
-    def messages_in_order(self, queue: str, keys: Collection[str]) -> list[tuple[str, str]]:
+    def messages_in_order(
+        self, queue: str, keys: Collection[str], *, backends: Collection[str] = ()
+    ) -> list[tuple[str, str]]:
         """Return the ordering keys and ids of the outbox's messages with one of ``keys``.
 
         The oldest message comes first.
         """
         names = ["enqueued_at", "id", "meta__ordering_key", "meta__message_id"]
-        found = self._unfinished(queue, names, meta__ordering_key__in=keys)
+        found = self._unfinished(queue, backends, names, meta__ordering_key__in=keys)
         return [(key, message_id) for _at, _id, key, message_id in sorted(found)]
 
     def _unfinished(
-        self, queue: str, names: Sequence[str], **which: object
+        self, queue: str, backends: Collection[str], names: Sequence[str], **which: object
     ) -> list[tuple[Any, ...]]:
-        """Return those columns of a queue's ready and running jobs.
+        """Return those columns of a queue's ready and running jobs, of all backends if empty.
 
         One statement, because two would miss a job that is claimed or released between them.
         One half of the UNION walks the index of claimable jobs, the other one the leases.
         """
+        if backends:  # the first column of the index
+            which["backend__in"] = backends
         ready, running = (
             rows.filter(queue=queue, **which).values_list(*names)
             for rows in (self._claimable(), self._running())

@@ -7,8 +7,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import transaction
+from django.db.models import BooleanField, QuerySet
+from django.db.models.expressions import RawSQL
 
-from aftercommit.models import State
+from aftercommit.models import Job, State
 from aftercommit.store.base import Store
 from aftercommit.store.claim import chosen, jobs_of_lease
 from aftercommit.store.columns import CLAIMED, INSERTED, claim_from, id_from, row_from
@@ -180,6 +182,10 @@ class SQLiteStore(Store):
     @property
     def _file(self) -> str:
         return str(self.connection.settings_dict["NAME"])
+
+    def _claimable(self) -> QuerySet[Job]:
+        both = RawSQL(CLAIMABLE.replace("job.", "aftercommit_job."), [], BooleanField())  # noqa: S611 - no values
+        return super()._claimable().filter(both)
 
     @contextmanager
     def _write(self) -> Iterator[None]:
