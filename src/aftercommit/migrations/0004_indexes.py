@@ -9,13 +9,17 @@ from typing import ClassVar
 from django.db import migrations
 from django.db.models import Q
 
-from aftercommit.migrations._online import OnPostgreSQL, online, set_flags
+from aftercommit.migrations._flags import set_flags
+from aftercommit.migrations._online import (
+    AddIndexOnline,
+    OneWay,
+    OnPostgreSQL,
+    RemoveIndexOnline,
+)
 from aftercommit.models import PartialIndex
 
-AddIndex, RemoveIndex = online(migrations.AddIndex), online(migrations.RemoveIndex)
 
-
-class Migration(migrations.Migration):
+class Migration(OneWay):
     atomic = False  # as CREATE INDEX CONCURRENTLY demands
 
     dependencies: ClassVar = [("aftercommit", "0003_leases")]
@@ -25,7 +29,7 @@ class Migration(migrations.Migration):
         OnPostgreSQL(
             "ALTER TABLE aftercommit_job VALIDATE CONSTRAINT aftercommit_job_consistent"
         ),
-        AddIndex(
+        AddIndexOnline(
             "Job",
             PartialIndex(
                 condition=Q(claimable=True),
@@ -34,7 +38,7 @@ class Migration(migrations.Migration):
                 name="aftercommit_job_claimable",
             ),
         ),
-        AddIndex(
+        AddIndexOnline(
             "Job",
             PartialIndex(
                 condition=Q(claimable=True, crashes__gt=0),
@@ -43,7 +47,7 @@ class Migration(migrations.Migration):
                 name="aftercommit_job_crashed",
             ),
         ),
-        AddIndex(
+        AddIndexOnline(
             "Job",
             PartialIndex(
                 condition=Q(unsuccessful=True),
@@ -52,6 +56,6 @@ class Migration(migrations.Migration):
                 name="aftercommit_job_unsuccessful",
             ),
         ),
-        RemoveIndex("Job", "aftercommit_job_due"),
-        RemoveIndex("Job", "aftercommit_job_finished"),
+        RemoveIndexOnline("Job", "aftercommit_job_due"),
+        RemoveIndexOnline("Job", "aftercommit_job_finished"),
     ]

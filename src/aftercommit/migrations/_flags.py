@@ -1,0 +1,137 @@
+"""The flags of jobs, also of those that programs of version 0.1 write."""
+
+from typing import Any
+
+from django.db import DatabaseError, router, transaction
+
+BATCH = 5000  # rows that are looked at together
+
+WRONG = """(
+    claimable <> (state = 'ready' AND waits_for = 0)
+    OR unsuccessful <> (state IN ('failed', 'cancelled'))
+)"""
+SET_FLAGS = """
+UPDATE aftercommit_job
+SET claimable = (state = 'ready' AND waits_for = 0),
+    unsuccessful = (state IN ('failed', 'cancelled'))
+"""
+# PostgreSQL answers at once, also if there are millions of dead rows; the table is locked now.
+IN_USE = {
+    "postgresql": """
+        SELECT pg_relation_size('aftercommit_job') > 0
+            OR pg_relation_size('aftercommit_workerpresence') > 0
+    """
+}
+ROWS = """
+SELECT EXISTS (SELECT 1 FROM aftercommit_job)
+    OR EXISTS (SELECT 1 FROM aftercommit_workerpresence)
+"""
+# Programs of version 0.1 do not write the flags. PostgreSQL and SQLite evaluate WHEN by
+# themselves: for the statements of this version it is false, and nothing is called.
+NEW_IS_WRONG = """
+    NEW.claimable <> (NEW.state = 'ready' AND NEW.waits_for = 0)
+    OR NEW.unsuccessful <> (NEW.state IN ('failed', 'cancelled'))
+"""
+TRIGGERS = {
+    "postgresql": [
+        """
+        CREATE FUNCTION aftercommit_job_flags() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            NEW.claimable := NEW.state = 'ready' AND NEW.waits_for = 0;
+            NEW.unsuccessful := NEW.state IN ('failed', 'cancelled');
+            RETURN NEW;
+        END $$
+        """,
+        f"""
+        CREATE TRIGGER aftercommit_job_flags BEFORE UPDATE OF state ON aftercommit_job
+        FOR EACH ROW WHEN ({NEW_IS_WRONG}) EXECUTE FUNCTION aftercommit_job_flags()
+        """,
+    ],
+    "mysql": [
+        "DROP TRIGGER IF EXISTS aftercommit_job_flags",
+        """
+        CREATE TRIGGER aftercommit_job_flags BEFORE UPDATE ON aftercommit_job FOR EACH ROW
+        SET NEW.claimable = (NEW.state = 'ready' AND NEW.waits_for = 0),
+            NEW.unsuccessful = (NEW.state IN ('failed', 'cancelled'))
+        """,
+    ],
+    "sqlite": [
+        f"""
+        CREATE TRIGGER aftercommit_job_flags AFTER UPDATE OF state ON aftercommit_job
+        WHEN {NEW_IS_WRONG}
+        BEGIN {SET_FLAGS} WHERE id = NEW.id; END
+        """
+    ],
+}
+NO_TRIGGER = f"""
+The database does not allow this user to create the trigger aftercommit_job_flags ({{error}}).
+Workers of this version may leave out jobs that programs of version 0.1 retry or rescue.
+Stop all programs of version 0.1 before you start workers of this version. If some have run
+beside them, execute this when the last one has ended:
+{SET_FLAGS.strip()}
+WHERE {WRONG};
+"""
+
+
+def in_use(connection: Any) -> bool:
+    """Return whether there may be programs of version 0.1 that use the table of jobs."""
+    with connection.cursor() as cursor:
+        cursor.execute(IN_USE.get(connection.vendor, ROWS))
+        return bool(cursor.fetchone()[0])
+
+
+def create_trigger(schema_editor: Any) -> None:
+    """Create the trigger that sets the flags for programs of version 0.1."""
+    connection = schema_editor.connection
+    try:
+        for statement in TRIGGERS[connection.vendor]:
+            schema_editor.execute(statement, params=None)
+    except DatabaseError as error:
+        if connection.vendor != "mysql":  # where this asks for a privilege that few users have
+            raise
+        print(NO_TRIGGER.format(error=error))
+
+
+def set_flags(apps: Any, schema_editor: Any) -> None:
+    """Set the flags of the jobs that exist, some thousands in each transaction.
+
+    Rows that are locked are left for the end and waited for one by one: other transactions
+    never wait for a row that this one holds while it waits for them.
+    """
+    connection = schema_editor.connection
+    job = apps.get_model("aftercommit", "Job")
+    if not router.allow_migrate_model(connection.alias, job):
+        return
+    rows = job.objects.using(connection.alias).order_by("id").values_list("id", flat=True)
+    locked: list[Any] = []
+    batch = list(rows[:BATCH])
+    with connection.cursor() as cursor:
+        while batch:
+            ends = [_raw(job, connection, batch[at]) for at in (0, -1)]
+            locked += _set_flags_between(connection, ends)
+            batch = list(rows.filter(id__gt=batch[-1])[:BATCH])
+        for job_id in locked:
+            cursor.execute(f"{SET_FLAGS} WHERE id = %s AND {WRONG}", [job_id])
+        if connection.vendor == "postgresql" and in_use(connection):
+            cursor.execute("ANALYZE aftercommit_job")  # it knows nothing of the new columns
+
+
+def _set_flags_between(connection: Any, ends: list[Any]) -> list[Any]:
+    """Set the flags of jobs with these ids; return the ids of those that were locked."""
+    wrong = f"SELECT id FROM aftercommit_job WHERE id BETWEEN %s AND %s AND {WRONG}"  # noqa: S608
+    skip = ""
+    if connection.features.has_select_for_update_skip_locked:
+        no_key = connection.features.has_select_for_no_key_update
+        skip = connection.ops.for_update_sql(skip_locked=True, no_key=no_key)
+    with connection.cursor() as cursor:
+        with transaction.atomic(using=connection.alias):
+            cursor.execute(f"{wrong} ORDER BY id {skip}", ends)
+            ids = [row[0] for row in cursor.fetchall()]
+            if ids:
+                marks = ", ".join(["%s"] * len(ids))
+                cursor.execute(f"{SET_FLAGS} WHERE id IN ({marks})", ids)
+        cursor.execute(wrong, ends)
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _raw(job: Any, connection: Any, job_id: Any) -> Any:
+    return job._meta.pk.get_db_prep_value(job_id, connection)
