@@ -21,6 +21,7 @@ from django.db import Error, connection, connections, transaction
 from aftercommit.models import LIVE, Job, State
 from aftercommit.options.conf import BackendOptions
 from aftercommit.values import ClaimQuery, Released, Retry, Succeeded
+from aftercommit.worker.leases import Leases
 from aftercommit.worker.runs import Runs
 from aftercommit.worker.upkeep.heartbeat import Heartbeat
 from aftercommit.worker.upkeep.rescuer import Rescuer
@@ -290,14 +291,15 @@ def test_a_cut_at_an_enqueue_inside_a_transaction_is_the_callers_to_hear(rig, pr
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_cut_at_a_renewal_costs_no_lease(rig, proxy, when):
     road = Road()
-    runs = Runs(lease=LEASE)
+    leases = Leases()
+    runs = Runs(leases, lease=LEASE)
     claims = [road.claim(rig.enqueue(plain, f"{number}")) for number in range(5)]
     for claim in claims:
         runs.add(claim, road.facts_of(claim), road)
     lost = road.lose(claims.pop())
 
     def renew() -> None:
-        heartbeat = Heartbeat(road.store, runs, lease=LEASE, heartbeat=SHORT)
+        heartbeat = Heartbeat(road.store, runs, leases, lease=LEASE, heartbeat=SHORT)
         while proxy.cuts < CUTS:
             again_and_again(heartbeat.step)
 

@@ -7,6 +7,7 @@ ended, and returns the row. Each step can be taken alone as well.
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -17,7 +18,7 @@ import pytest
 from django.db import Error, connections
 
 from aftercommit.enqueue.task import Task, task
-from aftercommit.models import Job, State
+from aftercommit.models import Job, Lease, State
 from aftercommit.options.conf import BackendOptions
 from aftercommit.values import Claim, ClaimQuery, RunResult
 from aftercommit.worker.assembly import assemble
@@ -58,6 +59,7 @@ class Rig:
         self.rooms = assemble(served, worker_id=self.worker_id)
         self.store = self.rooms.store
         self.runs = self.rooms.runs
+        self.leases = self.rooms.leases
         self.executor = self.rooms.executor
         self.finisher = self.rooms.finisher
         self.announcer = self.rooms.announcer
@@ -138,6 +140,7 @@ class Rig:
         """Hold a claim, once, as a run of this rig's, or of another owner's."""
         name = (claim.job_id, claim.token)
         if name not in self._held:
+            self.leases.opened([claim])
             self._held[name] = self.runs.add(claim, self.facts_of(claim), owner or self)
         return self._held[name]
 
@@ -208,8 +211,17 @@ class Rig:
 
     def lose(self, claim: Claim) -> Claim:
         """Give the job to another worker, as if ours had fallen silent."""
-        rows = Job.objects.using(self.using).filter(pk=claim.job_id)
-        rows.update(lease_until=claim.enqueued_at - LEASE)
+        leases = Lease.objects.using(self.using)
+        lease = leases.get(pk=claim.lease_id)
+        jobs = json.loads(lease.jobs)
+        (name,) = (name for name in jobs if UUID(name) == claim.job_id)
+        leases.create(  # of this job alone: the others of its claim are not lost
+            id=uuid4(),
+            worker_id=claim.worker_id,
+            lease_until=claim.enqueued_at - LEASE,
+            jobs=json.dumps({name: jobs.pop(name)}),
+        )
+        leases.filter(pk=lease.pk).update(jobs=json.dumps(jobs))
         self.store.rescue(max_crashes=100)
         (successor,) = self.store.claim(
             ClaimQuery(

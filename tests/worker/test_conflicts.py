@@ -348,7 +348,7 @@ def test_a_lease_renewed_meanwhile_is_no_conflict(rig):
     def body(context):
         leave("once")
         (claim,) = rig.claims
-        in_a_thread(lambda: rig.store.renew([(claim.job_id, claim.token)], lease=LEASE))
+        in_a_thread(lambda: rig.store.renew([claim], lease=LEASE))
 
     job = rig.run(body, atomic=True, max_attempts=1)
 

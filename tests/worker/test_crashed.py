@@ -13,6 +13,7 @@ from aftercommit.worker.claiming.fetcher import Fetcher
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import DUE_WITHIN, LONGEST_PAUSE, CrashedJobs
 from aftercommit.worker.facts import Catalogue
+from aftercommit.worker.leases import Leases
 from tests.app.tasks import add
 from tests.worker.rig import LEASE, commits
 
@@ -148,7 +149,9 @@ def test_one_that_another_connection_holds_is_not_asked_for_again_and_again(stor
     monkeypatch.setattr(store, "claim", lambda query: asked.append(query) or [])
     what = served(store)
     facts_of = Catalogue(lambda _facts: None).facts_of
-    fetcher = Fetcher(store, what, CrashedJobs(store, what), worker_id=uuid4(), facts_of=facts_of)
+    fetcher = Fetcher(
+        store, what, CrashedJobs(store, what), Leases(), worker_id=uuid4(), facts_of=facts_of
+    )
 
     assert fetcher.fetch(limit=1) == []
     assert len(asked) == 1
@@ -159,7 +162,9 @@ def test_they_are_claimed_by_their_ids_and_no_other_job_is(store):
     add.enqueue(1, 2)
     what = served(store)
     facts_of = Catalogue(lambda _facts: None).facts_of
-    fetcher = Fetcher(store, what, CrashedJobs(store, what), worker_id=wanted, facts_of=facts_of)
+    fetcher = Fetcher(
+        store, what, CrashedJobs(store, what), Leases(), worker_id=wanted, facts_of=facts_of
+    )
 
     claims = fetcher.fetch(limit=9)
 
@@ -172,7 +177,7 @@ def test_one_that_another_worker_was_faster_to_claim_hides_no_others(store):
     what = served(store)
     jobs = CrashedJobs(store, what)
     facts_of = Catalogue(lambda _facts: None).facts_of
-    fetcher = Fetcher(store, what, jobs, worker_id=gone, facts_of=facts_of)
+    fetcher = Fetcher(store, what, jobs, Leases(), worker_id=gone, facts_of=facts_of)
     jobs.look()
     Job.objects.filter(id=gone).update(crashes=0)
 

@@ -50,7 +50,7 @@ def ids(claims):
 def position_of(job_id):
     """Return where a job stands."""
     job = Job.objects.get(pk=job_id)
-    return Position(job.priority, job.run_after, job.id)
+    return Position(job.backend, job.priority, job.run_after, job.id)
 
 
 def test_a_full_batch_is_followed_by_what_stands_behind_it(asked, fetcher):  # noqa: F811
@@ -126,10 +126,12 @@ def test_a_slow_look_from_the_front_is_made_seldom(monkeypatch, rig):
     cursor = ClaimCursor()
     claim = rig.claim(rig.enqueue(lambda context: None))
     cursor.looked_from_front(seconds=0.5)
-    cursor.claimed([claim], full=True)
+    cursor.claimed([claim], backends=["default"], full=True)
 
     clock[0] += 4.9
-    assert cursor.position == Position(claim.priority, claim.run_after, claim.job_id)
+    assert cursor.position == Position(
+        claim.backend, claim.priority, claim.run_after, claim.job_id
+    )
     clock[0] += 0.2
     assert cursor.position is None
 
@@ -142,10 +144,10 @@ def test_the_cursor_is_at_the_last_of_a_batch_whatever_its_order(rig):
     cursor = ClaimCursor()
     cursor.looked_from_front(seconds=0)
 
-    cursor.claimed(claims, full=True)
+    cursor.claimed(claims, backends=["default"], full=True)
 
     last = claims[3]
-    assert cursor.position == Position(last.priority, last.run_after, last.job_id)
+    assert cursor.position == Position(last.backend, last.priority, last.run_after, last.job_id)
 
 
 def test_what_an_open_transaction_may_still_see_is_stepped_over(store, fetcher):  # noqa: F811
@@ -159,7 +161,9 @@ def test_what_an_open_transaction_may_still_see_is_stepped_over(store, fetcher):
         room = fetcher([QUEUE])
         while Job.objects.filter(state="ready").count() > 100:
             last = room.fetch(limit=100)
-        behind = Position(last[0].priority, *max((one.run_after, one.job_id) for one in last))
+        behind = Position(
+            "default", last[0].priority, *max((one.run_after, one.job_id) for one in last)
+        )
         pages = [pages_read(store, after) for after in (None, behind)]
         cursor.execute("ROLLBACK")
 

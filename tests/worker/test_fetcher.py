@@ -15,6 +15,7 @@ from aftercommit.worker.claiming.fetcher import Fetcher
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.facts import Catalogue
+from aftercommit.worker.leases import Leases
 from tests.app.tasks import add
 from tests.worker.rig import LEASE, commits
 
@@ -42,6 +43,7 @@ def fetcher(store):
                 store,
                 served,
                 CrashedJobs(store, served),
+                Leases(),
                 worker_id=uuid4(),
                 facts_of=facts_of,
             )
@@ -173,6 +175,7 @@ def test_a_database_that_does_not_answer_at_all_is_told(fetcher, store, monkeypa
     def claim(_query):
         raise OperationalError
 
+    enqueue("a")
     monkeypatch.setattr(store, "claim", claim)
 
     with pytest.raises(OperationalError):

@@ -10,7 +10,7 @@ from django.db import transaction
 from aftercommit import deschedule, jobs, schedule
 from aftercommit._compat import TaskResultStatus, task_finished, tasks_signals
 from aftercommit.enqueue.finished import send_finished
-from aftercommit.models import Job, State
+from aftercommit.models import Job, Lease, State
 from aftercommit.options.conf import BackendOptions, WorkerConfig
 from aftercommit.store.blame import DEATHS_FOR_EACH_BLAME
 from aftercommit.worker.config import served
@@ -223,7 +223,7 @@ def test_by_flush_queue_each_of_its_runs(flush_queue, ear):
 def test_by_flush_queue_those_of_dead_workers(rig, flush_queue, ear):
     """It rescues as every worker does, and tells of it."""
     job_id = silent_worker(rig, crashes=MOST_CRASHES - 1)
-    Job.objects.filter(pk=job_id).update(lease_until=Job.objects.get().enqueued_at + LEASE * 100)
+    Lease.objects.update(lease_until=Job.objects.get().enqueued_at + LEASE * 100)
     rig.store.workers.announce(rig.worker_id, locked=True)
 
     assert flush_queue() == 0

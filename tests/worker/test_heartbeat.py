@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection, connections
 
-from aftercommit.models import State
+from aftercommit.models import Lease, State
 from aftercommit.values import Released, Succeeded
 from aftercommit.worker.runs import now
 from aftercommit.worker.upkeep.heartbeat import Heartbeat
@@ -23,7 +23,7 @@ INTERRUPTED = timedelta(seconds=20)  # at the latest; a busy machine
 @pytest.fixture
 def heartbeat(rig):
     """Return the heartbeat of the rig's runs."""
-    return Heartbeat(rig.store, rig.runs, lease=LONG, heartbeat=EVERY)
+    return Heartbeat(rig.store, rig.runs, rig.leases, lease=LONG, heartbeat=EVERY)
 
 
 def elsewhere(step):
@@ -54,8 +54,8 @@ def test_leases_of_all_runs_are_extended(rig, heartbeat):
 
     assert wait == EVERY
     for run, renewed_at in zip(runs, before, strict=True):
-        job = rig.job(run.claim.job_id)
-        assert job.lease_until - job.claimed_at > LONG - SHORT
+        lease = Lease.objects.get(pk=run.claim.lease_id)
+        assert lease.lease_until - run.claim.claimed_at > LONG - SHORT
         assert renewed_at <= run.renewed_at <= now()
         assert not run.lost
 

@@ -12,7 +12,8 @@ from django.db.backends.signals import connection_created
 from aftercommit import events
 from aftercommit._compat import task_finished
 from aftercommit.errors import ConfigurationError
-from aftercommit.models import Job, State, WorkerPresence
+from aftercommit.models import Job, Lease, State, WorkerPresence
+from aftercommit.store.table import held_jobs
 from aftercommit.worker import inline
 from aftercommit.worker.inline import InlineWorker
 from tests.app.models import Effect
@@ -101,7 +102,7 @@ def test_a_second_stop_ends_the_wait_and_the_lease_brings_the_job_back(
     assert away.refused <= stops[-1] + 1
     job = Job.objects.get(pk=job_id)
     assert (job.state, job.attempts) == (State.RUNNING, 1)
-    assert job.lease_until is not None
+    assert UUID(job_id) in held_jobs(Lease.objects.get())
     assert Job.objects.filter(state=State.READY).count() == 1
 
 

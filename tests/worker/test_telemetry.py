@@ -27,6 +27,7 @@ CLAIM = Claim(
     job_id=JOB,
     token=4,
     worker_id=WORKER,
+    lease_id=UUID(int=3),
     attempt=4,
     crashes=1,
     conflicts=0,

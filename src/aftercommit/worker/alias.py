@@ -89,7 +89,12 @@ class AliasWorker:
             at_end=rooms.presence.sign_off,
         )
         self._other_loops = [
-            loop("heartbeat", rooms.heartbeat.step, longest_wait=QUICK),
+            loop(
+                "heartbeat",
+                rooms.heartbeat.step,
+                longest_wait=QUICK,
+                at_end=rooms.heartbeat.end_leases,
+            ),
             # Each of its steps queries the database: it reports whether the database answers.
             loop(
                 "rescue",

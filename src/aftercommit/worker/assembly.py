@@ -11,6 +11,7 @@ from aftercommit.worker.claiming.fetcher import Fetcher
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.facts import Catalogue, GroupRunner, TaskFacts
+from aftercommit.worker.leases import Leases
 from aftercommit.worker.running.atomic.shared import SharedTransactions
 from aftercommit.worker.running.batch_task import BatchTasks
 from aftercommit.worker.running.executor import Executor
@@ -27,6 +28,7 @@ class Rooms:
     """The components that one worker process uses for one database alias."""
 
     store: Store
+    leases: Leases
     runs: Runs
     catalogue: Catalogue
     crashed: CrashedJobs
@@ -53,7 +55,8 @@ def assemble(
     """
     options = served.options
     store = store_for(served.using)
-    runs = Runs(lease=options.lease)
+    leases = Leases()
+    runs = Runs(leases, lease=options.lease)
     announcer = Announcer(store)
     executor = Executor(using=served.using, record=store.finish, started=announcer.started)
     crashed = CrashedJobs(store, served)
@@ -68,14 +71,19 @@ def assemble(
 
     return Rooms(
         store=store,
+        leases=leases,
         runs=runs,
         catalogue=catalogue,
         crashed=crashed,
         announcer=announcer,
-        fetcher=Fetcher(store, served, crashed, worker_id=worker_id, facts_of=catalogue.facts_of),
+        fetcher=Fetcher(
+            store, served, crashed, leases, worker_id=worker_id, facts_of=catalogue.facts_of
+        ),
         executor=executor,
         finisher=Finisher(store, runs, announcer, recorded=recorded),
-        heartbeat=Heartbeat(store, runs, lease=options.lease, heartbeat=options.heartbeat),
+        heartbeat=Heartbeat(
+            store, runs, leases, lease=options.lease, heartbeat=options.heartbeat
+        ),
         presence=presence,
         rescuer=Rescuer(
             store,

@@ -18,11 +18,7 @@ AT_A_TIME = 100  # jobs
 
 
 class CrashedJobs:
-    """Finds them now and then, and keeps their ids.
-
-    No index leads to them: each look reads every ready job of the queues. So it is done
-    rarely where the table is large, and the jobs are then claimed by their ids.
-    """
+    """Finds them by their index now and then, and keeps their ids; they are claimed by these."""
 
     def __init__(self, store: Store, served: Served) -> None:
         self._store = store

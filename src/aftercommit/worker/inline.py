@@ -161,7 +161,9 @@ class InlineAlias:
                 rooms.rescuer.step,
                 on_trouble=lambda _error: rooms.rescuer.trouble(),
             ),
-            LoopThread(f"heartbeat-{using}", rooms.heartbeat.step),
+            LoopThread(
+                f"heartbeat-{using}", rooms.heartbeat.step, at_end=rooms.heartbeat.end_leases
+            ),
             LoopThread(f"timeouts-{using}", timeouts.step),
         ]
 
@@ -244,12 +246,15 @@ class InlineAlias:
             lease=self._served.options.lease,
             only=[job.id],
             crashed=False,
+            ended=self._rooms.leases.ended,
         )
         if registered(job.task_path) is None or not (claims := self.store.claim(query)):
             return None
+        self._rooms.leases.opened(claims)
         facts = self._rooms.catalogue.facts_of(claims[0])
         if facts is not None:
             return claims[0], facts
         # Its backend is not one of TASKS.
         send_finished(self.store, self.store.finish_many([(claims[0], Released())]))
+        self._rooms.leases.confirmed(claims[0])
         return None

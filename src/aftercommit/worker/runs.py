@@ -14,6 +14,7 @@ from aftercommit.values import Claim, RunResult
 
 if TYPE_CHECKING:
     from aftercommit.worker.facts import TaskFacts
+    from aftercommit.worker.leases import Leases
     from aftercommit.worker.running.executor import Executor
 
 # This clock goes on while the machine is suspended; time.monotonic() on Linux does not.
@@ -172,7 +173,8 @@ class Run:
 class Runs:
     """The runs whose outcome is not in the table yet."""
 
-    def __init__(self, *, lease: timedelta) -> None:
+    def __init__(self, leases: "Leases", *, lease: timedelta) -> None:
+        self._leases = leases
         self._fresh_for = lease.total_seconds() * 2 / 3
         self._lock = threading.Lock()
         # By the job's id as an int, which is hashed faster than a UUID.
@@ -207,17 +209,25 @@ class Runs:
             for claim, facts in claims
         ]
         with self._lock:
+            before = [self._runs.get(run.claim.job_id.int) for run in runs]
             for run in runs:
                 self._runs[run.claim.job_id.int] = run
+        for old in filter(None, before):  # its claim was lost, or the job was not claimed again
+            self._leases.confirmed(old.claim)
         return runs
 
     def remove(self, claim: Claim) -> None:
-        """Remove the run of a claim; the run of a later claim on the same job stays."""
+        """Remove the run of a claim that has ended, as the database has confirmed.
+
+        The run of a later claim on the same job stays.
+        """
         number = claim.job_id.int
         with self._lock:
             run = self._runs.get(number)
-            if run is not None and run.claim.token == claim.token:
-                del self._runs[number]
+            if run is None or run.claim.token != claim.token:
+                return
+            del self._runs[number]
+        self._leases.confirmed(claim)
 
     def all(self) -> list[Run]:
         """Return the runs as they are now."""

@@ -191,11 +191,11 @@ class JobAdmin(Base):
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Ask for the permission to retry."""
-        return request.user.has_perm("aftercommit.retry_job")
+        return bool(request.user.has_perm("aftercommit.retry_job"))
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         """Ask for the permission to cancel."""
-        return request.user.has_perm("aftercommit.cancel_job")
+        return bool(request.user.has_perm("aftercommit.cancel_job"))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return False: jobs are enqueued by code."""

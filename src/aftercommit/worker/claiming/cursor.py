@@ -41,13 +41,17 @@ class ClaimCursor:
         self._from_front_at = time.monotonic()
         self._took = seconds
 
-    def claimed(self, claims: Sequence[Claim], *, full: bool) -> None:
-        """Note the last batch; if it was not full, the claim has reached the end of the queue."""
+    def claimed(self, claims: Sequence[Claim], *, backends: Sequence[str], full: bool) -> None:
+        """Note the last batch; if it was not full, the claim has reached the end of the queue.
+
+        ``backends``: in the order in which the claim has walked them.
+        """
+
+        def place(claim: Claim) -> tuple[int, int, datetime, int]:
+            walked = backends.index(claim.backend)
+            return -claim.priority, walked, claim.run_after, claim.job_id.int
+
         self._position = None
         if full and claims:
-            last = max(claims, key=_order)
-            self._position = Position(last.priority, last.run_after, last.job_id)
-
-
-def _order(claim: Claim) -> tuple[int, datetime, int]:
-    return -claim.priority, claim.run_after, claim.job_id.int
+            last = max(claims, key=place)
+            self._position = Position(last.backend, last.priority, last.run_after, last.job_id)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db import Error
 
+from aftercommit._compat import task_backends
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.task import registered
 from aftercommit.options.queues import QUEUE_PREFIX
@@ -20,6 +21,7 @@ from aftercommit.worker.claiming.broker_backoff import is_backing_off
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
+from aftercommit.worker.leases import Leases
 
 if TYPE_CHECKING:
     from aftercommit.worker.facts import TaskFacts
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aftercommit")
 
 LEFT_FOR = timedelta(seconds=10)  # delay of a job that this process cannot run
-QUEUE_NAMES_KEPT = timedelta(seconds=1)
+LOOK_EVERY = timedelta(seconds=1)  # for queues with due jobs
+KEPT = timedelta(seconds=5)  # a queue, after its last claim: its next job is claimed at once
 
 ClaimWithFacts = tuple[Claim, "TaskFacts"]
 
@@ -35,9 +38,9 @@ ClaimWithFacts = tuple[Claim, "TaskFacts"]
 class Fetcher:
     """Claims due jobs queue by queue, beginning with another queue each time.
 
-    There is one statement for each queue, because a statement for several queues cannot read
-    the index in order. The first queue changes, so that a full queue does not starve the
-    other queues.
+    One statement finds all queues with due jobs, and one claims jobs of a queue, because a
+    statement for several queues cannot read the index in order. The first queue changes, so
+    that a full queue does not starve the other queues; so does the first backend of a queue.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Fetcher:
         store: Store,
         served: Served,
         crashed: CrashedJobs,
+        leases: Leases,
         *,
         worker_id: UUID,
         facts_of: Callable[[Claim], "TaskFacts | None"],
@@ -52,11 +56,14 @@ class Fetcher:
         self._store = store
         self._served = served
         self._crashed = crashed
+        self._leases = leases
         self._worker_id = worker_id
         self._facts_of = facts_of
         self._unknown: set[str] = set()  # paths of tasks that this process does not have
-        self._found: list[str] = []  # queue names in the table
-        self._found_at = float("-inf")
+        self._unknown_backends: set[str] = set()
+        self._queues: dict[str, list[str]] = {}  # with due jobs: of which backends
+        self._looked_at = float("-inf")
+        self._claimed_at: dict[str, float] = {}  # by queue
         self._cursors: defaultdict[str, ClaimCursor] = defaultdict(ClaimCursor)
         self._turn = 0
 
@@ -65,14 +72,12 @@ class Fetcher:
         if self._served.crashed and self._served.only is None:
             return self._fetch_crashed(limit=limit)
         self._turn += 1
-        every_queue = self._served.queues is None
-        looked_up = every_queue and self._names_are_old()
-        if looked_up:
-            self._look_up_names()
-        claims = self._walk(self._names, limit=limit)
-        if not claims and every_queue and not looked_up:
-            self._look_up_names()  # a job may be in a new queue
-            claims = self._walk(self._names, limit=limit)
+        look = time.monotonic() - self._looked_at > LOOK_EVERY.total_seconds()
+        if look:
+            self._look_for_due()
+        claims = self._walk(list(self._queues), limit=limit)
+        if not claims and not look:
+            claims = self._walk(self._look_for_due(), limit=limit)
         return claims
 
     def _fetch_crashed(self, *, limit: int) -> list[ClaimWithFacts]:
@@ -82,7 +87,7 @@ class Fetcher:
             for queue, job_ids in taken.items():
                 if not is_backing_off(queue):
                     query = self._query(queue, limit=len(job_ids), only=job_ids)
-                    claims += self._with_facts(self._store.claim(query))
+                    claims += self._with_facts(self._ask(query))
         if claims:
             self._crashed.claimed()
         return claims
@@ -96,15 +101,13 @@ class Fetcher:
             if is_backing_off(queue):
                 continue
             try:
-                claims += self._claim(queue, limit=limit - len(claims))
+                found = self._claim_in_order(queue, limit=limit - len(claims))
             except Error:
                 if not claims:
                     raise
                 break  # the claims on the queues before this one are committed: return them
+            claims += self._with_facts(found)
         return claims
-
-    def _claim(self, queue: str, *, limit: int) -> list[ClaimWithFacts]:
-        return self._with_facts(self._claim_in_order(queue, limit=limit))
 
     def _with_facts(self, claims: Iterable[Claim]) -> list[ClaimWithFacts]:
         known: list[ClaimWithFacts] = []
@@ -121,19 +124,39 @@ class Fetcher:
 
     def _claim_in_order(self, queue: str, *, limit: int) -> list[Claim]:
         cursor = self._cursors[queue]
-        query = self._query(queue, limit=limit, only=self._served.only, after=cursor.position)
+        backends = self._queues[queue]
+        first = self._turn % len(backends)
+        backends = [*backends[first:], *backends[:first]]
+        query = self._query(
+            queue,
+            limit=limit,
+            backends=backends,
+            only=self._served.only,
+            after=cursor.position,
+        )
         claims: list[Claim] = []
         if query.after is not None:
-            claims = self._store.claim(query)
+            claims = self._ask(query)
         if len(claims) < limit:
             began = time.monotonic()
             try:
-                claims += self._store.claim(replace(query, limit=limit - len(claims), after=None))
+                claims += self._ask(replace(query, limit=limit - len(claims), after=None))
             except Error:
                 if not claims:
                     raise
             cursor.looked_from_front(seconds=time.monotonic() - began)
-        cursor.claimed(claims, full=len(claims) == limit)
+        cursor.claimed(claims, backends=backends, full=len(claims) == limit)
+        if claims:
+            self._claimed_at[queue] = time.monotonic()
+        return claims
+
+    def _ask(self, query: ClaimQuery) -> list[Claim]:
+        """Claim, and delete the leases that have ended in the same transaction."""
+        ended = self._leases.ended
+        claims = self._store.claim(replace(query, ended=ended))
+        self._leases.opened(claims)
+        if claims:  # without a claim some stores write nothing
+            self._leases.deleted(ended)
         return claims
 
     def _query(
@@ -142,6 +165,7 @@ class Fetcher:
         *,
         limit: int,
         only: Sequence[UUID] | None,
+        backends: Sequence[str] = (),
         after: Position | None = None,
     ) -> ClaimQuery:
         return ClaimQuery(
@@ -149,7 +173,7 @@ class Fetcher:
             limit=limit,
             worker_id=self._worker_id,
             lease=self._served.options.lease,
-            backends=self._served.backends,
+            backends=backends or self._served.backends,
             unknown=sorted(self._unknown),
             only=only,
             after=after,
@@ -173,23 +197,53 @@ class Fetcher:
         try:
             released = [(claim, Released(LEFT_FOR)) for claim in claims]
             send_finished(self._store, self._store.finish_many(released))
+            for claim in claims:
+                self._leases.confirmed(claim)
         except Error:
             logger.warning(
                 "Jobs that this worker cannot run could not be released; they are rescued "
                 "when their leases end"
             )
 
-    @property
-    def _names(self) -> Sequence[str]:
-        return self._found if self._served.queues is None else self._served.queues
-
-    def _names_are_old(self) -> bool:
-        return time.monotonic() - self._found_at > QUEUE_NAMES_KEPT.total_seconds()
-
-    def _look_up_names(self) -> None:
-        found = self._store.queues()
-        relays = self._served.relays
-        self._found = [one for one in found if relays or not one.startswith(QUEUE_PREFIX)]
-        self._found_at = time.monotonic()
-        for gone in self._cursors.keys() - set(self._found):
+    def _look_for_due(self) -> list[str]:
+        """Return the queues with due jobs; keep those as well that had some a moment ago."""
+        now = time.monotonic()
+        kept = {
+            queue: self._queues[queue]
+            for queue, claimed_at in self._claimed_at.items()
+            if queue in self._queues and now - claimed_at <= KEPT.total_seconds()
+        }
+        found: dict[str, list[str]] = {}
+        for backend, queue in self._store.due_queues():
+            if self._serves(backend, queue):
+                found.setdefault(queue, []).append(backend)
+        self._queues = kept | found
+        self._looked_at = time.monotonic()
+        for gone in self._cursors.keys() - self._queues.keys():
             del self._cursors[gone]
+        for gone in self._claimed_at.keys() - self._queues.keys():
+            del self._claimed_at[gone]
+        return list(found)
+
+    def _serves(self, backend: str, queue: str) -> bool:
+        served = self._served
+        if served.queues is None:
+            if queue.startswith(QUEUE_PREFIX) and not served.relays:
+                return False
+        elif queue not in served.queues:
+            return False
+        if served.backends:
+            return backend in served.backends
+        if backend not in task_backends.settings:
+            self._warn_of_backend(backend)
+            return False
+        return True
+
+    def _warn_of_backend(self, backend: str) -> None:
+        if backend not in self._unknown_backends:
+            self._unknown_backends.add(backend)
+            logger.warning(
+                "TASKS of this worker does not have the backend %r; its jobs stay ready for a "
+                "worker that has it.",
+                backend,
+            )
