@@ -7,18 +7,19 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import connection, connections
 
 import aftercommit
 from tests.databases import name_of_this_run
+from tests.upgrade.tables import Tables
 
 ROOT = Path(__file__).resolve().parents[2]
 TODAY = Path(aftercommit.__file__).parents[1]
@@ -132,6 +133,38 @@ def site(before: Path, tmp_path: Path, django_db_blocker: Any) -> Iterator[Site]
         site = Site(tmp_path, database)
         site.manage(before, "migrate")
         yield site
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, django_db_blocker: Any) -> Iterator[Callable[[], Tables]]:
+    """Return what makes an empty database, in place of the one that it has made before."""
+    name = f"{name_of_this_run()}_tables"
+    before = set(connections.settings)
+    with django_db_blocker.unblock(), ExitStack() as database:
+        numbers = iter(range(1000))
+
+        def make() -> Tables:
+            close()
+            folder = tmp_path / str(next(numbers))
+            folder.mkdir()
+            return Tables(database.enter_context(fresh_database(name, folder)))
+
+        def close() -> None:
+            for alias in set(connections.settings) - before:
+                connections[alias].close()
+                del connections[alias]
+            database.close()
+
+        yield make
+        close()
+        for alias in set(connections.settings) - before:
+            del connections.settings[alias]
+
+
+@pytest.fixture
+def tables(fresh: Callable[[], Tables]) -> Tables:
+    """Return an empty database for the tables, which this process migrates."""
+    return fresh()
 
 
 @contextmanager

@@ -1,10 +1,14 @@
 """The flags of jobs, also of those that programs of version 0.1 write."""
 
+from datetime import timedelta
 from typing import Any
 
 from django.db import DatabaseError, router, transaction
+from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
 
 BATCH = 5000  # rows that are looked at together
+INSTALLATION = timedelta(minutes=1)  # tables that are older were made by version 0.1
 
 WRONG = """(
     claimable <> (state = 'ready' AND waits_for = 0)
@@ -15,14 +19,7 @@ UPDATE aftercommit_job
 SET claimable = (state = 'ready' AND waits_for = 0),
     unsuccessful = (state IN ('failed', 'cancelled'))
 """
-# PostgreSQL answers at once, also if there are millions of dead rows; the table is locked now.
-IN_USE = {
-    "postgresql": """
-        SELECT pg_relation_size('aftercommit_job') > 0
-            OR pg_relation_size('aftercommit_workerpresence') > 0
-    """
-}
-ROWS = """
+IN_USE = """
 SELECT EXISTS (SELECT 1 FROM aftercommit_job)
     OR EXISTS (SELECT 1 FROM aftercommit_workerpresence)
 """
@@ -74,8 +71,12 @@ WHERE {WRONG};
 
 def in_use(connection: Any) -> bool:
     """Return whether there may be programs of version 0.1 that use the table of jobs."""
+    applied = MigrationRecorder(connection).applied_migrations()
+    first = applied.get(("aftercommit", "0001_initial"))
+    if first is not None and timezone.now() - first.applied > INSTALLATION:
+        return True
     with connection.cursor() as cursor:
-        cursor.execute(IN_USE.get(connection.vendor, ROWS))
+        cursor.execute(IN_USE)
         return bool(cursor.fetchone()[0])
 
 
