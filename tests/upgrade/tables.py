@@ -62,7 +62,7 @@ class Tables:
             cursor.execute(sql, given)
             return list(cursor.fetchall()) if cursor.description else []
 
-    def add_job(self, state: str) -> str:
+    def add_job(self, state: str, *, queue: str = "default") -> str:
         """Insert a job, as version 0.1 might have."""
         moment = datetime(2026, 1, 1, tzinfo=UTC)
         adapt = self.connection.ops.adapt_datetimefield_value
@@ -70,7 +70,7 @@ class Tables:
         row = {
             "id": self.raw(new_job_id()),
             "state": state,
-            "queue": "default",
+            "queue": queue,
             "priority": 0,
             "run_after": at,
             "backend": "default",

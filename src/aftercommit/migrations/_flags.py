@@ -1,11 +1,14 @@
 """The flags of jobs, also of those that programs of version 0.1 write."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.db import DatabaseError, router, transaction
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
+
+from aftercommit.migrations._lock import change_on_mysql
 
 BATCH = 5000  # rows that are looked at together
 INSTALLATION = timedelta(minutes=1)  # tables that are older were made by version 0.1
@@ -29,36 +32,30 @@ NEW_IS_WRONG = """
     NEW.claimable <> (NEW.state = 'ready' AND NEW.waits_for = 0)
     OR NEW.unsuccessful <> (NEW.state IN ('failed', 'cancelled'))
 """
-TRIGGERS = {
-    "postgresql": [
-        """
-        CREATE FUNCTION aftercommit_job_flags() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            NEW.claimable := NEW.state = 'ready' AND NEW.waits_for = 0;
-            NEW.unsuccessful := NEW.state IN ('failed', 'cancelled');
-            RETURN NEW;
-        END $$
-        """,
-        f"""
-        CREATE TRIGGER aftercommit_job_flags BEFORE UPDATE OF state ON aftercommit_job
-        FOR EACH ROW WHEN ({NEW_IS_WRONG}) EXECUTE FUNCTION aftercommit_job_flags()
-        """,
-    ],
-    "mysql": [
-        "DROP TRIGGER IF EXISTS aftercommit_job_flags",
-        """
-        CREATE TRIGGER aftercommit_job_flags BEFORE UPDATE ON aftercommit_job FOR EACH ROW
-        SET NEW.claimable = (NEW.state = 'ready' AND NEW.waits_for = 0),
-            NEW.unsuccessful = (NEW.state IN ('failed', 'cancelled'))
-        """,
-    ],
-    "sqlite": [
-        f"""
-        CREATE TRIGGER aftercommit_job_flags AFTER UPDATE OF state ON aftercommit_job
-        WHEN {NEW_IS_WRONG}
-        BEGIN {SET_FLAGS} WHERE id = NEW.id; END
-        """
-    ],
-}
+FUNCTION = """
+CREATE FUNCTION aftercommit_job_flags() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    NEW.claimable := NEW.state = 'ready' AND NEW.waits_for = 0;
+    NEW.unsuccessful := NEW.state IN ('failed', 'cancelled');
+    RETURN NEW;
+END $$
+"""
+TRIGGER_OF_POSTGRESQL = f"""
+CREATE TRIGGER aftercommit_job_flags BEFORE UPDATE OF state ON aftercommit_job
+FOR EACH ROW WHEN ({NEW_IS_WRONG}) EXECUTE FUNCTION aftercommit_job_flags()
+"""
+TRIGGER_OF_SQLITE = f"""
+CREATE TRIGGER aftercommit_job_flags AFTER UPDATE OF state ON aftercommit_job
+WHEN {NEW_IS_WRONG}
+BEGIN {SET_FLAGS} WHERE id = NEW.id; END
+"""
+TRIGGER_OF_MYSQL = """
+CREATE TRIGGER aftercommit_job_flags BEFORE UPDATE ON aftercommit_job FOR EACH ROW
+SET NEW.claimable = (NEW.state = 'ready' AND NEW.waits_for = 0),
+    NEW.unsuccessful = (NEW.state IN ('failed', 'cancelled'))
+"""
+DROP_TRIGGER = "DROP TRIGGER IF EXISTS aftercommit_job_flags"
+# The binary log is on and does not trust this user; the user has no such privilege.
+NOT_ALLOWED = {1419, 1142, 1227}
 NO_TRIGGER = f"""
 The database does not allow this user to create the trigger aftercommit_job_flags ({{error}}).
 Workers of this version may leave out jobs that programs of version 0.1 retry or rescue.
@@ -80,14 +77,13 @@ def in_use(connection: Any) -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def create_trigger(schema_editor: Any) -> None:
-    """Create the trigger that sets the flags for programs of version 0.1."""
-    connection = schema_editor.connection
+def create_trigger_on_mysql(schema_editor: Any) -> None:
+    """Create the trigger, also if there is one already, or say what it means to do without."""
     try:
-        for statement in TRIGGERS[connection.vendor]:
-            schema_editor.execute(statement, params=None)
+        for sql in (DROP_TRIGGER, TRIGGER_OF_MYSQL):
+            change_on_mysql(schema_editor, partial(schema_editor.execute, sql, params=None))
     except DatabaseError as error:
-        if connection.vendor != "mysql":  # where this asks for a privilege that few users have
+        if not error.args or error.args[0] not in NOT_ALLOWED:
             raise
         print(NO_TRIGGER.format(error=error))
 

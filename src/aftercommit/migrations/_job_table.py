@@ -1,10 +1,17 @@
 """The change of the columns and constraints of the table of jobs."""
 
+from functools import partial
 from typing import Any
 
 from django.db.migrations.operations import SeparateDatabaseAndState
 
-from aftercommit.migrations._flags import create_trigger, in_use
+from aftercommit.migrations._flags import (
+    FUNCTION,
+    TRIGGER_OF_POSTGRESQL,
+    TRIGGER_OF_SQLITE,
+    create_trigger_on_mysql,
+    in_use,
+)
 from aftercommit.migrations._lock import change_on_mysql, lock_on_postgresql
 
 CONSISTENT = "aftercommit_job_consistent"
@@ -79,40 +86,44 @@ class ChangeJobTable(SeparateDatabaseAndState):
             return
         vendor = schema_editor.connection.vendor
         change = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}[vendor]
-        change(schema_editor, before, after)
-        if schema_editor.collect_sql:
-            schema_editor.collected_sql.append(
-                "-- Only if programs of version 0.1 may be running:"
-            )
-        if schema_editor.collect_sql or in_use(schema_editor.connection):
-            create_trigger(schema_editor)
+        has_old_programs = schema_editor.collect_sql or in_use(schema_editor.connection)
+        change(schema_editor, before, after, has_old_programs)
 
     def describe(self) -> str:
         """Return what ``migrate --plan`` shows."""
         return "Change columns and constraints of the table of jobs"
 
 
-def _postgresql(schema_editor: Any, _before: Any, after: Any) -> None:
+def _postgresql(schema_editor: Any, _before: Any, after: Any, has_old_programs: bool) -> None:
     checks = [*OLD_CHECKS, *(f"aftercommit_job_{name}_check" for name in COUNTS)]
-    sql = ON_POSTGRESQL.format(
+    change = ON_POSTGRESQL.format(
         dropped=", ".join(f"DROP CONSTRAINT IF EXISTS {name}" for name in checks),
         consistent=_consistent(schema_editor, after),
         storage=STORAGE,
     )
+    statements = [change, NEW_DEFAULT.format(true="true")]
+    # Before the lock: whatever can be, and that needs a round trip.
+    while schema_editor.deferred_sql:
+        schema_editor.execute(schema_editor.deferred_sql.pop(0), None)
+    if has_old_programs:
+        schema_editor.execute(FUNCTION, params=None)
+        statements.append(TRIGGER_OF_POSTGRESQL)
     lock_on_postgresql(schema_editor)
-    schema_editor.execute(sql, params=None)
-    schema_editor.execute(NEW_DEFAULT.format(true="true"), params=None)
+    schema_editor.execute(";".join(statements), params=None)
 
 
-def _mysql(schema_editor: Any, _before: Any, after: Any) -> None:
-    sql = ON_MYSQL.format(
+def _mysql(schema_editor: Any, _before: Any, after: Any, has_old_programs: bool) -> None:
+    change = ON_MYSQL.format(
         dropped=", ".join(f"DROP CONSTRAINT {name}" for name in OLD_CHECKS),
         consistent=_consistent(schema_editor, after),
     )
-    new_default = NEW_DEFAULT.format(true="1")
-    if schema_editor.collect_sql or not _is_changed(schema_editor.connection, after):
-        change_on_mysql(schema_editor, lambda: schema_editor.execute(sql, params=None))
-    change_on_mysql(schema_editor, lambda: schema_editor.execute(new_default, params=None))
+    statements = [change, NEW_DEFAULT.format(true="1")]
+    if not schema_editor.collect_sql and _is_changed(schema_editor.connection, after):
+        del statements[0]
+    for sql in statements:
+        change_on_mysql(schema_editor, partial(schema_editor.execute, sql, params=None))
+    if has_old_programs:
+        create_trigger_on_mysql(schema_editor)
 
 
 def _is_changed(connection: Any, job: Any) -> bool:
@@ -122,7 +133,7 @@ def _is_changed(connection: Any, job: Any) -> bool:
     return "claimable" in {column.name for column in columns}
 
 
-def _sqlite(schema_editor: Any, before: Any, after: Any) -> None:
+def _sqlite(schema_editor: Any, before: Any, after: Any, has_old_programs: bool) -> None:
     sql, params = schema_editor.table_sql(after)
     copied = ", ".join(field.column for field in before._meta.local_concrete_fields)
     name, new = after._meta.db_table, f"new__{after._meta.db_table}"
@@ -134,6 +145,8 @@ def _sqlite(schema_editor: Any, before: Any, after: Any) -> None:
     schema_editor.execute(f"DROP TABLE {name}")
     schema_editor.execute(f"ALTER TABLE {new} RENAME TO {name}")
     schema_editor.deferred_sql.extend(schema_editor._model_indexes_sql(after))
+    if has_old_programs:
+        schema_editor.execute(TRIGGER_OF_SQLITE, params=None)
 
 
 def _consistent(schema_editor: Any, job: Any) -> str:

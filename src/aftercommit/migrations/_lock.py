@@ -37,8 +37,7 @@ def lock_on_postgresql(schema_editor: Any) -> None:
         connection = schema_editor.connection
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{TIMEOUT}'")
-            cursor.execute(lock)
-            cursor.execute("SET LOCAL lock_timeout = DEFAULT")
+            cursor.execute(f"{lock}; SET LOCAL lock_timeout = DEFAULT")
 
     _until_free(try_once, _is_locked_on_postgresql, where="pg_stat_activity")
 
