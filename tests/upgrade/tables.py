@@ -64,15 +64,13 @@ class Tables:
 
     def add_job(self, state: str, *, queue: str = "default") -> str:
         """Insert a job, as version 0.1 might have."""
-        moment = datetime(2026, 1, 1, tzinfo=UTC)
-        adapt = self.connection.ops.adapt_datetimefield_value
-        at = adapt(moment.replace(tzinfo=None) if self.vendor == "mysql" else moment)
+        at = self.moment(2026)
         row = {
             "id": self.raw(new_job_id()),
             "state": state,
             "queue": queue,
             "priority": 0,
-            "run_after": at,
+            "run_after": self.moment(2099),  # no worker is to run it
             "backend": "default",
             "task_path": "shop.tasks.plain",
             "payload": json.dumps({"args": [], "kwargs": {}}),
@@ -96,6 +94,12 @@ class Tables:
             list(row.values()),
         )
         return str(row["id"])
+
+    def moment(self, year: int) -> Any:
+        """Return the beginning of a year as this database takes it."""
+        given = datetime(year, 1, 1, tzinfo=UTC)
+        adapt = self.connection.ops.adapt_datetimefield_value
+        return adapt(given.replace(tzinfo=None) if self.vendor == "mysql" else given)
 
     def raw(self, value: Any) -> Any:
         """Return an id as this database stores it."""

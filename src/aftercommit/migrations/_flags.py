@@ -114,20 +114,26 @@ def set_flags(apps: Any, schema_editor: Any) -> None:
 
 def _set_flags_between(connection: Any, ends: list[Any]) -> list[Any]:
     """Set the flags of jobs with these ids; return the ids of those that were locked."""
-    wrong = f"SELECT id FROM aftercommit_job WHERE id BETWEEN %s AND %s AND {WRONG}"  # noqa: S608
-    skip = ""
-    if connection.features.has_select_for_update_skip_locked:
-        no_key = connection.features.has_select_for_no_key_update
-        skip = connection.ops.for_update_sql(skip_locked=True, no_key=no_key)
+    which = f"WHERE id BETWEEN %s AND %s AND {WRONG}"
+    wrong = f"SELECT id FROM aftercommit_job {which} ORDER BY id"  # noqa: S608 - fixed names
     with connection.cursor() as cursor:
+        if not _ids(cursor, wrong, ends):
+            return []
+        if not connection.features.has_select_for_update_skip_locked:  # on SQLite
+            cursor.execute(f"{SET_FLAGS} {which}", ends)
+            return []
+        no_key = connection.features.has_select_for_no_key_update
+        skip_locked = connection.ops.for_update_sql(skip_locked=True, no_key=no_key)
         with transaction.atomic(using=connection.alias):
-            cursor.execute(f"{wrong} ORDER BY id {skip}", ends)
-            ids = [row[0] for row in cursor.fetchall()]
-            if ids:
+            if ids := _ids(cursor, f"{wrong} {skip_locked}", ends):
                 marks = ", ".join(["%s"] * len(ids))
                 cursor.execute(f"{SET_FLAGS} WHERE id IN ({marks})", ids)
-        cursor.execute(wrong, ends)
-        return [row[0] for row in cursor.fetchall()]
+        return _ids(cursor, wrong, ends)
+
+
+def _ids(cursor: Any, sql: str, given: list[Any]) -> list[Any]:
+    cursor.execute(sql, given)
+    return [row[0] for row in cursor.fetchall()]
 
 
 def _raw(job: Any, connection: Any, job_id: Any) -> Any:
