@@ -19,7 +19,7 @@ TESTS = $(PY) tests/run.py $(TIER:%=--tier=%) $(BASE:%=--base=%) $(DATABASES:%=-
     $(REQUIRE:%=--require=%)
 
 .NOTPARALLEL:
-.PHONY: help demo demo-check test test-full check lint types contracts coverage wheel bench scoreboard format clean
+.PHONY: help demo demo-check test test-full check lint types contracts coverage wheel bench scoreboard model format clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ coverage: $(VENV)/test.stamp  ## Run the tests and see that they reach enough of
 
 wheel: $(VENV)/dev.stamp  ## Build the package and use it in an empty environment
 	tools/check_wheel.sh $(PY)
+
+model:  ## Check the model of the state machine and its mutants (needs spin and a C compiler)
+	tests/model/check.sh $(ARGS)
 
 bench: .venv-bench/stamp  ## Measure this beside other queues
 	$(BENCH) -m benchmarks.run $(ROUNDS:%=--rounds=%) $(SCALE:%=--scale=%) $(PEERS:%=--peers=%) \

@@ -6,7 +6,8 @@ import psycopg
 
 from benchmarks.measure import Figure
 
-COMMITS, ROWS, BATCH, TRIPS, TOGETHER = 2_000, 100_000, 1_000, 2_000, 50
+COMMITS, ROWS, BATCH, TRIPS = 2_000, 100_000, 1_000, 2_000
+TOGETHER, TURNS = 50, 400  # rows a commit, commits
 TABLE = """
 CREATE TABLE IF NOT EXISTS bench_queue (
     id bigint PRIMARY KEY, payload text NOT NULL, done bool NOT NULL DEFAULT false
@@ -32,6 +33,7 @@ def limits(dsn: str) -> list[Figure]:
             _commits(connection),
             _inserts(connection),
             _batches(connection),
+            _together(connection),
             _through_django(),
         ]
 
@@ -39,18 +41,29 @@ def limits(dsn: str) -> list[Figure]:
 def _through_django() -> Figure:
     """Insert rows as a task does: what an atomic task with one INSERT cannot be faster than."""
     import django  # noqa: PLC0415 - reads the environment
-    from django.db import transaction  # noqa: PLC0415
+    from django.db import connection, transaction  # noqa: PLC0415
 
     django.setup()
     from benchmarks.tasks import write_row  # noqa: PLC0415 - once Django is set up
 
+    connection.ensure_connection()
     began = time.perf_counter()
-    for _commit in range(COMMITS // TOGETHER):
+    for _commit in range(TURNS):
         with transaction.atomic():
             for number in range(TOGETHER):
                 write_row(number)
-    rate = COMMITS / (time.perf_counter() - began)
+    rate = TURNS * TOGETHER / (time.perf_counter() - began)
     return Figure(what=f"INSERT through Django, {TOGETHER} a commit", value=rate, unit="rows/s")
+
+
+def _together(connection: psycopg.Connection) -> Figure:
+    began = time.perf_counter()
+    for _commit in range(TURNS):
+        with connection.transaction():
+            for number in range(TOGETHER):
+                connection.execute("INSERT INTO bench_row (number) VALUES (%s)", [number])
+    rate = TURNS * TOGETHER / (time.perf_counter() - began)
+    return Figure(what=f"INSERT, {TOGETHER} a commit", value=rate, unit="rows/s")
 
 
 def _trips(connection: psycopg.Connection) -> Figure:

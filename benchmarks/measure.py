@@ -25,6 +25,11 @@ PATIENCE = 300.0  # seconds, for one measurement
 BALLAST = 1_000_000  # rows
 PROCESSES = {"drain2": 2, "drain4": 4}
 FILL = 100_000  # jobs at a time
+REPORTED = 1.5  # seconds: a session that ends tells the server's statistics what it did
+DEAD_ROWS = """
+SELECT COALESCE(SUM(n_dead_tup), 0)::bigint FROM pg_stat_user_tables
+WHERE schemaname || '.' || relname ~ %s
+"""
 
 
 class NotMeasured(Exception):
@@ -44,12 +49,29 @@ class Figure:
 def drain(peer: Peer, server: Server, workload: str) -> list[Figure]:
     """Let workers do all jobs; measure from the first tenth to the last job."""
     kind = "row" if workload == "row" else "noop"
+    number = filled(peer, workload, kind)
+    with _onlooker(peer.dsn) if workload == "held" else nullcontext():
+        figures = drained(peer, server, workload, kind=kind, number=number)
+    if workload == "drain" and server.pid and peer.owns:
+        figures.append(dead_rows(peer, workload, number))
+    return figures
+
+
+def filled(peer: Peer, workload: str, kind: str = "noop") -> int:
+    """Leave nothing but so many fresh jobs in the queue; return how many."""
     number = _number(peer, workload if workload in peer.jobs else "drain")
     peer.empty()
     peer.fill(kind, number)
     peer.analyze()
-    with _onlooker(peer.dsn) if workload == "held" else nullcontext():
-        return _drained(peer, server, workload, kind=kind, number=number)
+    return number
+
+
+def dead_rows(peer: Peer, workload: str, number: int) -> Figure:
+    """Return what the workers, who have ended, have left in all tables of the queue."""
+    time.sleep(REPORTED)
+    found = peer.connection.execute(DEAD_ROWS, [peer.owns]).fetchone()[0]
+    what = f"{workload}: dead rows left"
+    return Figure(what=what, value=100 * found / number, unit="% of the jobs", better="less")
 
 
 @contextmanager
@@ -61,9 +83,10 @@ def _onlooker(dsn: str) -> Iterator[None]:
         yield
 
 
-def _drained(
-    peer: Peer, server: Server, workload: str, *, kind: str, number: int
+def drained(
+    peer: Peer, server: Server, workload: str, *, kind: str = "noop", number: int
 ) -> list[Figure]:
+    """Let workers do what is there: jobs a second first, then what they cost."""
     with working(peer, PROCESSES.get(workload, 1)) as pids:
         _wait(lambda: peer.left() <= 0.9 * number, every=0.05)
         began, left = time.perf_counter(), peer.left()
@@ -72,7 +95,7 @@ def _drained(
         before = [sum(map(cpu_of_tree, pids)), server.cpu()]
         log_before = _log_position(peer, server)
         _wait(lambda: peer.left() < 0.1 * number, every=0.2)
-        _wait(lambda: peer.left() == 0, every=0.02)
+        _wait(peer.finished, every=0.02)
         seconds = time.perf_counter() - began
         after = [sum(map(cpu_of_tree, pids)), server.cpu()]
         log = (_log_position(peer, server) - log_before) / left
@@ -127,7 +150,7 @@ def memory(peer: Peer, server: Server, workload: str) -> list[Figure]:
     with working(peer, 1) as (pid,):
         for number in range(0, total, FILL):
             peer.fill("noop", min(FILL, total - number))
-            _wait(lambda: peer.left() == 0, every=0.1)
+            _wait(peer.finished, every=0.1)
             if not figures:
                 figures = [_memory(f"{FILL:,}", pid, idle)]
         return [*figures, _memory(f"{total:,}", pid, idle)]
@@ -235,11 +258,17 @@ def _scale() -> float:
 
 
 def _wait(condition: Callable[[], bool], *, every: float, patience: float = PATIENCE) -> None:
+    """Look again and again, but never for more than a fifth of the time: looks cost."""
     ends = time.perf_counter() + patience
-    while not condition():
+    while not (look := _look(condition))[0]:
         if time.perf_counter() > ends:
             raise NotMeasured(f"not done within {patience:g} s")
-        time.sleep(every)
+        time.sleep(max(every, 4 * look[1]))
+
+
+def _look(condition: Callable[[], bool]) -> tuple[bool, float]:
+    began = time.perf_counter()
+    return condition(), time.perf_counter() - began
 
 
 def _stamps(peer: Peer) -> int:
@@ -259,17 +288,3 @@ def _check_rows(peer: Peer, number: int) -> None:
     ).fetchone()
     if rows != (number, number):
         raise NotMeasured(f"{number} jobs have left {rows} rows")
-
-
-def machine() -> str:
-    """Return what the figures were measured on."""
-    memory = psutil.virtual_memory().total / 2**30
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        "unknown processor",
-    )
-    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB"

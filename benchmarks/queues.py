@@ -1,5 +1,6 @@
 """All queues that are measured. Imported when the server runs: some read its address."""
 
+from benchmarks.peers.awa import Awa
 from benchmarks.peers.base import Peer
 from benchmarks.peers.brokers import Celery, Dramatiq, Huey, Rq
 from benchmarks.peers.django_queues import (
@@ -19,6 +20,7 @@ PEERS: tuple[type[Peer], ...] = (
     AftercommitAlone,
     Graphile,
     PgQueuer,
+    Awa,
     Procrastinate,
     TasksDb,
     DjQueue,

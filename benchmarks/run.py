@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,19 +12,20 @@ import psycopg
 from rich.console import Console
 from rich.markdown import Markdown
 
+from benchmarks.burden import bloat, readers
 from benchmarks.limits import limits
 from benchmarks.measure import WORKLOADS as OF_ALL
-from benchmarks.measure import NotMeasured, machine
+from benchmarks.measure import NotMeasured
 from benchmarks.notify import notify
 from benchmarks.report import Results
-from benchmarks.server import Server, database
+from benchmarks.server import Server, database, machine
 
 RESULTS = {
     "postgres": "RESULTS.md",
     "sqlite": "RESULTS-sqlite.md",
     "mariadb": "RESULTS-mariadb.md",
 }
-WORKLOADS = {**OF_ALL, "notify": notify}
+WORKLOADS = {**OF_ALL, "readers": readers, "bloat": bloat, "notify": notify}
 EVERYWHERE = ("drain", "row", "enqueue", "idle")
 console = Console()
 
@@ -41,8 +42,9 @@ def main() -> None:
         }
         results = Results()
         with _peers(server, options.peers, results) as peers:
-            for number in range(options.rounds):
-                _round(number + 1, peers, server, options.workloads, results)
+            with suppress(KeyboardInterrupt):  # Ctrl-C: what there is so far is printed
+                for number in range(options.rounds):
+                    _round(number + 1, peers, server, options.workloads, results)
             versions = "\n".join(f"- {peer.name} {peer.version}" for peer in peers)
         text = _head(server, options, versions) + results.markdown()
     console.print(Markdown(text))
@@ -120,7 +122,8 @@ def _round(
                 console.print(f"not measured: {why}")
                 continue
             results.add(peer.name, figures)
-            console.print(f"{figures[0].value:,.1f} {figures[0].unit}")
+            busy = f"load {os.getloadavg()[0]:.1f}"  # far above 2 or 3: others were at work, too
+            console.print(f"{figures[0].value:,.1f} {figures[0].unit}, {busy}")
 
 
 def _head(server: Server, options: argparse.Namespace, versions: str) -> str:

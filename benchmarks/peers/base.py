@@ -22,9 +22,12 @@ class Peer(ABC):
         "enqueue",
         "idle",
         "held",
+        "readers",
+        "bloat",
     )
     unfinished: ClassVar[str] = ""  # SQL: how many jobs are not done yet
-    tables: ClassVar[tuple[str, ...]]  # emptied before each measurement
+    tables: tuple[str, ...]  # emptied before each measurement; readers scan the first
+    owns: ClassVar[str] = ""  # a pattern for all its tables, each as "schema.name"
     databases: ClassVar[tuple[str, ...]] = ("postgres",)
 
     def __init__(self, dsn: str) -> None:
@@ -81,6 +84,10 @@ class Peer(ABC):
     def left(self) -> int:
         """Return how many jobs are not done."""
         return int(self.connection.execute(self.unfinished).fetchone()[0])
+
+    def finished(self) -> bool:
+        """Return whether all jobs are done."""
+        return self.left() == 0
 
     def analyze(self) -> None:
         """Do what autovacuum would have done by now."""

@@ -23,9 +23,18 @@ class Graphile(Peer):
     """The preset of worker.js: batches all along, as its documentation proposes for speed."""
 
     name = "graphile-worker"
-    jobs: ClassVar = {"drain": 150_000, "drain2": 150_000, "drain4": 150_000, "row": 20_000}
+    jobs: ClassVar = {
+        "drain": 150_000,
+        "drain2": 150_000,
+        "drain4": 150_000,
+        "row": 20_000,
+        "held": 400_000,
+        "readers": 400_000,
+        "bloat": 400_000,
+    }
     workloads = (*Peer.workloads, "drain4")
     tables = ("graphile_worker._private_jobs",)
+    owns = r"^graphile_worker\."
     unfinished = "SELECT COUNT(*) FROM graphile_worker._private_jobs"
 
     @property

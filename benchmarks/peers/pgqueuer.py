@@ -22,8 +22,9 @@ class PgQueuer(Peer):
     """Batches of 500 for jobs that do nothing, 100 for those that write."""
 
     name = "pgqueuer"
-    jobs: ClassVar = {"drain": 60_000, "drain2": 60_000, "row": 15_000}
+    jobs: ClassVar = {"drain": 60_000, "drain2": 60_000, "row": 15_000, "bloat": 200_000}
     tables = ("pgqueuer", "pgqueuer_log")
+    owns = r"^public\.pgqueuer"
     unfinished = "SELECT COUNT(*) FROM pgqueuer"
 
     def __init__(self, dsn: str) -> None:

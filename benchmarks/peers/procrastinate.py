@@ -42,6 +42,7 @@ class Procrastinate(Peer):
     name = "procrastinate"
     jobs: ClassVar = {"drain": 4_000, "drain2": 5_000, "row": 3_000}
     tables = ("procrastinate_jobs", "procrastinate_events")
+    owns = r"^public\.procrastinate_"
     unfinished = "SELECT COUNT(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
 
     def __init__(self, dsn: str) -> None:

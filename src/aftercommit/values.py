@@ -112,6 +112,13 @@ class ClaimQuery:
     ended: Sequence[UUID] = ()  # leases of this worker to delete: none of their jobs is running
 
 
+class Renewed(NamedTuple):
+    """What a renewal found and did."""
+
+    held: dict[UUID, bool]  # jobs whose claims are valid: whether to cancel them
+    leases: frozenset[UUID]  # that were extended; those locked by others were not
+
+
 class Ended(NamedTuple):
     """A job whose run was ended by a write, and its new state."""
 

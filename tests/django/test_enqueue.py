@@ -5,9 +5,12 @@ from uuid import UUID
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.test import override_settings
 from django.utils import timezone
 
 from aftercommit._compat import InvalidTask, TaskResultStatus
+from aftercommit.enqueue import backend as enqueue_backend
+from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.errors import PayloadError, PayloadTooLarge
 from aftercommit.models import Job
 from tests.django import tasks
@@ -214,6 +217,57 @@ def test_a_task_is_checked_again_when_it_is_enqueued(backends):
         for_mail.enqueue()
     with pytest.raises(InvalidTask, match="Queue 'mail' is not valid"):
         for_mail.enqueue_many([()])
+
+
+def test_what_a_task_depends_on_is_checked_at_each_call(settings):
+    backend = tasks.note.get_backend()
+    with override_settings(USE_TZ=False):
+        naive = tasks.note.using(run_after=datetime(2100, 1, 1))
+        naive.enqueue()
+    with pytest.raises(InvalidTask, match="run_after must be an aware datetime"):
+        naive.enqueue()
+
+    tasks.note.enqueue()
+    backend.queues.add("mail")
+    try:
+        with pytest.raises(InvalidTask, match="Queue 'default' is not valid"):
+            tasks.note.enqueue()
+    finally:
+        backend.queues.clear()
+
+
+def test_many_variants_of_a_task_are_not_all_remembered(monkeypatch):
+    monkeypatch.setattr(enqueue_backend, "MOST_VALIDATED", 3)
+    backend = tasks.note.get_backend()
+
+    for number in range(10):
+        tasks.note.using(priority=number).enqueue()
+
+    assert len(backend._validated) <= 3
+
+
+def test_a_backend_may_refuse_a_task_at_any_time(backends):
+    backends(default={**ours(), "BACKEND": "tests.django.test_enqueue.Moody"})
+    tasks.note.enqueue()
+
+    Moody.mood = InvalidTask("not today")
+    try:
+        with pytest.raises(InvalidTask, match="not today"):
+            tasks.note.enqueue()
+    finally:
+        Moody.mood = None
+
+
+class Moody(DatabaseBackend):
+    """Refuses tasks now and then."""
+
+    mood = None
+
+    def validate_task(self, task):
+        """Refuse a task, or check it as usual."""
+        super().validate_task(task)
+        if self.mood:
+            raise self.mood
 
 
 def test_a_backend_in_transactions_takes_no_coroutines_unless_told(backends):

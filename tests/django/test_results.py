@@ -1,5 +1,6 @@
 """get_result(), refresh(): a job as Django shows it."""
 
+import copy
 import dataclasses
 import pickle
 from datetime import timedelta
@@ -14,6 +15,7 @@ from aftercommit._compat import (
     TaskResultStatus,
     task_backends,
 )
+from aftercommit.enqueue import results
 from aftercommit.models import Job
 from aftercommit.values import Cancelled, Failed, Released, Retry, RunError, Succeeded
 from tests.django import tasks
@@ -233,6 +235,48 @@ def test_a_result_can_be_pickled_before_and_after_its_run(store):
     for one in (result, finished):
         assert pickle.loads(pickle.dumps(one)) == one  # noqa: S301
     assert pickle.loads(pickle.dumps(finished)).return_value == 42  # noqa: S301
+
+
+def test_the_arguments_in_a_result_are_those_of_the_job_whatever_becomes_of_the_callers():
+    given = [1]
+    result = tasks.note.enqueue(given, two=(given,))
+    given.append(2)
+
+    assert (result.args, result.kwargs) == ([[1]], {"two": [[1]]})
+    assert result.args is result.args
+    assert result.kwargs is result.kwargs
+
+
+def test_the_arguments_in_a_result_are_read_by_who_looks(monkeypatch):
+    read = []
+    monkeypatch.setattr(results, "load_arguments", lambda text: read.append(text) or ([], {}))
+
+    result = tasks.note.enqueue(1)
+    assert (result.id, result.status, read) == (result.id, TaskResultStatus.READY, [])
+
+    assert (result.kwargs, result.args) == ({}, [])
+    assert read == ['{"args":[1],"kwargs":{}}']
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, dataclasses.replace, lambda one: pickle.loads(pickle.dumps(one))],  # noqa: S301
+)
+def test_a_result_that_nobody_has_looked_at_can_be_copied(copied):
+    result = tasks.note.enqueue(1, two=(2,))
+
+    assert copied(result) == result
+    assert (copied(result).args, copied(result).kwargs) == ([1], {"two": [2]})
+    assert dataclasses.replace(result, args=[(3,)]).args == [[3]]
+    assert "args=[1], kwargs={'two': [2]}" in repr(result)
+
+
+def test_a_result_has_no_other_attributes():
+    result = tasks.note.enqueue()
+
+    with pytest.raises(AttributeError, match="'JobResult' object has no attribute 'argument'"):
+        _ = result.argument
+    assert not hasattr(dataclasses.replace(result), "_payload")
 
 
 def test_a_result_cannot_be_changed():

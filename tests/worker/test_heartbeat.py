@@ -7,11 +7,11 @@ import pytest
 from django.db import connection, connections
 
 from aftercommit.models import Lease, State
-from aftercommit.values import Released, Succeeded
+from aftercommit.values import ClaimQuery, Released, Succeeded
 from aftercommit.worker.runs import now
 from aftercommit.worker.upkeep.heartbeat import Heartbeat
 from tests.waiting import wait_until
-from tests.worker.rig import AT_ONCE, commits
+from tests.worker.rig import AT_ONCE, QUEUE, another_connection, commits
 
 pytestmark = commits
 
@@ -148,3 +148,67 @@ def test_a_run_that_would_be_tried_again_is_cancelled_on_request(rig, heartbeat)
     heartbeat.step()
 
     assert rig.job(job_id).state == State.CANCELLED
+
+
+# ---- what this process has claimed, but forgotten -------------------------------------------
+
+
+def test_a_forgotten_job_is_released_although_its_lease_is_renewed_for_another(rig, heartbeat):
+    tasks = [rig.enqueue(lambda context: None) for _number in range(2)]
+    claims = rig.store.claim(
+        ClaimQuery(queue=QUEUE, limit=2, worker_id=rig.worker_id, lease=LONG)
+    )
+    rig.leases.opened(claims)
+    kept, forgotten = claims
+    assert kept.lease_id == forgotten.lease_id
+    assert {one.job_id for one in claims} == set(tasks)
+    rig.runs.add(kept, rig.facts_of(kept), rig)
+
+    heartbeat.step()  # the claim is young: its run may not have been made yet
+    assert rig.job(forgotten.job_id).state == State.RUNNING
+    rig.leases._open[kept.lease_id].since -= LONG.total_seconds() + 1
+    heartbeat.step()
+
+    job = rig.job(forgotten.job_id)
+    assert (job.state, job.attempts, job.claimable) == (State.READY, 0, True)
+    assert rig.job(kept.job_id).state == State.RUNNING
+    assert Lease.objects.filter(pk=kept.lease_id).exists()
+    rig.store.finish(kept, Succeeded())
+    rig.runs.remove(kept)
+    heartbeat.step()
+    assert not Lease.objects.exists()
+
+
+def test_a_forgotten_job_whose_row_is_locked_is_released_later(rig, heartbeat):
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    claim = rig.claim(rig.enqueue(lambda context: None), lease=LONG)
+    rig.leases.opened([claim])
+    rig.leases._open[claim.lease_id].since -= LONG.total_seconds() + 1
+    with another_connection() as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT 1 FROM aftercommit_job FOR UPDATE")
+        heartbeat.step()
+        assert rig.leases.ended == []
+        cursor.execute("ROLLBACK")
+
+    assert rig.job(claim.job_id).state == State.RUNNING
+    heartbeat.step()
+    assert rig.job(claim.job_id).state == State.READY
+    assert not Lease.objects.exists()
+
+
+def test_a_lease_that_another_holds_is_not_taken_for_renewed(rig, heartbeat):
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    run = rig.hold(rig.claim(rig.enqueue(lambda context: None), lease=SHORT))
+    before = run.renewed_at
+    with another_connection() as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT 1 FROM aftercommit_lease FOR UPDATE")
+        heartbeat.step()
+        cursor.execute("ROLLBACK")
+
+    assert (run.lost, run.renewed_at) == (False, before)
+    heartbeat.step()
+    assert run.renewed_at > before

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 100  # of queues and backends, as in the columns
 LONGEST_TASK_PATH = 255
+MOST_VALIDATED = 1000  # tasks that a backend remembers
 _listeners = listeners_of(task_enqueued, "task_enqueued")
 
 
@@ -50,6 +51,7 @@ class DatabaseBackend(BaseTaskBackend):
         self.config = BackendOptions.from_mapping(
             self.options, where=f"TASKS[{alias!r}]['OPTIONS']"
         )
+        self._validated: dict[int, Any] = {}  # tasks by their id()
 
     @property
     def using(self) -> str:
@@ -75,10 +77,21 @@ class DatabaseBackend(BaseTaskBackend):
         ]
 
     def validate_task(self, task: Any) -> None:
-        """Refuse a task that could not be run or stored; see also Django's method."""
+        """Refuse a task that could not be run or stored; see also Django's method.
+
+        A task does not change, so that it was accepted once is enough. Only ``run_after`` and
+        the queues also depend on what may change: USE_TZ, and the set ``queues``.
+        """
+        in_queues = not self.queues or task.queue_name in self.queues
+        if in_queues and self._validated.get(id(task)) is task:
+            return
         check_run_after(task)
         super().validate_task(task)
         check_declared(task, self.config)
+        if task.run_after is None:
+            if len(self._validated) >= MOST_VALIDATED:
+                self._validated.clear()  # variants made by using() for one call
+            self._validated[id(task)] = task
 
     def enqueue(  # type: ignore[override]
         self, task: Task, args: Sequence[Any], kwargs: dict[str, Any]

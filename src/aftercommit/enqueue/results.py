@@ -21,11 +21,36 @@ STATUS = {
     "failed": TaskResultStatus.FAILED,
     "cancelled": TaskResultStatus.FAILED,
 }
+ARGUMENTS = ("args", "kwargs")
 FORMER_MODULE = "aftercommit.control."  # of Cancel and the like, in rows that 0.1.0 wrote
 
 
+class Unread(TaskResult):
+    """A ``TaskResult`` whose arguments may still be JSON text, which is read when they are."""
+
+    __slots__ = ("_payload",)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.args, str):
+            TaskResult.__post_init__(self)
+            return
+        object.__setattr__(self, "_payload", self.args)
+        for name in ARGUMENTS:
+            object.__delattr__(self, name)
+
+    def __getattr__(self, name: str) -> Any:  # of an attribute that is not set
+        if name not in ARGUMENTS:
+            kind = type(self).__name__
+            raise AttributeError(
+                f"{kind!r} object has no attribute {name!r}", name=name, obj=self
+            )
+        for one, value in zip(ARGUMENTS, load_arguments(self._payload), strict=True):
+            object.__setattr__(self, one, value)
+        return getattr(self, name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobResult(TaskResult):  # type: ignore[misc] # frozen at run time, but not in the stubs
+class JobResult(Unread):  # type: ignore[misc] # frozen at run time, but not in the stubs
     """Django's ``TaskResult``, with the job's own state beside Django's four statuses.
 
     ``duration``: how long the last run took, once it has ended; None if there was none.
@@ -49,7 +74,7 @@ class JobResult(TaskResult):  # type: ignore[misc] # frozen at run time, but not
 
 def enqueued_result(task: Task, job_id: str, payload: str, *, backend: str) -> JobResult:
     """Return Django's view of a job that was just inserted."""
-    args, kwargs = load_arguments(payload)
+    unread: Any = payload
     return JobResult(
         task=task,
         id=job_id,
@@ -58,8 +83,8 @@ def enqueued_result(task: Task, job_id: str, payload: str, *, backend: str) -> J
         started_at=None,
         last_attempted_at=None,
         finished_at=None,
-        args=args,
-        kwargs=kwargs,
+        args=unread,
+        kwargs=unread,
         backend=backend,
         errors=[],
         worker_ids=[],

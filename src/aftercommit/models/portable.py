@@ -1,12 +1,18 @@
 """Columns, indexes and constraints that mean the same on every database."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 
+if TYPE_CHECKING:
+    Text = models.CharField[str, str]
+    Number = models.PositiveIntegerField[Any, Any]
+else:
+    Text, Number = models.CharField, models.PositiveIntegerField
 
-class Name(models.CharField):  # type: ignore[type-arg]
+
+class Name(Text):
     """A text that is compared by its bytes, as PostgreSQL and SQLite do anyway.
 
     MySQL and MariaDB would compare it without regard to case, by the database's collation.
@@ -18,7 +24,7 @@ class Name(models.CharField):  # type: ignore[type-arg]
         return {**found, "collation": "utf8mb4_bin"} if connection.vendor == "mysql" else found
 
 
-class Count(models.PositiveIntegerField):  # type: ignore[type-arg]
+class Count(Number):
     """A counter without a CHECK constraint of its own.
 
     The store only adds to it, or subtracts what a claim has added before; each such check

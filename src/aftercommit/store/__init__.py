@@ -1,6 +1,7 @@
 """The only package that speaks SQL: one store for each database alias."""
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 from django.utils.module_loading import import_string
@@ -30,13 +31,23 @@ def store_for(alias: str) -> "Store":
         raise ConfigurationError(
             f"Database {alias!r} is {vendor}; aftercommit keeps its jobs in {', '.join(STORES)}."
         )
-    store: Store = import_string(STORES[vendor])(alias)
-    return store
+    return _class_of(vendor)(alias)
+
+
+@cache
+def _class_of(vendor: str) -> type["Store"]:
+    found: type[Store] = import_string(STORES[vendor])
+    return found
 
 
 def default_alias() -> str:
     """Return the alias to which the database router sends writes of jobs."""
     from django.db import router  # noqa: PLC0415
 
-    alias: str = router.db_for_write(import_string("aftercommit.models.Job"))
+    alias: str = router.db_for_write(_job_model())
     return alias
+
+
+@cache
+def _job_model() -> Any:
+    return import_string("aftercommit.models.Job")

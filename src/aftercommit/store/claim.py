@@ -9,7 +9,7 @@ from uuid import UUID
 from aftercommit.models import State
 from aftercommit.store.clock import in_future
 from aftercommit.store.table import Table
-from aftercommit.values import Claim, ClaimQuery
+from aftercommit.values import Claim, ClaimQuery, Renewed
 
 
 class Claims(Table, ABC):
@@ -39,19 +39,19 @@ class Claims(Table, ABC):
         jobs wait until their lease ends and are rescued, which counts a crash for each.
         """
 
-    def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> dict[UUID, bool]:
+    def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> Renewed:
         """Extend the leases of claims.
 
         Returns the jobs whose claims are valid, each with whether its cancellation was
-        requested. If a job is not in the answer, its claim is lost and its run should stop.
+        requested. If a job is not among them, its claim is lost and its run should stop.
 
         Never waits for a lock. A lease whose row is locked by another transaction, as a
-        rescue does, is not extended until the next renewal; its jobs are returned until that
+        rescue does, is not extended until the next renewal; its jobs are ``held`` until that
         transaction commits. Waiting could cost the leases of all other jobs.
         """
         wanted = {claim.job_id: claim for claim in claims}
         if not wanted:
-            return {}
+            return Renewed({}, frozenset())
         with self._write():
             leases = self._leases.filter(id__in={claim.lease_id for claim in wanted.values()})
             free = list(self._locked(leases, skip=True).values_list("id", flat=True))
@@ -59,11 +59,12 @@ class Claims(Table, ABC):
             held = set(leases.values_list("id", flat=True))
             running = self._jobs.filter(state=State.RUNNING, id__in=wanted)
             rows = running.values_list("id", "token", "cancel_requested")
-            return {
+            valid = {
                 job_id: cancel_requested
                 for job_id, token, cancel_requested in rows
                 if token == wanted[job_id].token and wanted[job_id].lease_id in held
             }
+            return Renewed(valid, frozenset(free))
 
     def end_leases(self, lease_ids: Collection[UUID]) -> None:
         """Delete leases of which no job is running any more; locked ones stay.

@@ -53,7 +53,7 @@ def row_from(job: NewJob) -> list[Any]:
         job.priority,
         job.run_after,  # None: now, by the database's clock
         job.max_attempts,
-        json.dumps(job.meta),
+        json.dumps(job.meta) if job.meta else "{}",
         job.unique_key,
         job.unique_until_started,
         unique_lock(job.unique_key),

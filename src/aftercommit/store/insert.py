@@ -67,6 +67,9 @@ class Inserting(Table, ABC):
             return write(repeated=True)
 
     def _insert(self, jobs: Sequence[NewJob], *, repeated: bool) -> list[UUID]:
+        if len(jobs) == 1 and jobs[0].unique_key is None:  # as most are
+            self._insert_rows(jobs, or_skip=repeated)
+            return [jobs[0].id]
         free = [job for job in jobs if job.unique_key is None]
         keyed = [(lock, job) for job in jobs if (lock := unique_lock(job.unique_key))]
         one_statement = not keyed and (self.inserts_in_one_statement or len(free) == 1)

@@ -1,7 +1,8 @@
 """T6: jobs are taken from workers that died or fell silent."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from types import MappingProxyType
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from aftercommit.store.blame import WORKER_DIED, is_given_up, process_crashed
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.finish import RELEASED, Ending, changes, with_error
 from aftercommit.store.table import Table, held_jobs
-from aftercommit.values import Ended
+from aftercommit.values import Claim, Ended
 
 NONE: Mapping[UUID, str] = MappingProxyType({})
 
@@ -84,17 +85,17 @@ class Rescue(Table):
         if lease is None:
             return []
         held = held_jobs(lease)
-        rows = self._jobs.filter(id__in=self._running_under(held))
+        rows = self._jobs.filter(id__in=self.running_under(held))
         rescued = self._rescue_jobs(rows, max_crashes, blamed, limit=limit, held=held)
-        if not self._running_under(held):
+        if not self.running_under(held):
             self._leases.filter(id=lease_id).delete()
         return rescued
 
-    def _running_under(self, held: Mapping[UUID, int]) -> list[UUID]:
+    def running_under(self, held: Mapping[UUID, int]) -> set[UUID]:
         """Return those of these jobs that run under these tokens."""
         running = self._jobs.filter(id__in=held, state=State.RUNNING)
         found = running.values_list("id", "token")
-        return [job_id for job_id, token in found if token == held[job_id]]
+        return {job_id for job_id, token in found if token == held[job_id]}
 
     def _rescue_without_lease(
         self, lost: Q, max_crashes: int, blamed: Mapping[UUID, str], *, limit: int
@@ -142,23 +143,42 @@ class Rescue(Table):
         held = {
             job_id
             for lease in self._leases.filter(worker_id=worker_id)
-            for job_id in self._running_under(held_jobs(lease))
+            for job_id in self.running_under(held_jobs(lease))
         }
         unstarted = held.difference(begun)
-        if not unstarted:
+        return self._give_back(self._jobs.filter(worker_id=worker_id, id__in=unstarted))
+
+    def release_forgotten(self, claims: Iterable[Claim], delay: timedelta) -> list[Ended]:
+        """Give back claims of the caller that it neither runs nor could end, after ``delay``.
+
+        Never waits for a lock: locked rows are left out. One whose cancellation was requested
+        is cancelled.
+        """
+        held = {claim.job_id: claim.token for claim in claims}
+        rows = self._jobs.filter(id__in=self.running_under(held))
+        return self._give_back(rows, replace(RELEASED, delay=delay), held=held)
+
+    def _give_back(
+        self,
+        chosen: QuerySet[Job],
+        end: Ending = RELEASED,
+        *,
+        held: Mapping[UUID, int] | None = None,
+    ) -> list[Ended]:
+        if not chosen.exists():
             return []
         with self._write():
-            claimed = self._jobs.filter(
-                id__in=unstarted, state=State.RUNNING, worker_id=worker_id
-            )
-            rows = list(self._locked(claimed.order_by("id"), skip=True))
-            ended = [one for row in rows if (one := self._give_back(row))]
+            running = chosen.filter(state=State.RUNNING).order_by("id")
+            rows = list(self._locked(running, skip=True))
+            if held is not None:
+                rows = [row for row in rows if row.token == held[row.id]]
+            ended = [one for row in rows if (one := self._give_one_back(row, end))]
             ready = {one.job_id for one in ended if one.state == State.READY}
             return self._ended(ended, due={row.queue for row in rows if row.id in ready})
 
-    def _give_back(self, row: Job) -> Ended | None:
+    def _give_one_back(self, row: Job, end: Ending) -> Ended | None:
         """Release a row that is locked, so that its ``cancel_requested`` stays as it is."""
-        end = RELEASED.cancelled() if row.cancel_requested else RELEASED
+        end = end.cancelled() if row.cancel_requested else end
         mine = self._mine(row.id, row.token).filter(worker_id=row.worker_id)
         return Ended(row.id, end.state) if mine.update(**changes(end)) else None
 

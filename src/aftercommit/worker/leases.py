@@ -1,37 +1,58 @@
-"""The leases of this process: of each, how many jobs may still be running under it."""
+"""The leases of this process: of each, which jobs may still be running under it."""
 
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from aftercommit.values import Claim
+from aftercommit.worker.runs import now
+
+
+@dataclass(slots=True)
+class OpenLease:
+    """A lease, and its jobs whose end the database has not confirmed."""
+
+    claims: dict[int, Claim] = field(default_factory=dict)  # by the job's id
+    since: float = field(default_factory=now)
 
 
 class Leases:
     """Knows which leases can be deleted: those of which the database has confirmed every end.
 
-    A job whose end is not confirmed keeps its lease from being deleted, but not from being
-    over: a lease is renewed for the runs that this process knows, and rescued otherwise.
+    An end is confirmed by a COMMIT that was answered, or by an answer that the job does not
+    run under this claim any more; not by an error.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._left: dict[UUID, int] = {}  # jobs of each lease whose end is not confirmed
+        self._open: dict[UUID, OpenLease] = {}
         self._ended: set[UUID] = set()
 
     def opened(self, claims: Iterable[Claim]) -> None:
         """Add the jobs that were claimed."""
         with self._lock:
             for claim in claims:
-                self._left[claim.lease_id] = self._left.get(claim.lease_id, 0) + 1
+                if (lease := self._open.get(claim.lease_id)) is None:
+                    lease = self._open[claim.lease_id] = OpenLease()
+                lease.claims[claim.job_id.int] = claim
 
     def confirmed(self, claim: Claim) -> None:
-        """Note that a job does not run under this claim any more; call it once for a claim."""
+        """Note that a job does not run under this claim any more."""
         with self._lock:
-            left = self._left[claim.lease_id] = self._left[claim.lease_id] - 1
-            if not left:
-                del self._left[claim.lease_id]
+            lease = self._open.get(claim.lease_id)
+            if lease is None:
+                return
+            lease.claims.pop(claim.job_id.int, None)
+            if not lease.claims:
+                del self._open[claim.lease_id]
                 self._ended.add(claim.lease_id)
+
+    def unconfirmed(self, *, since: float) -> list[Claim]:
+        """Return the claims made before ``since`` whose end is not confirmed."""
+        with self._lock:
+            old = [lease for lease in self._open.values() if lease.since < since]
+            return [claim for lease in old for claim in lease.claims.values()]
 
     @property
     def ended(self) -> Sequence[UUID]:

@@ -190,7 +190,8 @@ WITH free AS MATERIALIZED (
     SET lease_until = clock_timestamp() + %(lease)s
     FROM free WHERE lease.id = free.id
 )
-SELECT found.id, found.cancel_requested
+SELECT found.id, found.cancel_requested, held.lease_id,
+    held.lease_id IN (SELECT id FROM free)
 FROM unnest(%(ids)s::uuid[], %(tokens)s::bigint[], %(lease_of)s::uuid[])
     AS held (id, token, lease_id)
 CROSS JOIN LATERAL (

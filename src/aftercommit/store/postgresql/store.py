@@ -16,6 +16,7 @@ from aftercommit.models import State
 from aftercommit.store.base import Store
 from aftercommit.store.columns import INSERTED, row_from
 from aftercommit.store.finish import ending
+from aftercommit.store.postgresql import prepared
 from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
 from aftercommit.store.postgresql.savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql.sql import (
@@ -38,8 +39,18 @@ from aftercommit.store.postgresql.sql import (
 )
 from aftercommit.store.presence import Presence
 from aftercommit.store.savepoint import Savepoint
-from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, NewJobs, Outcome, Succeeded
+from aftercommit.values import (
+    Claim,
+    ClaimQuery,
+    Ended,
+    NewJob,
+    NewJobs,
+    Outcome,
+    Renewed,
+    Succeeded,
+)
 
+LARGEST_KEPT = 4096  # bytes of a payload
 IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
 
@@ -55,16 +66,17 @@ class PostgreSQLStore(Store):
         if len(jobs) == 1:
             row = dict(zip(INSERTED, row_from(jobs[0]), strict=True))
             unset = frozenset([name for name, value in row.items() if value is None])
-            self._run(insert_one(unset, or_skip=or_skip), row)
+            sql = insert_one(unset, or_skip=or_skip)
+            self._run_insert(sql, row, keep=len(jobs[0].payload) <= LARGEST_KEPT)
             return
         rows = [dict(zip(INSERTED, _json_row(job), strict=True)) for job in jobs]
         document = json.dumps(rows, ensure_ascii=False)
-        self._run(INSERT_MANY.format(or_skip=OR_SKIP * or_skip), {"jobs": document})
+        self._run_insert(INSERT_MANY.format(or_skip=OR_SKIP * or_skip), {"jobs": document})
 
     def _insert_alike(self, jobs: NewJobs, *, repeated: bool) -> None:
         given = dict(zip(INSERTED, row_from(jobs.like), strict=True))
         given |= {"ids": _array(jobs.ids), "payloads": f"[{','.join(jobs.payloads)}]"}
-        self._run(INSERT_ALIKE.format(or_skip=OR_SKIP * repeated), given)
+        self._run_insert(INSERT_ALIKE.format(or_skip=OR_SKIP * repeated), given)
 
     def _holder(self, lock: str) -> UUID | None:
         ready = self._run(READY_HOLDER, {"unique_lock": lock})
@@ -98,7 +110,7 @@ class PostgreSQLStore(Store):
         rows = self._run_native(CLAIM.format(due=due.format(which=which)), given)
         return [Claim._make((*row, query.worker_id, lease_id)) for row in rows]
 
-    def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> dict[UUID, bool]:
+    def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> Renewed:
         """Renew by one statement; see ``Store.renew``."""
         held = list(claims)
         given = {
@@ -108,7 +120,11 @@ class PostgreSQLStore(Store):
             "leases": list({claim.lease_id for claim in held}),
             "lease": lease,
         }
-        return dict(self._run(RENEW, given)) if held else {}
+        rows = self._run(RENEW, given) if held else []
+        return Renewed(
+            {job_id: cancel for job_id, cancel, _lease_id, _extended in rows},
+            frozenset(lease_id for *_, lease_id, extended in rows if extended),
+        )
 
     def savepoint(self, number: int) -> Savepoint:
         """See ``Store.savepoint``."""
@@ -173,7 +189,7 @@ class PostgreSQLStore(Store):
     def _in_transaction(self) -> bool:
         # Also a transaction that was begun by a BEGIN in SQL, which Django does not know.
         raw: Any = self.connection.connection
-        begun = raw is not None and raw.info.transaction_status in IN_TRANSACTION
+        begun = raw is not None and raw.pgconn.transaction_status in IN_TRANSACTION
         return begun or super()._in_transaction()
 
     def _wake(self, queues: Iterable[str]) -> None:
@@ -203,6 +219,10 @@ class PostgreSQLStore(Store):
         finally:
             if raw.info.transaction_status == TransactionStatus.IDLE:
                 raw.isolation_level = before
+
+    def _run_insert(self, sql: str, given: dict[str, Any], *, keep: bool = False) -> None:
+        if not prepared.execute(self.connection, sql, given, keep=keep):
+            self._run(sql, given)
 
     def _run(self, sql: str, given: dict[str, Any]) -> list[Any]:
         with self.connection.cursor() as cursor:

@@ -2,11 +2,14 @@
 
 from datetime import timedelta
 
+from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.outcomes import Cancel
 from aftercommit.errors import ClaimLost
 from aftercommit.store.base import Store
 from aftercommit.worker.leases import Leases
 from aftercommit.worker.runs import Runs, now
+
+PUT_OFF = timedelta(seconds=5)  # a forgotten job
 
 
 class Heartbeat:
@@ -29,22 +32,45 @@ class Heartbeat:
 
     def step(self) -> timedelta:
         """Renew once; return when to renew again."""
+        self._release_forgotten()
         self.end_leases()
         runs = [run for run in self._runs.all() if not run.lost]
         if not runs:
             return self._heartbeat
         began = now()
-        held = self._store.renew([run.claim for run in runs], lease=self._lease)
+        held, extended = self._store.renew([run.claim for run in runs], lease=self._lease)
         for run in runs:
             if run.claim.job_id not in held:
                 run.lost = True
                 run.interrupt(ClaimLost)
             else:
-                run.renewed_at = began
+                if run.claim.lease_id in extended:
+                    run.renewed_at = began
                 if held[run.claim.job_id]:
                     run.cancel_requested = True
                     run.interrupt(Cancel)
         return self._heartbeat
+
+    def _release_forgotten(self) -> None:
+        """Release jobs that this process has claimed, but neither runs nor has ended.
+
+        The release of such a job has failed. Its lease is renewed as long as another job of
+        the same claim runs, so no other worker would rescue it meanwhile.
+        """
+        held = {run.claim.job_id: run.claim.token for run in self._runs.all() if not run.lost}
+        forgotten = [
+            claim
+            for claim in self._leases.unconfirmed(since=now() - self._lease.total_seconds())
+            if held.get(claim.job_id) != claim.token
+        ]
+        if not forgotten:
+            return
+        send_finished(self._store, self._store.release_forgotten(forgotten, PUT_OFF))
+        running = self._store.running_under({one.job_id: one.token for one in forgotten})
+        for claim in forgotten:
+            if claim.job_id not in running:
+                self._runs.remove(claim)
+                self._leases.confirmed(claim)
 
     def end_leases(self) -> None:
         """Delete the leases that no claim has deleted: there are no more claims at the end."""
