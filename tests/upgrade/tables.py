@@ -13,7 +13,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from aftercommit.ids import new_job_id
 
 ALIAS = "site"
-BEFORE, CHANGED, NOW = "0002_received", "0003_leases", "0004_indexes"
+BEFORE, NOW = "0002_received", "0005_old_indexes"
 FINISHED = ("succeeded", "failed", "cancelled")
 
 

@@ -1,4 +1,4 @@
-"""The indexes of claimable, crashed and unsuccessful jobs, instead of those by state.
+"""The indexes of claimable, crashed and unsuccessful jobs.
 
 On PostgreSQL nothing here locks the table: it may take minutes, and jobs go on meanwhile. If it
 is broken off, it can be run again.
@@ -10,12 +10,7 @@ from django.db import migrations
 from django.db.models import Q
 
 from aftercommit.migrations._flags import set_flags
-from aftercommit.migrations._online import (
-    AddIndexOnline,
-    OneWay,
-    OnPostgreSQL,
-    RemoveIndexOnline,
-)
+from aftercommit.migrations._online import AddIndexOnline, OneWay, OnPostgreSQL
 from aftercommit.models import PartialIndex
 
 
@@ -56,6 +51,4 @@ class Migration(OneWay):
                 name="aftercommit_job_unsuccessful",
             ),
         ),
-        RemoveIndexOnline("Job", "aftercommit_job_due"),
-        RemoveIndexOnline("Job", "aftercommit_job_finished"),
     ]
