@@ -7,7 +7,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, OperationalError
 from django.db.migrations.exceptions import IrreversibleError
 
-from aftercommit.migrations import _lock
+from aftercommit.migrations import _flags, _lock
 from tests.upgrade.tables import ALIAS, BEFORE, Stopped
 
 STATES = ("ready", "running", "succeeded", "failed", "cancelled")
@@ -39,6 +39,24 @@ def used(tables):
 def test_each_job_has_its_flags(used):
     used.migrate()
 
+    assert used.flags() == RIGHT
+
+
+def test_it_ends_although_others_enqueue_faster_than_it_looks(used, monkeypatch):
+    monkeypatch.setattr(_flags, "BATCH", 2)
+    used.migrate("0003_leases")
+    added = []
+
+    def enqueue(execute, sql, params, many, context):
+        if 'ORDER BY "aftercommit_job"."id"' in sql.replace("`", '"'):
+            assert len(added) < 20, "it does not end"  # noqa: PLR2004
+            added.append(used.add_job("ready"))
+        return execute(sql, params, many, context)
+
+    with used.connection.execute_wrapper(enqueue):
+        used.migrate()
+
+    assert added
     assert used.flags() == RIGHT
 
 

@@ -105,7 +105,10 @@ def set_flags(apps: Any, schema_editor: Any) -> None:
         while batch:
             ends = [_raw(job, connection, batch[at]) for at in (0, -1)]
             locked += _set_flags_between(connection, ends)
-            batch = list(rows.filter(id__gt=batch[-1])[:BATCH])
+            # Not until there are no more: other programs may enqueue faster than this looks, and
+            # what they have inserted since the table was changed has its flags.
+            is_last = len(batch) < BATCH
+            batch = [] if is_last else list(rows.filter(id__gt=batch[-1])[:BATCH])
         for job_id in locked:
             cursor.execute(f"{SET_FLAGS} WHERE id = %s AND {WRONG}", [job_id])
         if connection.vendor == "postgresql" and in_use(connection):
