@@ -11,6 +11,7 @@ from django.utils import timezone
 from aftercommit.migrations._lock import change_on_mysql
 
 BATCH = 5000  # rows that are looked at together
+FEW = 500  # ids in a statement: with more than 1000, MariaDB would read, and lock, all rows
 INSTALLATION = timedelta(minutes=1)  # tables that are older were made by version 0.1
 
 WRONG = """(
@@ -128,9 +129,11 @@ def _set_flags_between(connection: Any, ends: list[Any]) -> list[Any]:
         no_key = connection.features.has_select_for_no_key_update
         skip_locked = connection.ops.for_update_sql(skip_locked=True, no_key=no_key)
         with transaction.atomic(using=connection.alias):
-            if ids := _ids(cursor, f"{wrong} {skip_locked}", ends):
-                marks = ", ".join(["%s"] * len(ids))
-                cursor.execute(f"{SET_FLAGS} WHERE id IN ({marks})", ids)
+            ids = _ids(cursor, f"{wrong} {skip_locked}", ends)
+            for start in range(0, len(ids), FEW):
+                few = ids[start : start + FEW]
+                marks = ", ".join(["%s"] * len(few))
+                cursor.execute(f"{SET_FLAGS} WHERE id IN ({marks})", few)
         return _ids(cursor, wrong, ends)
 
 
