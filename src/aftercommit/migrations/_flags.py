@@ -92,49 +92,63 @@ def create_trigger_on_mysql(schema_editor: Any) -> None:
 def set_flags(apps: Any, schema_editor: Any) -> None:
     """Set the flags of the jobs that exist, some thousands in each transaction.
 
-    Rows that are locked are left for the end and waited for one by one: other transactions
-    never wait for a row that this one holds while it waits for them.
+    Rows that are locked are left out and tried again later: other transactions never wait for a
+    row that this one holds while it waits for them. When all that are left are locked, this waits
+    for one of them. (On MySQL a claim of version 0.1 locks all jobs that are due later.)
     """
     connection = schema_editor.connection
     job = apps.get_model("aftercommit", "Job")
     if not router.allow_migrate_model(connection.alias, job):
         return
-    rows = job.objects.using(connection.alias).order_by("id").values_list("id", flat=True)
-    locked: list[Any] = []
-    batch = list(rows[:BATCH])
-    with connection.cursor() as cursor:
-        while batch:
-            ends = [_raw(job, connection, batch[at]) for at in (0, -1)]
-            locked += _set_flags_between(connection, ends)
-            # Not until there are no more: other programs may enqueue faster than this looks, and
-            # what they have inserted since the table was changed has its flags.
-            is_last = len(batch) < BATCH
-            batch = [] if is_last else list(rows.filter(id__gt=batch[-1])[:BATCH])
-        for job_id in locked:
-            cursor.execute(f"{SET_FLAGS} WHERE id = %s AND {WRONG}", [job_id])
-        if connection.vendor == "postgresql" and in_use(connection):
+    locked = _walk(job, connection)
+    while locked:
+        left = []
+        for start in range(0, len(locked), FEW):
+            few = locked[start : start + FEW]
+            left += _set_flags_of(connection, f"id IN ({_marks(few)})", few)
+        with connection.cursor() as cursor:
+            if len(left) == len(locked):
+                cursor.execute(f"{SET_FLAGS} WHERE id = %s AND {WRONG}", [left.pop()])
+        locked = left
+    if connection.vendor == "postgresql" and in_use(connection):
+        with connection.cursor() as cursor:
             cursor.execute("ANALYZE aftercommit_job")  # it knows nothing of the new columns
 
 
-def _set_flags_between(connection: Any, ends: list[Any]) -> list[Any]:
-    """Set the flags of jobs with these ids; return the ids of those that were locked."""
-    which = f"WHERE id BETWEEN %s AND %s AND {WRONG}"
+def _walk(job: Any, connection: Any) -> list[Any]:
+    """Set the flags of all jobs that are not locked; return the ids of the others."""
+    rows = job.objects.using(connection.alias).order_by("id").values_list("id", flat=True)
+    adapt = job._meta.pk.get_db_prep_value
+    locked: list[Any] = []
+    batch = list(rows[:BATCH])
+    while batch:
+        ends = [adapt(batch[at], connection) for at in (0, -1)]
+        locked += _set_flags_of(connection, "id BETWEEN %s AND %s", ends)
+        # Not until there are no more: other programs may enqueue faster than this looks, and
+        # what they have inserted since the table was changed has its flags.
+        is_last = len(batch) < BATCH
+        batch = [] if is_last else list(rows.filter(id__gt=batch[-1])[:BATCH])
+    return locked
+
+
+def _set_flags_of(connection: Any, which: str, given: list[Any]) -> list[Any]:
+    """Set the flags of some jobs; return the ids of those that were locked."""
+    which = f"WHERE {which} AND {WRONG}"
     wrong = f"SELECT id FROM aftercommit_job {which} ORDER BY id"  # noqa: S608 - fixed names
     with connection.cursor() as cursor:
-        if not _ids(cursor, wrong, ends):
+        if not _ids(cursor, wrong, given):
             return []
         if not connection.features.has_select_for_update_skip_locked:  # on SQLite
-            cursor.execute(f"{SET_FLAGS} {which}", ends)
+            cursor.execute(f"{SET_FLAGS} {which}", given)
             return []
         no_key = connection.features.has_select_for_no_key_update
         skip_locked = connection.ops.for_update_sql(skip_locked=True, no_key=no_key)
         with transaction.atomic(using=connection.alias):
-            ids = _ids(cursor, f"{wrong} {skip_locked}", ends)
+            ids = _ids(cursor, f"{wrong} {skip_locked}", given)
             for start in range(0, len(ids), FEW):
                 few = ids[start : start + FEW]
-                marks = ", ".join(["%s"] * len(few))
-                cursor.execute(f"{SET_FLAGS} WHERE id IN ({marks})", few)
-        return _ids(cursor, wrong, ends)
+                cursor.execute(f"{SET_FLAGS} WHERE id IN ({_marks(few)})", few)
+        return _ids(cursor, wrong, given)
 
 
 def _ids(cursor: Any, sql: str, given: list[Any]) -> list[Any]:
@@ -142,5 +156,5 @@ def _ids(cursor: Any, sql: str, given: list[Any]) -> list[Any]:
     return [row[0] for row in cursor.fetchall()]
 
 
-def _raw(job: Any, connection: Any, job_id: Any) -> Any:
-    return job._meta.pk.get_db_prep_value(job_id, connection)
+def _marks(values: list[Any]) -> str:
+    return ", ".join(["%s"] * len(values))
