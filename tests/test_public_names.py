@@ -94,7 +94,8 @@ SETTINGS = {
         *("poll_interval", "session_locks", "task_modules", "relay", "relay_when"),
     },
     WorkerConfig: {
-        *("backends", "queues", "processes", "threads", "drain", "max_jobs", "grace", "relay"),
+        *("backends", "queues", "processes", "threads", "drain", "max_jobs", "grace"),
+        *("fork", "relay"),
         *("crashed", "only"),  # for worker processes that we start ourselves, since 0.2
     },
 }
@@ -107,11 +108,13 @@ def test_the_settings_are_these(options):
 
 # Tables: what is in a database that the version before has migrated.
 
-MIGRATIONS = ["0001_initial", "0002_received"]
+MIGRATIONS = ["0001_initial", "0002_received", "0003_leases", "0004_indexes"]
 COLUMNS = {
     "aftercommit_job": {
         "id": "UUIDField",
         "state": "CharField(9)",
+        "claimable": "BooleanField",
+        "unsuccessful": "BooleanField",
         "queue": "CharField(100)",
         "priority": "SmallIntegerField",
         "run_after": "DateTimeField",
@@ -119,6 +122,8 @@ COLUMNS = {
         "task_path": "CharField(255)",
         "payload": "TextField",
         "meta": "JSONField",
+        "headers": "TextField NULL",
+        "tags": "TextField NULL",
         "token": "BigIntegerField",
         "attempts": "PositiveIntegerField",
         "crashes": "PositiveIntegerField",
@@ -127,6 +132,7 @@ COLUMNS = {
         "worker_id": "UUIDField NULL",
         "lease_until": "DateTimeField NULL",
         "cancel_requested": "BooleanField",
+        "waits_for": "PositiveIntegerField",
         "unique_key": "CharField(255) NULL",
         "unique_until_started": "BooleanField",
         "unique_lock": "CharField(64) NULL",
@@ -138,6 +144,17 @@ COLUMNS = {
         "finished_at": "DateTimeField NULL",
         "result": "TextField NULL",
         "errors": "TextField",
+    },
+    "aftercommit_lease": {
+        "id": "UUIDField",
+        "worker_id": "UUIDField",
+        "lease_until": "DateTimeField",
+        "jobs": "TextField",
+    },
+    "aftercommit_dependency": {
+        "id": "BigAutoField",
+        "job_id": "UUIDField",
+        "needs_id": "UUIDField",
     },
     "aftercommit_workerpresence": {
         "id": "UUIDField",
@@ -155,22 +172,19 @@ COLUMNS = {
     },
 }
 INDEXES = {
-    "aftercommit_job_due": ["queue", "-priority", "run_after", "id"],
+    "aftercommit_job_claimable": ["backend", "queue", "-priority", "run_after", "id"],
+    "aftercommit_job_crashed": ["run_after", "id"],
+    "aftercommit_job_unsuccessful": ["id"],
     "aftercommit_job_lease": ["lease_until"],
-    "aftercommit_job_finished": ["state", "finished_at"],
+    "aftercommit_dependency_needs": ["needs_id"],
 }
 UNIQUE = {
     "aftercommit_job_unique": ["unique_lock"],
     "aftercommit_job_slot": ["limit_key", "slot"],
+    "aftercommit_dependency_once": ["job_id", "needs_id"],
     "aftercommit_received_once": ["message_id", "consumer"],
 }
-CHECKED = {
-    "aftercommit_job_running_has_lease",
-    "aftercommit_job_finished_has_time",
-    "aftercommit_job_unique_only_live",
-    "aftercommit_job_slot_only_running",
-    "aftercommit_job_bounds",
-}
+CHECKED = {"aftercommit_job_consistent"}
 
 
 def our_models():

@@ -18,7 +18,7 @@ from aftercommit import errors, events
 from aftercommit.enqueue import outcomes as control
 from aftercommit.enqueue.functions import deschedule, schedule
 from aftercommit.enqueue.task import Task, task
-from aftercommit.models import Job, Received, State, WorkerPresence
+from aftercommit.models import Dependency, Job, Lease, Received, State, WorkerPresence
 from aftercommit.options import backoff as retry
 from aftercommit.options.conf import BackendOptions, WorkerConfig
 from aftercommit.windows import checks
@@ -258,7 +258,7 @@ def given_to(call: ast.Call) -> set[str]:
     return {str(one.arg) for one in call.keywords} - {"sender"}
 
 
-@pytest.mark.parametrize("model", [Job, Received, WorkerPresence])
+@pytest.mark.parametrize("model", [Job, Lease, Dependency, Received, WorkerPresence])
 def test_every_column_is_documented(model):
     told = pages.names(REFERENCE / "jobs-table.md", f"## {model._meta.db_table}")
 

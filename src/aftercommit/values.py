@@ -87,6 +87,14 @@ class Claim(NamedTuple):  # not a dataclass: batches of claims must be quick to 
         return errors, [entry["worker_id"] for entry in entries]
 
 
+class Group(NamedTuple):
+    """The claimable jobs of one backend, queue and priority: a part of the index."""
+
+    backend: str
+    queue: str
+    priority: int
+
+
 class Position(NamedTuple):
     """The place of a job in the order of its queue."""
 
@@ -104,7 +112,9 @@ class ClaimQuery:
     limit: int  # jobs
     worker_id: UUID
     lease: timedelta  # how long the worker may not renew before the jobs are rescued
-    backends: Sequence[str] = ()  # aliases in TASKS; empty: all that have jobs in the queue
+    backends: Sequence[str] = ()  # aliases in TASKS; empty: all
+    # Backends and priorities, in the order in which to claim; None: all that have due jobs.
+    groups: Sequence[tuple[str, int]] | None = None
     unknown: Sequence[str] = ()  # paths of tasks that this worker does not have
     only: Sequence[UUID] | None = None  # only these jobs; None: any job
     after: Position | None = None  # a hint: begin behind it, at its backend and priority

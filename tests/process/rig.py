@@ -113,6 +113,12 @@ def is_alive(pid: int) -> bool:
     return bool(facts := _stat(f"/proc/{pid}/stat")) and facts[0] not in DEAD
 
 
+def states(session: int) -> list[str]:
+    """Return the state of each process in a session, in one letter."""
+    facts = [_stat(process / "stat") for process in Path("/proc").glob("[0-9]*")]
+    return [one[0] for one in facts if one and int(one[3]) == session]
+
+
 def thread_states(session: int) -> list[str]:
     """Return the state of each thread of each process in a session, in one letter."""
     of_session = [
@@ -197,10 +203,15 @@ class Rig:
     def worker(
         self, *arguments: str, processes: int = 1, ready: bool = True, **more: str
     ) -> Tree:
-        """Start a worker for the rig's database, and wait until it serves it."""
+        """Start a worker for the rig's database, and wait until it serves it.
+
+        The processes of every second one are new Pythons, of the others forks.
+        """
+        ways = ("--fork", "--no-fork")
+        way = () if {*ways} & {*arguments} else ways[len(self.trees) % 2 :][:1]
         alias = () if "--backend" in arguments else ("--backend", "default")
         many = ("--processes", str(processes))
-        tree = self.django("aftercommit", "worker", *alias, *many, *arguments, **more)
+        tree = self.django("aftercommit", "worker", *alias, *many, *way, *arguments, **more)
         if ready:
             self.wait_started(tree, processes)
         return tree

@@ -31,7 +31,7 @@ from aftercommit.worker.processes import slot, supervisor
 from django.core.management import call_command
 supervisor.MOST_FAILED_STARTS = 3
 slot.FIRST_PAUSE = timedelta(seconds=1)
-call_command("aftercommit", "worker", "--backend", "default", "--processes", "1")
+call_command("aftercommit", "worker", "--backend", "default", "--processes", "1", "--no-fork")
 """
 FAULTS = [
     (IMPORT_ERROR, "aftercommit.errors.ConfigurationError: OPTIONS"),
@@ -53,7 +53,7 @@ def test_a_drain_ends_at_the_first_failed_start(rig, fault, reason):
     brittle(rig, fault)
     rig.enqueue(plain, "one")
 
-    worker = rig.worker("--drain", ready=False)
+    worker = rig.worker("--drain", "--no-fork", ready=False)
 
     assert worker.wait() == 1
     assert len(rig.notes("try")) == 1
@@ -79,7 +79,7 @@ def test_a_start_that_succeeds_at_last_is_no_end(rig):
     brittle(rig, "if tries < 4: raise ImportError('not yet')")
     rig.enqueue(plain, "one")
 
-    worker = rig.worker()
+    worker = rig.worker("--no-fork")
 
     rig.wait_quiet()
     assert len(rig.notes("try")) == 4
@@ -90,7 +90,7 @@ def test_a_start_that_succeeds_at_last_is_no_end(rig):
 
 def test_a_process_that_hangs_at_its_start_keeps_nobody_from_stopping(rig):
     brittle(rig, "pass_gate('never')")
-    worker = rig.worker(ready=False)
+    worker = rig.worker("--no-fork", ready=False)
     rig.wait_note("try")
 
     worker.signal(signal.SIGTERM)

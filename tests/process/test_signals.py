@@ -16,14 +16,16 @@ from tests.process.rig import Rig, Tree, is_alive
 from tests.waiting import wait_until
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "ctrl-c")
+WAYS = ("--fork", "--no-fork")
 FEW_SIGNALS = ("SIGTERM", "ctrl-c")
 NEVER = "never-opened"
 MINUTE = timedelta(minutes=1)
 A_SECOND_THOUGHT = 0.5  # seconds, between two signals
 
 
-def test_an_idle_worker_ends_in_good_order(rig):
-    workers = one_for_each(rig, SIGNALS)
+@pytest.mark.parametrize("way", WAYS)
+def test_an_idle_worker_ends_in_good_order(rig, way):
+    workers = one_for_each(rig, SIGNALS, way)
 
     for name, worker in workers.items():
         send(name, worker)
@@ -32,8 +34,9 @@ def test_an_idle_worker_ends_in_good_order(rig):
     assert len(rig.notes("worker_stopped")) == len(workers)
 
 
-def test_a_run_that_ends_within_the_grace_is_recorded(rig):
-    workers = one_for_each(rig, SIGNALS)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_that_ends_within_the_grace_is_recorded(rig, way):
+    workers = one_for_each(rig, SIGNALS, way)
     jobs = enqueue_for(rig, workers, plain, gate="go")
     rig.wait_note("begin", times=len(workers))
 
@@ -148,8 +151,9 @@ def test_a_grace_of_no_time_is_no_time(rig):
     assert_given_back_and_run_at_once(rig, [job_id], keys=["one"])
 
 
-def test_the_children_of_a_killed_supervisor_end_by_themselves(rig):
-    worker = rig.worker("--grace", "1", processes=2)
+@pytest.mark.parametrize("way", WAYS)
+def test_the_children_of_a_killed_supervisor_end_by_themselves(rig, way):
+    worker = rig.worker("--grace", "1", way, processes=2)
     jobs = [rig.enqueue(plain, key, gate=gate) for key, gate in (("in", "go"), ("out", NEVER))]
     rig.wait_note("begin", times=2)
 
@@ -161,8 +165,9 @@ def test_the_children_of_a_killed_supervisor_end_by_themselves(rig):
     assert_given_back_and_run_at_once(rig, jobs[1:], keys=["in", "out"])
 
 
-def test_a_child_that_is_told_to_stop_ends_its_runs_and_is_replaced(rig):
-    worker = rig.worker()
+@pytest.mark.parametrize("way", WAYS)
+def test_a_child_that_is_told_to_stop_ends_its_runs_and_is_replaced(rig, way):
+    worker = rig.worker(way)
     (child,) = rig.children(worker)
     rig.enqueue(plain, "before", gate="go")
     rig.wait_note("begin")

@@ -1,4 +1,7 @@
-"""However the command was started, its processes start, and run nothing of its main module."""
+"""However the command was started, its processes start, and run nothing of its main module.
+
+They are new Pythons here; ``test_forks`` is about the others.
+"""
 
 import signal
 import zipapp
@@ -40,7 +43,7 @@ NO_COMMAND_LINE = f"""
 import django
 from django.core.management import call_command
 django.setup()
-call_command("aftercommit", "worker", "--drain")
+call_command("aftercommit", "worker", "--drain", "--backend", "default", *sys.argv[1:])
 """
 ZIPPED_TASK = """
 from aftercommit import task
@@ -87,7 +90,7 @@ if any("processes.child" in word for word in sys.orig_argv):
     while not (folder / "go-on").exists():
         time.sleep(0.01)
 """
-DRAIN = ("aftercommit", "worker", "--drain", "--backend", "default")
+DRAIN = ("aftercommit", "worker", "--drain", "--no-fork", "--backend", "default")
 
 
 @pytest.fixture
@@ -159,11 +162,19 @@ def test_settings_that_a_program_has_configured_by_itself(bare):
 
 
 def test_settings_that_no_command_line_would_configure_again(bare):
-    worker = bare.run(write(bare, "site.py", NO_COMMAND_LINE))
+    worker = bare.run(write(bare, "site.py", NO_COMMAND_LINE), "--no-fork")
 
     assert worker.wait() == 1
     assert "CommandError: Worker processes cannot be started: the settings" in worker.output
     assert len(bare.notes("main")) == 1
+
+
+def test_settings_that_a_fork_has(bare):
+    bare.enqueue(plain, "one")
+
+    worker = bare.run(write(bare, "site.py", NO_COMMAND_LINE), "--fork")
+
+    assert_drained(bare, worker)
 
 
 def test_a_process_sees_the_arguments_and_the_path_of_the_command(rig):
@@ -178,7 +189,7 @@ def test_a_process_sees_the_arguments_and_the_path_of_the_command(rig):
     )
     rig.on_path()
 
-    assert rig.worker("--drain").wait() == 0
+    assert rig.worker("--drain", "--no-fork").wait() == 0
 
     command, process = rig.notes("seen")
     assert command["pid"] != process["pid"]
@@ -189,7 +200,7 @@ def test_a_process_sees_the_arguments_and_the_path_of_the_command(rig):
 def test_ctrl_c_does_not_hit_a_process_that_does_not_hear_it_yet(rig):
     (rig.folder / "sitecustomize.py").write_text(SLOW_PYTHON)
     rig.on_path()
-    worker = rig.worker(ready=False)
+    worker = rig.worker("--no-fork", ready=False)
     wait_until((rig.folder / "python-has-started").exists, deadline=STARTED)
 
     worker.signal_all(signal.SIGINT)
@@ -199,11 +210,12 @@ def test_ctrl_c_does_not_hit_a_process_that_does_not_hear_it_yet(rig):
     assert worker.output == ""
 
 
-def test_a_task_may_start_processes_in_its_turn(rig):
+@pytest.mark.parametrize("way", ["--fork", "--no-fork"])
+def test_a_task_may_start_processes_in_its_turn(rig, way):
     rig.settings(modules="tests.process.spawning")
     rig.enqueue(spawn, 7)
 
-    assert rig.worker("--drain").wait() == 0
+    assert rig.worker("--drain", way).wait() == 0
 
     assert Job.objects.get().state == "succeeded"
 

@@ -5,8 +5,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from aftercommit.models import Job
+from django.db.models import F
+
+from aftercommit.models import Job, Lease
 from aftercommit.store.base import Store
+from aftercommit.store.clock import DatabaseNow, in_future
 from aftercommit.values import Claim, ClaimQuery, NewJob, NewJobs, RunError
 
 LEASE = timedelta(minutes=1)
@@ -60,6 +63,19 @@ def claim_one(store: Store, **given: Any) -> Claim:
     return claim
 
 
+def old_claim(store: Store, job_id: UUID, *, lease: timedelta, worker_id: UUID) -> None:
+    """Claim a job as a worker of version 0.1 does, which knows neither flag nor Lease."""
+    Job.objects.filter(id=job_id).update(
+        state=Job.State.RUNNING,
+        token=F("token") + 1,
+        attempts=F("attempts") + 1,
+        worker_id=worker_id,
+        lease_until=in_future(lease),
+        claimed_at=DatabaseNow(),
+        started_at=DatabaseNow(),
+    )
+
+
 def lost_claim(store: Store) -> tuple[Claim, Claim]:
     """Return a claim that was lost, and the present one on the same job."""
     late = claim_one(store, lease=ALREADY_OVER)
@@ -80,6 +96,16 @@ def state(store: Store, job_id: UUID) -> str:
     return "gone" if found is None else str(found.state)
 
 
+def lease_of(claim: Claim) -> Lease | None:
+    """Return the lease of a claim as it is now, or None."""
+    return Lease.objects.filter(id=claim.lease_id).first()
+
+
 def locked(*job_ids: UUID) -> list[Job]:
     """Lock jobs, as anyone may who has them in a transaction."""
     return list(Job.objects.select_for_update().filter(id__in=job_ids))
+
+
+def locked_lease(claim: Claim) -> list[Lease]:
+    """Lock the lease of a claim, as a rescuer does."""
+    return list(Lease.objects.select_for_update().filter(id=claim.lease_id))

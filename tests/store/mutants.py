@@ -5,16 +5,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
-from aftercommit.models import Job, State
+from aftercommit.models import Job, Lease, State
 from aftercommit.store import clock, operations
 from aftercommit.store import finish as finishing
 from aftercommit.store import rescue as rescuing
 from aftercommit.store.base import Store
+from aftercommit.store.claim import Claims, jobs_of_lease
 from aftercommit.store.clock import DatabaseNow, in_future
 from aftercommit.store.columns import CLAIMED, claim_from
 from aftercommit.store.finish import Ending
@@ -23,10 +25,11 @@ from aftercommit.store.mysql import store as mysql
 from aftercommit.store.operations import Operations
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.store.sqlite import store as sqlite
-from aftercommit.store.table import Table
+from aftercommit.store.table import Table, held_jobs
 from aftercommit.values import ClaimQuery, Ended
 
 POSTGRESQL = connection.vendor == "postgresql"
+CHOICES = ("FROM_FRONT", "FROM_POSITION", "NAMED")  # of due jobs, on PostgreSQL
 Weaken = Callable[[pytest.MonkeyPatch, type[Store]], None]
 
 
@@ -68,10 +71,38 @@ def _fence(patch: pytest.MonkeyPatch, *, token: bool, state: bool) -> None:
     fence = [*([] if token else no_token), *([] if state else no_state)]
     for name in ("FINISH", "SUCCEED"):
         rewrite(patch, postgresql(), name, *fence)
-    no_token = [("AND job.token = held.token", ""), ("AND job.token = free.token", "")]
-    no_state = [("job.state = 'running'", "true"), ("AND job.state = free.state", "")]
-    fence = [*([] if token else no_token), *([] if state else no_state)]
-    rewrite(patch, postgresql(), "RENEW", *fence)
+
+
+def _renew(
+    patch: pytest.MonkeyPatch, *, token: bool = True, state: bool = True, lease: bool = True
+) -> None:
+    if POSTGRESQL:
+        weak = [] if token else [("AND job.token = held.token", "")]
+        weak += [] if state else [("AND job.state = 'running'", "")]
+        weak += (
+            [] if lease else [("WHERE held.lease_id IN (SELECT id FROM aftercommit_lease)", "")]
+        )
+        rewrite(patch, postgresql(), "RENEW", *weak)
+        return
+
+    def renew(self: Claims, claims: Any, *, lease: Any) -> dict[Any, bool]:
+        wanted = {claim.job_id: claim for claim in claims}
+        with self._write():
+            leases = self._leases.filter(id__in={claim.lease_id for claim in wanted.values()})
+            free = list(self._locked(leases, skip=True).values_list("id", flat=True))
+            self._leases.filter(id__in=free).update(lease_until=in_future(lease))
+            held = set(leases.values_list("id", flat=True))
+            rows = self._jobs.filter(id__in=wanted)
+            return {
+                row.id: row.cancel_requested
+                for row in rows
+                if (not token or row.token == wanted[row.id].token)
+                and (not state or row.state == State.RUNNING)
+                and (not needs_lease or wanted[row.id].lease_id in held)
+            }
+
+    needs_lease = lease
+    patch.setattr(Claims, "renew", renew)
 
 
 def good_ends_without_token(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
@@ -97,16 +128,24 @@ def good_ends_without_state(patch: pytest.MonkeyPatch, store: type[Store]) -> No
 def fence_without_token(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Ask only whether the job is running."""
     _fence(patch, token=False, state=True)
+    _renew(patch, token=False)
 
 
 def fence_without_state(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Ask only for the token."""
     _fence(patch, token=True, state=False)
+    _renew(patch, state=False)
 
 
 def no_fence(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Write by id."""
     _fence(patch, token=False, state=False)
+    _renew(patch, token=False, state=False)
+
+
+def renew_without_a_lease(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Ask only for the job, not whether its lease is there."""
+    _renew(patch, lease=False)
 
 
 def rescue_gives_the_token_back(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
@@ -215,8 +254,9 @@ def error_without_release_of_the_key(patch: pytest.MonkeyPatch, store: type[Stor
 
 def claim_waits(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Claim without SKIP LOCKED."""
-    module, name = (postgresql(), "CLAIM") if POSTGRESQL else (mysql, "DUE")
-    rewrite(patch, module, name, ("SKIP LOCKED", ""))
+    module, names = (postgresql(), CHOICES) if POSTGRESQL else (mysql, ["DUE", "NAMED"])
+    for name in names:
+        rewrite(patch, module, name, ("SKIP LOCKED", ""))
 
 
 def claim_is_select_then_update(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
@@ -228,22 +268,105 @@ def claim_is_select_then_update(patch: pytest.MonkeyPatch, store: type[Store]) -
             return []
         self._jobs.filter(id__in=due).update(
             state=State.RUNNING,
+            claimable=False,
             token=F("token") + 1,
             attempts=F("attempts") + 1,
             worker_id=query.worker_id,
-            lease_until=in_future(query.lease),
             claimed_at=DatabaseNow(),
             started_at=DatabaseNow(),
         )
-        rows = self._jobs.filter(id__in=due).values_list(*CLAIMED)
-        return [claim_from(row, worker_id=query.worker_id) for row in rows]
+        rows = list(self._jobs.filter(id__in=due).values_list(*CLAIMED))
+        lease = self._leases.create(
+            id=uuid4(),
+            worker_id=query.worker_id,
+            lease_until=in_future(query.lease),
+            jobs=jobs_of_lease((str(row[0]), row[1]) for row in rows),
+        )
+        return [claim_from(row, worker_id=query.worker_id, lease_id=lease.id) for row in rows]
 
     patch.setattr(store, "claim", claim)
 
 
 def claim_locks_the_whole_row(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Claim with FOR UPDATE."""
-    rewrite(patch, postgresql(), "CLAIM", ("FOR NO KEY UPDATE", "FOR UPDATE"))
+    for name in CHOICES:
+        rewrite(patch, postgresql(), name, ("FOR NO KEY UPDATE", "FOR UPDATE"))
+
+
+def claim_whatever_has_the_flag(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Trust the flag, which version 0.1 does not write."""
+    if POSTGRESQL:
+        for name in CHOICES:
+            rewrite(patch, postgresql(), name, ("AND state = 'ready'", ""))
+        return
+    module = mysql if connection.vendor == "mysql" else sqlite
+    for name in ("DUE", "NAMED"):
+        rewrite(patch, module, name, ("AND state = 'ready'", ""))
+    rewrite(patch, module, "CLAIM", ("WHERE state = 'ready' AND id IN", "WHERE id IN"))
+
+
+def claim_in_any_order_of_backends(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Sort backends by their names."""
+    claim = store.claim
+
+    def sorted_by_name(self: Store, query: ClaimQuery) -> Any:
+        return claim(self, replace(query, backends=sorted(query.backends)))
+
+    patch.setattr(store, "claim", sorted_by_name)
+
+
+def _after_claim(
+    patch: pytest.MonkeyPatch, store: type[Store], spoil: Callable[[Any], None]
+) -> None:
+    claim = store.claim
+
+    def and_spoil(self: Store, query: ClaimQuery) -> Any:
+        claims = claim(self, query)
+        spoil(self._leases.filter(id__in={one.lease_id for one in claims}))
+        return claims
+
+    patch.setattr(store, "claim", and_spoil)
+
+
+def claim_without_a_lease(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Do not write down that the jobs are held."""
+    _after_claim(patch, store, lambda leases: leases.delete())
+
+
+def lease_with_the_token_before(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Write down the tokens that the jobs had before they were claimed."""
+
+    def one_less(leases: Any) -> None:
+        for lease in leases:
+            held = ((str(job_id), token - 1) for job_id, token in held_jobs(lease).items())
+            leases.filter(id=lease.id).update(jobs=jobs_of_lease(held))
+
+    _after_claim(patch, store, one_less)
+
+
+def lease_of_one_job_only(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Write down the first job of a claim."""
+
+    def first(leases: Any) -> None:
+        for lease in leases:
+            ((job_id, token), *_rest) = held_jobs(lease).items()
+            leases.filter(id=lease.id).update(jobs=jobs_of_lease([(str(job_id), token)]))
+
+    _after_claim(patch, store, first)
+
+
+def ended_leases_stay(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Leave the leases that have ended."""
+    claim = store.claim
+    patch.setattr(store, "claim", lambda self, query: claim(self, replace(query, ended=())))
+    patch.setattr(Claims, "end_leases", lambda self, lease_ids: None)
+
+
+def ended_leases_are_waited_for(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Delete leases without SKIP LOCKED."""
+    if POSTGRESQL:
+        rewrite(patch, postgresql(), "CLAIM", ("FOR UPDATE SKIP LOCKED", "FOR UPDATE"))
+    rescue_waits(patch, store)
 
 
 def claim_as_the_session_is(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
@@ -253,12 +376,14 @@ def claim_as_the_session_is(patch: pytest.MonkeyPatch, store: type[Store]) -> No
 
 def the_clock_of_the_transaction(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Let the time stand still in a transaction."""
-    rewrite(patch, postgresql(), "CLAIM", ("statement_timestamp()", "now()"))
+    for name in CHOICES:
+        rewrite(patch, postgresql(), name, ("statement_timestamp()", "now()"))
 
 
 def the_clock_of_the_session(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Take the session's time for UTC."""
-    rewrite(patch, mysql, "DUE", ("UTC_TIMESTAMP(6)", "CURRENT_TIMESTAMP(6)"))
+    for name in ("PRIORITIES", "DUE"):
+        rewrite(patch, mysql, name, ("UTC_TIMESTAMP(6)", "CURRENT_TIMESTAMP(6)"))
 
 
 def leases_by_the_clock_of_the_session(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
@@ -279,16 +404,22 @@ def rescue_from_a_stale_read(patch: pytest.MonkeyPatch, store: type[Store]) -> N
     """Read who is silent, later write by id."""
 
     def rescue(self: Store, *, max_crashes: int, **_: Any) -> list[Rescued]:
-        rows = list(self._running().filter(lease_until__lt=DatabaseNow()))
-        for row in rows:
-            self._jobs.filter(id=row.id).update(
-                state=State.READY, crashes=F("crashes") + 1, worker_id=None, lease_until=None
+        leases = list(self._leases.filter(lease_until__lt=DatabaseNow()))
+        held = [(job_id, lease) for lease in leases for job_id in held_jobs(lease)]
+        for job_id, _lease in held:
+            self._jobs.filter(id=job_id).update(
+                state=State.READY, claimable=True, crashes=F("crashes") + 1, worker_id=None
             )
+        self._leases.filter(id__in=[lease.id for lease in leases]).delete()
         return [
             Rescued(
-                job_id=row.id, worker_id=row.worker_id, task_path="", crashes=1, state="ready"
+                job_id=job_id,
+                worker_id=lease.worker_id,
+                task_path="",
+                crashes=1,
+                state="ready",
             )
-            for row in rows
+            for job_id, lease in held
         ]
 
     patch.setattr(store, "rescue", rescue)
@@ -296,10 +427,85 @@ def rescue_from_a_stale_read(patch: pytest.MonkeyPatch, store: type[Store]) -> N
 
 def rescue_without_a_second_look(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Do not ask again whether the lease is over."""
-    rescue_one = Rescue._rescue_one
+    rescue_lease = Rescue._rescue_lease
+
+    def anyway(self: Rescue, lease_id: Any, _lost: Q, *more: Any, limit: int) -> Any:
+        return rescue_lease(self, lease_id, Q(), *more, limit=limit)
+
+    patch.setattr(Rescue, "_rescue_lease", anyway)
+
+
+def rescue_whatever_the_token(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Take all jobs that a lease names and that run, whoever runs them."""
+
+    def running(self: Rescue, held: Any) -> list[Any]:
+        rows = self._jobs.filter(id__in=held, state=State.RUNNING)
+        return list(rows.values_list("id", flat=True))
+
+    patch.setattr(Rescue, "_running_under", running)
+    rescue_by_an_old_token(patch, store)
+
+
+def rescue_by_an_old_token(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Do not look at the token again once the job is locked."""
+    rescue_jobs = Rescue._rescue_jobs
+
+    def any_token(self: Rescue, *given: Any, limit: int, held: Any = None) -> Any:
+        return rescue_jobs(self, *given, limit=limit)
+
+    patch.setattr(Rescue, "_rescue_jobs", any_token)
+
+
+def rescue_without_the_lease(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Do not lock the lease, so that it can be renewed meanwhile."""
+    locked = Table._locked
+
+    def but_no_lease(self: Table, rows: Any, *, skip: bool = False) -> Any:
+        return rows if rows.model is Lease else locked(self, rows, skip=skip)
+
+    patch.setattr(Rescue, "_locked", but_no_lease)
+
+
+def rescue_deletes_every_lease(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Delete a lease although a job of it is left."""
+    rescue_lease = Rescue._rescue_lease
+
+    def and_delete(self: Rescue, lease_id: Any, *given: Any, limit: int) -> Any:
+        rescued = rescue_lease(self, lease_id, *given, limit=limit)
+        self._leases.filter(id=lease_id).delete()
+        return rescued
+
+    patch.setattr(Rescue, "_rescue_lease", and_delete)
+
+
+def rescue_keeps_every_lease(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Leave the lease although no job of it is left."""
+    running_under = Rescue._running_under
     patch.setattr(
-        Rescue, "_rescue_one", lambda self, row, _lost, *more: rescue_one(self, row, Q(), *more)
+        Rescue, "_running_under", lambda self, held: running_under(self, held) or [uuid4()]
     )
+
+
+def rescue_in_any_order(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Begin with the lease that was over last."""
+    leases = Table._leases.fget
+
+    class Backwards(QuerySet):
+        def order_by(self, *names: str) -> Any:
+            return super().order_by(*[f"-{name}" for name in names])
+
+    def backwards(self: Table) -> Any:
+        rows = leases(self)
+        return Backwards(Lease, using=rows.db)
+
+    patch.setattr(Table, "_leases", property(backwards))
+
+
+def jobs_of_the_version_before_are_forgotten(
+    patch: pytest.MonkeyPatch, store: type[Store]
+) -> None:
+    """Rescue only what has a row of its own for its lease."""
+    patch.setattr(Rescue, "_rescue_without_lease", lambda self, *given, limit: [])
 
 
 def every_death_is_blamed(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
@@ -362,11 +568,12 @@ def plain_begin(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
 
 
 def any_index_will_do(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
-    """Reach rows by their state, as the optimizer does for some statistics."""
-    by_state = [
-        (one, text.replace("PRIMARY", "aftercommit_job_due")) for one, text in mysql.FORCED
+    """Do not reach rows by the primary key, as the optimizer does for some statistics."""
+    by_another = [
+        (one, text.replace("FORCE INDEX (PRIMARY)", "IGNORE INDEX (PRIMARY)"))
+        for one, text in mysql.FORCED
     ]
-    patch.setattr(mysql, "FORCED", by_state)
+    patch.setattr(mysql, "FORCED", by_another)
 
 
 # ---- enqueue ------------------------------------------------------------------------
@@ -417,9 +624,10 @@ def cancel_running_as_if_ready(patch: pytest.MonkeyPatch, store: type[Store]) ->
         ended = [Ended(job_id, "cancelled") for job_id in live.values_list("id", flat=True)]
         live.update(
             state="cancelled",
+            claimable=False,
+            unsuccessful=True,
             finished_at=DatabaseNow(),
             unique_lock=None,
-            lease_until=None,
             worker_id=None,
         )
         return ended
@@ -435,7 +643,8 @@ def cancel_without_a_lock(patch: pytest.MonkeyPatch, store: type[Store]) -> None
         for job_id in job_ids:
             ready = self._jobs.filter(id=job_id, state="ready")
             running = self._jobs.filter(id=job_id, state="running")
-            if ready.update(state="cancelled", finished_at=DatabaseNow(), unique_lock=None):
+            ended_now = {"claimable": False, "unsuccessful": True, "finished_at": DatabaseNow()}
+            if ready.update(state="cancelled", unique_lock=None, **ended_now):
                 ended.append(Ended(job_id, "cancelled"))
             elif running.update(cancel_requested=True):
                 requested.add(job_id)
@@ -460,12 +669,13 @@ def _retry(patch: pytest.MonkeyPatch, *, token: Any, states: list[str]) -> None:
         return bool(
             rows.update(
                 state="ready",
+                claimable=True,
+                unsuccessful=False,
                 token=token,
                 attempts=0,
                 crashes=0,
                 run_after=DatabaseNow(),
                 finished_at=None,
-                lease_until=None,
                 worker_id=None,
             )
         )
@@ -480,7 +690,7 @@ def prune_by_id(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
         old = self._jobs.filter(finished_at__lt=in_future(-older_than))
         found = list(old.values_list("id", flat=True))
         # As many statements as before, so that the test acts between reading and writing.
-        self._jobs.count(), self._jobs.count()
+        self._jobs.count()
         return self._jobs.filter(id__in=found).delete()[0]
 
     patch.setattr(Operations, "prune", prune)
@@ -489,9 +699,9 @@ def prune_by_id(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
 def prune_unfinished(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Delete jobs of any state that someone names."""
 
-    def finished(self: Store, state: str, older_than: Any, *, limit: int) -> dict[Any, Any]:
-        old = self._jobs.filter(state=state, enqueued_at__lt=in_future(-older_than))
-        return dict(old.values_list("id", "finished_at"))
+    def finished(self: Store, states: Any, older_than: Any) -> Any:
+        old = self._jobs.filter(state__in=states, enqueued_at__lt=in_future(-older_than))
+        yield old.values_list("id", "finished_at")
 
     patch.setattr(operations, "FINISHED", tuple(State))
     patch.setattr(Operations, "_finished", finished)

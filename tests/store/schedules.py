@@ -9,15 +9,17 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import OperationalError, connection, transaction
 
-from aftercommit.models import Job
+from aftercommit.models import Job, Lease
 from aftercommit.store.base import Store, unique_lock
+from aftercommit.store.claim import jobs_of_lease
 from aftercommit.store.clock import DatabaseNow, in_future
+from aftercommit.store.table import held_jobs
 from aftercommit.values import Cancelled, Claim, Failed, Outcome, Released, Retry, Succeeded
 from tests.store.callers import Caller, answer, at_statement, statements
 from tests.store.given import ALREADY_OVER, ERROR, LEASE, LONG_AGO, MOST_CRASHES, claim_all
@@ -48,23 +50,31 @@ def ready(store: Store) -> World:
 def running(store: Store) -> World:
     """Make a job that runs although its lease is over."""
     owner = uuid4()
-    job_id = _row(state="running", attempts=1, **_claimed(token=1, by=owner))
-    return World(job_id=job_id, claim=_claim(job_id, token=1, by=owner))
+    job_id = _row(attempts=1, **_claimed(token=1, by=owner))
+    claim = _claim(job_id, token=1, by=owner)
+    _lease(claim, span=ALREADY_OVER)
+    return World(job_id=job_id, claim=claim)
 
 
 def failed(store: Store) -> World:
     """Make a job that failed for good."""
     long_ago = in_future(LONG_AGO)
-    ended = {"state": "failed", "finished_at": long_ago, "unique_lock": None}
+    ended = {"state": "failed", "claimable": False, "unsuccessful": True}
+    ended |= {"finished_at": long_ago, "unique_lock": None}
     job_id = _row(token=1, attempts=1, **ended)
     return World(job_id=job_id, claim=_claim(job_id, token=1, by=uuid4()))
 
 
 def taken_over(store: Store) -> World:
-    """Make a job that a second worker runs, while the first does not know."""
+    """Make a job that a second worker runs, while the first does not know.
+
+    The first one's lease is still there, because of another job that it holds.
+    """
     first, second = uuid4(), uuid4()
-    job_id = _row(state="running", attempts=2, crashes=1, **_claimed(token=2, by=second))
+    job_id = _row(attempts=2, crashes=1, **_claimed(token=2, by=second))
     current, stale = _claim(job_id, token=2, by=second), _claim(job_id, token=1, by=first)
+    _lease(current, span=ALREADY_OVER)
+    _lease(stale, span=LEASE)
     return World(job_id=job_id, claim=current, stale=stale)
 
 
@@ -83,7 +93,16 @@ def _row(**given: Any) -> UUID:
 
 
 def _claimed(*, token: int, by: UUID) -> dict[str, Any]:
-    return {"token": token, "worker_id": by, "lease_until": in_future(ALREADY_OVER)}
+    return {"state": "running", "claimable": False, "token": token, "worker_id": by}
+
+
+def _lease(claim: Claim, *, span: timedelta) -> None:
+    Lease.objects.create(
+        id=claim.lease_id,
+        worker_id=claim.worker_id,
+        lease_until=in_future(span),
+        jobs=jobs_of_lease([(str(claim.job_id), claim.token)]),
+    )
 
 
 def _claim(job_id: UUID, *, token: int, by: UUID) -> Claim:
@@ -92,6 +111,7 @@ def _claim(job_id: UUID, *, token: int, by: UUID) -> Claim:
         job_id=job_id,
         token=token,
         worker_id=by,
+        lease_id=uuid4(),
         attempt=token,
         crashes=token - 1,
         conflicts=0,
@@ -121,7 +141,7 @@ def t1_claim(store: Store, world: World) -> Any:
 
 def t2_renew(store: Store, world: World) -> Any:
     """Renew as the owner."""
-    held = world.claim and store.renew([(world.job_id, world.claim.token)], lease=LEASE)
+    held = world.claim and store.renew([world.claim], lease=LEASE)
     return bool(held)
 
 
@@ -205,6 +225,7 @@ def new_world(store: Store, make: Callable[[Store], World]) -> World:
     """Begin anew."""
     with transaction.atomic():  # one commit, for servers that wait for disks
         Job.objects.all().delete()
+        Lease.objects.all().delete()
         world = make(store)
         forget_history()
     return world
@@ -228,9 +249,15 @@ def row_of(world: World) -> tuple[Any, ...] | None:
         row.token,
         (row.attempts, row.crashes, row.conflicts, len(row.error_list)),
         (row.worker_id is not None, owner, row.cancel_requested, row.unique_lock is not None),
-        row.lease_until and row.lease_until > row.now,
-        (row.finished_at is not None, row.result),
+        leases_of(world),
+        (row.finished_at is not None, row.result, row.claimable, row.unsuccessful),
     )
+
+
+def leases_of(world: World) -> list[tuple[int, bool]]:
+    """Return the tokens under which leases hold the job, and whether each lease lasts."""
+    rows = Lease.objects.annotate(now=DatabaseNow())
+    return sorted((held_jobs(row)[world.job_id], row.lease_until > row.now) for row in rows)
 
 
 def borders(store: Store, make: Callable[[Store], World], outer: Transition) -> list[int]:

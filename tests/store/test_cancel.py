@@ -15,6 +15,7 @@ from tests.store.given import (
     claim_all,
     claim_one,
     job,
+    locked,
     ready_job,
     ready_jobs,
     state,
@@ -110,6 +111,21 @@ def test_a_job_that_is_released_just_now_does_not_slip_through(store, new_caller
     assert answer(begun[0])
     assert answered.requested == {job_id}
     assert state(store, job_id) == State.CANCELLED
+
+
+def test_jobs_of_others_are_not_waited_for(store, new_caller, vendor):
+    """InnoDB locks each row that it reads, so it must read no more than it is to change."""
+    if vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    theirs, *others = ready_jobs(store, 300)
+    holding = Held(new_caller(), lambda: locked(theirs))
+    canceller = new_caller()
+
+    begun = canceller.start(store.cancel, others[:3])
+
+    assert not canceller.must_wait(begun)
+    assert answer(begun).cancelled == set(others[:3])
+    holding.commit()
 
 
 def test_who_commits_first_wins(store, new_caller):

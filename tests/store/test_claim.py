@@ -18,7 +18,9 @@ from tests.store.given import (
     claim_all,
     claim_one,
     job,
+    lease_of,
     locked,
+    old_claim,
     ready_job,
     ready_jobs,
     state,
@@ -41,6 +43,57 @@ def test_the_highest_priority_comes_first_then_the_earliest_then_the_lowest_id(s
     first = ready_job(store, priority=1, run_after=EARLY + timedelta(days=2))
 
     assert claimed_in_turn(store, 5) == [first, second, third, fourth, last]
+
+
+def test_within_a_priority_the_backends_come_in_the_order_in_which_they_are_named(store):
+    later = EARLY + timedelta(days=1)
+    fifth = ready_job(store, backend="b", priority=-1, run_after=EARLY)
+    fourth = ready_job(store, backend="a", run_after=later)
+    third = ready_job(store, backend="a", run_after=EARLY)
+    second = ready_job(store, backend="b", run_after=later)
+    first = ready_job(store, backend="a", priority=1, run_after=later)
+    ready_job(store, backend="c", priority=2, run_after=EARLY)
+
+    claimed = [claim_one(store, backends=["b", "a"]).job_id for _ in range(5)]
+    rest = claim_all(store, backends=["b", "a"])
+
+    assert claimed == [first, second, third, fourth, fifth]
+    assert rest == []
+
+
+def test_a_batch_holds_the_most_urgent_of_several_priorities_and_backends(store):
+    urgent = ready_jobs(store, 3, priority=2, backend="b")
+    first = ready_jobs(store, 2, priority=1, backend="b")
+    second = ready_jobs(store, 2, priority=1, backend="a")
+    ready_jobs(store, 2, priority=0, backend="b")
+
+    claims = claim_all(store, limit=6, backends=["b", "a"])
+
+    claimed = {claim.job_id for claim in claims}
+    assert len(claims) == 6
+    assert set(urgent + first) < claimed
+    assert len(claimed & set(second)) == 1
+
+
+def test_a_row_that_version_0_1_left_with_the_flag_of_a_claimable_job_is_not_claimed(store):
+    running, ready = ready_jobs(store, 2)
+    old_claim(store, running, lease=LEASE, worker_id=uuid4())
+    Job.objects.filter(id=running).update(claimable=True)
+
+    claims = claim_all(store) + claim_all(store, only=[running])
+
+    assert [claim.job_id for claim in claims] == [ready]
+    assert job(store, running).token == 1
+
+
+def test_a_job_without_the_flag_is_not_claimed_although_it_is_ready(store):
+    waiting, free = ready_jobs(store, 2)
+    Job.objects.filter(id=waiting).update(claimable=False)
+
+    claims = claim_all(store) + claim_all(store, only=[waiting])
+
+    assert [claim.job_id for claim in claims] == [free]
+    assert state(store, waiting) == "ready"
 
 
 def test_no_more_jobs_are_claimed_than_asked_for(store):
@@ -74,7 +127,10 @@ def test_a_claimed_job_is_running_and_is_claimed_by_nobody_else(store):
     row = job(store, job_id)
     assert row.state == Job.State.RUNNING
     assert (row.worker_id, row.token, row.attempts) == (claim.worker_id, 1, 1)
-    assert row.lease_until >= claim.claimed_at + LEASE
+    assert row.claimable is False
+    lease = lease_of(claim)
+    assert lease.worker_id == claim.worker_id
+    assert lease.lease_until >= claim.claimed_at + LEASE
     assert claim_all(store) == []
 
 
@@ -211,7 +267,7 @@ def test_a_claimer_passes_over_a_job_that_someone_else_is_claiming(store, new_ca
 def test_two_claimers_at_once_do_not_take_the_same_job(store, other, vendor):
     ready_job(store)
     claims = []
-    between_its_statements = 0 if vendor == "postgresql" else 1
+    between_its_statements = 1 if vendor == "postgresql" else 2
 
     with at_statement(between_its_statements, lambda: claims.extend(other.do(claim_all, store))):
         claims += claim_all(store)
@@ -236,7 +292,7 @@ def test_claims_are_read_committed_where_sessions_are_repeatable_read(store, oth
     connection.isolation_level = "repeatable read"
     levels = []
 
-    with at_statement(2, lambda: levels.append(other.do(isolation_of, session_number()))):
+    with at_statement(4, lambda: levels.append(other.do(isolation_of, session_number()))):
         claims = claim_all(store)
 
     connection.close()

@@ -16,6 +16,7 @@ from tests.store.given import (
     claim_all,
     claim_one,
     job,
+    lease_of,
     ready_job,
     state,
 )
@@ -63,7 +64,7 @@ def test_all_moments_of_a_job_are_utc_in_any_session_zone(store, session_zone):
     job_id = ready_job(store)
     claim = claim_one(store)
     renewed = store.renew([claim], lease=LEASE)
-    running = job(store, job_id)
+    running, lease = job(store, job_id), lease_of(claim)
     store.finish(claim, Retry(ERROR, DAY))
     waiting = job(store, job_id)
 
@@ -74,7 +75,7 @@ def test_all_moments_of_a_job_are_utc_in_any_session_zone(store, session_zone):
         claim.started_at,
         running.enqueued_at,
         running.claimed_at,
-        running.lease_until - LEASE,
+        lease.lease_until - LEASE,
         waiting.run_after - DAY,
     ]
     assert renewed == {job_id: False}

@@ -60,8 +60,7 @@ class Hand:
 
     def renew(self):
         """Extend leases."""
-        held = [(claim.job_id, claim.token) for claim in self._claims]
-        return self._store.renew(held, lease=LEASE)
+        return self._store.renew(self._claims, lease=LEASE)
 
     def rescue(self):
         """Take jobs from the silent."""

@@ -14,6 +14,7 @@ from tests.store import (
     test_clock,
     test_enqueue,
     test_finish,
+    test_leases,
     test_prune,
     test_renew,
     test_rescue,
@@ -107,19 +108,24 @@ LOST_ANSWER = by(
     test_enqueue.test_a_job_is_enqueued_once_although_the_answer_was_lost, unique_key=None
 )
 TOO_LATE = by(test_finish.test_of_many_good_ends_those_that_come_too_late_change_nothing)
+LOST_BUT_LEASED = by(test_renew.test_a_job_that_was_rescued_is_lost_although_its_lease_goes_on)
+NAMES_EACH_JOB = by(
+    test_leases.test_a_claim_writes_one_lease_that_names_each_job_with_its_token,
+)
+OVER = by(test_rescue.test_a_job_whose_lease_is_over_is_ready_again_at_its_old_place)
 MUTANTS = [
     Mutant(
         mutants.fence_without_token,
         (
             LATE,
-            by(test_renew.test_a_late_worker_does_not_extend_the_lease_of_the_one_that_took_over),
+            LOST_BUT_LEASED,
             zombie(taken_over, "T4 retry after an error", "T1 claim"),
             zombie(taken_over, "T2 renew", "T6 rescue"),
         ),
     ),
     Mutant(
         mutants.fence_without_state,
-        (RESCUED, zombie(rescued, "T3 succeed", "T8 cancel")),
+        (RESCUED, LOST_BUT_LEASED, zombie(rescued, "T3 succeed", "T8 cancel")),
     ),
     Mutant(
         mutants.no_fence,
@@ -129,6 +135,10 @@ MUTANTS = [
             pairs(running, "T6 rescue", "T3 succeed"),
             zombie(taken_over, "T5 fail", "T2 renew"),
         ),
+    ),
+    Mutant(
+        mutants.renew_without_a_lease,
+        (by(test_renew.test_the_jobs_of_a_lease_that_is_gone_are_lost),),
     ),
     Mutant(mutants.good_ends_without_token, (TOO_LATE,), ("postgresql", "sqlite")),
     Mutant(mutants.good_ends_without_state, (TOO_LATE,)),
@@ -210,6 +220,51 @@ MUTANTS = [
         ("mysql",),
     ),
     Mutant(
+        mutants.claim_whatever_has_the_flag,
+        (
+            by(
+                test_claim.test_a_row_that_version_0_1_left_with_the_flag_of_a_claimable_job_is_not_claimed
+            ),
+        ),
+    ),
+    Mutant(
+        mutants.claim_in_any_order_of_backends,
+        (
+            by(
+                test_claim.test_within_a_priority_the_backends_come_in_the_order_in_which_they_are_named
+            ),
+            by(test_claim.test_a_batch_holds_the_most_urgent_of_several_priorities_and_backends),
+        ),
+    ),
+    Mutant(mutants.claim_without_a_lease, (NAMES_EACH_JOB, OVER)),
+    Mutant(mutants.lease_with_the_token_before, (NAMES_EACH_JOB, OVER)),
+    Mutant(mutants.lease_of_one_job_only, (NAMES_EACH_JOB,)),
+    Mutant(
+        mutants.ended_leases_stay,
+        (
+            by(test_leases.test_leases_that_ended_are_deleted_with_the_next_claim),
+            by(
+                test_leases.test_leases_that_ended_are_deleted_although_nothing_is_claimed,
+                given={},
+            ),
+            by(test_leases.test_leases_can_be_ended_without_a_claim),
+        ),
+    ),
+    Mutant(
+        mutants.ended_leases_are_waited_for,
+        (
+            by(
+                test_leases.test_a_lease_that_someone_holds_is_left_and_not_waited_for,
+                how="claim",
+            ),
+            by(
+                test_leases.test_a_lease_that_someone_holds_is_left_and_not_waited_for,
+                how="end_leases",
+            ),
+        ),
+        SERVERS,
+    ),
+    Mutant(
         mutants.the_clock_of_the_transaction,
         (by(test_clock.test_time_does_not_stand_still_inside_a_transaction),),
         ("postgresql",),
@@ -227,6 +282,51 @@ MUTANTS = [
         (
             by(test_rescue.test_a_healthy_run_that_renews_or_ends_just_now_is_left_alone),
             pairs(running, "T6 rescue", "T2 renew"),
+        ),
+    ),
+    Mutant(
+        mutants.rescue_whatever_the_token,
+        (
+            by(
+                test_rescue.test_a_job_that_someone_else_has_claimed_is_not_taken_with_its_old_lease
+            ),
+        ),
+    ),
+    Mutant(
+        mutants.rescue_by_an_old_token,
+        (by(test_rescue.test_a_job_that_changes_hands_just_now_is_not_taken),),
+        SERVERS,
+    ),
+    Mutant(
+        mutants.rescue_without_the_lease,
+        (by(test_renew.test_a_renewal_does_not_overtake_a_rescuer),),
+        SERVERS,
+    ),
+    Mutant(
+        mutants.rescue_deletes_every_lease,
+        (by(test_rescue.test_a_lease_is_deleted_with_the_last_of_its_jobs),),
+    ),
+    Mutant(
+        mutants.rescue_deletes_every_lease,
+        (by(test_rescue.test_a_lease_stays_while_a_job_of_it_is_in_someones_transaction),),
+        SERVERS,
+    ),
+    Mutant(
+        mutants.rescue_keeps_every_lease,
+        (
+            by(test_rescue.test_a_lease_is_deleted_with_the_last_of_its_jobs),
+            by(test_leases.test_a_lease_that_was_not_ended_is_deleted_when_it_is_over),
+        ),
+    ),
+    Mutant(
+        mutants.rescue_in_any_order,
+        (by(test_rescue.test_one_call_rescues_no_more_than_its_limit_the_longest_lost_first),),
+    ),
+    Mutant(
+        mutants.jobs_of_the_version_before_are_forgotten,
+        (
+            by(test_rescue.test_jobs_that_version_0_1_has_claimed_are_rescued, how="silent"),
+            by(test_rescue.test_jobs_that_version_0_1_has_claimed_are_rescued, how="dead"),
         ),
     ),
     Mutant(
@@ -256,7 +356,7 @@ MUTANTS = [
     ),
     Mutant(
         mutants.renew_waits,
-        (by(test_renew.test_one_row_in_someones_transaction_does_not_cost_the_other_leases),),
+        (by(test_renew.test_a_lease_in_someones_transaction_does_not_cost_the_other_leases),),
         SERVERS,
     ),
     Mutant(
@@ -271,7 +371,7 @@ MUTANTS = [
     ),
     Mutant(
         mutants.any_index_will_do,
-        (by(test_cancel.test_a_job_that_is_released_just_now_does_not_slip_through),),
+        (by(test_cancel.test_jobs_of_others_are_not_waited_for),),
         ("mysql",),
     ),
     Mutant(mutants.repeated_as_if_new, (LOST_ANSWER,), SERVERS),

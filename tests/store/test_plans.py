@@ -1,13 +1,20 @@
-"""Every statement of the store finds its rows by an index, however full the table is."""
+"""Every statement of the store finds its rows by an index, however full the table is.
 
+The table has as many succeeded and failed jobs as jobs for later and due ones, with ids in the
+order of time. What is read is counted, where a plan does not tell.
+"""
+
+import json
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
 
-from aftercommit.models import FINISHED
+from aftercommit.models import Job
 from aftercommit.values import Failed, Retry, Succeeded
+from tests import tiers
 from tests.store.callers import Held, answer
 from tests.store.given import (
     ALREADY_OVER,
@@ -16,40 +23,53 @@ from tests.store.given import (
     MOST_CRASHES,
     claim_all,
     new_job,
+    old_claim,
     ready_jobs,
 )
 
 # Without apps no table is emptied after a test.
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=[])
 
-ROWS = 300_000  # a third each: finished, for later, due
+EACH = tiers.size(change=100_000, full=1_000_000)  # succeeded, failed, for later, due
+ROWS = 4 * EACH
 PRIMARY = {
     "postgresql": "aftercommit_job_pkey",
     "mysql": "PRIMARY",
     "sqlite": "sqlite_autoindex_aftercommit_job_1",
 }
-DUE, LEASES = "aftercommit_job_due", "aftercommit_job_lease"
-OLD, KEYS = "aftercommit_job_finished", "aftercommit_job_unique"
+CLAIMABLE, OLD_LEASES = "aftercommit_job_claimable", "aftercommit_job_lease"
+UNSUCCESSFUL, CRASHED = "aftercommit_job_unsuccessful", "aftercommit_job_crashed"
+KEYS = "aftercommit_job_unique"
+QUEUES = 1000  # with jobs for later only, beside "idle", where most of them are
 
+# The numbers are made in steps, so that no server keeps a million of them in memory.
 FILL = """
 INSERT INTO aftercommit_job (
-    id, task_path, payload, meta, backend, queue, priority, state, run_after, enqueued_at,
-    finished_at, token, attempts, crashes, conflicts, max_attempts, cancel_requested,
-    unique_until_started, errors
+    id, task_path, payload, meta, backend, queue, priority, state, claimable, unsuccessful,
+    run_after, enqueued_at, finished_at, token, attempts, crashes, conflicts, max_attempts,
+    cancel_requested, unique_until_started, errors
 )
 {recursive}
 SELECT
-    {id}, 'tests.app.tasks.add', '{{"args":[],"kwargs":{{}}}}', '{{}}', 'default',
-    CASE WHEN i % 10 = 0 THEN 'mail' ELSE 'default' END, i % 5 - 2,
-    CASE i % 6 WHEN 0 THEN 'succeeded' WHEN 3 THEN 'failed' ELSE 'ready' END,
-    CASE WHEN i % 3 = 1 THEN {later} ELSE {earlier} END, {earlier},
-    CASE WHEN i % 3 = 0 THEN {earlier} END,
+    {id}, 'tests.app.tasks.add', '{{"args":[],"kwargs":{{}}}}', '{{}}',
+    CASE WHEN i % 48 = 2 THEN 'other' ELSE 'default' END,
+    CASE
+        WHEN i % 8 = 2 THEN 'idle'
+        WHEN i % 16 = 6 THEN {name_of_queue}
+        WHEN i % 40 = 3 THEN 'mail'
+        ELSE 'default'
+    END,
+    CASE WHEN i % 16 = 6 THEN 0 ELSE i % 5 - 2 END,
+    CASE i % 4 WHEN 0 THEN 'succeeded' WHEN 1 THEN 'failed' ELSE 'ready' END,
+    i % 4 > 1, i % 4 = 1,
+    CASE WHEN i % 4 = 2 THEN {later} ELSE {earlier} END, {earlier},
+    CASE WHEN i % 4 < 2 THEN {earlier} END,
     1, 1, 0, 0, 5, FALSE, FALSE, '[]'
 FROM {numbers}
 """
-RECURSIVE = """
+RECURSIVE = f"""
 WITH RECURSIVE numbers (i) AS (
-    SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < 300000
+    SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < {ROWS}
 )
 """
 STATISTICS = {
@@ -57,34 +77,43 @@ STATISTICS = {
     "mysql": "ANALYZE TABLE aftercommit_job",
     "sqlite": "SELECT 'most databases are never analysed'",
 }
+# Seconds: all jobs were enqueued in the last 20 days, one after the other.
+AGE = f"(20 * 86400.0 * ({ROWS} - i) / {ROWS} + 3600)"
 VENDORS = {
     "postgresql": {
         "recursive": "",
-        "id": "md5(i::text)::uuid",
-        "later": "now() + i * interval '1 second'",
-        "earlier": "now() - i * interval '1 second'",
-        "numbers": "generate_series(1, 300000) AS i",
+        "id": f"(lpad(to_hex(floor(1000 * (extract(epoch FROM now()) - {AGE}))::bigint), 12, '0')"
+        " || '70008' || lpad(to_hex(i), 15, '0'))::uuid",
+        "name_of_queue": f"'queue ' || i / 16 % {QUEUES}",
+        "later": "now() + interval '1 day' + i * interval '1 second'",
+        "earlier": f"now() - {AGE} * interval '1 second'",
+        "numbers": f"generate_series(1, {ROWS}) AS i",
     },
     "mysql": {
         "recursive": RECURSIVE,
-        "id": "LPAD(HEX(i), 32, '0')",
-        "later": "UTC_TIMESTAMP(6) + INTERVAL i SECOND",
-        "earlier": "UTC_TIMESTAMP(6) - INTERVAL i SECOND",
+        "id": f"LOWER(CONCAT(LPAD(HEX(FLOOR(1000 * (UNIX_TIMESTAMP(NOW(3)) - {AGE}))), 12, '0'),"
+        " '70008', LPAD(HEX(i), 15, '0')))",
+        "name_of_queue": f"CONCAT('queue ', i DIV 16 % {QUEUES})",
+        "later": "UTC_TIMESTAMP(6) + INTERVAL 86400 + i SECOND",
+        "earlier": f"UTC_TIMESTAMP(6) - INTERVAL FLOOR(1000000 * {AGE}) MICROSECOND",
         "numbers": "numbers",
     },
     "sqlite": {
         "recursive": RECURSIVE,
-        "id": "lower(hex(randomblob(16)))",
-        "later": "strftime('%Y-%m-%d %H:%M:%f000', 'now', '+' || i || ' seconds')",
-        "earlier": "strftime('%Y-%m-%d %H:%M:%f000', 'now', '-' || i || ' seconds')",
+        "id": "printf('%012x70008%015x',"
+        f" CAST(1000 * (strftime('%s', 'now') - {AGE}) AS INTEGER), i)",
+        "name_of_queue": f"'queue ' || i / 16 % {QUEUES}",
+        "later": "strftime('%Y-%m-%d %H:%M:%f000', 'now', '+1 day', '+' || i || ' seconds')",
+        "earlier": f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '-' || {AGE} || ' seconds')",
         "numbers": "numbers",
     },
 }
 
 
-def run(sql):
+def run(sql, given=None):
     with connection.cursor() as cursor:
-        cursor.execute(sql)
+        cursor.execute(sql, given)
+        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +144,71 @@ def empty_tables(full_table, transactional_db):
         transaction.set_rollback(True)
 
 
+class Reads:
+    """How much the database has read for the statements of a block.
+
+    PostgreSQL: pages; MySQL and MariaDB: rows; SQLite: steps of its machine, some dozen for
+    each row.
+    """
+
+    def __init__(self):
+        self.count = 0
+        self._explaining = False
+
+    @contextmanager
+    def of_postgresql(self):
+        """Carry out each statement once for the count, and undo it."""
+        with connection.execute_wrapper(self._explain):
+            yield
+
+    def _explain(self, execute, sql, params, many, context):
+        if not self._explaining and "aftercommit" in sql and not sql.startswith("EXPLAIN"):
+            self._explaining = True
+            with transaction.atomic():
+                plan = run(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", params)[0][0]
+                transaction.set_rollback(True)
+            (found,) = json.loads(plan) if isinstance(plan, str) else plan
+            blocks = found["Plan"]
+            self.count += blocks["Shared Hit Blocks"] + blocks["Shared Read Blocks"]
+            self._explaining = False
+        return execute(sql, params, many, context)
+
+    @contextmanager
+    def of_mysql(self):
+        """Ask the session for its counters, less what the question itself reads."""
+        first, second = self._handlers(), self._handlers()
+        yield
+        self.count = self._handlers() - second - (second - first)
+
+    def _handlers(self):
+        return sum(int(value) for _name, value in run("SHOW SESSION STATUS LIKE 'Handler_read%'"))
+
+    @contextmanager
+    def of_sqlite(self):
+        """Count the steps by ten."""
+
+        def ten_steps():
+            self.count += 10
+            return 0
+
+        connection.connection.set_progress_handler(ten_steps, 10)
+        yield
+        connection.connection.set_progress_handler(None, 0)
+
+
+@contextmanager
+def reads():
+    """Count what is read in the block."""
+    found = Reads()
+    with getattr(found, f"of_{connection.vendor}")():
+        yield found
+
+
+def at_most(*, pages, rows, steps):
+    """Return the limit for this database."""
+    return {"postgresql": pages, "mysql": rows, "sqlite": steps}[connection.vendor]
+
+
 class Plans:
     """How the database means to carry out the statements of a call."""
 
@@ -124,7 +218,7 @@ class Plans:
 
     def __call__(self, execute, sql, params, many, context):
         """Explain every statement on our table before it is carried out."""
-        if "aftercommit_job" in sql and not self._explaining and "INSERT" not in sql:
+        if self._is_ours(sql) and not self._explaining:
             self._explaining = True
             explain = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
             with connection.cursor() as cursor:
@@ -133,6 +227,10 @@ class Plans:
             self._found.append((sql, "\n".join(str(row) for row in rows)))
             self._explaining = False
         return execute(sql, params, many, context)
+
+    def _is_ours(self, sql):
+        ours = "aftercommit_job" in sql and "INSERT INTO aftercommit_job" not in sql
+        return ours and not sql.startswith("EXPLAIN")
 
     @property
     def texts(self):
@@ -183,13 +281,58 @@ def claimed(store):
 
 
 @pytest.mark.parametrize("limit", [1, 10, 100])
-def test_a_claim_walks_the_index_of_due_jobs_and_sorts_nothing(store, plans, limit):
+def test_a_claim_walks_the_index_of_claimable_jobs(store, plans, limit):
     claims = claim_all(store, limit=limit, unknown=["app.tasks.new"], backends=["default"])
 
     assert len(claims) == limit
     plans.must_not_read_all()
-    assert DUE in plans.texts[0]
-    assert not any(sorts(text) for text in plans.texts)
+    assert CLAIMABLE in plans.texts[0]
+
+
+@pytest.mark.parametrize("limit", [1, 10, 100])
+def test_a_claim_reads_little_more_than_it_takes(store, limit):
+    """So nothing is sorted, although due jobs of five priorities stand among those for later."""
+    with reads() as found:
+        claims = claim_all(store, limit=limit, backends=["default", "other"])
+
+    assert len(claims) == limit
+    each = at_most(pages=40, rows=10, steps=1000)
+    assert found.count <= at_most(pages=300, rows=100, steps=6000) + limit * each
+
+
+@pytest.mark.parametrize("backends", [["default"], ["other", "default", "third"]], ids=str)
+def test_an_idle_claim_reads_none_of_the_jobs_for_later(store, backends):
+    assert Job.objects.filter(queue="idle").count() == EACH // 2
+
+    with reads() as found:
+        claims = claim_all(store, queue="idle", backends=backends)
+
+    assert claims == []
+    assert found.count <= at_most(pages=150, rows=60, steps=3000)
+
+
+def test_due_queues_are_found_by_one_look_at_each(store, plans):
+    with reads() as found:
+        due = store.due_queues()
+
+    assert due == [("default", "default"), ("default", "mail")]
+    looks = QUEUES + 20  # those with one priority, and the few with several
+    assert found.count <= looks * at_most(pages=20, rows=2, steps=150)
+    plans.must_not_read_all()
+
+
+def test_jobs_with_crashes_are_found_by_their_own_index(store, plans):
+    crashed = ready_jobs(store, 3)
+    Job.objects.filter(id__in=crashed).update(crashes=1)
+    plans._found.clear()
+    given = {"due_within": LEASE, "queues": None, "backends": ["default"], "unknown": []}
+
+    with reads() as read:
+        found = store.crashed_jobs(**given, limit=10)
+
+    assert {one.job_id for one in found} == set(crashed)
+    assert CRASHED in plans.texts[0]
+    assert read.count <= at_most(pages=50, rows=20, steps=1000)
 
 
 def test_named_jobs_are_claimed_without_a_look_at_the_others(store, plans):
@@ -214,7 +357,7 @@ def test_outcomes_are_written_by_primary_key(store, claimed, plans, primary):
     assert len(store.finish_many(list(zip(claimed, outcomes[:50], strict=True)))) == 50
 
     assert all(primary in text for text in plans.texts)
-    assert not any(LEASES in text for text in plans.texts)
+    assert not any(OLD_LEASES in text for text in plans.texts)
     plans.must_not_read_all()
 
 
@@ -227,7 +370,7 @@ def test_one_outcome_is_written_by_primary_key(store, claimed, plans, primary):
 
 @pytest.fixture
 def dead_entries(store, vendor):
-    """Leave entries of jobs that ran and ended in the index of leases."""
+    """Leave entries of jobs that ran and ended in the index of claimable jobs."""
     if vendor != "postgresql":
         pytest.skip("only PostgreSQL keeps them until it is vacuumed")
     for _batch in range(4):
@@ -241,29 +384,53 @@ def test_many_dead_entries_do_not_lead_outcomes_astray(
     assert len(store.finish_many([(claim, Succeeded()) for claim in claimed])) == 50
 
     assert all(primary in text for text in plans.texts)
-    assert not any(LEASES in text for text in plans.texts)
+    assert not any(OLD_LEASES in text for text in plans.texts)
 
 
-def test_silent_workers_are_found_by_the_index_of_leases(store, plans, primary):
+def test_jobs_of_lost_leases_are_found_by_primary_key(store, plans, primary):
     claim_all(store, limit=5, lease=ALREADY_OVER)
     plans._found.clear()
 
-    assert len(store.rescue(max_crashes=MOST_CRASHES, dead_workers=[uuid4()])) == 5
+    with reads() as found:
+        rescued = store.rescue(max_crashes=MOST_CRASHES, dead_workers=[uuid4()])
 
-    assert LEASES in plans.texts[0]
-    assert all(primary in text for text in plans.texts[1:])
+    assert len(rescued) == 5
+    assert all(primary in text for text in plans.texts[:-1])
+    assert OLD_LEASES in plans.texts[-1]
+    plans.must_not_read_all()
+    assert found.count <= at_most(pages=1000, rows=200, steps=20_000)
+
+
+def test_jobs_that_version_0_1_has_claimed_are_found_by_the_index_of_their_leases(store, plans):
+    (job_id,) = ready_jobs(store, 1)
+    old_claim(store, job_id, lease=ALREADY_OVER, worker_id=uuid4())
+    plans._found.clear()
+
+    assert len(store.rescue(max_crashes=MOST_CRASHES, dead_workers=[uuid4()])) == 1
+
+    assert OLD_LEASES in plans.texts[0]
     plans.must_not_read_all()
 
 
-def test_old_jobs_are_found_by_the_index_of_finished_ones(store, plans, primary):
-    assert store.prune(older_than=timedelta(hours=1), limit=100) == 100
+def test_old_jobs_are_found_by_primary_key_or_among_the_unsuccessful(store, plans, primary):
+    assert store.prune(older_than=timedelta(days=10), states=["succeeded"], limit=100) == 100
+    assert store.prune(older_than=timedelta(days=10), states=["failed"], limit=100) == 100
 
-    *looks, lock, delete = plans.texts
-    assert 1 <= len(looks) <= len(FINISHED)
-    assert all(OLD in text and not sorts(text) for text in looks)
-    assert primary in lock
-    assert primary in delete, delete
+    look, lock, delete, look_of_failed, *_others = plans.texts
+    assert not sorts(look)
+    assert not sorts(look_of_failed)
+    assert UNSUCCESSFUL in look_of_failed
+    assert all(primary in text for text in (look, lock, delete))
     plans.must_not_read_all()
+
+
+@pytest.mark.parametrize(("days", "deleted"), [(10, 100), (30, 0)])
+def test_pruning_reads_neither_young_jobs_nor_many_more_than_it_deletes(store, days, deleted):
+    with reads() as found:
+        assert store.prune(older_than=timedelta(days=days), limit=100) == deleted
+        store.prune(older_than=timedelta(days=days), states=["succeeded"], limit=100)
+
+    assert found.count <= at_most(pages=20, rows=5, steps=300) * (2 * deleted + 10)
 
 
 def test_jobs_are_read_cancelled_and_retried_by_primary_key(store, plans, primary):
@@ -288,21 +455,23 @@ def test_the_holder_of_a_key_is_found_by_the_index_of_keys(store, plans):
 
 
 def test_queues_are_found_without_reading_all_their_jobs(store, plans):
-    assert store.queues() == ["default", "mail"]
+    assert set(store.queues()) > {"default", "idle", "mail"}
 
-    assert DUE in plans.texts[0]
+    assert CLAIMABLE in plans.texts[0]
     plans.must_not_read_all()
 
 
 def test_what_is_asked_often_can_do_without_the_finished_jobs(store, plans, vendor):
     if vendor == "postgresql":
-        run("SET LOCAL enable_seqscan = off")  # as good where most jobs are ready, as here
+        run("SET LOCAL enable_seqscan = off")  # as good where half of the jobs are ready, as here
     store.workers.announce(uuid4(), locked=True)
 
-    assert store.counts() == {"ready": 200_000, "running": 0}
+    assert store.counts() == {"ready": 2 * EACH, "running": 0}
+    if vendor == "mysql":  # the same
+        plans._found.clear()
     assert store.oldest_due_age() > timedelta(hours=1)
     assert len(store.due(limit=10)) == 10
-    store.clock_and_workers(uuid4())
+    store.look(uuid4())
 
     plans.must_not_read_all()
 

@@ -52,6 +52,24 @@ def test_free_and_held_locks_are_told_apart(store, worker_id, presence):
     assert store.free_locks(set()) == set()
 
 
+def test_one_look_shows_the_clock_the_others_and_their_locks(store, worker_id, presence):
+    ours, dead, without = uuid4(), uuid4(), uuid4()
+    for one in (ours, worker_id, dead):
+        store.workers.announce(one, locked=True)
+    store.workers.announce(without, locked=False)
+    ids = {ours, worker_id, dead, without}
+    try:
+        look = store.look(ours)
+        store.workers.forget(ids)
+        alone = store.look(ours)
+    finally:
+        store.workers.forget(ids)
+
+    assert (look.others, look.free) == ({worker_id, dead}, {dead})
+    assert look.clock <= alone.clock
+    assert (alone.others, alone.free) == (set(), set())
+
+
 def test_looking_does_not_take_the_lock(store, worker_id):
     assert store.free_locks({worker_id}) == {worker_id}
 

@@ -1,11 +1,13 @@
 """T10: old finished jobs are deleted in batches, and nothing else ever is."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from django.db import connection, transaction
 
-from aftercommit.models import FINISHED, Job
+from aftercommit.ids import first_id_of
+from aftercommit.models import Job
 from aftercommit.store.clock import in_future
 from aftercommit.values import Cancelled, Failed, Succeeded
 from tests.store.callers import Held, at_statement
@@ -14,6 +16,7 @@ from tests.store.given import ERROR, claim_all, claim_one, ready_job, ready_jobs
 ANY_AGE = timedelta(minutes=-1)
 DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
+LOOKS = 2  # for unsuccessful jobs, and for those that succeeded
 
 
 def finished_jobs(store, *outcomes):
@@ -25,12 +28,19 @@ def finished_jobs(store, *outcomes):
 
 
 def finished_ago(job_ids, span):
-    Job.objects.filter(id__in=job_ids).update(finished_at=in_future(-span))
+    """Let jobs have been made and finished then; return their ids of that time, in order."""
+    ids = []
+    for job_id in sorted(job_ids):
+        made = first_id_of(datetime.now(UTC) - span)
+        ids.append(UUID(int=made.int | job_id.int & (1 << 64) - 1))
+        rows = Job.objects.filter(id=job_id)
+        rows.update(id=ids[-1], enqueued_at=in_future(-span), finished_at=in_future(-span))
+    return ids
 
 
 def test_jobs_that_finished_long_ago_are_deleted(store):
     old = finished_jobs(store, Succeeded(), Failed(ERROR), Cancelled(ERROR))
-    finished_ago(old, WEEK)
+    old = finished_ago(old, WEEK)
     young = finished_jobs(store, Succeeded(), Failed(ERROR))
 
     assert store.prune(older_than=DAY) == 3
@@ -60,12 +70,12 @@ def test_only_the_named_states_are_deleted(store):
 
 def test_a_batch_is_no_larger_than_its_limit_and_begins_with_the_oldest(store):
     ids = finished_jobs(store, *[Succeeded()] * 5)
-    finished_ago(ids, WEEK)
-    finished_ago(ids[2:4], 2 * WEEK)
+    finished_ago(ids[:2] + ids[4:], WEEK)
+    oldest = finished_ago(ids[2:4], 2 * WEEK)
 
     assert store.prune(older_than=DAY, limit=2) == 2
 
-    assert {state(store, job_id) for job_id in ids[2:4]} == {"gone"}
+    assert {state(store, job_id) for job_id in oldest} == {"gone"}
     assert store.prune(older_than=DAY, limit=2) == 2
     assert store.prune(older_than=DAY, limit=2) == 1
     assert store.prune(older_than=DAY, limit=2) == 0
@@ -74,7 +84,7 @@ def test_a_batch_is_no_larger_than_its_limit_and_begins_with_the_oldest(store):
 def test_a_job_that_someone_makes_ready_meanwhile_is_kept(store, other):
     (job_id,) = finished_jobs(store, Failed(ERROR))
 
-    with at_statement(len(FINISHED), lambda: other.do(store.retry, [job_id])):
+    with at_statement(LOOKS, lambda: other.do(store.retry, [job_id])):
         deleted = store.prune(older_than=ANY_AGE)
 
     assert deleted == 0

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from aftercommit.ids import new_job_id
-from aftercommit.models import WorkerPresence
+from aftercommit.models import Job, WorkerPresence
 from aftercommit.store.clock import in_future
 from aftercommit.values import Succeeded
 from tests.store.callers import statements
@@ -52,6 +52,62 @@ def test_queues_are_those_with_ready_jobs(store):
     claim_one(store, queue="busy")
 
     assert store.queues() == sorted(["a queue, with ' and %", "export", "later", "mail", "pošta"])
+
+
+def test_due_queues_are_the_pairs_of_backend_and_queue_with_due_jobs(store):
+    for priority in (-1, 0, 2):
+        ready_jobs(store, 2, queue="mail", priority=priority)
+        ready_job(store, queue="later", priority=priority, run_after=in_an_hour())
+    ready_job(store, queue="mail", backend="slow", run_after=in_an_hour())
+    ready_job(store, queue="export", backend="slow")
+    ready_job(store, queue="export", backend="slow", priority=5, run_after=in_an_hour())
+    ready_job(store, queue="busy")
+    claim_one(store, queue="busy")
+
+    with statements() as found:
+        due = store.due_queues()
+
+    assert due == [("default", "mail"), ("slow", "export")]
+    assert len(found) == 1
+
+
+def test_without_due_jobs_no_queue_is_due(store):
+    assert store.due_queues() == []
+
+    ready_job(store, run_after=in_an_hour())
+    assert store.due_queues() == []
+
+
+def crashed_jobs(store, **given):
+    every = {"due_within": DAY, "queues": None, "backends": [], "unknown": [], "limit": 9}
+    return store.crashed_jobs(**every | given)
+
+
+def test_crashed_jobs_are_those_that_were_on_a_dead_worker(store):
+    calm, due, later, low, mail, slow, new = (
+        ready_job(store),
+        ready_job(store, priority=1),
+        ready_job(store, priority=2, run_after=in_an_hour()),
+        ready_job(store, priority=-1),
+        ready_job(store, queue="mail"),
+        ready_job(store, backend="slow"),
+        ready_job(store, task_path="app.tasks.new"),
+    )
+    Job.objects.exclude(id=calm).update(crashes=1)
+
+    found = crashed_jobs(
+        store, queues=["default"], backends=["default"], unknown=["app.tasks.new"]
+    )
+
+    assert [(one.job_id, one.is_due) for one in found] == [
+        (later, False),
+        (due, True),
+        (low, True),
+    ]
+    assert {one.job_id for one in crashed_jobs(store)} == {due, later, low, mail, slow, new}
+    soon = crashed_jobs(store, due_within=timedelta(minutes=1))
+    assert later not in {one.job_id for one in soon}
+    assert len(crashed_jobs(store, limit=2)) == 2
 
 
 def test_without_ready_jobs_there_are_no_queues(store):

@@ -5,9 +5,10 @@ from uuid import uuid4
 import pytest
 from django.db import connection, transaction
 
-from aftercommit.models import State
+from aftercommit.models import Job, State
 from aftercommit.store.blame import DEATHS_FOR_EACH_BLAME
-from aftercommit.values import Ended, Succeeded
+from aftercommit.store.clock import in_future
+from aftercommit.values import Ended, Released, Succeeded
 from tests.store.callers import Held, answer, at_statement, statements
 from tests.store.given import (
     ALREADY_OVER,
@@ -16,7 +17,9 @@ from tests.store.given import (
     claim_all,
     claim_one,
     job,
+    lease_of,
     locked,
+    old_claim,
     ready_job,
     ready_jobs,
     state,
@@ -249,6 +252,117 @@ def test_two_rescuers_count_a_crash_once(store, other):
     assert job(store, job_id).crashes == 1
 
 
+def test_a_lease_is_deleted_with_the_last_of_its_jobs(store):
+    ready_jobs(store, 3)
+    claims = claim_all(store, lease=ALREADY_OVER)
+
+    first = rescue(store, limit=2)
+    kept = lease_of(claims[0])
+    rest = rescue(store)
+
+    assert (len(first), len(rest)) == (2, 1)
+    assert kept is not None
+    assert lease_of(claims[0]) is None
+
+
+def test_a_lease_stays_while_a_job_of_it_is_in_someones_transaction(store, new_caller, vendor):
+    if vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    ready_jobs(store, 3)
+    busy, *free = claim_all(store, lease=ALREADY_OVER)
+    finishing = Held(new_caller(), lambda: store.finish(busy, Succeeded()))
+
+    rescued = rescue(store)
+    meanwhile = lease_of(busy)
+    finishing.roll_back()
+    again = rescue(store)
+
+    assert {one.job_id for one in rescued} == {claim.job_id for claim in free}
+    assert meanwhile is not None
+    assert [one.job_id for one in again] == [busy.job_id]
+    assert lease_of(busy) is None
+
+
+def test_a_job_that_someone_else_has_claimed_is_not_taken_with_its_old_lease(store):
+    ready_jobs(store, 3)
+    claims = claim_all(store, lease=ALREADY_OVER)
+    (first,) = rescue(store, limit=1)
+    current = claim_one(store)
+
+    rescued = rescue(store)
+
+    assert current.job_id == first.job_id
+    others = {claim.job_id for claim in claims} - {current.job_id}
+    assert {one.job_id for one in rescued} == others
+    assert store.finish(current, Succeeded())
+
+
+def change_hands(store, claim, now):
+    """Let a job be released by its owner and claimed by another one."""
+    store.finish(claim, Released())
+    now.append(claim_one(store, only=[claim.job_id]))
+
+
+def test_a_job_that_changes_hands_just_now_is_not_taken(store, other, vendor):
+    """Between the look at the jobs of a lease and the lock of their rows."""
+    if vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    ready_jobs(store, 2)
+    changing, lost = claim_all(store, lease=ALREADY_OVER)
+    current = []
+
+    # The leases; one of them, locked; its jobs; their rows, locked.
+    with at_statement(3, lambda: other.do(change_hands, store, changing, current)):
+        rescued = rescue(store)
+
+    assert [one.job_id for one in rescued] == [lost.job_id]
+    assert lease_of(changing) is None
+    assert store.finish(current[0], Succeeded())
+
+
+# ---- beside workers of version 0.1 -------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["silent", "dead"])
+def test_jobs_that_version_0_1_has_claimed_are_rescued(store, how):
+    lost, kept = ready_jobs(store, 2)
+    dead, alive = uuid4(), uuid4()
+    over = {"silent": ALREADY_OVER, "dead": LEASE}[how]
+    old_claim(store, lost, lease=over, worker_id=dead)
+    old_claim(store, kept, lease=LEASE, worker_id=alive)
+
+    (rescued,) = rescue(store, dead_workers=[dead] if how == "dead" else [])
+
+    assert (rescued.job_id, rescued.worker_id, rescued.crashes) == (lost, dead, 1)
+    row = job(store, lost)
+    assert (row.state, row.lease_until, row.worker_id) == (State.READY, None, None)
+    assert [claim.job_id for claim in claim_all(store)] == [lost]
+    assert state(store, kept) == State.RUNNING
+
+
+def test_a_limit_counts_jobs_of_both_versions(store):
+    *old, _new, _other = ready_jobs(store, 4)
+    for job_id in old:
+        old_claim(store, job_id, lease=ALREADY_OVER, worker_id=uuid4())
+    claim_all(store, lease=ALREADY_OVER)
+
+    assert [len(rescue(store, limit=3)) for _call in range(3)] == [3, 1, 0]
+
+
+def test_an_old_claim_that_is_renewed_just_now_is_left_alone(store, other):
+    job_id = ready_job(store)
+    old_claim(store, job_id, lease=ALREADY_OVER, worker_id=uuid4())
+
+    def renew():
+        Job.objects.filter(id=job_id).update(lease_until=in_future(LEASE))
+
+    # The leases; the jobs of version 0.1, without a lock.
+    with at_statement(2, lambda: other.do(renew)):
+        assert rescue(store) == []
+
+    assert state(store, job_id) == State.RUNNING
+
+
 def test_an_open_transaction_that_is_about_to_finish_decides(store, other, vendor):
     if vendor == "sqlite":
         pytest.skip("SQLite has one writer at a time")
@@ -314,7 +428,8 @@ def test_a_look_that_finds_nothing_writes_nothing(store):
     with statements() as found:
         rescue(store)
 
-    assert len(found) == 1
+    # The leases, and the jobs that workers of version 0.1 have claimed.
+    assert [sql.split()[0] for sql, _values in found] == ["SELECT", "SELECT"]
 
 
 def test_a_rescue_belongs_to_no_transaction_of_the_callers_but_may(store):

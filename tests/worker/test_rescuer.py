@@ -8,6 +8,7 @@ import pytest
 from aftercommit.models import State
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store.blame import DEATHS_FOR_EACH_BLAME
+from aftercommit.store.reading import Look
 from aftercommit.worker.upkeep import contact as contact_module
 from aftercommit.worker.upkeep import rescuer as rescuer_module
 from aftercommit.worker.upkeep.contact import SteadyContact
@@ -124,9 +125,10 @@ class Room:
         self._clocks = clocks
         store = rig.store
         monkeypatch.setattr(
-            store, "clock_and_workers", lambda _id: (clocks.database, {self.other})
+            store,
+            "look",
+            lambda _id: Look(clocks.database, {self.other}, self.free & {self.other}),
         )
-        monkeypatch.setattr(store, "free_locks", lambda ids: self.free & ids)
         self.room = Rescuer(
             store,
             BackendOptions(lease=LEASE, heartbeat=HEARTBEAT, max_crashes=MAX_CRASHES),

@@ -55,7 +55,10 @@ class Migration(OneWay):
                 ],
             },
         ),
-        OnPostgreSQL(f"ALTER TABLE aftercommit_lease SET ({LEASE_STORAGE})"),
+        OnPostgreSQL(
+            f"ALTER TABLE aftercommit_lease SET ({LEASE_STORAGE}), "
+            "ALTER COLUMN jobs SET STORAGE EXTERNAL"  # to compress random ids takes time only
+        ),
         ChangeJobTable(
             state_operations=[
                 *(migrations.RemoveConstraint("Job", name) for name in OLD_CHECKS),

@@ -38,7 +38,7 @@ class Migration(OneWay):
             PartialIndex(
                 condition=Q(claimable=True, crashes__gt=0),
                 fields=["run_after", "id"],
-                leading=("claimable", "crashes"),
+                leading=("crashes",),  # which a claim does not change
                 name="aftercommit_job_crashed",
             ),
         ),

@@ -98,7 +98,7 @@ class Job(models.Model):
             PartialIndex(
                 fields=["run_after", "id"],
                 condition=Q(claimable=True, crashes__gt=0),
-                leading=("claimable", "crashes"),
+                leading=("crashes",),  # which a claim does not change
                 name="aftercommit_job_crashed",
             ),
             PartialIndex(

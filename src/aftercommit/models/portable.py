@@ -39,7 +39,8 @@ class PartialIndex(models.Index):
     """An index with a condition; where the database has none, the whole index.
 
     MySQL and MariaDB know no partial indexes, and Django leaves such an index out
-    there. ``leading`` names the columns that stand in for the condition.
+    there. ``leading`` names the columns that stand in for the condition. The whole index has
+    no descending column: MariaDB would not jump from group to group in it.
     """
 
     def __init__(self, *expressions: Any, leading: tuple[str, ...] = (), **kwargs: Any) -> None:
@@ -55,7 +56,8 @@ class PartialIndex(models.Index):
         """Return the statement, without the condition where it is not understood."""
         if schema_editor.connection.features.supports_partial_indexes:
             return super().create_sql(model, schema_editor, using=using, **kwargs)
-        whole = models.Index(fields=[*self.leading, *self.fields], name=self.name)
+        names = [*self.leading, *(name for name, _order in self.fields_orders)]
+        whole = models.Index(fields=names, name=self.name)
         return whole.create_sql(model, schema_editor, using=using, **kwargs)
 
 

@@ -129,6 +129,7 @@ class WorkerConfig(CheckedOptions):
     drain: bool = False  # end when nothing is due
     max_jobs: int | None = None  # end after this many, over all processes
     grace: timedelta = timedelta(seconds=30)  # how long a stop waits for running jobs
+    fork: bool = True  # let processes be forks of this one, where that is safe
     relay: str = NO_MESSAGES  # whether messages for brokers are published: "only" they, "too"
     crashed: bool = False  # run only jobs that were on a dead worker; else only the others
     only: tuple[str, ...] = ()  # ids of jobs to run; empty: any
@@ -137,7 +138,7 @@ class WorkerConfig(CheckedOptions):
         check_counts(processes=self.processes, threads=self.threads)
         if self.max_jobs is not None:
             check_counts(max_jobs=self.max_jobs)
-        check_flags(drain=self.drain, crashed=self.crashed)
+        check_flags(drain=self.drain, fork=self.fork, crashed=self.crashed)
         if self.relay not in {RELAY_ONLY, RELAY_TOO, NO_MESSAGES}:
             raise ConfigurationError(f"relay: expected only, too or no, got {self.relay!r}.")
         if not isinstance(self.grace, timedelta) or self.grace < timedelta(0):

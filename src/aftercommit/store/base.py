@@ -9,7 +9,7 @@ claim       ``claim``, ``renew``                                           T1, T
 finish      ``finish``, ``finish_many``                                    T3-T5, T7, T8'
 rescue      ``rescue``, ``release_unstarted``                              T6
 operations  ``cancel``, ``retry``, ``prune``                               T8-T10
-reading     ``job``, ``due``, ``queues``, ``counts``, ``clock_and_workers`` …
+reading     ``job``, ``due``, ``queues``, ``counts``, ``look`` …
 ==========  =============================================================  ==============
 """
 
@@ -37,10 +37,6 @@ class Store(Inserting, Claims, Finishing, Rescue, Operations, Reading, Inbox):
     @abstractmethod
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Open the presence of a worker process, with its session lock if that is wanted."""
-
-    @abstractmethod
-    def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
-        """Return the workers whose session lock is free."""
 
     def forget(self, worker_ids: set[UUID]) -> None:
         """Delete the rows of dead workers, once their jobs are rescued."""

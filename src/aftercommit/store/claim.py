@@ -8,11 +8,11 @@ from uuid import UUID
 
 from aftercommit.models import State
 from aftercommit.store.clock import in_future
-from aftercommit.store.table import Table
+from aftercommit.store.groups import Groups
 from aftercommit.values import Claim, ClaimQuery, Renewed
 
 
-class Claims(Table, ABC):
+class Claims(Groups, ABC):
     """Claims jobs and renews leases."""
 
     @abstractmethod
@@ -25,14 +25,16 @@ class Claims(Table, ABC):
         has no order. Fewer than ``limit`` claims mean that no other job was due and unlocked
         at this moment, not that the queue is empty.
 
-        ``backends``, ``only`` and ``crashed`` restrict the choice. Jobs of ``unknown`` tasks
+        ``groups`` spares the look for them, and says the order instead of priority and
+        ``backends``; jobs of other groups are not claimed. ``backends`` (without ``groups``),
+        ``only`` and ``crashed`` restrict the choice. Jobs of ``unknown`` tasks
         are left for a worker that has these tasks. ``after`` is a hint: PostgreSQL begins
         there, the other databases begin at the front of the queue. Jobs that are due later,
         and jobs of other backends, cost nothing, however many there are.
 
         When the lease ends without a renewal, ``rescue()`` makes the jobs ready for another
         worker. Each claim counts as one attempt, even if the worker dies before the task's
-        first line. The leases ``ended`` are deleted in the same transaction.
+        first line. The leases ``ended`` are deleted, also if nothing is claimed.
 
         Call it outside a transaction. Raises ``django.db.OperationalError`` if the database
         does not answer. The caller may call again. If only the answer was lost, the claimed

@@ -1,51 +1,20 @@
 """Queries that change nothing."""
 
+from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models import BooleanField, CharField, ExpressionWrapper, Q, QuerySet, Value
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Concat
 
 from aftercommit.models import Job, State
 from aftercommit.store.clock import DatabaseNow, in_future
 from aftercommit.store.columns import moment_from
 from aftercommit.store.table import Table
 from aftercommit.store.workers import Workers
-
-# The first job of each backend, queue and priority: the walk jumps from one to the next in the
-# index of claimable jobs. DISTINCT and GROUP BY of PostgreSQL and SQLite would read all of them.
-HEADS = """
-WITH RECURSIVE heads (id) AS (
-    SELECT (
-        SELECT id FROM aftercommit_job WHERE claimable
-        ORDER BY backend, queue, priority DESC, run_after, id LIMIT 1
-    )
-    UNION ALL
-    SELECT COALESCE(
-        (
-            SELECT job.id FROM aftercommit_job AS job
-            WHERE job.claimable AND job.backend = head.backend AND job.queue = head.queue
-              AND job.priority < head.priority
-            ORDER BY job.priority DESC, job.run_after, job.id LIMIT 1
-        ),
-        (
-            SELECT job.id FROM aftercommit_job AS job
-            WHERE job.claimable AND job.backend = head.backend AND job.queue > head.queue
-            ORDER BY job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
-        ),
-        (
-            SELECT job.id FROM aftercommit_job AS job
-            WHERE job.claimable AND job.backend > head.backend
-            ORDER BY job.backend, job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
-        )
-    )
-    FROM heads JOIN aftercommit_job AS head ON head.id = heads.id
-)
-SELECT DISTINCT head.backend, head.queue
-FROM heads JOIN aftercommit_job AS head ON head.id = heads.id
-"""
 
 
 class CrashedJob(NamedTuple):
@@ -57,12 +26,18 @@ class CrashedJob(NamedTuple):
     is_due: bool
 
 
+class Look(NamedTuple):
+    """What one look at the other workers has shown."""
+
+    clock: datetime  # the database's
+    others: set[UUID]  # those that hold or held a session lock
+    free: set[UUID]  # those among them whose session lock is free
+
+
 class Reading(Table):
     """Reads jobs, queues and workers."""
 
     now_sql: str
-    heads_sql = HEADS
-    due_sql: str  # a condition to add to heads_sql: the head is due
     # The ids of the jobs that workers hold: of those of version 0.1, too.
     held_sql: str
 
@@ -117,26 +92,6 @@ class Reading(Table):
         held = RawSQL(self.held_sql, [], output_field=BooleanField())  # noqa: S611 - no values
         return self._jobs.filter(held, state=State.RUNNING)
 
-    def queues(self) -> list[str]:
-        """Return the names of the queues that have claimable jobs, sorted."""
-        return sorted({queue for _backend, queue in self._heads(self.heads_sql)})
-
-    def due_queues(self) -> list[tuple[str, str]]:
-        """Return the pairs of backend and queue that have due jobs, sorted.
-
-        One statement, which reads a row of each backend, queue and priority.
-        """
-        return sorted(self._heads(f"{self.heads_sql} {self.due_sql}"))
-
-    def _backends(self, queue: str) -> list[str]:
-        """Return the backends that have claimable jobs in a queue."""
-        return sorted({backend for backend, name in self._heads(self.heads_sql) if name == queue})
-
-    def _heads(self, sql: str) -> list[tuple[str, str]]:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql, [])
-            return [(backend, queue) for backend, queue in cursor.fetchall()]
-
     def counts(self) -> Mapping[str, int]:
         """Return how many jobs are ready and how many are running."""
         return {
@@ -168,18 +123,33 @@ class Reading(Table):
         if queues is not None:
             rows = rows.filter(queue__in=queues)
         if backends:
-            rows = rows.filter(backend__in=backends)
+            # Not the column itself: by that SQLite would walk the index of claimable jobs.
+            name = Concat("backend", Value(""), output_field=CharField())
+            rows = rows.alias(alias_in_tasks=name).filter(alias_in_tasks__in=backends)
         is_due = ExpressionWrapper(Q(run_after__lte=DatabaseNow()), output_field=BooleanField())
         ordered = rows.annotate(is_due=is_due).order_by("-priority", "run_after", "id")
         names = ordered.values_list("id", "queue", "task_path", "is_due")
         return [CrashedJob._make(row) for row in names[:limit]]
 
+    def look(self, worker_id: UUID) -> Look:
+        """Return what a worker has to know of the others, in as few statements as possible."""
+        now, others = self.clock_and_workers(worker_id)
+        return Look(now, others, self.free_locks(others))
+
     def clock_and_workers(self, worker_id: UUID) -> tuple[datetime, set[UUID]]:
         """Return the database's clock, and the other workers that hold or held a session lock."""
+        clocks = self.workers.clocks_of_locked()
+        now = next(iter(clocks.values()), None) or self._clock()
+        return now, clocks.keys() - {worker_id}
+
+    @abstractmethod
+    def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
+        """Return the workers whose session lock is free."""
+
+    def _clock(self) -> datetime:
         with self.connection.cursor() as cursor:
             cursor.execute(self.now_sql, [])
-            now = moment_from(cursor.fetchone()[0])
-        return now, self.workers.locked(but=worker_id)
+            return moment_from(cursor.fetchone()[0])
 
     @property
     def workers(self) -> Workers:

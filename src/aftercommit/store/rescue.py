@@ -51,15 +51,16 @@ class Rescue(Table):
         claims, and until then the state guards.
 
         ``limit`` bounds one call (default 100 jobs); call again while it returns that
-        many. Rows that another rescuer or a run holds are skipped; a lease is deleted when
-        none of its jobs is left.
+        many. The leases that have been over for longest come first. Rows that another rescuer
+        or a run holds are skipped; a lease is deleted when none of its jobs is left.
         """
         lost = Q(worker_id__in=list(dead_workers))
         if silent:
             lost |= Q(lease_until__lt=DatabaseNow())
         rescued: list[Rescued] = []
         # Read before: on SQLite each look would lock the database, on MySQL the rows.
-        for lease_id in list(self._leases.filter(lost).values_list("id", flat=True)):
+        leases = self._leases.filter(lost).order_by("lease_until")
+        for lease_id in list(leases.values_list("id", flat=True)):
             if len(rescued) < limit:
                 with self._write():
                     rescued += self._rescue_lease(

@@ -1,6 +1,6 @@
 """The table of worker processes: which workers serve this database, and how they are seen."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from aftercommit.models import WorkerPresence
@@ -34,6 +34,7 @@ class Workers:
         """Delete the rows of workers that have not written for ``span``."""
         self._rows.filter(seen_at__lt=in_future(-span)).delete()
 
-    def locked(self, *, but: UUID) -> set[UUID]:
-        """Return the other workers that hold, or held, a session lock."""
-        return set(self._rows.filter(locked=True).exclude(id=but).values_list("id", flat=True))
+    def clocks_of_locked(self) -> dict[UUID, datetime]:
+        """Return the database's clock beside each worker that holds, or held, a session lock."""
+        rows = self._rows.filter(locked=True).annotate(now=DatabaseNow())
+        return dict(rows.values_list("id", "now"))

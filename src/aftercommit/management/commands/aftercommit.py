@@ -81,7 +81,7 @@ class Command(BaseCommand):
         log.write_log()
         try:
             serving = served(config)  # mistakes are said here, once
-            orphans = Orphans(serving)
+            orphans = Orphans(serving, may_fork=config.fork)
             supervisor = Supervisor(config, died=orphans)
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
@@ -92,7 +92,11 @@ class Command(BaseCommand):
             self._check_databases(aliases, enough=lambda: supervisor.stopping)
             self._remind_of_messages(config)
             hint = f"{config.processes} processes, {config.threads} threads each. Ctrl-C stops."
-            with status_line(aliases, lambda: supervisor.progress, self.stdout, hint=hint):
+            if self._called_from_command_line:  # type: ignore[attr-defined]
+                _close_connections()
+            with status_line(
+                aliases, supervisor.progress, self.stdout, hint=hint, may_fork=config.fork
+            ):
                 status = supervisor.run()
             orphans.settle()
             return status
@@ -129,6 +133,17 @@ class Command(BaseCommand):
                     else type(one.error).__name__
                 )
                 self.stderr.write(f"A database does not answer ({why}): not all is checked.")
+
+
+def _close_connections() -> None:
+    """Close what the project has opened at its start, or else no process could be a fork.
+
+    Not for a program that calls this command: a connection of its may hold a lock.
+    """
+    for connection in connections.all():
+        connection.close()
+        if hasattr(connection, "close_pool"):
+            connection.close_pool()
 
 
 class Check(threading.Thread):
@@ -171,6 +186,12 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-jobs", type=int, help="end after so many runs (default: never)")
     parser.add_argument(
         "--grace", type=_seconds, help="seconds that a stop waits for running jobs (default: 30)"
+    )
+    parser.add_argument(
+        "--fork",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="let processes be forks where that is safe, or never (default: where it is safe)",
     )
     parser.add_argument(
         "--reload",

@@ -1,9 +1,10 @@
 """The store on MySQL and MariaDB: short transactions with row locks, as there is no RETURNING."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from itertools import compress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -44,17 +45,14 @@ WHERE unique_lock = %s
 LOCK IN SHARE MODE
 """
 
-# Walks from one group of the index to the next ("Using index for group-by" in EXPLAIN).
+# Jumps from one group of the index to the next ("Using index for group-by" in EXPLAIN), which
+# demands that the GROUP BY names the index's columns from the first one on, and no DESC among
+# them.
 HEADS = """
-SELECT backend, queue FROM aftercommit_job FORCE INDEX (aftercommit_job_claimable)
+SELECT backend, queue, priority
+FROM aftercommit_job FORCE INDEX (aftercommit_job_claimable)
 WHERE claimable = TRUE
-GROUP BY backend, queue, priority
-"""
-PRIORITIES = """
-SELECT backend, priority FROM aftercommit_job FORCE INDEX (aftercommit_job_claimable)
-WHERE claimable = TRUE AND backend IN ({backends}) AND queue = %s
-GROUP BY backend, queue, priority
-HAVING MIN(run_after) <= UTC_TIMESTAMP(6)
+GROUP BY claimable, backend, queue, priority
 """
 # InnoDB locks every row that it reads, so the statement must read only the rows that it
 # claims: in the order of the index, without a sort. SKIP LOCKED skips rows that another
@@ -101,11 +99,12 @@ aftercommit_job.id IN (
 )
 """
 # The ORM cannot force an index. A DELETE may name one only if it names the table twice.
-BY_ID = "`aftercommit_job` FORCE INDEX (PRIMARY)"
+OURS = r"`(aftercommit_job|aftercommit_lease)`"
+BY_ID = r"`\1` FORCE INDEX (PRIMARY)"
 FORCED = [
-    (re.compile(r"UPDATE `aftercommit_job` SET"), f"UPDATE {BY_ID} SET"),
-    (re.compile(r"DELETE FROM `aftercommit_job`"), f"DELETE `aftercommit_job` FROM {BY_ID}"),
-    (re.compile(r"FROM `aftercommit_job`(?=.* FOR UPDATE)", re.DOTALL), f"FROM {BY_ID}"),
+    (re.compile(rf"UPDATE {OURS} SET"), rf"UPDATE {BY_ID} SET"),
+    (re.compile(rf"DELETE FROM {OURS}"), rf"DELETE `\1` FROM {BY_ID}"),  # noqa: S608
+    (re.compile(rf"FROM {OURS}(?=.* FOR UPDATE)", re.DOTALL), rf"FROM {BY_ID}"),
 ]
 # The rows of a batch of outcomes, locked in the order that every batch uses.
 HELD = """
@@ -125,14 +124,13 @@ DEADLOCK = 1213
 TRIES_AFTER_DEADLOCK = 3
 # Server gone, lost during the query, killed, shut down, idle for too long.
 LOST_CONNECTION = {2006, 2013, 2055, 1927, 1053, 4031}
-FREE_LOCK = "SELECT IS_USED_LOCK(%s) IS NULL"
+LOCK_IS_FREE = "IS_USED_LOCK(%s) IS NULL"
 
 
 class MySQLStore(Store):
     """Jobs on MySQL 8.4 or MariaDB 10.6, or newer.
 
-    A claim names the priority, so that the rest of the index is in the order of time, also
-    for MariaDB before 10.8, which ignores DESC in an index.
+    A claim names the priority, so that the rest of the index is in the order of time.
     """
 
     inserts_in_one_statement = False
@@ -188,8 +186,10 @@ class MySQLStore(Store):
         """Lock due rows, then mark them, in one short transaction; see ``Store.claim``."""
         groups = [] if query.only is not None else self._groups(query)
         if not groups and not query.only:
+            self.end_leases(query.ended)
             return []
         with self._write():
+            self.end_leases(query.ended)
             ids = self._named(query) if query.only else self._due_in(groups, query)
             if not ids:
                 return []
@@ -200,17 +200,7 @@ class MySQLStore(Store):
             microseconds = query.lease // timedelta(microseconds=1)
             jobs = jobs_of_lease((str(row[0]), row[1]) for row in rows)
             self._run(LEASE, [self._uuid(lease_id), worker, microseconds, jobs])
-            self.end_leases(query.ended)
         return [claim_from(row, worker_id=query.worker_id, lease_id=lease_id) for row in rows]
-
-    def _groups(self, query: ClaimQuery) -> list[tuple[str, int]]:
-        """Return the backends and priorities with due jobs, the most urgent first."""
-        backends = query.backends or self._backends(query.queue)
-        if not backends:
-            return []
-        sql = PRIORITIES.format(backends=marks(backends))
-        found = self._run(sql, [*backends, query.queue])
-        return sorted(found, key=lambda group: (-group[1], backends.index(group[0])))
 
     def _due_in(self, groups: Sequence[tuple[str, int]], query: ClaimQuery) -> list[str]:
         due = DUE.format(chosen=chosen(query))
@@ -227,18 +217,26 @@ class MySQLStore(Store):
         given = [query.queue, *query.backends, *query.unknown, *only, query.limit]
         return [row[0] for row in self._run(named, given)]
 
+    def end_leases(self, lease_ids: Collection[UUID]) -> None:
+        """Delete one after the other; see ``Store.end_leases``.
+
+        A DELETE of several rows reads the whole of a small table, also with FORCE INDEX, and
+        would wait for the leases of other workers.
+        """
+        for lease_id in lease_ids:
+            super().end_leases([lease_id])
+
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Open a presence with a named lock on a separate connection."""
         return MySQLPresence(self.connection, worker_id, session_locks=session_locks)
 
     def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
         """See ``Store.free_locks``."""
-        return {one for one in worker_ids if self._run(FREE_LOCK, [lock_name(one)])[0][0]}
-
-    def queues(self) -> list[str]:
-        """Use ``DISTINCT``, which jumps from name to name here; see ``Store.queues``."""
-        ready = self._jobs.filter(state=State.READY)
-        return sorted(ready.values_list("queue", flat=True).distinct())
+        if not worker_ids:
+            return set()
+        asked = ", ".join([LOCK_IS_FREE] * len(worker_ids))
+        (free,) = self._run(f"SELECT {asked}", [lock_name(one) for one in worker_ids])
+        return set(compress(worker_ids, free))
 
     @contextmanager
     def _write(self) -> Iterator[None]:
@@ -253,10 +251,10 @@ class MySQLStore(Store):
             yield
 
     def _by_id(self) -> AbstractContextManager[None]:
-        """Force statements to find rows by the primary key, not by an index on the state.
+        """Force statements to find rows by the primary key.
 
-        InnoDB locks every row that a statement reads. Through an index on the state it would
-        read rows of other workers in another order than all other statements, and deadlock.
+        InnoDB locks every row that a statement reads. By another index, or if it reads the
+        whole of a small table, it would wait for rows of other workers, and deadlock.
         """
         return self.connection.execute_wrapper(_force_primary_key)
 

@@ -16,17 +16,19 @@ from aftercommit.models import State
 from aftercommit.store.base import Store
 from aftercommit.store.columns import INSERTED, row_from
 from aftercommit.store.finish import ending
+from aftercommit.store.groups import HEADS
 from aftercommit.store.postgresql import prepared
-from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
+from aftercommit.store.postgresql.presence import LOOK, PostgreSQLPresence, lock_key
 from aftercommit.store.postgresql.savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql.sql import (
     CLAIM,
     CRASHED,
+    ENDED,
     FINISH,
     FREE_LOCKS,
-    FROM_FRONT,
     FROM_POSITION,
     HELD,
+    IN_GROUPS,
     INSERT_ALIKE,
     INSERT_MANY,
     NAMED,
@@ -38,6 +40,7 @@ from aftercommit.store.postgresql.sql import (
     insert_one,
 )
 from aftercommit.store.presence import Presence
+from aftercommit.store.reading import Look
 from aftercommit.store.savepoint import Savepoint
 from aftercommit.values import (
     Claim,
@@ -58,6 +61,7 @@ class PostgreSQLStore(Store):
     """Jobs on PostgreSQL 15 or newer."""
 
     now_sql = "SELECT clock_timestamp()"
+    heads_sql = HEADS.format(claimable="job.claimable")
     due_sql = "WHERE head.run_after <= statement_timestamp()"
     held_sql = HELD
     wakes_workers = True
@@ -104,10 +108,13 @@ class PostgreSQLStore(Store):
             due = FROM_POSITION
             given |= query.after._asdict()
         else:
-            due = FROM_FRONT
-            given["backends"] = list(query.backends) or self._backends(query.queue)
+            due = IN_GROUPS
+            groups = self._groups(query)
+            given["backends"] = [backend for backend, _priority in groups]
+            given["priorities"] = [priority for _backend, priority in groups]
         which = "" if query.crashed is None else CRASHED[query.crashed]
-        rows = self._run_native(CLAIM.format(due=due.format(which=which)), given)
+        sql = CLAIM.format(due=due.format(which=which), ended=ENDED if query.ended else "")
+        rows = self._run_native(sql, given)
         return [Claim._make((*row, query.worker_id, lease_id)) for row in rows]
 
     def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> Renewed:
@@ -180,6 +187,12 @@ class PostgreSQLStore(Store):
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Open a presence with an advisory lock and LISTEN, on a separate connection."""
         return PostgreSQLPresence(self.connection, worker_id, session_locks=session_locks)
+
+    def look(self, worker_id: UUID) -> Look:
+        """Ask for all of it at once; see ``Store.look``."""
+        rows = self._run(LOOK, {"worker_id": worker_id})
+        others = {row[1]: row[2] for row in rows if row[1] is not None}
+        return Look(rows[0][0], set(others), {one for one, free in others.items() if free})
 
     def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
         """See ``Store.free_locks``. In shared mode: two rescuers do not block each other."""

@@ -12,6 +12,7 @@ from aftercommit.models import State
 from aftercommit.store.base import Store
 from aftercommit.store.claim import chosen, jobs_of_lease
 from aftercommit.store.columns import CLAIMED, INSERTED, claim_from, id_from, row_from
+from aftercommit.store.groups import HEADS
 from aftercommit.store.presence import Presence
 from aftercommit.store.sqlite.presence import SQLitePresence, lock_is_free, remove_lock
 from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
@@ -35,45 +36,23 @@ FROM json_each(%s)
 WHERE true
 {{or_skip}}
 """  # noqa: S608 - fixed names
+# SQLite uses a partial index only if the statement repeats its condition, word for word. Django
+# writes "claimable" there, and since 6.1 "claimable" = 1.
+CLAIMABLE = "job.claimable AND job.claimable = 1"
 DUE_HEAD = f"WHERE head.run_after <= {NOW}"
-# The backends and priorities with due jobs, the most urgent first. Read before the write: an
-# idle worker must not lock the database at every poll.
-GROUPS = f"""
-WITH RECURSIVE priorities (backend, place, priority) AS (
-    SELECT value, key, (
-        SELECT max(job.priority) FROM aftercommit_job AS job
-        WHERE job.claimable AND job.backend = value AND job.queue = %s
-    )
-    FROM json_each(%s)
-    UNION ALL
-    SELECT backend, place, (
-        SELECT max(job.priority) FROM aftercommit_job AS job
-        WHERE job.claimable AND job.backend = priorities.backend AND job.queue = %s
-          AND job.priority < priorities.priority
-    )
-    FROM priorities WHERE priority IS NOT NULL
-)
-SELECT backend, priority FROM priorities
-WHERE priority IS NOT NULL AND {NOW} >= (
-    SELECT min(job.run_after) FROM aftercommit_job AS job
-    WHERE job.claimable AND job.backend = priorities.backend AND job.queue = %s
-      AND job.priority = priorities.priority
-)
-ORDER BY priority DESC, place
-"""  # noqa: S608
 # The state as well: see ``Table._claimable``.
 DUE = f"""
 SELECT id
-FROM aftercommit_job
-WHERE claimable AND backend = %s AND queue = %s AND priority = %s
+FROM aftercommit_job AS job
+WHERE {CLAIMABLE} AND backend = %s AND queue = %s AND priority = %s
   AND run_after <= {NOW} AND state = 'ready' {{chosen}}
 ORDER BY run_after, id
 LIMIT %s
 """  # noqa: S608
 NAMED = f"""
 SELECT id
-FROM aftercommit_job
-WHERE claimable AND queue = %s AND run_after <= {NOW} AND state = 'ready' {{chosen}}
+FROM aftercommit_job AS job
+WHERE {CLAIMABLE} AND queue = %s AND run_after <= {NOW} AND state = 'ready' {{chosen}}
 ORDER BY priority DESC, run_after, id
 LIMIT %s
 """  # noqa: S608
@@ -116,6 +95,7 @@ class SQLiteStore(Store):
     """Jobs on SQLite 3.37 or newer, in a file."""
 
     now_sql = f"SELECT {NOW}"
+    heads_sql = HEADS.format(claimable=CLAIMABLE)
     due_sql = DUE_HEAD
     held_sql = HELD
 
@@ -134,8 +114,10 @@ class SQLiteStore(Store):
 
     def claim(self, query: ClaimQuery) -> list[Claim]:
         """Claim in one transaction, if a read finds a due job; see ``Store.claim``."""
-        parts = self._named(query) if query.only is not None else self._groups(query)
-        if not parts:
+        parts = self._named(query) if query.only is not None else self._due_in_groups(query)
+        # Read before the write: an idle worker must not lock the database at every poll.
+        if not any(self._run(due, [*given, 1]) for due, given in parts):
+            self.end_leases(query.ended)
             return []
         lease_id = uuid4()
         rows: list[Any] = []
@@ -151,20 +133,19 @@ class SQLiteStore(Store):
             self.end_leases(query.ended)
         return [claim_from(row, worker_id=query.worker_id, lease_id=lease_id) for row in rows]
 
-    def _groups(self, query: ClaimQuery) -> list[Part]:
-        """Return a selection of due jobs for each backend and priority that has some."""
-        backends = json.dumps(list(query.backends) or self._backends(query.queue))
-        queue = query.queue
-        found = self._run(GROUPS, [queue, backends, queue, queue])
+    def _due_in_groups(self, query: ClaimQuery) -> list[Part]:
+        """Return a selection of due jobs for each backend and priority."""
         due = DUE.format(chosen=chosen(query))
-        return [(due, [backend, queue, priority, *query.unknown]) for backend, priority in found]
+        return [
+            (due, [backend, query.queue, priority, *query.unknown])
+            for backend, priority in self._groups(query)
+        ]
 
     def _named(self, query: ClaimQuery) -> list[Part]:
-        """Return one selection of due jobs, if there is one among those that are named."""
+        """Return a selection of the due ones among those jobs that are named."""
         named = NAMED.format(chosen=chosen(query))
         only = [one.hex for one in query.only or ()]
-        given = [query.queue, *query.backends, *query.unknown, *only]
-        return [(named, given)] if self._run(named, [*given, 1]) else []
+        return [(named, [query.queue, *query.backends, *query.unknown, *only])]
 
     def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
         """Write all successes by one statement; see ``Store.finish_many``."""

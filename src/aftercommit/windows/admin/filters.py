@@ -65,7 +65,15 @@ class StateFilter(KnownFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
         """Filter by the state."""
         state = self.value()
-        return queryset if state is None else queryset.filter(state=state)
+        if state is None:
+            return queryset
+        # These states have an index, by their flag; the others are found by the primary key.
+        flags: dict[str, dict[str, bool]] = {
+            State.READY: {"claimable": True},
+            State.FAILED: {"unsuccessful": True},
+            State.CANCELLED: {"unsuccessful": True},
+        }
+        return queryset.filter(state=state, **flags.get(state, {}))
 
 
 class QueueFilter(KnownFilter):

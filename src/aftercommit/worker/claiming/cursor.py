@@ -41,15 +41,18 @@ class ClaimCursor:
         self._from_front_at = time.monotonic()
         self._took = seconds
 
-    def claimed(self, claims: Sequence[Claim], *, backends: Sequence[str], full: bool) -> None:
+    def claimed(
+        self, claims: Sequence[Claim], *, groups: Sequence[tuple[str, int]], full: bool
+    ) -> None:
         """Note the last batch; if it was not full, the claim has reached the end of the queue.
 
-        ``backends``: in the order in which the claim has walked them.
+        ``groups``: backends and priorities in the order in which the claim has walked them.
         """
+        walked = {group: number for number, group in enumerate(groups)}
 
-        def place(claim: Claim) -> tuple[int, int, datetime, int]:
-            walked = backends.index(claim.backend)
-            return -claim.priority, walked, claim.run_after, claim.job_id.int
+        def place(claim: Claim) -> tuple[int, datetime, int]:
+            number = walked.get((claim.backend, claim.priority), len(walked))
+            return number, claim.run_after, claim.job_id.int
 
         self._position = None
         if full and claims:

@@ -16,7 +16,7 @@ from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.task import registered
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.base import Store
-from aftercommit.values import Claim, ClaimQuery, Position, Released
+from aftercommit.values import Claim, ClaimQuery, Group, Position, Released
 from aftercommit.worker.claiming.broker_backoff import is_backing_off
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.config import Served
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aftercommit")
 
 LEFT_FOR = timedelta(seconds=10)  # delay of a job that this process cannot run
-LOOK_EVERY = timedelta(seconds=1)  # for queues with due jobs
+LOOK_EVERY = timedelta(milliseconds=100)  # for queues with due jobs, while there are many
+SHARE = 0.02  # of the time, that these looks may take
+ENDED_TOGETHER = 8  # leases that a claim deletes; the heartbeat deletes fewer
 KEPT = timedelta(seconds=5)  # a queue, after its last claim: its next job is claimed at once
 
 ClaimWithFacts = tuple[Claim, "TaskFacts"]
@@ -38,9 +40,9 @@ ClaimWithFacts = tuple[Claim, "TaskFacts"]
 class Fetcher:
     """Claims due jobs queue by queue, beginning with another queue each time.
 
-    One statement finds all queues with due jobs, and one claims jobs of a queue, because a
-    statement for several queues cannot read the index in order. The first queue changes, so
-    that a full queue does not starve the other queues; so does the first backend of a queue.
+    One statement finds all queues with due jobs, and one claims jobs of a queue. The first
+    queue changes, so that a full queue does not starve the other queues; so does the first
+    backend of a queue.
     """
 
     def __init__(
@@ -61,8 +63,9 @@ class Fetcher:
         self._facts_of = facts_of
         self._unknown: set[str] = set()  # paths of tasks that this process does not have
         self._unknown_backends: set[str] = set()
-        self._queues: dict[str, list[str]] = {}  # with due jobs: of which backends
-        self._looked_at = float("-inf")
+        self._groups: dict[str, list[Group]] = {}  # with due jobs, by queue
+        self._next_look = float("-inf")
+        self._busy = False  # the last claim was full
         self._claimed_at: dict[str, float] = {}  # by queue
         self._cursors: defaultdict[str, ClaimCursor] = defaultdict(ClaimCursor)
         self._turn = 0
@@ -72,12 +75,14 @@ class Fetcher:
         if self._served.crashed and self._served.only is None:
             return self._fetch_crashed(limit=limit)
         self._turn += 1
-        look = time.monotonic() - self._looked_at > LOOK_EVERY.total_seconds()
-        if look:
+        # A busy worker looks now and then for queues and priorities that are new; an idle one
+        # claims at once where it has found the last job.
+        if look := self._busy and time.monotonic() > self._next_look:
             self._look_for_due()
-        claims = self._walk(list(self._queues), limit=limit)
+        claims = self._walk(list(self._groups), limit=limit)
         if not claims and not look:
             claims = self._walk(self._look_for_due(), limit=limit)
+        self._busy = len(claims) == limit
         return claims
 
     def _fetch_crashed(self, *, limit: int) -> list[ClaimWithFacts]:
@@ -124,13 +129,11 @@ class Fetcher:
 
     def _claim_in_order(self, queue: str, *, limit: int) -> list[Claim]:
         cursor = self._cursors[queue]
-        backends = self._queues[queue]
-        first = self._turn % len(backends)
-        backends = [*backends[first:], *backends[:first]]
+        groups = self._in_order(queue)
         query = self._query(
             queue,
             limit=limit,
-            backends=backends,
+            groups=groups,
             only=self._served.only,
             after=cursor.position,
         )
@@ -145,18 +148,30 @@ class Fetcher:
                 if not claims:
                     raise
             cursor.looked_from_front(seconds=time.monotonic() - began)
-        cursor.claimed(claims, backends=backends, full=len(claims) == limit)
+        cursor.claimed(claims, groups=groups, full=len(claims) == limit)
         if claims:
             self._claimed_at[queue] = time.monotonic()
         return claims
 
+    def _in_order(self, queue: str) -> list[tuple[str, int]]:
+        """Return the groups of a queue: by priority, and by backend in turn."""
+        found = self._groups[queue]
+        backends = sorted({group.backend for group in found})
+
+        def place(group: Group) -> tuple[int, int]:
+            turn = backends.index(group.backend) + self._turn
+            return -group.priority, turn % len(backends)
+
+        return [(one.backend, one.priority) for one in sorted(found, key=place)]
+
     def _ask(self, query: ClaimQuery) -> list[Claim]:
         """Claim, and delete the leases that have ended in the same transaction."""
         ended = self._leases.ended
+        if len(ended) < ENDED_TOGETHER:
+            ended = ()
         claims = self._store.claim(replace(query, ended=ended))
         self._leases.opened(claims)
-        if claims:  # without a claim some stores write nothing
-            self._leases.deleted(ended)
+        self._leases.deleted(ended)
         return claims
 
     def _query(
@@ -165,7 +180,7 @@ class Fetcher:
         *,
         limit: int,
         only: Sequence[UUID] | None,
-        backends: Sequence[str] = (),
+        groups: Sequence[tuple[str, int]] | None = None,
         after: Position | None = None,
     ) -> ClaimQuery:
         return ClaimQuery(
@@ -173,7 +188,8 @@ class Fetcher:
             limit=limit,
             worker_id=self._worker_id,
             lease=self._served.options.lease,
-            backends=backends or self._served.backends,
+            backends=self._served.backends,
+            groups=groups,
             unknown=sorted(self._unknown),
             only=only,
             after=after,
@@ -207,23 +223,24 @@ class Fetcher:
 
     def _look_for_due(self) -> list[str]:
         """Return the queues with due jobs; keep those as well that had some a moment ago."""
-        now = time.monotonic()
+        began = time.monotonic()
         kept = {
-            queue: self._queues[queue]
+            queue: self._groups[queue]
             for queue, claimed_at in self._claimed_at.items()
-            if queue in self._queues and now - claimed_at <= KEPT.total_seconds()
+            if queue in self._groups and began - claimed_at <= KEPT.total_seconds()
         }
-        found: dict[str, list[str]] = {}
-        for backend, queue in self._store.due_queues():
-            if self._serves(backend, queue):
-                found.setdefault(queue, []).append(backend)
-        self._queues = kept | found
-        self._looked_at = time.monotonic()
-        for gone in self._cursors.keys() - self._queues.keys():
+        found: dict[str, list[Group]] = {}
+        for group in self._store.due_groups():
+            if self._serves(group.backend, group.queue):
+                found.setdefault(group.queue, []).append(group)
+        self._groups = kept | found
+        ended = time.monotonic()
+        self._next_look = ended + max(LOOK_EVERY.total_seconds(), (ended - began) / SHARE)
+        for gone in self._cursors.keys() - self._groups.keys():
             del self._cursors[gone]
-        for gone in self._claimed_at.keys() - self._queues.keys():
+        for gone in self._claimed_at.keys() - self._groups.keys():
             del self._claimed_at[gone]
-        return list(found)
+        return sorted(found)
 
     def _serves(self, backend: str, queue: str) -> bool:
         served = self._served

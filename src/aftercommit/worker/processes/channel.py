@@ -7,7 +7,8 @@ import socket
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar, Self
+from weakref import WeakSet
 
 from aftercommit.options.conf import WorkerConfig
 
@@ -19,9 +20,32 @@ CHUNK = 64 * 1024
 class Channel:
     """One end of a pair of sockets; the other end is closed when its process is gone."""
 
+    _open: ClassVar[WeakSet["Channel"]] = WeakSet()  # of this process
+
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
         self._rest = b""  # the beginning of a line
+        self._open.add(self)
+
+    @classmethod
+    def pair(cls) -> tuple[Self, Self]:
+        """Return both ends."""
+        one, other = socket.socketpair()
+        return cls(one), cls(other)
+
+    @classmethod
+    def descriptors(cls) -> set[int]:
+        """Return the descriptors of all channels of this process."""
+        return {one.fileno() for one in cls._open}
+
+    def close_others(self) -> None:
+        """Close all channels but this one; in a fork, which would keep them alive."""
+        for one in set(self._open) - {self}:
+            one.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor of this end."""
+        return self._socket.fileno()
 
     def send(self, **message: Any) -> bool:
         """Send a message; False if the other process does not read any more.
@@ -52,8 +76,15 @@ class Channel:
         with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
             yield from _messages(lines)
 
+    def closed_within(self, limit: timedelta) -> bool:
+        """Wait until the other end is closed, on a channel without messages; True if it is."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(limit / timedelta(milliseconds=1)))
+
     def close(self) -> None:
         """Close this end."""
+        self._open.discard(self)
         self._socket.close()
 
 

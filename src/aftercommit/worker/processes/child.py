@@ -1,4 +1,4 @@
-"""A worker process from the inside; ``launch`` starts it."""
+"""A worker process from the inside; ``launch`` starts it, as a fork or as a new Python."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from mmap import mmap
 from typing import TYPE_CHECKING, NoReturn
 
@@ -29,7 +29,7 @@ THROUGH, REPLACE = "through", "replace"  # how a process ended
 
 
 def main(files: Sequence[str]) -> NoReturn:
-    """Be a worker process; ``files`` are the descriptors that the parent has handed over."""
+    """Be a worker process in a new Python, with the descriptors that the parent has given."""
     numbers = [int(file) for file in files]
     for number in numbers:
         os.set_inheritable(number, False)  # not for the programs that tasks start
@@ -53,32 +53,39 @@ class WorkerProcess:
         self._reported: Message = {}
 
     def run(self) -> NoReturn:
-        """Work to the end, then leave the process."""
+        """Load the project, work to the end, then leave the process."""
         self._handle_signals()
         orders = iter(self._channel)
         first = next(orders, None)
         if first is None:  # the parent is gone already
             os._exit(1)
         sys.argv[:] = first["argv"]  # settings may look at it, and shall see what they saw there
+        self._work(config_of(first["config"]), orders, prepare=_load_project)
+
+    def run_forked(self, config: WorkerConfig) -> NoReturn:
+        """Do the same where the project is loaded."""
+        self._handle_signals()
+        self._work(config, iter(self._channel), prepare=lambda: None)
+
+    def _work(
+        self, config: WorkerConfig, orders: Iterator[Message], *, prepare: Callable[[], None]
+    ) -> NoReturn:
         threading.Thread(
             target=self._obey, args=[orders], name="aftercommit-orders", daemon=True
         ).start()
-        worker = self._start(config_of(first["config"]))
+        worker = self._start(config, prepare)
         self._channel.send(ready=True)
         status = worker.run(every=self._report)
         self._report(worker)
         self._channel.send(end=REPLACE if status == REPLACE_ME else THROUGH)
         _leave(status)
 
-    def _start(self, config: WorkerConfig) -> "Worker":
-        """Load the project; if that fails, say why and end."""
+    def _start(self, config: WorkerConfig, prepare: Callable[[], None]) -> "Worker":
+        """Build the worker; if that fails, say why and end."""
         try:
-            django.setup()
-            from aftercommit import log  # noqa: PLC0415 - needs the models
-            from aftercommit.worker.worker import Worker  # noqa: PLC0415 - as well
+            prepare()
+            from aftercommit.worker.worker import Worker  # noqa: PLC0415 - needs the models
 
-            log.show_log()
-            log.write_log()
             worker = Worker(config, quota=self._quota, board=self._board)
         except BaseException as error:
             self._channel.send(failed=_reason(error), traceback=traceback.format_exc())
@@ -118,6 +125,14 @@ class WorkerProcess:
         }
         if report != self._reported and self._channel.send(**report):
             self._reported = report
+
+
+def _load_project() -> None:
+    django.setup()
+    from aftercommit import log  # noqa: PLC0415 - needs the models
+
+    log.show_log()
+    log.write_log()
 
 
 def _reason(error: BaseException) -> str:

@@ -1,33 +1,41 @@
-"""Starts worker processes by a command line of our own.
+"""Starts worker processes: forks of this one where that is safe, else new Pythons.
 
-Nothing of the user's ``__main__`` is imported again: it may be a ``manage.py`` without a
-guard, a zipapp or the program of a server that has forked this process.
+A new Python has a command line of our own. Nothing of the user's ``__main__`` is imported
+again: it may be a ``manage.py`` without a guard, a zipapp or the program of a server that has
+forked this process.
 """
 
 import json
 import mmap
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import IO
 
 from django.conf import UserSettingsHolder, settings
 
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import WorkerConfig
-from aftercommit.process import STOP_SIGNALS
 from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.processes.channel import Channel, message_of
+from aftercommit.worker.processes.child import WorkerProcess
+from aftercommit.worker.processes.forking import (
+    ForkedProcess,
+    fork,
+    forking,
+    obstacle,
+    stop_signals_blocked,
+)
 from aftercommit.worker.processes.memory import oom_kills
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.runs import now
 
+NOTE_EVERY = timedelta(seconds=1)  # reading the files is most of what an idle supervisor does
 PATH = "AFTERCOMMIT_SYS_PATH"  # environment variable, for the first line of a process
 COMMAND, SUBCOMMAND = "aftercommit", "worker-process"
 COMMANDS = (COMMAND, "flush_queue")  # that start processes
@@ -44,7 +52,7 @@ BOOT = (
 class Child:
     """A worker process as its supervisor sees it."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
     channel: Channel
     board: InFlight
     started: float = field(default_factory=now)
@@ -55,12 +63,13 @@ class Child:
     done: int = 0
     running: int = 0
     sees_crashed: bool = False  # it sees jobs with crashes, or a dead worker that may leave some
-    oom_kills: int = field(default_factory=oom_kills)  # when it was last seen alive
+    oom_kills: int = field(default_factory=oom_kills)  # when it was seen alive, not long ago
+    oom_kills_noted: float = field(default_factory=now)
 
     @property
     def death(self) -> str:
         """How it ended, seen from outside."""
-        code = self.process.returncode
+        code = self.process.returncode or 0
         try:
             return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         except ValueError:
@@ -80,7 +89,9 @@ class Child:
 
     def note_memory(self) -> None:
         """Note the kernel's count of OOM kills, as long as the process lives."""
-        self.oom_kills = oom_kills()
+        if now() - self.oom_kills_noted >= NOTE_EVERY.total_seconds():
+            self.oom_kills = oom_kills()
+            self.oom_kills_noted = now()
 
     def listen(self) -> None:
         """Take in what it has said since."""
@@ -100,7 +111,7 @@ class Launcher:
     Raises ``ConfigurationError`` where there can be none.
     """
 
-    def __init__(self, max_jobs: int | None) -> None:
+    def __init__(self, config: WorkerConfig) -> None:
         if os.name != "posix":
             raise ConfigurationError(
                 "Worker processes cannot be started on this system: they are given open files, "
@@ -108,8 +119,10 @@ class Launcher:
                 "Fix: run the worker on Linux, macOS or in WSL; 'manage.py flush_queue' runs "
                 "jobs anywhere."
             )
-        self._command = _command()
-        self._quota = None if max_jobs is None else RunQuota.new_file(max_jobs)
+        self._may_fork = config.fork
+        if not self._may_fork or obstacle() is not None:
+            _command()  # raises what would be raised later
+        self._quota = None if config.max_jobs is None else RunQuota.new_file(config.max_jobs)
 
     @property
     def quota_is_used_up(self) -> bool:
@@ -117,30 +130,55 @@ class Launcher:
         return self._quota is not None and RunQuota(self._quota.fileno()).used_up
 
     def start(self, config: WorkerConfig) -> Child:
-        """Start a process; raises ``OSError`` if the system does not allow it."""
-        ours, theirs = socket.socketpair()
-        channel = Channel(ours)
+        """Start a process.
+
+        Raises ``OSError`` if the system does not allow it, and ``ConfigurationError`` if a
+        new Python is needed and could not have the settings of this one.
+        """
+        if self._may_fork and forking.is_safe():
+            return self._fork(config)
+        return self._spawn(config)
+
+    def _fork(self, config: WorkerConfig) -> Child:
+        channel, theirs = Channel.pair()
+        board = InFlight(mmap.mmap(-1, InFlight.size(config.threads)))
+        quota = RunQuota(None if self._quota is None else self._quota.fileno())
+
+        def live() -> None:
+            WorkerProcess(theirs, board, quota).run_forked(config)
+
+        with closing(theirs):
+            try:
+                process = fork(live, channel=theirs)
+            except OSError:
+                channel.close()
+                raise
+        return Child(process=process, channel=channel, board=board)
+
+    def _spawn(self, config: WorkerConfig) -> Child:
+        channel, theirs = Channel.pair()
         with closing(theirs), _zeros(InFlight.size(config.threads)) as board:
             files = [theirs.fileno(), board.fileno()]
             if self._quota is not None:
                 files.append(self._quota.fileno())
             memory = mmap.mmap(board.fileno(), 0)
             try:
-                process = self._popen(files)
+                process = _popen(files)
             except OSError:
                 channel.close()
                 raise
         channel.send(config=message_of(config), argv=sys.argv)
         return Child(process=process, channel=channel, board=InFlight(memory))
 
-    def _popen(self, files: list[int]) -> subprocess.Popen[bytes]:
-        with _stop_signals_blocked():
-            return subprocess.Popen(  # noqa: S603 - our own command line
-                [*self._command, *map(str, files)],
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                pass_fds=files,
-            )
+
+def _popen(files: list[int]) -> subprocess.Popen[bytes]:
+    with stop_signals_blocked():
+        return subprocess.Popen(  # noqa: S603 - our own command line
+            [*_command(), *map(str, files)],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            pass_fds=files,
+        )
 
 
 def _command() -> list[str]:
@@ -181,13 +219,3 @@ def _zeros(size: int) -> IO[bytes]:
     file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - of the caller
     file.write(bytes(size))
     return file
-
-
-@contextmanager
-def _stop_signals_blocked() -> Iterator[None]:
-    """Let a new process begin without hearing of stop signals, until it can obey them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

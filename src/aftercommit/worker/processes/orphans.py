@@ -1,7 +1,6 @@
 """What a dead worker process leaves behind: jobs that it ran, and jobs that it had claimed."""
 
 import logging
-import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -10,7 +9,10 @@ from django.db import Error, connections
 
 from aftercommit.enqueue.finished import send_finished, send_rescued
 from aftercommit.store import store_for
+from aftercommit.values import NO_TIME
 from aftercommit.worker.config import Served
+from aftercommit.worker.processes.aside import Aside
+from aftercommit.worker.processes.channel import Channel
 from aftercommit.worker.processes.launch import Child
 from aftercommit.worker.runs import now
 
@@ -31,37 +33,40 @@ class Orphans:
     of them, and blame none.
     """
 
-    def __init__(self, aliases: Sequence[Served]) -> None:
+    def __init__(self, aliases: Sequence[Served], *, may_fork: bool = False) -> None:
         self._aliases = aliases
-        self._threads: list[threading.Thread] = []
+        self._may_fork = may_fork
+        self._begun: list[Aside] = []
 
-    def __call__(self, child: Child) -> None:
+    def __call__(self, child: Child) -> Aside | None:
         """See to the jobs of a process that did not end in good order; return at once."""
         worker_id, begun = child.board.read()
         if worker_id is None:
-            return
+            return None
         death = child.own_death
         blamed = dict.fromkeys(begun, death) if len(begun) == 1 and death is not None else {}
-        thread = threading.Thread(
-            target=self._take_back,
-            args=[worker_id, begun, blamed],
-            name="aftercommit-orphans",
-            daemon=True,
+        aside = Aside(
+            lambda over: self._take_back(over, worker_id, begun, blamed),
+            name="orphans",
+            may_fork=self._may_fork,
         )
-        self._threads = [one for one in self._threads if one.is_alive()] + [thread]
-        thread.start()
+        self._begun = [one for one in self._begun if not one.ended_within(NO_TIME)] + [aside]
+        return aside
 
     def settle(self) -> None:
         """Wait a moment for what has been begun, before this process ends."""
         end = now() + TO_SETTLE.total_seconds()
-        for thread in self._threads:
-            thread.join(max(end - now(), 0))
+        for aside in self._begun:
+            aside.ended_within(timedelta(seconds=max(end - now(), 0)))
+            aside.end(NO_TIME)
 
-    def _take_back(self, worker_id: UUID, begun: set[UUID], blamed: dict[UUID, str]) -> None:
-        pause = threading.Event()  # never set
+    def _take_back(
+        self, over: Channel, worker_id: UUID, begun: set[UUID], blamed: dict[UUID, str]
+    ) -> None:
         left = set(begun)
         for number in range(TRIES):
-            pause.wait(UNTIL_JUDGED.total_seconds())
+            if over.closed_within(UNTIL_JUDGED):
+                break  # the parent has ended: it was perhaps killed as well
             for served in self._aliases:
                 store = store_for(served.using)
                 try:

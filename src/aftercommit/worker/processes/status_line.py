@@ -1,21 +1,25 @@
 """A line that says how fast jobs are done, and how many wait: on a terminal, or in the log.
 
-It asks the database, so it has a thread of its own: if that hangs, nothing else does.
+It asks the database, so that is done aside: if it hangs, nothing else does.
 """
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import Error, connections
 
 from aftercommit.store import store_for
-from aftercommit.worker.processes.supervisor import Progress
+from aftercommit.worker.processes.aside import Aside
+from aftercommit.worker.processes.channel import Channel
+from aftercommit.worker.processes.progress import Progress
 from aftercommit.worker.runs import now
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 logger = logging.getLogger("aftercommit")
 
@@ -27,7 +31,7 @@ TO_JOIN = timedelta(milliseconds=200)  # no longer: it may wait for a database t
 
 @contextmanager
 def status_line(
-    aliases: list[str], progress: Callable[[], Progress], stdout: Any, *, hint: str
+    aliases: list[str], progress: Progress, stdout: Any, *, hint: str, may_fork: bool
 ) -> Iterator[None]:
     """Show the line while the block runs: live on a terminal (with rich), else in the log.
 
@@ -39,56 +43,55 @@ def status_line(
     except ImportError:
         Live = None  # type: ignore[assignment,misc]
     if Live is None or not stdout.isatty():
-        with _repeated(_logged(Line(aliases), progress), every=LOG_EVERY):
+        with _aside(lambda over: _write(Line(aliases), progress, over), may_fork=may_fork):
             yield
         return
-    with Live(console=Console(), auto_refresh=False, transient=True) as live:
-        stdout.write(hint)
-        line = Line(aliases)
 
-        def show() -> None:
-            found = progress()
-            line.note(found)
-            live.update(line.text(found), refresh=True)
+    def show(over: Channel) -> None:
+        with Live(console=Console(), auto_refresh=False, transient=True) as live:
+            line = Line(aliases)
+            _repeat(lambda: _show(line, progress, live), over, every=REFRESH_EVERY)
 
-        with _repeated(show, every=REFRESH_EVERY):
-            yield
-
-
-def _logged(line: "Line", progress: Callable[[], Progress]) -> Callable[[], None]:
-    logged = 0
-
-    def show() -> None:
-        nonlocal logged
-        found = progress()
-        line.note(found)
-        if found.done != logged:
-            logged = found.done
-            logger.info(line.text(found))
-
-    return show
+    stdout.write(hint)
+    with _aside(show, may_fork=may_fork):
+        yield
+    Console().show_cursor()  # if it had to be left alone
 
 
 @contextmanager
-def _repeated(step: Callable[[], None], *, every: timedelta) -> Iterator[None]:
-    """Repeat a step in a thread while the block runs; do not wait for one that hangs."""
-    over = threading.Event()
-
-    def repeat() -> None:
-        while not over.wait(every.total_seconds()):
-            try:
-                step()
-            except Exception:
-                logger.debug("The status line could not be shown", exc_info=True)
-        connections.close_all()
-
-    thread = threading.Thread(target=repeat, name="aftercommit-status-line", daemon=True)
-    thread.start()
+def _aside(work: Callable[[Channel], None], *, may_fork: bool) -> Iterator[None]:
+    aside = Aside(work, name="status-line", may_fork=may_fork)
     try:
         yield
     finally:
-        over.set()
-        thread.join(TO_JOIN.total_seconds())
+        aside.end(TO_JOIN)
+
+
+def _write(line: "Line", progress: Progress, over: Channel) -> None:
+    logged = 0
+
+    def step() -> None:
+        nonlocal logged
+        line.note(progress)
+        if progress.done != logged:
+            logged = progress.done
+            logger.info(line.text(progress))
+
+    _repeat(step, over, every=LOG_EVERY)
+
+
+def _show(line: "Line", progress: Progress, live: "Live") -> None:
+    line.note(progress)
+    live.update(line.text(progress), refresh=True)
+
+
+def _repeat(step: Callable[[], None], over: Channel, *, every: timedelta) -> None:
+    while not over.closed_within(every):
+        try:
+            step()
+        except Exception:
+            logger.debug("The status line could not be shown", exc_info=True)
+    connections.close_all()
 
 
 class Line:

@@ -4,13 +4,17 @@ import contextlib
 import logging
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
+from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import Bell
+from aftercommit.values import NO_TIME
+from aftercommit.worker.processes.aside import Aside, bury_asides
 from aftercommit.worker.processes.child import HURRY, STOP, THROUGH
 from aftercommit.worker.processes.launch import Child, Launcher
+from aftercommit.worker.processes.progress import Progress
 from aftercommit.worker.processes.slot import IN_VAIN, ProcessSlot
 from aftercommit.worker.runs import now
 
@@ -24,14 +28,6 @@ TO_HURRY = timedelta(seconds=8)
 TO_DIE = timedelta(seconds=2)  # after kill -9, which a process in the kernel hears later
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What the worker processes have reported."""
-
-    done: int = 0
-    running: int = 0
-
-
 class Supervisor:
     """Keeps ``processes`` worker processes alive; a task cannot take it down with it.
 
@@ -39,22 +35,23 @@ class Supervisor:
     which runs those and no others.
 
     It never asks a database, so it obeys when none answers. ``died`` is called with a
-    process that did not end in good order, and must return at once.
+    process that did not end in good order, and must return at once: what takes back its jobs.
     """
 
     def __init__(
-        self, config: WorkerConfig, *, died: Callable[[Child], None] = lambda child: None
+        self, config: WorkerConfig, *, died: Callable[[Child], Aside | None] = lambda child: None
     ) -> None:
         self._config = config
         self._finite = config.drain or config.max_jobs is not None
         self._died = died
-        self._launcher = Launcher(config.max_jobs)
+        self._launcher = Launcher(config)
         self._ordinary = [ProcessSlot(config) for _number in range(config.processes)]
         self._crashed = ProcessSlot(
             replace(config, processes=1, threads=1, crashed=True), through=True
         )
         self._slots = [*self._ordinary, self._crashed]
         self._crashed_seen = False  # some process sees jobs with crashes
+        self._taking_back: Aside | None = None  # jobs of the process that died last
         self._died_at_work = False  # so that there will be such jobs in a moment
         self._bell = Bell()
         self._asked = 0  # how often someone asked to stop
@@ -86,7 +83,8 @@ class Supervisor:
                 self._look_after(slot, stopping=told > 0)
             if told == 0:
                 self._see_to_crashed()
-            self.progress = self._sum_up()
+            self._sum_up()
+            bury_asides()
             self._bell.wait(LOOK_EVERY)
         return 1 if told > 1 or self._given_up else 0
 
@@ -119,13 +117,18 @@ class Supervisor:
                 self._bury(slot, child, stopping=stopping)
         elif stopping:
             slot.through = True
-        elif not slot.through and now() >= slot.start_at:
+        elif not slot.through and now() >= slot.start_at and not self._is_too_early(slot):
             self._start(slot)
+
+    def _is_too_early(self, slot: ProcessSlot) -> bool:
+        """Whether a process would find no job with crashes, because none is taken back yet."""
+        back = self._taking_back is None or self._taking_back.ended_within(NO_TIME)
+        return slot is self._crashed and not back
 
     def _start(self, slot: ProcessSlot) -> None:
         try:
             slot.child = self._launcher.start(slot.config)
-        except OSError as error:
+        except (OSError, ConfigurationError) as error:
             self._not_started(slot, f"{type(error).__name__}: {error}")
 
     def _bury(self, slot: ProcessSlot, child: Child, *, stopping: bool) -> None:
@@ -136,7 +139,7 @@ class Supervisor:
         if not _has_run(child):
             slot.not_before = now() + IN_VAIN.total_seconds()
         if child.end is None:
-            self._died(child)
+            self._taking_back = self._died(child)
             _worker_id, begun = child.board.read()
             self._died_at_work |= bool(begun)
         if stopping or (child.end == THROUGH and (self._finite or slot is self._crashed)):
@@ -226,9 +229,9 @@ class Supervisor:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(TO_DIE.total_seconds())
 
-    def _sum_up(self) -> Progress:
+    def _sum_up(self) -> None:
         children = [slot.child for slot in self._slots if slot.child is not None]
-        return Progress(
+        self.progress.note(
             done=sum(slot.done_before for slot in self._slots)
             + sum(child.done for child in children),
             running=sum(child.running for child in children),

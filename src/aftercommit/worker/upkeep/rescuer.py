@@ -11,13 +11,15 @@ from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.runs import now
 from aftercommit.worker.upkeep.contact import SteadyContact
 
-LOOK_EVERY = timedelta(milliseconds=400)
-LOOK_AGAIN = timedelta(milliseconds=200)  # while a session lock looks free
 # A healthy worker that has lost its connection locks again within this time.
 FREE_FOR = timedelta(milliseconds=700)
 LOOKS = 3
+LOOK_EVERY = timedelta(milliseconds=500)  # so a death is certain after 1.2 s at most
+LOOK_AGAIN = FREE_FOR / (LOOKS - 1)  # while a session lock looks free
+LOOK_IF_ALONE = timedelta(seconds=2)  # while there is no worker that could die
 AFTER_TROUBLE = timedelta(seconds=10)  # until a free lock again means that a worker has died
 WORKERS_FORGOTTEN_AFTER = timedelta(days=1)
+FORGET_EVERY = timedelta(minutes=10)
 ONE_RESCUE = 100  # jobs
 
 
@@ -43,7 +45,7 @@ class Rescuer:
         self._locks_count_from = now()
         self._contact = SteadyContact()
         self._free_since: dict[UUID, tuple[float, int]] = {}
-        self._next_check_in = now()
+        self._next_check_in = self._next_forgetting = now()
         self.looked = Bell()  # rung after each look
         self.settled = False  # no other worker looks dead
 
@@ -64,41 +66,40 @@ class Rescuer:
     def step(self) -> timedelta:
         """Look once; return when to look again."""
         began = now()
-        clock, others = self._store.clock_and_workers(self._worker_id)
-        self._contact.seen(database=clock, began=began)
-        dead = self._dead_among(others)
-        silent = now() >= self._next_check_in
-        if silent:
-            silent = self._check_in()
+        checks_in = began >= self._next_check_in
+        if checks_in:
+            self._check_in()
+        look = self._store.look(self._worker_id)
+        self._contact.seen(database=look.clock, began=began)
+        # An expired lease means a silent worker.
+        silent = checks_in and self._contact.lasted >= self._options.lease
+        dead = self._dead_among(look.free)
         if dead or silent:
             self._rescue(dead, silent=silent)
         self.settled = not self._free_since
         self.looked.ring()
         if self._free_since:
             return LOOK_AGAIN
-        return min(LOOK_EVERY, self._options.lease / 3)
+        return min(LOOK_EVERY if look.others else LOOK_IF_ALONE, self._options.lease / 3)
 
-    def _check_in(self) -> bool:
-        """Update this worker's row; True if an expired lease means a silent worker.
+    def _check_in(self) -> None:
+        """Update this worker's row, and see to what is done as rarely.
 
-        The write comes first: on SQLite it waits for the same lock as a renewal, so a slow
-        step shows that the other workers could not renew their leases.
+        The look comes after the write: on SQLite that waits for the same lock as a renewal, so
+        a slow step shows that the other workers could not renew their leases.
         """
-        began = now()
         if not self._store.workers.seen(self._worker_id):
             self._forgotten()
-        self._store.workers.forget_silent(WORKERS_FORGOTTEN_AFTER)
-        clock, _others = self._store.clock_and_workers(self._worker_id)
-        self._contact.seen(database=clock, began=began)
+        if now() >= self._next_forgetting:
+            self._store.workers.forget_silent(WORKERS_FORGOTTEN_AFTER)
+            self._next_forgetting = now() + FORGET_EVERY.total_seconds()
         self._crashed.look()
         pause = min(self._options.heartbeat / 2, self._options.lease / 6)
         self._next_check_in = now() + pause.total_seconds()
-        return self._contact.lasted >= self._options.lease
 
-    def _dead_among(self, others: set[UUID]) -> set[UUID]:
+    def _dead_among(self, free: set[UUID]) -> set[UUID]:
         if now() < self._locks_count_from:
             return set()
-        free = self._store.free_locks(others)
         looks = {one: self._free_since.get(one, (now(), 0)) for one in free}
         self._free_since = {one: (since, count + 1) for one, (since, count) in looks.items()}
         return {

@@ -1,0 +1,69 @@
+"""The groups of claimable jobs: those of one backend, queue and priority."""
+
+from aftercommit.store.table import Table
+from aftercommit.values import ClaimQuery, Group
+
+# The first job of each backend, queue and priority: the walk jumps from one to the next in the
+# index of claimable jobs. DISTINCT and GROUP BY of PostgreSQL and SQLite would read all of them.
+HEADS = """
+WITH RECURSIVE heads (id) AS (
+    SELECT (
+        SELECT job.id FROM aftercommit_job AS job WHERE {claimable}
+        ORDER BY job.backend, job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
+    )
+    UNION ALL
+    SELECT COALESCE(
+        (
+            SELECT job.id FROM aftercommit_job AS job
+            WHERE {claimable} AND job.backend = head.backend AND job.queue = head.queue
+              AND job.priority < head.priority
+            ORDER BY job.priority DESC, job.run_after, job.id LIMIT 1
+        ),
+        (
+            SELECT job.id FROM aftercommit_job AS job
+            WHERE {claimable} AND job.backend = head.backend AND job.queue > head.queue
+            ORDER BY job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
+        ),
+        (
+            SELECT job.id FROM aftercommit_job AS job
+            WHERE {claimable} AND job.backend > head.backend
+            ORDER BY job.backend, job.queue, job.priority DESC, job.run_after, job.id LIMIT 1
+        )
+    )
+    FROM heads JOIN aftercommit_job AS head ON head.id = heads.id
+)
+SELECT head.backend, head.queue, head.priority
+FROM heads JOIN aftercommit_job AS head ON head.id = heads.id
+"""
+
+
+class Groups(Table):
+    """Finds the groups without reading their jobs."""
+
+    heads_sql: str
+    due_sql: str  # a condition to add to heads_sql: the head is due
+
+    def queues(self) -> list[str]:
+        """Return the names of the queues that have claimable jobs, sorted."""
+        return sorted({group.queue for group in self._heads(self.heads_sql)})
+
+    def due_groups(self) -> list[Group]:
+        """Return the backends, queues and priorities that have due jobs.
+
+        One statement, which reads one row of each group that has claimable jobs.
+        """
+        return self._heads(f"{self.heads_sql} {self.due_sql}")
+
+    def _heads(self, sql: str) -> list[Group]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, [])
+            return [Group._make(row) for row in cursor.fetchall()]
+
+    def _groups(self, query: ClaimQuery) -> list[tuple[str, int]]:
+        """Return the backends and priorities to walk, the most urgent first."""
+        if query.groups is not None:
+            return list(query.groups)
+        due = [group for group in self.due_groups() if group.queue == query.queue]
+        order = query.backends or sorted({group.backend for group in due})
+        found = [(one.backend, one.priority) for one in due if one.backend in order]
+        return sorted(found, key=lambda one: (-one[1], order.index(one[0])))
