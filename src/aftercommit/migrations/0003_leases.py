@@ -9,17 +9,18 @@ from typing import ClassVar
 from django.db import migrations, models
 from django.db.models import Q
 
-from aftercommit.migrations._online import LEASE_STORAGE, OLD_CHECKS, ChangeJobTable, OnPostgreSQL
+from aftercommit.migrations._job_table import LEASE_STORAGE, OLD_CHECKS, ChangeJobTable
+from aftercommit.migrations._online import CreateNewModel, OneWay, OnPostgreSQL
 from aftercommit.models import Count, Name
 
 FINISHED = ("succeeded", "failed", "cancelled")
 
 
-class Migration(migrations.Migration):
+class Migration(OneWay):
     dependencies: ClassVar = [("aftercommit", "0002_received")]
 
     operations: ClassVar = [
-        migrations.CreateModel(
+        CreateNewModel(
             name="Lease",
             fields=[
                 ("id", models.UUIDField(editable=False, primary_key=True, serialize=False)),
@@ -29,7 +30,7 @@ class Migration(migrations.Migration):
             ],
             options={"verbose_name": "lease", "verbose_name_plural": "leases"},
         ),
-        migrations.CreateModel(
+        CreateNewModel(
             name="Dependency",
             fields=[
                 (

@@ -1,4 +1,4 @@
-"""The indexes of claimable, crashed and unsuccessful jobs, instead of those by state.
+"""The indexes of claimable, crashed and unsuccessful jobs.
 
 On PostgreSQL nothing here locks the table: it may take minutes, and jobs go on meanwhile. If it
 is broken off, it can be run again.
@@ -9,13 +9,12 @@ from typing import ClassVar
 from django.db import migrations
 from django.db.models import Q
 
-from aftercommit.migrations._online import OnPostgreSQL, online, set_flags
+from aftercommit.migrations._flags import set_flags
+from aftercommit.migrations._online import AddIndexOnline, OneWay, OnPostgreSQL
 from aftercommit.models import PartialIndex
 
-AddIndex, RemoveIndex = online(migrations.AddIndex), online(migrations.RemoveIndex)
 
-
-class Migration(migrations.Migration):
+class Migration(OneWay):
     atomic = False  # as CREATE INDEX CONCURRENTLY demands
 
     dependencies: ClassVar = [("aftercommit", "0003_leases")]
@@ -25,7 +24,7 @@ class Migration(migrations.Migration):
         OnPostgreSQL(
             "ALTER TABLE aftercommit_job VALIDATE CONSTRAINT aftercommit_job_consistent"
         ),
-        AddIndex(
+        AddIndexOnline(
             "Job",
             PartialIndex(
                 condition=Q(claimable=True),
@@ -34,7 +33,7 @@ class Migration(migrations.Migration):
                 name="aftercommit_job_claimable",
             ),
         ),
-        AddIndex(
+        AddIndexOnline(
             "Job",
             PartialIndex(
                 condition=Q(claimable=True, crashes__gt=0),
@@ -43,7 +42,7 @@ class Migration(migrations.Migration):
                 name="aftercommit_job_crashed",
             ),
         ),
-        AddIndex(
+        AddIndexOnline(
             "Job",
             PartialIndex(
                 condition=Q(unsuccessful=True),
@@ -52,6 +51,4 @@ class Migration(migrations.Migration):
                 name="aftercommit_job_unsuccessful",
             ),
         ),
-        RemoveIndex("Job", "aftercommit_job_due"),
-        RemoveIndex("Job", "aftercommit_job_finished"),
     ]

@@ -21,7 +21,7 @@ TASKS = {
         "QUEUES": [],
         "OPTIONS": {
             "relay": {"huey": {"instance": "shop.messages.huey"}},
-            "lease": timedelta(seconds=2),
+            "lease": timedelta(seconds=int(os.environ["SITE_LEASE"])),
             "heartbeat": timedelta(seconds=0.5),
         },
     }

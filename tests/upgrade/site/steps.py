@@ -6,14 +6,18 @@ is printed.
 
 import json
 import sys
+import time
 from uuid import UUID
 
 import django
 
 django.setup()
 
-from django.db import transaction  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.db import OperationalError, connection, transaction  # noqa: E402
+from lives import claim_all, leave, live, take_over, wrong  # noqa: E402, F401
 from shop import messages, tasks  # noqa: E402
+from shop.notes import note, there_is  # noqa: E402
 
 import aftercommit  # noqa: E402
 from aftercommit import schedule  # noqa: E402
@@ -42,6 +46,62 @@ def enqueue_trouble():
     }
 
 
+def go_on_enqueuing():
+    """Enqueue one job after the other until there are enough; note each that is there."""
+    number = 0
+    while not there_is("enough"):
+        try:
+            tasks.plain.enqueue(f"new {number}")
+        except OperationalError:  # SQLite: the migration has taken longer than its timeout
+            continue
+        note(f"enqueued new {number}")
+        number += 1
+        time.sleep(0.05)
+
+
+HELD = """
+SELECT seq_tup_read + coalesce(idx_tup_fetch, 0)
+FROM pg_locks JOIN pg_stat_xact_user_tables ON relid = relation
+WHERE pid = pg_backend_pid() AND relname = 'aftercommit_job'
+    AND mode = 'AccessExclusiveLock' AND granted
+"""
+
+
+def migrate():
+    """Migrate; return how long it took, and what happened while the table was locked."""
+    begins = time.monotonic()
+    found = {"under_lock": [], "read": [], "held": 0.0}
+    if connection.vendor == "postgresql":
+        _watch_lock(found)
+    call_command("migrate", verbosity=0)
+    return {**found, "seconds": time.monotonic() - begins}
+
+
+def _watch_lock(found):
+    since = []
+
+    def watch(execute, sql, params, many, context):
+        before = time.monotonic()
+        answer = execute(sql, params, many, context)
+        if connection.in_atomic_block:
+            with connection.connection.cursor() as raw:
+                rows = raw.execute(HELD).fetchall()
+            if rows:
+                since[:] = since or [before]
+                found["under_lock"].append(" ".join(str(sql).split()))
+                found["read"].append(rows[0][0])
+        return answer
+
+    def commit():
+        plain()
+        if since:
+            found["held"] += time.monotonic() - since.pop()
+
+    connection.ensure_connection()
+    plain, connection._commit = connection._commit, commit
+    connection.execute_wrappers.append(watch)
+
+
 def retry(*ids):
     """Let failed jobs run again; return which will."""
     return sorted(map(str, store_for("default").retry(list(map(UUID, ids))).ready))
@@ -68,4 +128,4 @@ def told(job):
 
 if __name__ == "__main__":
     step, *words = sys.argv[1:]
-    print(json.dumps(globals()[step](*words)))
+    print(json.dumps(globals()[step](*words), default=str))
