@@ -29,7 +29,7 @@ from aftercommit.store.table import Table, held_jobs
 from aftercommit.values import ClaimQuery, Ended, Renewed
 
 POSTGRESQL = connection.vendor == "postgresql"
-CHOICES = ("FROM_FRONT", "FROM_POSITION", "NAMED")  # of due jobs, on PostgreSQL
+CHOICES = ("IN_GROUPS", "FROM_POSITION", "NAMED")  # of due jobs, on PostgreSQL
 Weaken = Callable[[pytest.MonkeyPatch, type[Store]], None]
 
 
@@ -366,7 +366,7 @@ def ended_leases_stay(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
 def ended_leases_are_waited_for(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Delete leases without SKIP LOCKED."""
     if POSTGRESQL:
-        rewrite(patch, postgresql(), "CLAIM", ("FOR UPDATE SKIP LOCKED", "FOR UPDATE"))
+        rewrite(patch, postgresql(), "ENDED", ("FOR UPDATE SKIP LOCKED", "FOR UPDATE"))
     rescue_waits(patch, store)
 
 
@@ -383,8 +383,9 @@ def the_clock_of_the_transaction(patch: pytest.MonkeyPatch, store: type[Store]) 
 
 def the_clock_of_the_session(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Take the session's time for UTC."""
-    for name in ("PRIORITIES", "DUE"):
-        rewrite(patch, mysql, name, ("UTC_TIMESTAMP(6)", "CURRENT_TIMESTAMP(6)"))
+    rewrite(patch, mysql, "DUE", ("UTC_TIMESTAMP(6)", "CURRENT_TIMESTAMP(6)"))
+    due = mysql.MySQLStore.due_sql.replace("UTC_TIMESTAMP(6)", "CURRENT_TIMESTAMP(6)")
+    patch.setattr(mysql.MySQLStore, "due_sql", due)
 
 
 def leases_by_the_clock_of_the_session(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
@@ -443,7 +444,7 @@ def rescue_whatever_the_token(patch: pytest.MonkeyPatch, store: type[Store]) -> 
         rows = self._jobs.filter(id__in=held, state=State.RUNNING)
         return list(rows.values_list("id", flat=True))
 
-    patch.setattr(Rescue, "_running_under", running)
+    patch.setattr(Rescue, "running_under", running)
     rescue_by_an_old_token(patch, store)
 
 
@@ -481,9 +482,9 @@ def rescue_deletes_every_lease(patch: pytest.MonkeyPatch, store: type[Store]) ->
 
 def rescue_keeps_every_lease(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Leave the lease although no job of it is left."""
-    running_under = Rescue._running_under
+    running_under = Rescue.running_under
     patch.setattr(
-        Rescue, "_running_under", lambda self, held: running_under(self, held) or [uuid4()]
+        Rescue, "running_under", lambda self, held: running_under(self, held) or [uuid4()]
     )
 
 
