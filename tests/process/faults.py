@@ -44,7 +44,7 @@ def before_renew(renew: Callable[..., Any]) -> Callable[..., Any]:
         note("renewing")
         pass_gate("renewing")
         held = renew(*args, **kwargs)
-        note("renewed", held=len(held))
+        note("renewed", held=len(held.held))
         return held
 
     return standing
