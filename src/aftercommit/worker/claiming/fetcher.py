@@ -65,7 +65,7 @@ class Fetcher:
         self._unknown_backends: set[str] = set()
         self._groups: dict[str, list[Group]] = {}  # with due jobs, by queue
         self._next_look = float("-inf")
-        self._busy = False  # the last claim was full
+        self._busy = False  # the last claim has found jobs
         self._claimed_at: dict[str, float] = {}  # by queue
         self._cursors: defaultdict[str, ClaimCursor] = defaultdict(ClaimCursor)
         self._turn = 0
@@ -82,7 +82,7 @@ class Fetcher:
         claims = self._walk(list(self._groups), limit=limit)
         if not claims and not look:
             claims = self._walk(self._look_for_due(), limit=limit)
-        self._busy = len(claims) == limit
+        self._busy = bool(claims)  # also if it was not full: then no claim may ever be empty
         return claims
 
     def _fetch_crashed(self, *, limit: int) -> list[ClaimWithFacts]:
