@@ -4,7 +4,8 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 
 from aftercommit.enqueue.task import registered
 from aftercommit.models import Job, State
@@ -214,3 +215,18 @@ def test_a_worker_that_always_finds_some_looks_for_what_is_new(
         seen += [claim.job_id for claim in room.fetch(limit=5)]
 
     assert job_id in seen
+
+
+def test_queues_that_had_jobs_a_moment_ago_do_not_make_claims_expensive(fetcher):
+    room = fetcher(None)
+    for number in range(20):
+        enqueue(f"q{number}")
+    while room.fetch(limit=50):
+        continue
+    enqueue("q7")
+
+    with CaptureQueriesContext(connection) as asked:
+        assert len(room.fetch(limit=4)) == 1
+        assert room.fetch(limit=4) == []
+
+    assert len(asked) < (20 if connection.vendor == "postgresql" else 30)

@@ -33,6 +33,7 @@ LOOK_EVERY = timedelta(milliseconds=100)  # for queues with due jobs, while ther
 SHARE = 0.02  # of the time, that these looks may take
 ENDED_TOGETHER = 8  # leases that a claim deletes; the heartbeat deletes fewer
 KEPT = timedelta(seconds=5)  # a queue, after its last claim: its next job is claimed at once
+MOST_KEPT = 4  # queues; each costs every claim a statement
 
 ClaimWithFacts = tuple[Claim, "TaskFacts"]
 
@@ -151,6 +152,8 @@ class Fetcher:
         cursor.claimed(claims, groups=groups, full=len(claims) == limit)
         if claims:
             self._claimed_at[queue] = time.monotonic()
+        if len(claims) < limit and len(self._groups) > MOST_KEPT:
+            del self._groups[queue]  # empty now; the next look finds it if it has jobs again
         return claims
 
     def _in_order(self, queue: str) -> list[tuple[str, int]]:
@@ -224,11 +227,13 @@ class Fetcher:
     def _look_for_due(self) -> list[str]:
         """Return the queues with due jobs; keep those as well that had some a moment ago."""
         began = time.monotonic()
-        kept = {
-            queue: self._groups[queue]
+        recent = [
+            queue
             for queue, claimed_at in self._claimed_at.items()
             if queue in self._groups and began - claimed_at <= KEPT.total_seconds()
-        }
+        ]
+        latest = sorted(recent, key=self._claimed_at.__getitem__)[-MOST_KEPT:]
+        kept = {queue: self._groups[queue] for queue in latest}
         found: dict[str, list[Group]] = {}
         for group in self._store.due_groups():
             if self._serves(group.backend, group.queue):
