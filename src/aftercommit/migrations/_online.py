@@ -71,6 +71,9 @@ IN_USE = """
 SELECT EXISTS (SELECT 1 FROM aftercommit_job)
     OR EXISTS (SELECT 1 FROM aftercommit_workerpresence)
 """
+# The claims of version 0.1 on MySQL and MariaDB force this index, and fail without it. No claim of
+# this version needs it: drop it when no worker of version 0.1 is left.
+NAMED_BEFORE = "aftercommit_job_due"
 # Programs of version 0.1 do not write the flags. PostgreSQL and SQLite evaluate WHEN by
 # themselves: for the statements of this version it is false, and nothing is called.
 WRONG_FLAGS = """
@@ -176,7 +179,8 @@ def online(operation: type[Any]) -> type[Any]:
         ) -> None:
             connection = schema_editor.connection
             if connection.vendor != "postgresql":
-                super().database_forwards(app_label, schema_editor, from_state, to_state)
+                if not self._has_to_stay(app_label, schema_editor, to_state):
+                    super().database_forwards(app_label, schema_editor, from_state, to_state)
                 return
             model = to_state.apps.get_model(app_label, self.model_name)
             if not self.allow_migrate_model(connection.alias, model):
@@ -186,6 +190,18 @@ def online(operation: type[Any]) -> type[Any]:
             schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
             if hasattr(self, "index"):
                 schema_editor.add_index(model, self.index, concurrently=True)
+
+        def _has_to_stay(self, app_label: str, schema_editor: Any, to_state: Any) -> bool:
+            """Tell whether workers of version 0.1 may be there that name the index."""
+            connection = schema_editor.connection
+            if connection.vendor != "mysql" or getattr(self, "name", None) != NAMED_BEFORE:
+                return False
+            model = to_state.apps.get_model(app_label, self.model_name)
+            if not self.allow_migrate_model(connection.alias, model):
+                return False
+            with connection.cursor() as cursor:
+                cursor.execute(IN_USE)
+                return bool(cursor.fetchone()[0])
 
     Online.__name__ = Online.__qualname__ = f"{operation.__name__}Online"
     return Online
