@@ -239,5 +239,5 @@ def test_a_lease_that_has_ended_is_deleted_once(settings, store, monkeypatch):
 
     assert InlineWorker().run() == 5
 
-    assert len(ended) == len(set(ended)) == 4  # by the claim after; the heartbeat deletes the last
+    assert len(ended) == len(set(ended)) == 4  # the heartbeat: the last
     assert not Lease.objects.exists()

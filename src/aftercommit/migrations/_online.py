@@ -130,9 +130,8 @@ class ChangeJobTable(SeparateDatabaseAndState):
         vendor = schema_editor.connection.vendor
         change = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}[vendor]
         change(schema_editor, before, after)
-        with schema_editor.connection.cursor() as cursor:
-            cursor.execute(IN_USE)
-            if cursor.fetchone()[0]:
+        if _is_in_use(schema_editor.connection):
+            with schema_editor.connection.cursor() as cursor:
                 _create_trigger(cursor, vendor)
 
     def describe(self) -> str:
@@ -178,30 +177,19 @@ def online(operation: type[Any]) -> type[Any]:
             self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
         ) -> None:
             connection = schema_editor.connection
-            if connection.vendor != "postgresql":
-                if not self._has_to_stay(app_label, schema_editor, to_state):
-                    super().database_forwards(app_label, schema_editor, from_state, to_state)
-                return
             model = to_state.apps.get_model(app_label, self.model_name)
             if not self.allow_migrate_model(connection.alias, model):
                 return
             name = self.name if hasattr(self, "name") else self.index.name
+            if connection.vendor == "mysql" and name == NAMED_BEFORE and _is_in_use(connection):
+                return
+            if connection.vendor != "postgresql":
+                super().database_forwards(app_label, schema_editor, from_state, to_state)
+                return
             # Also before it is created: a broken-off CREATE leaves an index that is not valid.
             schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
             if hasattr(self, "index"):
                 schema_editor.add_index(model, self.index, concurrently=True)
-
-        def _has_to_stay(self, app_label: str, schema_editor: Any, to_state: Any) -> bool:
-            """Tell whether workers of version 0.1 may be there that name the index."""
-            connection = schema_editor.connection
-            if connection.vendor != "mysql" or getattr(self, "name", None) != NAMED_BEFORE:
-                return False
-            model = to_state.apps.get_model(app_label, self.model_name)
-            if not self.allow_migrate_model(connection.alias, model):
-                return False
-            with connection.cursor() as cursor:
-                cursor.execute(IN_USE)
-                return bool(cursor.fetchone()[0])
 
     Online.__name__ = Online.__qualname__ = f"{operation.__name__}Online"
     return Online
@@ -283,6 +271,12 @@ def _sqlite(schema_editor: Any, before: Any, after: Any) -> None:
 def _consistent(schema_editor: Any, job: Any) -> str:
     (check,) = (one for one in job._meta.constraints if one.name == CONSISTENT)
     return str(check.constraint_sql(job, schema_editor))
+
+
+def _is_in_use(connection: Any) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(IN_USE)
+        return bool(cursor.fetchone()[0])
 
 
 def _create_trigger(cursor: Any, vendor: str) -> None:
