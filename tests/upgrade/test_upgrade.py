@@ -36,8 +36,8 @@ def test_jobs_of_the_version_before_go_on(site, before, today):
 
 
 def test_both_versions_work_side_by_side_after_the_migration(site, before, today):
-    site.manage(today, "migrate")
     old = site.step(before, "enqueue", "old").values()
+    site.manage(today, "migrate")
     site.drain(today)
     new = site.step(today, "enqueue", "new").values()
     site.drain(before)

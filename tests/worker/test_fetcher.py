@@ -4,13 +4,15 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 
 from aftercommit.enqueue.task import registered
 from aftercommit.models import Job, State
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.worker.claiming import broker_backoff
+from aftercommit.worker.claiming import fetcher as fetcher_module
 from aftercommit.worker.claiming.fetcher import Fetcher
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
@@ -193,3 +195,38 @@ def test_a_queue_whose_broker_is_away_is_left_alone_and_the_others_are_not(store
     finally:
         broker_backoff.resume("paused")
     assert [claim.queue for claim in fetch(limit=5)] == ["paused"]
+
+
+@pytest.mark.parametrize(("queue", "priority"), [("b", 0), ("a", 50)], ids=["queue", "priority"])
+def test_a_worker_that_always_finds_some_looks_for_what_is_new(
+    fetcher, queue, priority, monkeypatch
+):
+    """Some, but never as many as it may claim: it is not idle, and its claims are not full."""
+    monkeypatch.setattr(fetcher_module, "LOOK_EVERY", timedelta(0))
+    monkeypatch.setattr(fetcher_module, "SHARE", 1000)
+    room = fetcher(None)
+    enqueue("a")
+    room.fetch(limit=5)
+    (job_id,) = enqueue(queue, priority=priority)
+
+    seen = []
+    for _number in range(5):
+        enqueue("a")
+        seen += [claim.job_id for claim in room.fetch(limit=5)]
+
+    assert job_id in seen
+
+
+def test_queues_that_had_jobs_a_moment_ago_do_not_make_claims_expensive(fetcher):
+    room = fetcher(None)
+    for number in range(20):
+        enqueue(f"q{number}")
+    while room.fetch(limit=50):
+        continue
+    enqueue("q7")
+
+    with CaptureQueriesContext(connection) as asked:
+        assert len(room.fetch(limit=4)) == 1
+        assert room.fetch(limit=4) == []
+
+    assert len(asked) < (20 if connection.vendor == "postgresql" else 30)

@@ -1,11 +1,13 @@
 """The heartbeat: leases are renewed, lost claims and requests to cancel end a run."""
 
 import threading
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 
+from aftercommit.errors import ClaimLost
 from aftercommit.models import Lease, State
 from aftercommit.values import ClaimQuery, Released, Succeeded
 from aftercommit.worker.runs import now
@@ -212,3 +214,54 @@ def test_a_lease_that_another_holds_is_not_taken_for_renewed(rig, heartbeat):
     assert (run.lost, run.renewed_at) == (False, before)
     heartbeat.step()
     assert run.renewed_at > before
+
+
+def test_a_forgotten_job_that_cannot_be_released_costs_no_lease(rig, heartbeat, monkeypatch):
+    forgotten = rig.claim(rig.enqueue(lambda context: None), lease=LONG)
+    rig.leases.opened([forgotten])
+    rig.leases._open[forgotten.lease_id].since -= LONG.total_seconds() + 1
+    run = rig.hold(rig.claim(rig.enqueue(lambda context: None), lease=SHORT))
+    before = run.renewed_at
+
+    def refuse(*_given):
+        raise OperationalError("this row cannot be written")
+
+    monkeypatch.setattr(rig.store, "release_forgotten", refuse)
+    with pytest.raises(OperationalError):
+        heartbeat.step()
+
+    assert run.renewed_at > before
+
+
+def test_a_lost_run_is_not_forgotten_before_its_body_is_over(rig, heartbeat):
+    """Its timeout is seen to as long as it is one of the runs."""
+    held = []
+
+    def body(context):
+        rig.leases._open[claim.lease_id].since -= LONG.total_seconds() + 1
+        for _number in range(2):
+            with suppress(ClaimLost):
+                elsewhere(heartbeat.step)
+        held.append(run in rig.runs.all())
+
+    claim = rig.claim(rig.enqueue(body, max_attempts=1))
+    run = rig.hold(claim)
+    rig.lose(claim)
+
+    rig.finish(claim, rig.execute_run(run))
+
+    assert (run.lost, held) == (True, [True])
+    assert rig.runs.all() == []
+
+
+def test_a_run_that_is_lost_before_it_begins_does_not_begin(rig, heartbeat):
+    called = []
+    claim = rig.claim(rig.enqueue(called.append))
+    run = rig.hold(claim)
+    rig.lose(claim)
+    heartbeat.step()
+
+    ran = rig.execute_run(run)
+
+    assert called == []
+    assert isinstance(ran.outcome, Released)

@@ -221,3 +221,23 @@ def test_no_process_is_started_for_a_task_that_nobody_knows(flush_queue, monkeyp
 
     assert flush_queue() == 0
     assert NoProcesses.tried == 0
+
+
+def test_a_lease_that_has_ended_is_deleted_once(settings, store, monkeypatch):
+    settings.TASKS = {"default": settings.TASKS["default"]}
+    kind = type(store)
+    real_claim = kind.claim
+    ended = []
+
+    def claim(store, query):
+        ended.extend(query.ended)
+        return real_claim(store, query)
+
+    monkeypatch.setattr(kind, "claim", claim)
+    for number in range(5):
+        add.enqueue(number, 1)
+
+    assert InlineWorker().run() == 5
+
+    assert len(ended) == len(set(ended)) == 4  # the heartbeat: the last
+    assert not Lease.objects.exists()

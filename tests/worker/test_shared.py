@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 from django.db import OperationalError, connection, transaction
 
+from aftercommit.errors import TimedOut
 from aftercommit.models import State
 from aftercommit.values import RunResult, Succeeded
 from aftercommit.worker.durations import FIRST_RUNS, SHORT, MeanDuration
@@ -18,6 +19,7 @@ from aftercommit.worker.running import executor
 from aftercommit.worker.running.atomic import shared
 from aftercommit.worker.running.atomic import transaction as transaction_module
 from aftercommit.worker.running.pool import Pool
+from aftercommit.worker.runs import now
 from tests.waiting import wait_until
 from tests.worker.rig import (
     another_connection,
@@ -195,6 +197,29 @@ def test_a_deadlock_undoes_all_of_them_and_each_is_run_again_alone(rig, together
     assert together.calls == ["a", "b", "a", "b", "c"]
     assert together.states() == dict.fromkeys("abc", "succeeded")
     assert [effects(name) for name in "abc"] == [1, 1, 1]
+
+
+def test_one_that_has_returned_in_spite_of_an_interrupt_is_undone_with_the_others(rig, together):
+    """What it has recorded is undone as well, and its job must not stay running for ever."""
+
+    def defy():
+        try:
+            together.runs["a"].interrupt(TimedOut)
+            wait_until(lambda: False, deadline=timedelta(seconds=20))
+        except TimedOut:
+            pass
+
+    def collide():
+        raise OperationalError("database is locked") from Deadlock(1213, "deadlock")
+
+    claim = together.add("a", defy)
+    together.add("b", collide)
+    together.run()
+
+    assert rig.job(claim.job_id).state == State.READY
+    assert rig.job(claim.job_id).attempts == 0
+    assert effects("a") == 0
+    assert rig.leases.unconfirmed(since=now()) == []
 
 
 @pytest.mark.parametrize("carried_out", [True, False])

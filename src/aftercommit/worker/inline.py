@@ -239,6 +239,7 @@ class InlineAlias:
 
     def _claim(self, job: Job) -> tuple[Claim, TaskFacts] | None:
         """Claim a job if it is still due and its task is known."""
+        ended = self._rooms.leases.ended
         query = ClaimQuery(
             queue=job.queue,
             limit=1,
@@ -246,9 +247,13 @@ class InlineAlias:
             lease=self._served.options.lease,
             only=[job.id],
             crashed=False,
-            ended=self._rooms.leases.ended,
+            ended=ended,
         )
-        if registered(job.task_path) is None or not (claims := self.store.claim(query)):
+        if registered(job.task_path) is None:
+            return None
+        claims = self.store.claim(query)
+        self._rooms.leases.deleted(ended)
+        if not claims:
             return None
         self._rooms.leases.opened(claims)
         facts = self._rooms.catalogue.facts_of(claims[0])

@@ -31,8 +31,12 @@ logger = logging.getLogger("aftercommit")
 LEFT_FOR = timedelta(seconds=10)  # delay of a job that this process cannot run
 LOOK_EVERY = timedelta(milliseconds=100)  # for queues with due jobs, while there are many
 SHARE = 0.02  # of the time, that these looks may take
+LONGEST_PAUSE = timedelta(
+    seconds=2
+)  # between them, also where an open transaction makes them slow
 ENDED_TOGETHER = 8  # leases that a claim deletes; the heartbeat deletes fewer
 KEPT = timedelta(seconds=5)  # a queue, after its last claim: its next job is claimed at once
+MOST_KEPT = 4  # queues; each costs every claim a statement
 
 ClaimWithFacts = tuple[Claim, "TaskFacts"]
 
@@ -65,7 +69,7 @@ class Fetcher:
         self._unknown_backends: set[str] = set()
         self._groups: dict[str, list[Group]] = {}  # with due jobs, by queue
         self._next_look = float("-inf")
-        self._busy = False  # the last claim was full
+        self._busy = False  # the last claim has found jobs
         self._claimed_at: dict[str, float] = {}  # by queue
         self._cursors: defaultdict[str, ClaimCursor] = defaultdict(ClaimCursor)
         self._turn = 0
@@ -82,7 +86,7 @@ class Fetcher:
         claims = self._walk(list(self._groups), limit=limit)
         if not claims and not look:
             claims = self._walk(self._look_for_due(), limit=limit)
-        self._busy = len(claims) == limit
+        self._busy = bool(claims)  # also if it was not full: then no claim may ever be empty
         return claims
 
     def _fetch_crashed(self, *, limit: int) -> list[ClaimWithFacts]:
@@ -151,6 +155,8 @@ class Fetcher:
         cursor.claimed(claims, groups=groups, full=len(claims) == limit)
         if claims:
             self._claimed_at[queue] = time.monotonic()
+        if len(claims) < limit and len(self._groups) > MOST_KEPT:
+            del self._groups[queue]  # empty now; the next look finds it if it has jobs again
         return claims
 
     def _in_order(self, queue: str) -> list[tuple[str, int]]:
@@ -224,18 +230,21 @@ class Fetcher:
     def _look_for_due(self) -> list[str]:
         """Return the queues with due jobs; keep those as well that had some a moment ago."""
         began = time.monotonic()
-        kept = {
-            queue: self._groups[queue]
+        recent = [
+            queue
             for queue, claimed_at in self._claimed_at.items()
             if queue in self._groups and began - claimed_at <= KEPT.total_seconds()
-        }
+        ]
+        latest = sorted(recent, key=self._claimed_at.__getitem__)[-MOST_KEPT:]
+        kept = {queue: self._groups[queue] for queue in latest}
         found: dict[str, list[Group]] = {}
         for group in self._store.due_groups():
             if self._serves(group.backend, group.queue):
                 found.setdefault(group.queue, []).append(group)
         self._groups = kept | found
         ended = time.monotonic()
-        self._next_look = ended + max(LOOK_EVERY.total_seconds(), (ended - began) / SHARE)
+        pause = min((ended - began) / SHARE, LONGEST_PAUSE.total_seconds())
+        self._next_look = ended + max(LOOK_EVERY.total_seconds(), pause)
         for gone in self._cursors.keys() - self._groups.keys():
             del self._cursors[gone]
         for gone in self._claimed_at.keys() - self._groups.keys():

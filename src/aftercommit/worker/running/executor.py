@@ -99,7 +99,7 @@ class Executor:
 
     def prepare(self, run: Run) -> PreparedRun | RunResult:
         """Return what the body needs, or the result of the run if the body cannot begin."""
-        if run.stale:  # the process was suspended: another worker may have the job
+        if run.stale or run.lost:  # the process was suspended: another worker may have the job
             return RunResult(outcome=Released())
         try:
             return self._prepare(run)

@@ -32,11 +32,15 @@ class Heartbeat:
 
     def step(self) -> timedelta:
         """Renew once; return when to renew again."""
+        self._renew()  # first: nothing that fails below may cost the leases
         self._release_forgotten()
         self.end_leases()
+        return self._heartbeat
+
+    def _renew(self) -> None:
         runs = [run for run in self._runs.all() if not run.lost]
         if not runs:
-            return self._heartbeat
+            return
         began = now()
         held, extended = self._store.renew([run.claim for run in runs], lease=self._lease)
         for run in runs:
@@ -49,7 +53,6 @@ class Heartbeat:
                 if held[run.claim.job_id]:
                     run.cancel_requested = True
                     run.interrupt(Cancel)
-        return self._heartbeat
 
     def _release_forgotten(self) -> None:
         """Release jobs that this process has claimed, but neither runs nor has ended.
@@ -57,7 +60,8 @@ class Heartbeat:
         The release of such a job has failed. Its lease is renewed as long as another job of
         the same claim runs, so no other worker would rescue it meanwhile.
         """
-        held = {run.claim.job_id: run.claim.token for run in self._runs.all() if not run.lost}
+        runs = self._runs.all()
+        held = {run.claim.job_id: run.claim.token for run in runs if not run.lost}
         forgotten = [
             claim
             for claim in self._leases.unconfirmed(since=now() - self._lease.total_seconds())
@@ -66,11 +70,13 @@ class Heartbeat:
         if not forgotten:
             return
         send_finished(self._store, self._store.release_forgotten(forgotten, PUT_OFF))
+        in_body = {run.claim for run in runs if run.in_body}
         running = self._store.running_under({one.job_id: one.token for one in forgotten})
         for claim in forgotten:
             if claim.job_id not in running:
-                self._runs.remove(claim)
                 self._leases.confirmed(claim)
+                if claim not in in_body:  # else its timeout still has to be seen to
+                    self._runs.remove(claim)
 
     def end_leases(self) -> None:
         """Delete the leases that no claim has deleted: there are no more claims at the end."""

@@ -198,10 +198,12 @@ class SharedTransaction:
         return [(run, self._again(run)) for run in self._begun]
 
     def _again(self, run: Run) -> RunResult:
-        if run.interrupted_at is not None and run in self._results:
-            return self._results[run]
         if run.given_up:
             return RunResult(outcome=Released())
+        if run.interrupted_at is not None and run in self._results:
+            result = self._results[run]
+            # Its body has returned all the same, and what it recorded is rolled back.
+            return RunResult(outcome=Released()) if result.recorded else result
         with self._at_work([run]):
             return self._executor.run(run)
 
