@@ -1,6 +1,6 @@
 """Three layouts of the jobs' table, in plain SQL: python -m benchmarks.batch_rows.
 
-``today``: a claim and an end each write a new version of the job's row, and move it from one
+``version 0.1``: a claim and an end each write a new version of the job's row, and move it from one
 index to another. ``hot``: the claim takes a flag away, leases are rows of claims, and the end
 touches no index. ``batches``: a job's row is never written again; claims and ends are kept in
 one row for each batch, and a job's state is derived from it.
@@ -22,7 +22,7 @@ import psycopg
 
 from benchmarks.server import Server, machine, throw_away_server
 
-LAYOUTS, BATCHES = ("today", "hot", "batches"), (500, 1_000)
+LAYOUTS, BATCHES = ("version 0.1", "hot", "batches"), (500, 1_000)
 TABLES = "job, lease, head, batch"
 FIGURES = (
     "claim + end, jobs/s",

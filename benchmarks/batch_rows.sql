@@ -1,7 +1,7 @@
 -- Three layouts of the jobs' table, for batch_rows.py. Each has the same columns and checks that
 -- its states need; what differs is what a claim and an end write.
 
--- name: today
+-- name: version 0.1
 CREATE TABLE job (
     id uuid PRIMARY KEY, {columns}, worker_id uuid, lease_until timestamptz,
     CHECK ((state = 'running') = (lease_until IS NOT NULL)), {checks}
@@ -10,7 +10,7 @@ CREATE INDEX ON job (queue, priority DESC, run_after, id) WHERE state = 'ready';
 CREATE INDEX ON job (lease_until) WHERE lease_until IS NOT NULL;
 CREATE INDEX ON job (state, finished_at) WHERE finished_at IS NOT NULL;
 {secondary}
--- name: today: claim
+-- name: version 0.1: claim
 WITH due AS MATERIALIZED (
     SELECT id FROM job
     WHERE state = 'ready' AND queue = 'default' AND run_after <= statement_timestamp()
@@ -22,7 +22,7 @@ UPDATE job SET state = 'running', token = token + 1, attempts = attempts + 1,
     started_at = COALESCE(started_at, statement_timestamp())
 FROM due WHERE job.id = due.id
 RETURNING NULL, job.id, {claimed}
--- name: today: end
+-- name: version 0.1: end
 WITH mine AS MATERIALIZED (
     SELECT ended.id, ended.token, ended.result, seen.state FROM {ended}
     CROSS JOIN LATERAL (
