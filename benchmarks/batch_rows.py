@@ -1,7 +1,7 @@
 """Three layouts of the jobs' table, in plain SQL: python -m benchmarks.batch_rows.
 
-``version 0.1``: a claim and an end each write a new version of the job's row, and move it from one
-index to another. ``hot``: the claim takes a flag away, leases are rows of claims, and the end
+``version 0.1``: a claim and an end each write a new version of the job's row, and move it from
+one index to another. ``hot``: the claim takes a flag away, leases are rows of claims, and the end
 touches no index. ``batches``: a job's row is never written again; claims and ends are kept in
 one row for each batch, and a job's state is derived from it.
 
