@@ -5,11 +5,12 @@ condition in its WHERE. The caller must check what the method returns.
 
 ==========  =============================================================  ==============
 insert      ``insert``, ``insert_alike``                                   T0
-claim       ``claim``, ``renew``                                           T1, T2
+groups      ``due_groups``, ``queues``                                     before T1
+claim       ``claim``, ``renew``, ``end_leases``                           T1, T2
 finish      ``finish``, ``finish_many``                                    T3-T5, T7, T8'
-rescue      ``rescue``, ``release_unstarted``                              T6
+rescue      ``rescue``, ``release_unstarted``, ``release_forgotten``       T6, T7
 operations  ``cancel``, ``retry``, ``prune``                               T8-T10
-reading     ``job``, ``due``, ``queues``, ``counts``, ``look`` …
+reading     ``job``, ``due``, ``counts``, ``look`` …
 ==========  =============================================================  ==============
 """
 

@@ -1,6 +1,5 @@
 """The store on MySQL and MariaDB: short transactions with row locks, as there is no RETURNING."""
 
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -13,118 +12,36 @@ from django.db import InterfaceError, OperationalError, transaction
 from aftercommit.models import State
 from aftercommit.store.base import Store
 from aftercommit.store.claim import chosen, jobs_of_lease, marks
-from aftercommit.store.columns import CLAIMED, INSERTED, claim_from, id_from, row_from
+from aftercommit.store.columns import INSERTED, claim_from, id_from, row_from
 from aftercommit.store.mysql.presence import MySQLPresence, lock_name
+from aftercommit.store.mysql.sql import (
+    CLAIM,
+    CLAIMED_ROWS,
+    DUE,
+    FORCED,
+    HEADS,
+    HELD,
+    HELD_JOBS,
+    HOLDER,
+    INSERT,
+    LEASE,
+    LOCK_IS_FREE,
+    NAMED,
+    OR_SKIP,
+    READY_HOLDER,
+    ROW,
+    SUCCEED,
+)
 from aftercommit.store.presence import Presence
 from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
 
 # A statement must fit into max_allowed_packet, which is usually at least 16 MiB.
 MOST_ROWS = 500
 MOST_BYTES = 4 * 1024 * 1024
-INSERT = f"""
-INSERT INTO aftercommit_job (
-    {", ".join(INSERTED)},
-    state, token, attempts, crashes, conflicts, cancel_requested, enqueued_at, errors
-) VALUES {{rows}}
-{{or_skip}}
-"""  # noqa: S608 - fixed names
-ROW = """(
-    %s, %s, %s, %s, %s, %s, COALESCE(%s, UTC_TIMESTAMP(6)), %s, %s, %s, %s, %s,
-    'ready', 0, 0, 0, 0, FALSE, UTC_TIMESTAMP(6), '[]'
-)"""
-# Not INSERT IGNORE: it would skip rows that violate other constraints, and cut long texts.
-OR_SKIP = "ON DUPLICATE KEY UPDATE aftercommit_job.id = aftercommit_job.id"
-READY_HOLDER = """
-SELECT id FROM aftercommit_job FORCE INDEX (aftercommit_job_unique)
-WHERE unique_lock = %s AND state = 'ready'
-LOCK IN SHARE MODE
-"""
-HOLDER = """
-SELECT id FROM aftercommit_job FORCE INDEX (aftercommit_job_unique)
-WHERE unique_lock = %s
-LOCK IN SHARE MODE
-"""
-
-# Jumps from one group of the index to the next ("Using index for group-by" in EXPLAIN), which
-# demands that the GROUP BY names the index's columns from the first one on, and no DESC among
-# them.
-HEADS = """
-SELECT backend, queue, priority
-FROM aftercommit_job FORCE INDEX (aftercommit_job_claimable)
-WHERE claimable = TRUE
-GROUP BY claimable, backend, queue, priority
-"""
-# InnoDB locks every row that it reads, so the statement must read only the rows that it
-# claims: in the order of the index, without a sort. SKIP LOCKED skips rows that another
-# worker is claiming. The state as well: see ``Table._claimable``.
-DUE = """
-SELECT id
-FROM aftercommit_job FORCE INDEX (aftercommit_job_claimable)
-WHERE claimable = TRUE AND backend = %s AND queue = %s AND priority = %s
-  AND run_after <= UTC_TIMESTAMP(6) AND state = 'ready' {chosen}
-ORDER BY run_after, id
-LIMIT %s
-FOR UPDATE SKIP LOCKED
-"""
-NAMED = """
-SELECT id
-FROM aftercommit_job FORCE INDEX (PRIMARY)
-WHERE claimable = TRUE AND queue = %s AND run_after <= UTC_TIMESTAMP(6) AND state = 'ready'
-  {chosen}
-ORDER BY priority DESC, run_after, id
-LIMIT %s
-FOR UPDATE SKIP LOCKED
-"""
-CLAIM = """
-UPDATE aftercommit_job FORCE INDEX (PRIMARY)
-SET state = 'running', claimable = FALSE, token = token + 1, attempts = attempts + 1,
-    worker_id = %s,
-    claimed_at = UTC_TIMESTAMP(6), started_at = COALESCE(started_at, UTC_TIMESTAMP(6)),
-    unique_lock = IF(unique_until_started, NULL, unique_lock)
-WHERE state = 'ready' AND id IN ({ids})
-"""
-LEASE = """
-INSERT INTO aftercommit_lease (id, worker_id, lease_until, jobs)
-VALUES (%s, %s, TIMESTAMPADD(MICROSECOND, %s, UTC_TIMESTAMP(6)), %s)
-"""
-# A derived table, so that the server begins with the leases.
-HELD_JOBS = """
-aftercommit_job.id IN (
-    SELECT held.id FROM (
-        SELECT held_job.id FROM aftercommit_lease
-        JOIN JSON_TABLE(JSON_KEYS(jobs), '$[*]' COLUMNS (id CHAR(36) PATH '$')) AS held_job
-        UNION ALL
-        SELECT id FROM aftercommit_job WHERE lease_until IS NOT NULL
-    ) AS held
-)
-"""
-# The ORM cannot force an index. A DELETE may name one only if it names the table twice.
-OURS = r"`(aftercommit_job|aftercommit_lease)`"
-BY_ID = r"`\1` FORCE INDEX (PRIMARY)"
-FORCED = [
-    (re.compile(rf"UPDATE {OURS} SET"), rf"UPDATE {BY_ID} SET"),
-    (re.compile(rf"DELETE FROM {OURS}"), rf"DELETE `\1` FROM {BY_ID}"),  # noqa: S608
-    (re.compile(rf"FROM {OURS}(?=.* FOR UPDATE)", re.DOTALL), rf"FROM {BY_ID}"),
-]
-# The rows of a batch of outcomes, locked in the order that every batch uses.
-HELD = """
-SELECT id, token FROM aftercommit_job FORCE INDEX (PRIMARY)
-WHERE id IN ({ids}) AND state = 'running'
-ORDER BY id
-FOR UPDATE
-"""
-SUCCEED = """
-UPDATE aftercommit_job FORCE INDEX (PRIMARY)
-SET state = 'succeeded', result = %s, finished_at = UTC_TIMESTAMP(6),
-    lease_until = NULL, slot = NULL, unique_lock = NULL
-WHERE id IN ({ids})
-"""
-CLAIMED_ROWS = f"SELECT {', '.join(CLAIMED)} FROM aftercommit_job WHERE id IN ({{ids}})"  # noqa: S608
 DEADLOCK = 1213
 TRIES_AFTER_DEADLOCK = 3
 # Server gone, lost during the query, killed, shut down, idle for too long.
 LOST_CONNECTION = {2006, 2013, 2055, 1927, 1053, 4031}
-LOCK_IS_FREE = "IS_USED_LOCK(%s) IS NULL"
 
 
 class MySQLStore(Store):
