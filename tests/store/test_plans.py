@@ -329,8 +329,10 @@ def test_due_groups_are_found_by_one_look_at_each(store, plans):
 def test_jobs_with_crashes_are_found_by_their_own_index(store, plans):
     crashed = ready_jobs(store, 3)
     Job.objects.filter(id__in=crashed).update(crashes=1)
-    plans._found.clear()
     given = {"due_within": LEASE, "queues": None, "backends": ["default"], "unknown": []}
+    # PostgreSQL's first look marks the entries of rolled back tests as dead; the next skip them.
+    store.crashed_jobs(**given, limit=10)
+    plans._found.clear()
 
     with reads() as read:
         found = store.crashed_jobs(**given, limit=10)
