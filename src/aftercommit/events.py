@@ -13,6 +13,8 @@ from typing import Any
 
 from django.dispatch import Signal
 
+from aftercommit.safe_log import log_error
+
 logger = logging.getLogger("aftercommit")
 
 LOG_RECEIVER = "aftercommit.log"  # dispatch_uid of the receivers that write the log
@@ -104,5 +106,7 @@ def send(signal: Signal, *, sender: object, **carried: Any) -> None:
     """
     try:
         signal.send_robust(sender=sender, **carried)
-    except BaseException:
-        logger.exception("A receiver of a signal raised an exception that is not an Exception")
+    except BaseException as error:
+        log_error(
+            "A receiver of a signal raised an exception that is not an Exception", error=error
+        )

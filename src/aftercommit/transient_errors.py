@@ -19,9 +19,10 @@ def is_conflict(error: BaseException, *, vendor: str) -> bool:
 
     The errors of some drivers have no code for a lost connection: see ``is_lost``.
     """
-    if not isinstance(error, Error):
+    kind = type(error)  # isinstance() would ask its __class__, which may raise
+    if not issubclass(kind, Error):
         return False
-    if isinstance(error, InterfaceError):
+    if issubclass(kind, InterfaceError):
         return True
     cause = error.__cause__ or error
     state = getattr(cause, "sqlstate", None) or ""

@@ -55,7 +55,10 @@ class BatchTasks:
     def _result(
         self, prepared: PreparedRun, error: BaseException | None, value: Any = None
     ) -> RunResult:
-        if error is None:
+        if error is not None:
+            return self._executor.ended_by(error, prepared)
+        try:
             text = "null" if value is None else prepared.run.facts.dump(value)
-            return RunResult(outcome=Succeeded(text))
-        return self._executor.ended_by(error, prepared)
+        except BaseException as unstorable:  # of this job alone
+            return self._executor.ended_by(unstorable, prepared)
+        return RunResult(outcome=Succeeded(text))

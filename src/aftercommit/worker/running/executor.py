@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ from aftercommit.errors import (
     PayloadTooLarge,
     TransactionBroken,
 )
+from aftercommit.safe_log import log_error
 from aftercommit.values import Claim, Failed, Outcome, Released, RunResult, Succeeded
 from aftercommit.worker.running.atomic.transaction import (
     Record,
@@ -24,11 +26,9 @@ from aftercommit.worker.running.atomic.transaction import (
     TaskTransaction,
 )
 from aftercommit.worker.running.context import JobContext
-from aftercommit.worker.running.failure import run_error
+from aftercommit.worker.running.failure import UNPRINTABLE, Unreadable, is_a, readable, run_error
 from aftercommit.worker.running.outcome import outcome_of
 from aftercommit.worker.runs import Run, now
-
-logger = logging.getLogger("aftercommit")
 
 NOTHING = RunResult(outcome=Succeeded())  # the body returned None
 
@@ -104,7 +104,7 @@ class Executor:
         try:
             return self._prepare(run)
         except BaseException as error:
-            return RunResult(outcome=Failed(run_error(error)), exception=error)
+            return RunResult(outcome=Failed(run_error(error)), exception=readable(error))
 
     def _prepare(self, run: Run) -> PreparedRun:
         claim, facts = run.claim, run.facts
@@ -167,14 +167,24 @@ class Executor:
         return NOTHING if value is None else RunResult(outcome=_outcome(prepared, value))
 
     def ended_by(self, error: BaseException, prepared: PreparedRun) -> RunResult:
-        """Return the result of a run that raised ``error``."""
+        """Return the result of a run that raised ``error``; never raises."""
+        try:
+            result = self._ended_by(error, prepared)
+            described = getattr(result.outcome, "error", None)
+            if described is None or described.traceback != UNPRINTABLE:
+                return result
+            return replace(result, exception=Unreadable(error))
+        except BaseException:  # the task's exception raises when its attributes are read
+            return self._ended_by(Unreadable(error), prepared)
+
+    def _ended_by(self, error: BaseException, prepared: PreparedRun) -> RunResult:
         run, transaction = prepared.run, prepared.transaction
         conflict, in_doubt = False, None
         if transaction is not None:
             if transaction.stage is Stage.COMMITTED and transaction.outcome:
                 report_afterwards(run, error)
                 return RunResult(outcome=transaction.outcome, recorded=True)
-            if isinstance(error, TransactionBroken):
+            if is_a(error, TransactionBroken):
                 run.facts.durations.keep_apart()
             conflict, in_doubt = transaction.broken_off(error), transaction.in_doubt
         outcome = outcome_of(error, run.claim, run.facts.policy, conflict=conflict)
@@ -203,10 +213,10 @@ def _outcome(prepared: PreparedRun, value: Any) -> Outcome:
 
 def report_afterwards(run: Run, error: BaseException) -> None:
     """Log an exception after the commit; it does not change the outcome."""
-    logger.error(
+    log_error(
         "Job %s is done, but its task or an on_commit() callback raised after the commit",
         run.claim.job_id,
-        exc_info=error,
+        error=error,
     )
 
 
@@ -221,5 +231,7 @@ async def _close_async_connections() -> None:
     """Close the connections of this async task; they may be broken already."""
     try:
         await sync_to_async(connections.close_all)()
-    except Exception:
-        logger.debug("A connection of an async task could not be closed", exc_info=True)
+    except Exception as error:
+        log_error(
+            "A connection of an async task could not be closed", error=error, level=logging.DEBUG
+        )

@@ -9,26 +9,65 @@ HEAD = 16 * 1024
 LONGEST_CLASS_PATH = 255
 # Rows outlive the layout: Cancel and its kind are stored by their public path.
 PUBLIC = {"aftercommit.enqueue.outcomes": "aftercommit"}
+NO_TEXT = "<unknown>"
+# Not cls.__module__: a metaclass of the project may raise.
+MODULE, QUALNAME = type.__dict__["__module__"], type.__dict__["__qualname__"]
 UNPRINTABLE = "(the exception cannot be printed: its __str__ or its traceback raises)"
 
 
+class Unreadable(Exception):
+    """Stands in for an exception of a task that raises when it is looked at.
+
+    Receivers of signals and log handlers get this one, because they would raise as well.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self.path = class_path(type(error))
+        super().__init__(f"{self.path} {UNPRINTABLE}")
+
+
+def readable(error: BaseException) -> BaseException:
+    """Return the exception, or what stands in for it."""
+    unreadable = run_error(error).traceback == UNPRINTABLE
+    return Unreadable(error) if unreadable else error
+
+
+def is_a(error: BaseException, kinds: type | tuple[type, ...]) -> bool:
+    """Return ``isinstance(error, kinds)``, by the class and not by ``__class__``.
+
+    That may be a property of the task's exception which raises.
+    """
+    return issubclass(type(error), kinds)
+
+
 def run_error(exception: BaseException) -> RunError:
-    """Describe why a run failed; an ``Exception`` while describing it is not raised.
+    """Describe why a run failed; never raises, whatever the exception does.
 
     The middle of a long traceback is cut out. NUL and lone surrogates stay: they are stored
     as JSON escapes.
     """
+    if type(exception) is Unreadable:
+        return RunError(exception_class_path=exception.path, traceback=UNPRINTABLE)
     try:
         text = "".join(traceback.format_exception(exception))
-    except Exception:
+    except BaseException:
         text = UNPRINTABLE
     return RunError(exception_class_path=class_path(type(exception)), traceback=_cut(text))
 
 
 def class_path(cls: type) -> str:
     """Return the dotted path of a class, cut to the length of its column."""
-    module = PUBLIC.get(cls.__module__, cls.__module__)
-    return f"{module}.{cls.__qualname__}"[:LONGEST_CLASS_PATH]
+    try:
+        module = _text(MODULE.__get__(cls))
+    except AttributeError:  # made by code that has no __name__
+        module = NO_TEXT
+    name = _text(QUALNAME.__get__(cls))
+    return f"{PUBLIC.get(module, module)}.{name}"[:LONGEST_CLASS_PATH]
+
+
+def _text(value: object) -> str:
+    """Return the characters of a text, whatever its class overrides."""
+    return str.__str__(value) if issubclass(type(value), str) else NO_TEXT
 
 
 def _cut(text: str) -> str:

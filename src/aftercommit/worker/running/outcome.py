@@ -1,6 +1,5 @@
 """Which outcome a run has, by the exception that it raised."""
 
-import logging
 from datetime import timedelta
 from typing import Protocol
 
@@ -15,11 +14,12 @@ from aftercommit.errors import (
     TransactionBroken,
 )
 from aftercommit.options.backoff import Exponential
+from aftercommit.safe_log import log_error
 from aftercommit.values import Cancelled, Failed, Outcome, Released, Retry
-from aftercommit.worker.running.failure import run_error
+from aftercommit.worker.running.failure import is_a, run_error
 
-logger = logging.getLogger("aftercommit")
-
+# A retry would fail in the same way.
+NOT_AGAIN = (Discard, TransactionBroken, PayloadError, PayloadTooLarge)
 MOST_CONFLICTS = 10  # of one job; then a deadlock or a lost connection is a failed run
 # Short, and random, so that jobs that were in conflict do not meet again.
 AFTER_CONFLICT = Exponential(base=timedelta(milliseconds=20), maximum=timedelta(seconds=2))
@@ -49,7 +49,7 @@ def outcome_of(
         return asked
     # If the claim is really lost, the fence makes the release a no-op. If it only looks lost
     # (for example, the task has changed the search path), the job must not run without end.
-    conflict = conflict or isinstance(error, ClaimLost)
+    conflict = conflict or is_a(error, ClaimLost)
     if conflict and claim.conflicts < MOST_CONFLICTS:
         return Released(AFTER_CONFLICT(claim.conflicts + 1), conflict=True)
     failed_runs = claim.failed_runs + 1
@@ -60,30 +60,30 @@ def outcome_of(
 
 def _asked_for(error: BaseException) -> Outcome | None:
     """Return the outcome that the kind of an exception determines, if it does."""
-    match error:
-        case Snooze(delay=delay):
-            return Released(delay)
-        case Stopped():
-            return Released()
-        case Cancel():
-            return Cancelled(run_error(error))
-        case Discard() | TransactionBroken() | PayloadError() | PayloadTooLarge():
-            return Failed(run_error(error))  # a retry would fail in the same way
-        case _:
-            return None
+    if is_a(error, Snooze) and (delay := getattr(error, "delay", None)) is not None:
+        return Released(delay)
+    if is_a(error, Stopped):
+        return Released()
+    if is_a(error, Cancel):
+        return Cancelled(run_error(error))
+    if is_a(error, NOT_AGAIN):
+        return Failed(run_error(error))
+    return None
 
 
 def _is_worth_a_retry(error: BaseException, policy: Policy) -> bool:
-    if isinstance(error, AskedForRetry):
+    if is_a(error, AskedForRetry):
         return True
-    return isinstance(error, policy.retry_on) and not isinstance(error, policy.discard_on)
+    return is_a(error, policy.retry_on) and not is_a(error, policy.discard_on)
 
 
 def _delay(error: BaseException, policy: Policy, failed_runs: int) -> timedelta:
-    if isinstance(error, AskedForRetry) and error.delay is not None:
-        return error.delay
+    if is_a(error, AskedForRetry):
+        asked: timedelta | None = getattr(error, "delay", None)
+        if asked is not None:
+            return asked
     try:
         return policy.backoff(failed_runs)
-    except Exception:
-        logger.exception("A backoff function failed; the default is used instead")
+    except BaseException as raised:
+        log_error("A backoff function failed; the default is used instead", error=raised)
         return Exponential()(failed_runs)

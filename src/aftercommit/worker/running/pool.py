@@ -1,7 +1,6 @@
 """The threads that run tasks, and the one event loop for async tasks."""
 
 import asyncio
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,15 +9,15 @@ from datetime import timedelta
 from django.db import Error, connections
 
 from aftercommit.enqueue.policy import Policy
+from aftercommit.safe_log import log_error
 from aftercommit.values import NO_TIME, Outcome, Released, RunResult
 from aftercommit.worker.facts import GroupRunner
 from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.running.connections import ThreadConnections
+from aftercommit.worker.running.failure import readable
 from aftercommit.worker.running.outcome import outcome_of
 from aftercommit.worker.running.queue import RunQueue
 from aftercommit.worker.runs import Run, now
-
-logger = logging.getLogger("aftercommit")
 
 AFTER_ERROR = timedelta(seconds=5)  # delay of a job whose run could not begin
 
@@ -159,9 +158,13 @@ class Pool:
         try:
             with self._at_work([run]):
                 result = await run.owner.executor.arun(run)
+        except GeneratorExit:  # the loop was closed
+            raise
+        except BaseException as error:  # no caller reads it
+            end_after(error, [run])
         finally:
             self._left()
-            run.end(result, took=now() - began)  # always: no caller reads this exception
+            run.end(result, took=now() - began)  # unless it has ended
 
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         with self._loop_lock:
@@ -177,9 +180,11 @@ class Pool:
         while not self._stopped:
             try:
                 loop.run_forever()
-            except BaseException:
+            except BaseException as error:
                 # An asyncio task raised SystemExit, say; the other tasks must go on.
-                logger.exception("An exception ended the event loop of async tasks; it goes on")
+                log_error(
+                    "An exception ended the event loop of async tasks; it goes on", error=error
+                )
         loop.close()
 
 
@@ -189,8 +194,8 @@ def tidy(thread_connections: ThreadConnections, *, rest: bool = False) -> None:
         thread_connections.tidy()
         if rest:
             thread_connections.rest()
-    except Exception:
-        logger.exception("A connection that a task has used cannot be closed")
+    except BaseException as error:
+        log_error("A connection that a task has used cannot be closed", error=error)
 
 
 def end_after(error: BaseException, runs: Sequence[Run]) -> None:
@@ -198,18 +203,19 @@ def end_after(error: BaseException, runs: Sequence[Run]) -> None:
     for run in runs:
         if run.is_over:
             continue
-        logger.error(
+        log_error(
             "Job %s (%s): the worker could not run it, or could not record its outcome",
             run.claim.job_id,
             run.claim.task_path,
-            exc_info=error,
+            error=error,
         )
         try:
-            outcome = _outcome_after(error, run, run.facts.policy)
-            run.end(RunResult(outcome=outcome, exception=error), took=None)
-        except BaseException:
+            told = readable(error)
+            outcome = _outcome_after(told, run, run.facts.policy)
+            run.end(RunResult(outcome=outcome, exception=told), took=None)
+        except BaseException as unreleased:
             run.lost = True  # no longer renewed: the job is rescued when its lease ends
-            logger.exception("Job %s could not be released", run.claim.job_id)
+            log_error("Job %s could not be released", run.claim.job_id, error=unreleased)
 
 
 def _outcome_after(error: BaseException, run: Run, policy: Policy) -> Outcome:

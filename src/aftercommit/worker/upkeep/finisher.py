@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db import Error, InterfaceError, OperationalError
 
 from aftercommit.models import State
+from aftercommit.safe_log import log_error
 from aftercommit.store.base import Store
 from aftercommit.transient_errors import is_conflict
 from aftercommit.values import (
@@ -210,8 +211,8 @@ class Finisher:
                 return
             self._announcer.ended(run, result)
             self._recorded(run, result)
-        except BaseException:  # the other runs of the batch must still be announced
-            logger.exception("Job %s: a listener failed", run.claim.job_id)
+        except BaseException as error:  # the other runs of the batch must still be announced
+            log_error("Job %s: a listener failed", run.claim.job_id, error=error)
 
 
 def _as_written(result: RunResult, state: str) -> RunResult:

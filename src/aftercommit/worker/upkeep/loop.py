@@ -9,8 +9,7 @@ from datetime import timedelta
 from django.db import Error, connections
 
 from aftercommit.process import Bell
-
-logger = logging.getLogger("aftercommit")
+from aftercommit.safe_log import log_error
 
 FIRST_WAIT = timedelta(milliseconds=50)
 LONGEST_WAIT = timedelta(seconds=2)
@@ -68,8 +67,8 @@ class LoopThread:
         try:
             if self._at_end is not None:
                 self._at_end()
-        except BaseException:
-            logger.exception("%s: the last step failed", self._thread.name)
+        except BaseException as error:
+            log_error("%s: the last step failed", self._thread.name, error=error)
         finally:
             connections.close_all()
 
@@ -77,12 +76,17 @@ class LoopThread:
         try:
             wait = self._step()
         except Error as error:
-            logger.debug("%s: the database did not answer", self._thread.name, exc_info=True)
+            log_error(
+                "%s: the database did not answer",
+                self._thread.name,
+                error=error,
+                level=logging.DEBUG,
+            )
             if self._on_trouble is not None:
                 self._on_trouble(error)
             return self._wait_out()
-        except BaseException:  # a SystemExit would end this thread silently
-            logger.exception("%s: a step failed and is repeated", self._thread.name)
+        except BaseException as error:  # a SystemExit would end this thread silently
+            log_error("%s: a step failed and is repeated", self._thread.name, error=error)
             return self._wait_out()
         self._failures = 0
         if self._on_success is not None:

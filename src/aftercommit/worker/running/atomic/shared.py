@@ -1,6 +1,5 @@
 """Several short atomic runs in one transaction: each in its savepoint, one COMMIT for all."""
 
-import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from django.db import Error, connections, transaction
 
 from aftercommit.errors import ClaimLost, TransactionBroken
+from aftercommit.safe_log import log_error
 from aftercommit.store.base import Store
 from aftercommit.values import Released, RunResult
 from aftercommit.worker.facts import AtWork
@@ -18,10 +18,9 @@ from aftercommit.worker.running.executor import (
     drop_connections,
     report_afterwards,
 )
+from aftercommit.worker.running.failure import is_a
 from aftercommit.worker.running.statements import may_be_shared
 from aftercommit.worker.runs import Run, now
-
-logger = logging.getLogger("aftercommit")
 
 BUDGET = timedelta(milliseconds=10)  # without round trips; then no further run is added
 LONGEST = timedelta(milliseconds=50)  # with round trips, because rows stay locked meanwhile
@@ -142,7 +141,7 @@ class SharedTransaction:
         if self._refused:
             run.facts.durations.keep_apart()
         undone = not self._connection.needs_rollback
-        if self._refused or not undone or isinstance(error, TransactionBroken):
+        if self._refused or not undone or is_a(error, TransactionBroken):
             raise Apart from error
         interrupted = run.interrupted_at is not None  # an answer may be half read
         if interrupted or task_transaction is None or task_transaction.broken_off(error):
@@ -177,7 +176,7 @@ class SharedTransaction:
     def failed(self, error: BaseException) -> None:
         """Note whether the error left the transaction committed, rolled back or in doubt."""
         if self._stage is Stage.COMMITTED:
-            logger.error("An on_commit() callback of a shared transaction failed", exc_info=error)
+            log_error("An on_commit() callback of a shared transaction failed", error=error)
             return
         in_doubt = self._stage is Stage.COMMITTING and any(
             one.transaction is not None and one.transaction.broken_off(error)

@@ -136,7 +136,8 @@ class TaskTransaction:
         if self.stage is Stage.CLOSED:
             return False
         return any(
-            isinstance(one, Error)
+            one is not None
+            and issubclass(type(one), Error)
             and (is_conflict(one, vendor=self._connection.vendor) or is_lost(self._raw))
             for one in (error, self._unresolved.error)
         )
