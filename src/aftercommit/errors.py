@@ -197,6 +197,28 @@ class AlreadyCommitted(AftercommitError):
         )
 
 
+class InsideTransaction(AftercommitError, RuntimeError):
+    """What runs jobs was called while a transaction of its caller is open."""
+
+    def __init__(self, *, what: str, using: Iterable[str], in_test: bool) -> None:
+        using = tuple(using)
+        names = ", ".join(map(repr, using))
+        fix = (
+            "This transaction is the one that TestCase opens around each test.\n"
+            "Fix: use TransactionTestCase for tests that run jobs; with pytest-django: "
+            "@pytest.mark.django_db(transaction=True)."
+            if in_test
+            else "Fix: call it after the block, for example by transaction.on_commit(); if "
+            "autocommit is off, after COMMIT and set_autocommit(True)."
+        )
+        super().__init__(
+            f"{what} was called inside a transaction that is open on database {names}.\n"
+            "Jobs begin, commit and roll back transactions of their own, and the caller's would "
+            "be lost with what it has written; nothing was run.\n" + fix
+        )
+        self.using = using
+
+
 class NotRunByWorker(AftercommitError):
     """``context.commit()`` was used outside a worker."""
 

@@ -4,7 +4,10 @@ from typing import Any
 
 from django.db import connections
 
+from aftercommit.errors import InsideTransaction
+
 IDLE = 0  # psycopg.pq.TransactionStatus
+IN_TRANSACTION = 1  # a bit of the status that MySQL sends; PyMySQL keeps it
 
 
 def open_aliases() -> list[str]:
@@ -13,6 +16,19 @@ def open_aliases() -> list[str]:
     The transaction that ``TestCase`` opens around a test does not count: production has none.
     """
     return [one.alias for one in connections.all(initialized_only=True) if is_open(one)]
+
+
+def refuse_inside_transaction(what: str) -> None:
+    """Raise ``InsideTransaction`` if a connection of this thread is in a transaction.
+
+    For what runs jobs or closes connections in the caller's thread. Here the transaction of a
+    ``TestCase`` counts, too.
+    """
+    found: list[Any] = connections.all(initialized_only=True)
+    if names := [one.alias for one in found if one.in_atomic_block or is_open(one)]:
+        blocks = [block for one in found for block in one.atomic_blocks]
+        in_test = any(block._from_testcase for block in blocks)
+        raise InsideTransaction(what=what, using=names, in_test=in_test)
 
 
 def is_open(connection: Any) -> bool:
@@ -28,4 +44,6 @@ def is_open(connection: Any) -> bool:
 def _by_the_driver(vendor: str, raw: Any) -> bool:
     if vendor == "postgresql":
         return bool(raw.info.transaction_status != IDLE)
+    if vendor == "mysql":
+        return bool((getattr(raw, "server_status", None) or 0) & IN_TRANSACTION)
     return bool(getattr(raw, "in_transaction", False))

@@ -10,6 +10,7 @@ from django.db import Error
 
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.task import registered
+from aftercommit.enqueue.transactions import refuse_inside_transaction
 from aftercommit.errors import ConfigurationError, Stopped
 from aftercommit.models import Job, State
 from aftercommit.options.conf import WorkerConfig
@@ -75,7 +76,12 @@ class InlineWorker:
         self._left_alone: set[UUID] = set()  # jobs with crashes that could not be run
 
     def run(self) -> int:
-        """Run every due job of every backend; return the number of runs."""
+        """Run every due job of every backend; return the number of runs.
+
+        Raises ``InsideTransaction`` before anything is done if this thread has a transaction
+        open: each run closes the connections that are in one.
+        """
+        refuse_inside_transaction("flush_queue")
         return sum(self._run_alias(one) for one in served(WorkerConfig()))
 
     def stop(self) -> None:

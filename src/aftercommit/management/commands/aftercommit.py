@@ -16,7 +16,8 @@ from django.db import Error, connections
 from django.utils.autoreload import run_with_reloader
 
 from aftercommit import log
-from aftercommit.errors import ConfigurationError
+from aftercommit.enqueue.transactions import refuse_inside_transaction
+from aftercommit.errors import ConfigurationError, InsideTransaction
 from aftercommit.options.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
 from aftercommit.process import stop_on_signals
 from aftercommit.relay.outbox import relaying
@@ -67,6 +68,8 @@ class Command(BaseCommand):
         if subcommand == launch.SUBCOMMAND:
             child.main(options["files"])
         config = config_from(options)
+        if not self._called_from_command_line:  # type: ignore[attr-defined]
+            _refuse_inside_transaction(f"aftercommit {subcommand}")
         reload = settings.DEBUG if options["reload"] is None else options["reload"]
         finite = config.drain or config.max_jobs is not None
         if reload and not finite:
@@ -133,6 +136,14 @@ class Command(BaseCommand):
                     else type(one.error).__name__
                 )
                 self.stderr.write(f"A database does not answer ({why}): not all is checked.")
+
+
+def _refuse_inside_transaction(what: str) -> None:
+    """Refuse: worker processes see nothing of it, and on SQLite they would wait for its end."""
+    try:
+        refuse_inside_transaction(what)
+    except InsideTransaction as error:
+        raise CommandError(str(error)) from error
 
 
 def _close_connections() -> None:

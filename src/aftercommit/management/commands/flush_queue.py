@@ -5,7 +5,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from aftercommit import log
-from aftercommit.errors import ConfigurationError
+from aftercommit.enqueue.transactions import refuse_inside_transaction
+from aftercommit.errors import ConfigurationError, InsideTransaction
 from aftercommit.process import stop_on_signals
 from aftercommit.worker.inline import InlineWorker, Share
 
@@ -29,13 +30,14 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         """Run them, and say how many there were."""
-        log.show_log()
-        log.write_log()
         try:
+            refuse_inside_transaction("flush_queue")
             share = Share(which=options["which"], outof=options["outof"])
             worker = InlineWorker(share=share, name=options["filter"], most=options["jobs"])
-        except ConfigurationError as error:
+        except (ConfigurationError, InsideTransaction) as error:
             raise CommandError(str(error)) from error
+        log.show_log()
+        log.write_log()
         with stop_on_signals(worker.stop):
             count = worker.run()
         self.stdout.write(f"{count} jobs were run.")
