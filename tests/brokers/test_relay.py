@@ -89,7 +89,9 @@ def test_a_worker_says_that_somebody_else_must_publish(flags, said, redis, relay
 
 
 @pytest.mark.parametrize("error", [Away("refused"), TimedOut()])
-def test_a_broker_that_does_not_answer_costs_no_attempt(monkeypatch, error):
+def test_a_broker_that_does_not_answer_costs_no_attempt(relayed, monkeypatch, error):
+    relayed("celery")
+
     def refuse(_content):
         raise error
 
@@ -101,6 +103,32 @@ def test_a_broker_that_does_not_answer_costs_no_attempt(monkeypatch, error):
     finally:
         broker_backoff.resume("relay.celery")
         relay_module._in_vain.clear()
+
+
+@pytest.mark.parametrize("broker", ["huey", "elsewhere", "os.path"])
+def test_a_row_for_a_library_that_is_not_named_fails_and_imports_nothing(relayed, broker):
+    relayed("celery")
+    with pytest.raises(ConfigurationError, match="which no OPTIONS"):
+        publish(broker, "m1", {})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{}, {"broker": ["celery"]}, {"content": "text"}, {"message_id": None}, {"ordering_key": {}}],
+)
+def test_a_row_that_cannot_be_read_does_not_hold_up_the_others(relayed, monkeypatch, row):
+    relayed("celery")
+    good = {"broker": "celery", "message_id": "m1", "content": {}}
+    bad = {**good, **row} if row else {}
+    published, ends = [], {}
+    monkeypatch.setattr(broker_for("celery"), "publish", published.append)
+    monkeypatch.setattr(broker_for("celery"), "publish_many", broker_for("celery").publish_each)
+    relay_module.publish_many(
+        [bad, good], lambda number, error, value=None: ends.update({number: error})
+    )
+
+    assert (type(ends[0]), ends[1]) == (ValueError, None)
+    assert published == [{}]
 
 
 def test_a_worker_that_has_lost_its_messages_does_not_publish_them_one_by_one(

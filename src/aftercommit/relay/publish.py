@@ -17,7 +17,7 @@ from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.configured import our_backends
 from aftercommit.enqueue.outcomes import Snooze
 from aftercommit.enqueue.task import BatchTask, Report
-from aftercommit.errors import ClaimLost, TimedOut
+from aftercommit.errors import ClaimLost, ConfigurationError, TimedOut
 from aftercommit.options.queues import queue_in_order, queue_of, queues_of
 from aftercommit.relay.brokers import broker_for
 from aftercommit.relay.brokers.base import Away, TooEarly
@@ -59,8 +59,12 @@ def publish_many(calls: Sequence[dict[str, Any]], report: Report) -> None:
 
     While a broker does not answer, its messages wait without a limit, and no attempt counts.
     """
-    for broker in dict.fromkeys(call["broker"] for call in calls):
-        left = {number: call for number, call in enumerate(calls) if call["broker"] == broker}
+    readable = {number: call for number, call in enumerate(calls) if _is_readable(call)}
+    for number in range(len(calls)):
+        if number not in readable:
+            report(number, ValueError("This row holds no message that the relay can read."))
+    for broker in dict.fromkeys(call["broker"] for call in readable.values()):
+        left = {number: call for number, call in readable.items() if call["broker"] == broker}
 
         def ended(
             number: int,
@@ -79,8 +83,25 @@ def publish_many(calls: Sequence[dict[str, Any]], report: Report) -> None:
                 ended(number, error)
 
 
+def _is_readable(call: Mapping[str, Any]) -> bool:
+    """Return whether a row, which anybody may have written, can be taken for a message."""
+    key = call.get("ordering_key")
+    return (
+        isinstance(call.get("broker"), str)
+        and isinstance(call.get("message_id"), str)
+        and isinstance(call.get("content"), dict)
+        and (key is None or isinstance(key, str))
+    )
+
+
 def _publish(broker: str, left: Mapping[int, dict[str, Any]], ended: Report) -> None:
     """Publish to one broker; an exception is the end of the messages that are left then."""
+    if not backends_keeping(broker):  # a row may name anything: nothing is imported for it
+        raise ConfigurationError(
+            f"A message is for {broker!r}, which no OPTIONS['relay'] names.\n"
+            "It is not published, and ends as failed.\n"
+            "Fix: name the library there, then retry the message."
+        )
     if is_backing_off(queue_of(broker)):
         raise Snooze(_pause_after(_in_vain[broker]))
     try:

@@ -58,6 +58,13 @@ class OtherBackends(Broker):
 
     def publish(self, content: dict[str, Any]) -> str:
         """Call the backend's own ``enqueue``; return the id of its result."""
+        if content["alias"] not in self._aliases:
+            raise ConfigurationError(
+                f"A message is for the backend {content['alias']!r} of TASKS, which "
+                'OPTIONS["relay"] does not name.\n'
+                "It is not published, and ends as failed.\n"
+                'Fix: name the backend in {"tasks": {"backends": [...]}}, then retry the message.'
+            )
         task = _loaded_task(content["task"]).using(backend=content["alias"])
         when = content["run_after"]
         task = replace(
@@ -207,7 +214,8 @@ def _asked_already() -> Iterator[None]:
 def _loaded_task(path: str) -> Any:
     """Return a task of a loaded module; a path in a row is never imported."""
     module, _, name = path.rpartition(".")
-    task = getattr(sys.modules.get(module), name, None)
+    # Not getattr: a module may have a __getattr__ that imports what it is asked for.
+    task = vars(sys.modules[module]).get(name) if module in sys.modules else None
     if not isinstance(task, BaseTask):
         raise ConfigurationError(
             f"No task {path} is known here: is its module named tasks.py in an installed app, or "

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from amqp.channel import Channel as AMQPChannel
@@ -28,6 +29,11 @@ REDIS = {
 TRANSPORTS: dict[str, dict[str, Any]] = {"amqp": AMQP, "redis": REDIS}
 AWAY = (OperationalError, OSError)
 LARGEST_WRITE = 256 * 1024  # bytes
+# What a stored message says of itself must not be taken for an argument of the producer.
+OPTIONS = frozenset(signature(Producer.publish).parameters)
+# The types that kombu's JSON knows by itself. One that a project registers is passed on as it
+# was stored: its decoder is the project's code, which only a consumer calls.
+TYPES = {"bytes", "base64", "datetime", "date", "time", "decimal", "uuid"}
 
 
 class Link:
@@ -68,7 +74,7 @@ class Link:
             delivery_mode=one["delivery_mode"],
             priority=one["priority"],
             expiration=None if expires_at is None else max(expires_at - time.time(), 0),
-            **_restored(one["properties"]),
+            **_restored(_properties(one)),
         )
 
     def _declare(self, entities: list[dict[str, Any]]) -> None:
@@ -175,8 +181,13 @@ def _entity(stored: dict[str, Any], app: App) -> Any:
     return Queue(exchange=Exchange(**exchange) if exchange else None, **options)
 
 
+def _properties(one: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in one["properties"].items() if name not in OPTIONS}
+
+
 def _restored(value: Any) -> Any:
     """Decode what kombu's JSON encodes with a type, such as dates."""
     if isinstance(value, dict):
-        return kombu_json.object_hook({name: _restored(one) for name, one in value.items()})
+        restored = {name: _restored(one) for name, one in value.items()}
+        return kombu_json.object_hook(restored) if value.get("__type__") in TYPES else restored
     return [_restored(one) for one in value] if isinstance(value, list) else value
