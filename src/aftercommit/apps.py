@@ -1,10 +1,13 @@
 """The Django application."""
 
+import logging
+
 from django.apps import AppConfig
 from django.conf import settings
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
+from aftercommit.printable import make_readable
 from aftercommit.windows.checks import register_checks
 
 # As settings may name it: today, in 0.1.0, and by its module.
@@ -23,8 +26,9 @@ class AftercommitConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks; capture the messages that are to be relayed."""
+        """Register the checks, prepare the log; capture the messages that are to be relayed."""
         register_checks()
+        make_readable(logging.getLogger("aftercommit"))
         # Not imported otherwise: it needs django.tasks, whose absence a check explains.
         tasks = getattr(settings, "TASKS", {})
         if any(backend.get("OPTIONS", {}).get("relay") for backend in tasks.values()):

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 from django.core.exceptions import ImproperlyConfigured
 
+from aftercommit.printable import without_passwords
+
 
 class AftercommitError(Exception):
     """The root of everything that aftercommit raises."""
@@ -23,6 +25,12 @@ class AftercommitError(Exception):
 
 class ConfigurationError(AftercommitError, ImproperlyConfigured):
     """A setting, an option or an argument of a command says something impossible."""
+
+    def __init__(self, *parts: object) -> None:
+        # Some sentences repeat what was given, and that may be an address with a password.
+        super().__init__(
+            *(without_passwords(one) if isinstance(one, str) else one for one in parts)
+        )
 
 
 class MissingBackport(ConfigurationError):

@@ -5,6 +5,7 @@ from typing import Any
 
 from aftercommit import events
 from aftercommit.options.queues import QUEUE_PREFIX
+from aftercommit.printable import ReadableLog
 from aftercommit.store.base import Rescued
 from aftercommit.values import Cancelled, Claim, Failed, Released, Retry, RunResult, Succeeded
 
@@ -15,7 +16,7 @@ def show_log() -> None:
     """Write the log of this command to the terminal, unless LOGGING has a handler for it."""
     if not logger.hasHandlers():
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(ReadableLog("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
 

@@ -14,7 +14,7 @@ from aftercommit._compat import task_finished
 from aftercommit.models import Job
 from aftercommit.store import store_for
 from aftercommit.values import Failed, NewJob, RunError
-from aftercommit.windows.admin.jobs import LONGEST_TEXT
+from aftercommit.windows.admin.content import LONGEST_TEXT
 from tests.django.conftest import claim_only_job, ours
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -26,6 +26,7 @@ WHO = {
     "canceller": ["view_job", "cancel_job"],
     "editor": ["view_job", "add_job", "change_job", "delete_job"],
     "adder": ["add_job"],
+    "changer": ["change_job", "retry_job", "cancel_job"],
     "only a retrier": ["retry_job", "cancel_job"],
     "staff": [],
 }

@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from aftercommit.ids import new_job_id
-from aftercommit.models.portable import Count, Name, PartialIndex, UniqueWhenSet
+from aftercommit.models.portable import Count, JSONOrText, Name, PartialIndex, UniqueWhenSet
 
 
 class State(models.TextChoices):
@@ -51,7 +51,7 @@ class Job(models.Model):
     backend = Name(max_length=100, default="default")
     task_path = Name(max_length=255)
     payload = models.TextField()  # JSON: {"args": [...], "kwargs": {...}}
-    meta = models.JSONField(default=dict, blank=True)
+    meta = JSONOrText(default=dict, blank=True)
     headers = models.TextField(null=True)  # noqa: DJ001 - JSON object, for traces; NULL: none
     tags = models.TextField(null=True)  # noqa: DJ001 - JSON list of texts; NULL: none
 

@@ -8,8 +8,9 @@ from django.db import models
 if TYPE_CHECKING:
     Text = models.CharField[str, str]
     Number = models.PositiveIntegerField[Any, Any]
+    Json = models.JSONField[Any, Any]
 else:
-    Text, Number = models.CharField, models.PositiveIntegerField
+    Text, Number, Json = models.CharField, models.PositiveIntegerField, models.JSONField
 
 
 class Name(Text):
@@ -33,6 +34,26 @@ class Count(Number):
 
     def db_check(self, connection: Any) -> None:
         """Return no constraint."""
+
+
+class JSONOrText(Json):
+    """JSON that reads as its text where Python cannot read it.
+
+    The databases accept numbers that are too long for Python, and values that nest deeper. One
+    such row must not make the lists of all others unreadable.
+    """
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        """Return the value, or its text."""
+        try:
+            return super().from_db_value(value, expression, connection)
+        except (ValueError, RecursionError):
+            return value
+
+    def deconstruct(self) -> Any:
+        """Return Django's field: the column is the same."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.JSONField", args, kwargs
 
 
 class PartialIndex(models.Index):

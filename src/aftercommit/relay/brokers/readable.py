@@ -15,11 +15,14 @@ def readable(content: Mapping[str, Any]) -> list[Any]:
     they were pickled.
     """
     if "args" in content:  # of another backend of django.tasks: JSON by its contract
-        return [{"args": content["args"], "kwargs": content["kwargs"]}]
-    stored = [one["body"] for one in content.get("publishes", ())]  # Celery's messages
-    stored += [content[name] for name in BODIES if name in content]
+        return [{"args": content["args"], "kwargs": content.get("kwargs")}]
+    publishes = content.get("publishes")  # Celery's messages
+    sent = publishes if isinstance(publishes, list) else []
+    stored = [one.get("body") for one in sent if isinstance(one, Mapping)]
+    stored += [content.get(name) for name in BODIES]
     values = []
     for body in stored:
-        with suppress(ValueError):
-            values.append(json.loads(body.get("text", "")))
+        text = body.get("text") if isinstance(body, Mapping) else None
+        with suppress(ValueError, RecursionError):
+            values.append(json.loads(text if isinstance(text, str) else ""))
     return values

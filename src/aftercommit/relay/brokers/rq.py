@@ -111,9 +111,7 @@ class RQ(Broker):
 
     def _make_queue(self, name: str) -> Queue:
         if "url" in self.options:
-            connection = Redis.from_url(
-                self.options["url"], socket_timeout=SECONDS_TO_ANSWER, socket_keepalive=True
-            )
+            connection = _connection(self.options["url"])
             return Queue(name, connection=connection, serializer=SealingSerializer)
         if django_rq is not None and name in getattr(settings, "RQ_QUEUES", {}):
             # Even if RQ_QUEUES says ASYNC=False: this process never runs the job of a row.
@@ -181,6 +179,19 @@ class Sealed(Job):
         if self._opaque is not None:
             args, kwargs = (), {"include_meta": False, "include_result": False}
         return {**super().to_dict(*args, **kwargs), **(self._opaque or {})}
+
+
+def _connection(url: Any) -> Redis:
+    try:
+        return Redis.from_url(url, socket_timeout=SECONDS_TO_ANSWER, socket_keepalive=True)
+    except (AttributeError, TypeError, ValueError):
+        # Without the error: its message may contain a part of the password.
+        raise ConfigurationError(
+            "OPTIONS['relay']['rq']['url'] is no address of a Redis server.\n"
+            "Messages for RQ cannot be published, and end as failed.\n"
+            "Fix: write redis://user:password@host:6379/0, with special characters of the "
+            "password as %40 and the like, then retry them."
+        ) from None
 
 
 def _sealed(content: dict[str, Any], queue: Queue) -> Sealed:

@@ -4,7 +4,6 @@ Jobs cannot be added, edited or deleted here: only the store changes them. Of a 
 JSON is shown; a pickle is never loaded.
 """
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -14,16 +13,14 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest
-from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aftercommit import jobs
 from aftercommit.models import Job
-from aftercommit.relay.brokers.readable import readable
-from aftercommit.relay.outbox import PUBLISH
 from aftercommit.store import store_for
+from aftercommit.windows.admin import content
 from aftercommit.windows.admin.filters import DatabaseFilter, QueueFilter, StateFilter, databases
 
 if TYPE_CHECKING:
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
 else:
     Base = admin.ModelAdmin
 
-LONGEST_TEXT = 20_000  # characters of one value on a page
 ONE_LOG = 500  # jobs in one statement of the admin's history
 MESSAGE_FIELDS = ("message_id", "ordering_key")
 
@@ -85,7 +81,7 @@ class JobAdmin(Base):
 
     def get_fieldsets(self, request: HttpRequest, obj: Job | None = None) -> Any:
         """Return the fields; messages have some of their own."""
-        own = MESSAGE_FIELDS if obj is not None and _is_message(obj) else ()
+        own = MESSAGE_FIELDS if obj is not None and content.is_message(obj) else ()
         return [
             (None, {"fields": ("name", "id", *own, ("state", "queue", "priority", "database"))}),
             (
@@ -110,18 +106,17 @@ class JobAdmin(Base):
     @admin.display(description=gettext_lazy("task"))
     def name(self, job: Job) -> str:
         """Return the path of the task, or for a message the name of its library's task."""
-        return str(job.meta["name"]) if _is_message(job) else job.task_path
+        return content.name_of(job)
 
     @admin.display(description=gettext_lazy("message id"))
     def message_id(self, job: Job) -> str:
         """Return the id of a message in its library."""
-        return str(job.meta["message_id"])
+        return content.noted(job, "message_id")
 
     @admin.display(description=gettext_lazy("ordering key"))
     def ordering_key(self, job: Job) -> str | None:
         """Return the ordering key of a message."""
-        key: str | None = job.meta.get("ordering_key")
-        return key
+        return content.noted(job, "ordering_key") or None
 
     @admin.display(description=gettext_lazy("database"))
     def database(self, job: Job) -> str | None:
@@ -136,25 +131,17 @@ class JobAdmin(Base):
     @admin.display(description=gettext_lazy("arguments"))
     def content(self, job: Job) -> SafeString | str:
         """Return the arguments, or the readable part of a message."""
-        if not _is_message(job):
-            return _shown({"args": job.args, "kwargs": job.kwargs})
-        values = readable(job.kwargs["content"])
-        if not values:
-            return _("Not JSON, so it is not shown.")
-        return format_html_join("", "{}", ((_shown(value),) for value in values))
+        return content.arguments(job)
 
     @admin.display(description=gettext_lazy("returned"))
     def returned(self, job: Job) -> SafeString | None:
         """Return the return value of the task."""
-        return None if job.result is None else _shown(job.return_value)
+        return content.return_value(job)
 
     @admin.display(description=gettext_lazy("failed runs"))
     def failures(self, job: Job) -> SafeString | None:
         """Return the errors of all failed runs, the oldest first."""
-        rows = (
-            (_pre(one["traceback"] or one["exception_class_path"]),) for one in job.error_list
-        )
-        return format_html_join("", "{}", rows) or None
+        return content.failed_runs(job)
 
     # ---- what can be done -------------------------------------------------------
 
@@ -200,6 +187,10 @@ class JobAdmin(Base):
         """Ask for the permission to cancel."""
         return bool(request.user.has_perm("aftercommit.cancel_job"))
 
+    def has_view_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
+        """Ask for the permission to view; that to change gives none, as nobody changes a job."""
+        return bool(request.user.has_perm("aftercommit.view_job"))
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return False: jobs are enqueued by code."""
         return False
@@ -213,25 +204,11 @@ class JobAdmin(Base):
         return False
 
 
-def _is_message(job: Job) -> bool:
-    return job.task_path == PUBLISH
-
-
 def _uuid(text: str) -> UUID | None:
     try:
         return UUID(text)
     except ValueError:
         return None
-
-
-def _shown(value: Any) -> SafeString:
-    return _pre(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _pre(text: str) -> SafeString:
-    cut = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " …"
-    # A Python text may contain lone surrogates, which cannot be encoded for a page.
-    return format_html("<pre>{}</pre>", cut.encode(errors="backslashreplace").decode())
 
 
 def _log(request: HttpRequest, using: str, job_ids: Iterable[UUID], what: str) -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import WorkerConfig
+from aftercommit.printable import Lines
 from aftercommit.process import Bell
 from aftercommit.values import NO_TIME
 from aftercommit.worker.processes.aside import Aside, bury_asides
@@ -172,7 +173,7 @@ class Supervisor:
         if reason not in self._reasons:
             self._reasons.add(reason)
             logger.error("A worker process did not get to its first job: %s", reason)
-        logger.debug("The next try is in %s. %s", pause, traceback)
+        logger.debug("The next try is in %s. %s", pause, Lines(traceback))
         if slot.failed_starts >= MOST_FAILED_STARTS or (self._finite and not ready):
             self._give_up(slot)
 

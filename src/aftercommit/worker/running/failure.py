@@ -2,6 +2,7 @@
 
 import traceback
 
+from aftercommit.printable import without_passwords
 from aftercommit.values import RunError
 
 LONGEST_TRACEBACK = 64 * 1024  # characters, three quarters of them from its end
@@ -44,12 +45,13 @@ def run_error(exception: BaseException) -> RunError:
     """Describe why a run failed; never raises, whatever the exception does.
 
     The middle of a long traceback is cut out. NUL and lone surrogates stay: they are stored
-    as JSON escapes.
+    as JSON escapes. Passwords in addresses are hidden: people without access to the settings
+    read this.
     """
     if type(exception) is Unreadable:
         return RunError(exception_class_path=exception.path, traceback=UNPRINTABLE)
     try:
-        text = "".join(traceback.format_exception(exception))
+        text = without_passwords("".join(traceback.format_exception(exception)))
     except BaseException:
         text = UNPRINTABLE
     return RunError(exception_class_path=class_path(type(exception)), traceback=_cut(text))

@@ -1,0 +1,102 @@
+"""What a row contains, as text for a page: whatever it is, it is shown and nothing raises.
+
+A row may have been written by hand, by SQL, or by another version.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from aftercommit.models import Job
+from aftercommit.printable import one_line
+from aftercommit.relay.brokers.readable import readable
+from aftercommit.relay.outbox import PUBLISH
+
+LONGEST_TEXT = 20_000  # characters of one value on a page
+# Of json.loads(): text that is no JSON, or nests too deep; None.
+NOT_JSON = (ValueError, RecursionError, TypeError)
+
+
+def is_message(job: Job) -> bool:
+    """Return whether a job is a message for a broker."""
+    return job.task_path == PUBLISH
+
+
+def name_of(job: Job) -> str:
+    """Return the path of a task, or for a message the name of its library's task."""
+    return (is_message(job) and noted(job, "name")) or one_line(job.task_path)
+
+
+def noted(job: Job, name: str) -> str:
+    """Return a text in the meta data of a message, or nothing."""
+    meta: Any = job.meta
+    value = meta.get(name) if isinstance(meta, Mapping) else None
+    return "" if value is None else one_line(value if isinstance(value, str) else _json(value))
+
+
+def arguments(job: Job) -> SafeString | str:
+    """Return the arguments, or the readable part of a message."""
+    call = _loaded(job.payload)
+    if not is_message(job):
+        if not isinstance(call, Mapping):
+            return _pre(job.payload)
+        return _shown({name: call.get(name) for name in ("args", "kwargs")})
+    kwargs = call.get("kwargs") if isinstance(call, Mapping) else None
+    content = kwargs.get("content") if isinstance(kwargs, Mapping) else None
+    values = readable(content) if isinstance(content, Mapping) else []
+    if not values:
+        return _("Not JSON, so it is not shown.")
+    return format_html_join("", "{}", ((_shown(value),) for value in values))
+
+
+def return_value(job: Job) -> SafeString | None:
+    """Return the return value of the task."""
+    if job.result is None:
+        return None
+    value = _loaded(job.result, unreadable=job)
+    return _pre(job.result) if value is job else _shown(value)
+
+
+def failed_runs(job: Job) -> SafeString | None:
+    """Return the errors of all failed runs, the oldest first."""
+    entries = _loaded(job.errors)
+    if not isinstance(entries, list):
+        return _pre(job.errors)
+    return format_html_join("", "{}", ((_pre(_error(one)),) for one in entries)) or None
+
+
+def _error(entry: Any) -> str:
+    if isinstance(entry, Mapping):
+        for name in ("traceback", "exception_class_path"):
+            text = entry.get(name)
+            if text and isinstance(text, str):
+                return text
+    return _json(entry)
+
+
+def _loaded(text: str, *, unreadable: Any = None) -> Any:
+    try:
+        return json.loads(text)
+    except NOT_JSON:
+        return unreadable
+
+
+def _shown(value: Any) -> SafeString:
+    return _pre(_json(value, indent=2))
+
+
+def _json(value: Any, **how: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, **how)
+    except (RecursionError, ValueError):  # it nests deeper than Python can write
+        return _("It nests too deep to be shown.")
+
+
+def _pre(text: str) -> SafeString:
+    cut = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " …"
+    # A Python text may contain lone surrogates, which cannot be encoded for a page.
+    return format_html("<pre>{}</pre>", cut.encode(errors="backslashreplace").decode())
