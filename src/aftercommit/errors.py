@@ -171,7 +171,8 @@ class RolledBack(AftercommitError):
     def __init__(self) -> None:
         super().__init__(
             "The task returned, but its transaction is marked for rollback "
-            "(set_rollback(True), or a database error that was caught inside).\n"
+            "(set_rollback(True), or a database error that was caught inside), or a block of "
+            "atomic() is entered and not left (in a generator that has not ended).\n"
             "Marking the job as done would lose its effects in silence, so the run "
             "counts as failed.\n"
             "Fix: let the error pass, or wrap the part that may fail in "

@@ -1,5 +1,6 @@
 """Which connections of this thread have a transaction open that the user has begun."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import connections
@@ -24,7 +25,7 @@ def refuse_inside_transaction(what: str) -> None:
     For what runs jobs or closes connections in the caller's thread. Here the transaction of a
     ``TestCase`` counts, too.
     """
-    found: list[Any] = connections.all(initialized_only=True)
+    found: Sequence[Any] = connections.all(initialized_only=True)
     if names := [one.alias for one in found if one.in_atomic_block or is_open(one)]:
         blocks = [block for one in found for block in one.atomic_blocks]
         in_test = any(block._from_testcase for block in blocks)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aftercommit.process import forks, forks_end_here
 from aftercommit.values import Claim, RunResult
+from aftercommit.worker.frames import clear_frames
 
 if TYPE_CHECKING:
     from aftercommit.worker.facts import TaskFacts
@@ -81,13 +82,17 @@ class Run:
     ) -> Any:
         """Call the user's function; ``interrupt()`` has an effect only during this call."""
         before = forks.count
-        self._enter(timeout)
         try:
-            return function(*args, **(kwargs or {}))
-        finally:
-            if forks.count != before:
-                os._exit(0)  # as forks_end_here() does, without its cost for each run
-            self._leave()
+            self._enter(timeout)
+            try:
+                return function(*args, **(kwargs or {}))
+            finally:
+                if forks.count != before:
+                    os._exit(0)  # as forks_end_here() does, without its cost for each run
+                self._leave()
+        except BaseException as error:
+            clear_frames(error)  # before the transaction is rolled back: it may be used
+            raise
 
     async def async_body(self, call: Callable[[], Any], *, timeout: timedelta | None) -> Any:
         """Await the user's coroutine; an interrupt raises the exception that it was given."""

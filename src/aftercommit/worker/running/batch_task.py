@@ -6,6 +6,7 @@ from typing import Any
 from aftercommit.enqueue.task import Many
 from aftercommit.values import RunResult, Succeeded
 from aftercommit.worker.facts import AtWork
+from aftercommit.worker.frames import clear_frames
 from aftercommit.worker.running.executor import Executor, PreparedRun, drop_connections
 from aftercommit.worker.runs import Run
 
@@ -48,9 +49,13 @@ class BatchTasks:
             first.body(many, arguments, timeout=first.facts.policy.timeout)
         except BaseException as raised:
             error = raised
+        results = {one.run: results.get(one.run) or self._result(one, error) for one in calls}
+        for result in results.values():
+            if result.exception is not None:
+                clear_frames(result.exception)
         if first.interrupted_at is not None:
             drop_connections()
-        return {one.run: results.get(one.run) or self._result(one, error) for one in calls}
+        return results
 
     def _result(
         self, prepared: PreparedRun, error: BaseException | None, value: Any = None

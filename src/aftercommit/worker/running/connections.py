@@ -3,16 +3,23 @@
 import logging
 import select
 import time
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
+from weakref import ref
 
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from aftercommit.transient_errors import is_lost
-from aftercommit.worker.running.statements import changes_session, may_leave_transaction
+from aftercommit.worker.running.blocks import forget
+from aftercommit.worker.running.statements import (
+    changes_session,
+    may_leave_transaction,
+    server_side,
+)
 
 logger = logging.getLogger("aftercommit")
 
@@ -31,6 +38,9 @@ class ThreadConnections:
         self._changed: set[str] = set()
         self._since: dict[str, float] = {}
         self._mine: list[Any] = []  # Django uses these objects until the thread ends
+        # Cursors that hold something on the server or in the file until they are closed. By
+        # the id of the object, which is used again: few are alive at once.
+        self._cursors: dict[int, ref[Any]] = {}
 
     def __enter__(self) -> Self:
         connection_created.connect(self._forget_setup)
@@ -60,11 +70,14 @@ class ThreadConnections:
                 self._close_for_good(connection)
         if not self._mine:
             self._mine = list(connections.all())
-            for connection in self._mine:
+        for connection in self._mine:
+            # Each time: whoever leaves an execute_wrapper() late takes away the last one.
+            if self._watch not in connection.execute_wrappers:
                 connection.execute_wrappers.append(self._watch)
 
     def tidy(self) -> None:
         """Close connections that the last task has changed or broken, or that are too old."""
+        self._close_cursors()
         for connection in self._open():
             old = time.monotonic() - self._since.get(connection.alias, time.monotonic())
             if connection.alias in self._changed or _is_spoiled(connection):
@@ -82,6 +95,17 @@ class ThreadConnections:
         for connection in self._open():
             connection.close_if_unusable_or_obsolete()
 
+    def _close_cursors(self) -> None:
+        """Close the cursors that the last task has left: later, it could harm another one.
+
+        Whatever keeps such a cursor alive would close it in any thread, at any time.
+        """
+        for one in self._cursors.values():
+            if (cursor := one()) is not None:
+                with suppress(Exception):
+                    cursor.close()
+        self._cursors.clear()
+
     def _open(self) -> list[BaseDatabaseWrapper]:
         return [one for one in self._mine if one.connection is not None]
 
@@ -89,6 +113,8 @@ class ThreadConnections:
         _forget_transaction(connection)  # else Django delays close() to the block's end
         if connection.vendor == "postgresql":
             connection.connection.close()  # so that a pool does not use it again
+        if (result := _unread(connection.connection)) is not None:
+            result.unbuffered_active = False  # else it reads on, from no socket, when it is freed
         try:
             connection.close()
         except Error:
@@ -98,6 +124,9 @@ class ThreadConnections:
 
     def _watch(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         connection = context["connection"]
+        if connection.vendor == "sqlite" or server_side(context):
+            cursor = context["cursor"].cursor
+            self._cursors[id(cursor)] = ref(cursor)
         silent = connection.vendor == "mysql"  # its driver does not report an open transaction
         if changes_session(sql, context) or (silent and may_leave_transaction(sql, context)):
             self._changed.add(connection.alias)
@@ -111,6 +140,7 @@ def _forget_transaction(connection: Any) -> None:
     the next atomic task.
     """
     connection.in_atomic_block = False
+    forget(connection.atomic_blocks)
     connection.atomic_blocks = []
 
 
@@ -124,7 +154,13 @@ def _in_transaction(connection: Any) -> bool:
     raw = connection.connection
     if connection.vendor == "postgresql":
         return bool(raw.info.transaction_status)  # 0 is idle
-    return bool(getattr(raw, "in_transaction", False))
+    return bool(getattr(raw, "in_transaction", False)) or _unread(raw) is not None
+
+
+def _unread(raw: Any) -> Any:
+    """Return the result of PyMySQL that a task has not read to its end (of an SSCursor)."""
+    result = getattr(raw, "_result", None)
+    return result if getattr(result, "unbuffered_active", False) else None
 
 
 def _has_something_to_say(raw: Any) -> bool:

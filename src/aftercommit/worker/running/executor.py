@@ -20,6 +20,7 @@ from aftercommit.errors import (
 )
 from aftercommit.safe_log import log_error
 from aftercommit.values import Claim, Failed, Outcome, Released, RunResult, Succeeded
+from aftercommit.worker.frames import clear_frames
 from aftercommit.worker.running.atomic.transaction import (
     Record,
     Stage,
@@ -62,6 +63,8 @@ class Executor:
         """Run a job and return its result; never raises, whatever the task does."""
         prepared = self.prepare(run)
         result = prepared if isinstance(prepared, RunResult) else self._run_sync(prepared)
+        if result.exception is not None:
+            clear_frames(result.exception)  # those of the worker, which hold a result
         if run.interrupted_at is not None:
             drop_connections()
         return result
@@ -87,15 +90,17 @@ class Executor:
         if isinstance(prepared, RunResult):
             return prepared
         facts = run.facts
+        raised: list[BaseException] = []
         async with ThreadSensitiveContext():  # its queries run in one thread, on one connection
             try:
                 call = partial(facts.task.func, *self._arguments(prepared), **prepared.kwargs)
                 value = await run.async_body(call, timeout=facts.policy.timeout)
                 return self._returned(prepared, value)
             except BaseException as error:
+                raised.append(error)
                 return self.ended_by(error, prepared)
             finally:
-                await _close_async_connections()
+                await _close_async_connections(raised)
 
     def prepare(self, run: Run) -> PreparedRun | RunResult:
         """Return what the body needs, or the result of the run if the body cannot begin."""
@@ -213,6 +218,7 @@ def _outcome(prepared: PreparedRun, value: Any) -> Outcome:
 
 def report_afterwards(run: Run, error: BaseException) -> None:
     """Log an exception after the commit; it does not change the outcome."""
+    clear_frames(error)
     log_error(
         "Job %s is done, but its task or an on_commit() callback raised after the commit",
         run.claim.job_id,
@@ -227,10 +233,16 @@ def drop_connections() -> None:
             connection.close()
 
 
-async def _close_async_connections() -> None:
+async def _close_async_connections(raised: list[BaseException]) -> None:
     """Close the connections of this async task; they may be broken already."""
+
+    def close() -> None:
+        for error in raised:
+            clear_frames(error)
+        connections.close_all()
+
     try:
-        await sync_to_async(connections.close_all)()
+        await sync_to_async(close)()
     except Exception as error:
         log_error(
             "A connection of an async task could not be closed", error=error, level=logging.DEBUG

@@ -1,11 +1,13 @@
 """What the SQL statements of tasks do, as far as their text shows."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
+Wrapper = Callable[[Any, str, Any, bool, dict[str, Any]], Any]
 LONGEST_KEPT = 2_000  # characters; the answer for a longer statement is not cached
 MOST_KEPT = 1_000  # statements
 
@@ -37,6 +39,27 @@ def _cached(classify: Callable[[str], Answer]) -> Callable[[Any, dict[str, Any]]
         return kept(sql) if len(sql) <= LONGEST_KEPT else classify(sql)
 
     return answer
+
+
+@contextmanager
+def watching(connection: Any, wrapper: Wrapper) -> Iterator[None]:
+    """Let statements pass an ``execute_wrapper`` in the block.
+
+    Django's context manager takes away the last one, whichever that is: a task may have left
+    one of its own there.
+    """
+    wrappers = connection.execute_wrappers
+    wrappers.append(wrapper)
+    try:
+        yield
+    finally:
+        if wrapper in wrappers:
+            wrappers.remove(wrapper)
+
+
+def server_side(context: dict[str, Any]) -> bool:
+    """Return whether a statement opens a cursor on the server (PostgreSQL)."""
+    return getattr(context["cursor"].cursor, "name", None) is not None
 
 
 @_cached

@@ -11,6 +11,7 @@ from aftercommit.safe_log import log_error
 from aftercommit.store.base import Store
 from aftercommit.values import Released, RunResult
 from aftercommit.worker.facts import AtWork
+from aftercommit.worker.frames import clear_frames
 from aftercommit.worker.running.atomic.transaction import Stage
 from aftercommit.worker.running.executor import (
     Executor,
@@ -19,7 +20,7 @@ from aftercommit.worker.running.executor import (
     report_afterwards,
 )
 from aftercommit.worker.running.failure import is_a
-from aftercommit.worker.running.statements import may_be_shared
+from aftercommit.worker.running.statements import may_be_shared, server_side, watching
 from aftercommit.worker.runs import Run, now
 
 BUDGET = timedelta(milliseconds=10)  # without round trips; then no further run is added
@@ -60,7 +61,7 @@ class SharedTransactions:
         try:
             with transaction.atomic(using=using, durable=True):
                 transaction.on_commit(together.committed, using=using)
-                with connections[using].execute_wrapper(together.watch):
+                with watching(connections[using], together.watch):
                     together.add_all(runs)
                 with at_work(together.good_runs):
                     together.record()
@@ -150,8 +151,12 @@ class SharedTransaction:
     def watch(
         self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]
     ) -> Any:
-        """Refuse a statement that may affect the other runs; an ``execute_wrapper``."""
-        if not may_be_shared(sql, context):
+        """Refuse a statement that may affect the other runs; an ``execute_wrapper``.
+
+        If a cursor on the server is closed after the rollback to its savepoint, the error
+        ends the transaction of all.
+        """
+        if server_side(context) or not may_be_shared(sql, context):
             self._refused = True
             raise NotShared("This statement is not allowed in a shared transaction.")
         return execute(sql, params, many, context)
@@ -190,6 +195,9 @@ class SharedTransaction:
 
     def settle(self) -> list[tuple[Run, RunResult]]:
         """Return the results of the runs that have begun; repeat those that were rolled back."""
+        for result in self._results.values():
+            if result.exception is not None:
+                clear_frames(result.exception)
         if any(run.interrupted_at is not None for run in self._begun):
             drop_connections()
         if self._stage is not Stage.CLOSED:

@@ -19,6 +19,8 @@ from aftercommit.process import forks_end_here
 from aftercommit.transient_errors import is_conflict, is_lost
 from aftercommit.values import Claim, Ended, Succeeded
 from aftercommit.worker.running.atomic.errors import UnresolvedError
+from aftercommit.worker.running.blocks import left_blocks
+from aftercommit.worker.running.statements import watching
 from aftercommit.worker.runs import now
 
 Record = Callable[[Claim, Succeeded], Ended | None]
@@ -107,8 +109,10 @@ class TaskTransaction:
         began = now()
         with self._explained(), savepoint:
             self.round_trip = now() - began
-            with connection.execute_wrapper(self._unresolved):
+            with watching(connection, self._unresolved), left_blocks(connection) as left:
                 yield finish
+            if left:
+                raise RolledBack
             self.stage = Stage.LEAVING
             self.outcome = Succeeded(self._dump(finish.return_value))
             self._check()
