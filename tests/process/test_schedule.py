@@ -105,3 +105,17 @@ def test_a_name_that_was_put_into_a_row_is_refused_by_the_worker(rig):
     (error,) = rig.job(job_id).error_list
     assert error["exception_class_path"] == "aftercommit.errors.FunctionNotAllowed"
     assert not witness.exists()
+
+
+@pytest.mark.parametrize("named", ["other", "nowhere", None, ["default"], {}])
+def test_a_backend_that_was_put_into_a_row_is_refused_by_the_worker(named, rig):
+    job_id = schedule(scheduled, ["one"]).id
+    call = {"args": ["tests.app.chores.scheduled", ["one"], {}, named], "kwargs": {}}
+    rig.change_job(job_id, payload=json.dumps(call), max_attempts=1)
+
+    assert rig.worker("--drain").wait() == 0
+
+    (error,) = rig.job(job_id).error_list
+    assert error["exception_class_path"] == "aftercommit.errors.ConfigurationError"
+    assert "asks for the functions that the backend" in error["traceback"]
+    assert not Effect.objects.exists()

@@ -1,30 +1,35 @@
 """schedule() and deschedule(): plain functions as jobs, with the names of Django Async."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from importlib import import_module
 from inspect import isfunction
-from pathlib import Path
 from typing import Any
 
-from django.apps import apps
-
 from aftercommit._compat import task_backends
+from aftercommit.enqueue.allowed import function_at
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.results import JobResult
 from aftercommit.enqueue.task import BuiltInTask
-from aftercommit.errors import ConfigurationError, FunctionNotAllowed, NotAFunction
+from aftercommit.errors import ConfigurationError, NotAFunction
 
-HERE = str(Path(__file__).parent)
 RUN_FUNCTION = "aftercommit.schedules.run_function"  # its name in rows since 0.1.0
 Function = str | Callable[..., Any]
 
 
-def run_function(path: str, args: list[Any], kwargs: dict[str, Any], backend: str) -> Any:
-    """Run the function that ``path`` names, if the allow-list covers it."""
-    return _function_at(path, _backend(backend))(*args, **kwargs)
+def run_function(
+    context: Any, path: str, args: list[Any], kwargs: dict[str, Any], backend: str
+) -> Any:
+    """Run the function that ``path`` names, if the allow-list of the job's backend covers it."""
+    own = context.task_result.backend
+    if backend != own:
+        raise ConfigurationError(
+            f"A job of the backend {own!r} asks for the functions that the backend {backend!r} "
+            "allows.\n"
+            "schedule() writes no such job, so somebody has changed its row; it is not run.\n"
+            "Fix: schedule() it again with backend=."
+        )
+    return function_at(path, _backend(own).config)(*args, **kwargs)
 
 
 def schedule(
@@ -46,7 +51,7 @@ def schedule(
     that is stored with the job.
 
     Raises ``FunctionNotAllowed`` for a function that ``OPTIONS['allowed_functions']``
-    does not cover (default: the installed apps of the project), ``NotAFunction`` for
+    does not cover (default: public functions of the project's own apps), ``NotAFunction`` for
     something that cannot be named by path, ``PayloadError`` for arguments that are not
     JSON.
     """
@@ -57,7 +62,7 @@ def schedule(
         )
     chosen = _backend(backend)
     path = _path_of(function)
-    _function_at(path, chosen)
+    function_at(path, chosen.config)
     task = register_function_task(chosen).using(priority=priority, run_after=run_after)
     call = _call(path, args, kwargs, backend)
     return chosen.enqueue_with_meta(task, call, {**(meta or {}), "function": path})
@@ -93,7 +98,7 @@ def register_function_task(backend: DatabaseBackend) -> BuiltInTask:
         queue_name=queue,
         priority=0,
         run_after=None,
-        takes_context=False,
+        takes_context=True,
         atomic=True,
     )
 
@@ -122,38 +127,3 @@ def _path_of(function: Function) -> str:
     if "<" in path or not isfunction(function):
         raise NotAFunction(path=path, problem="it is not a function at the top of a module")
     return path
-
-
-def _function_at(path: str, backend: DatabaseBackend) -> Callable[..., Any]:
-    """Return the function at a path; no module is imported unless the allow-list covers it."""
-    module_name, _, name = path.rpartition(".")
-    allowed = _allowed(backend)
-    if not any(path == one or path.startswith(f"{one}.") for one in allowed):
-        raise FunctionNotAllowed(path=path, allowed=allowed)
-    try:
-        module = sys.modules.get(module_name) or import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise NotAFunction(
-            path=path, problem=f"its module cannot be imported ({error})"
-        ) from error
-    function = getattr(module, name, None)
-    if not isfunction(function):
-        raise NotAFunction(path=path, problem="the module has no function of that name")
-    if function.__module__ != module_name and path not in allowed:
-        # An allowed module may import os.system; that does not make it allowed.
-        defined = f"{function.__module__}.{function.__qualname__}"
-        if not any(defined.startswith(f"{one}.") for one in allowed):
-            raise FunctionNotAllowed(path=defined, allowed=allowed)
-    return function
-
-
-def _allowed(backend: DatabaseBackend) -> tuple[str, ...]:
-    if backend.config.allowed_functions is not None:
-        return backend.config.allowed_functions
-    return tuple(config.name for config in apps.get_app_configs() if _is_own(config.path))
-
-
-def _is_own(path: str) -> bool:
-    """Return whether an app is the project's own, and no installed package (or this one)."""
-    parts = Path(path).parts
-    return not {"site-packages", "dist-packages"}.intersection(parts) and path != HERE
