@@ -86,9 +86,9 @@ def test_the_first_statement_may_be_any(rig, together, first, fails):
     assert Account.objects.count() == (2 if written else 0)
 
 
-def test_each_has_one_that_is_left_to_the_commit(rig, together, monkeypatch):
+def test_each_has_one_and_the_first_is_released_for_all(rig, together, monkeypatch):
     number_of_calls = []
-    kind = type(rig.store.savepoint(0))
+    kind = type(rig.store.savepoint("any"))
     real = kind._set
 
     def count(savepoint):
@@ -104,7 +104,8 @@ def test_each_has_one_that_is_left_to_the_commit(rig, together, monkeypatch):
 
     assert number_of_calls == [0, 1, 2]  # each before its body
     verbs = [one["sql"].split()[0] for one in said if "aftercommit_" in one["sql"]]
-    assert (verbs.count("RELEASE"), verbs.count("ROLLBACK")) == (0, 1)
+    by_driver = connection.vendor == "postgresql"  # where the log does not see it
+    assert (verbs.count("RELEASE"), verbs.count("ROLLBACK")) == (int(not by_driver), 1)
 
 
 def fail():

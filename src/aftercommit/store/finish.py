@@ -117,13 +117,13 @@ def _errors(claim: Claim, error: RunError) -> str:
 class Finishing(Table):
     """Writes the outcomes of runs."""
 
-    def savepoint(self, number: int) -> Savepoint:
+    def savepoint(self, name: str) -> Savepoint:
         """Return a savepoint for one of several runs in the transaction that is open.
 
-        Each savepoint of a transaction needs its own ``number``. Small numbers are best,
-        because drivers cache what they have prepared for a statement.
+        Each savepoint of a transaction needs a ``name`` of its own. A few names that are used
+        again are best, because drivers cache what they have prepared for a statement.
         """
-        return Savepoint(self.connection, number)
+        return Savepoint(self.connection, name)
 
     def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
         """Write the outcome of a claimed run; None if the claim was lost.

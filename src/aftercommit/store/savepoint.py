@@ -9,12 +9,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 class Savepoint:
     """If the block raises, the transaction is rolled back to it; else it stays until COMMIT.
 
-    Like a nested ``atomic()``, without the round trip of RELEASE SAVEPOINT.
+    Like a nested ``atomic()``, without the round trip of RELEASE SAVEPOINT for each.
     """
 
-    def __init__(self, connection: BaseDatabaseWrapper, number: int) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper, name: str) -> None:
         self._connection: Any = connection
-        self._name = f"aftercommit_{number}"
+        self._name = name
 
     def __enter__(self) -> None:
         self._connection.savepoint_ids.append(self._name)  # for on_commit() in the block
@@ -30,6 +30,10 @@ class Savepoint:
             connection.savepoint_rollback(self._name)
         except Error:  # the block's exception is raised; a COMMIT must be impossible
             connection.needs_rollback = True
+
+    def release(self) -> None:
+        """Release it; raises ``django.db.Error`` if the transaction has ended since it was set."""
+        self._connection._savepoint_commit(self._name)
 
     def _set(self) -> None:
         self._connection._savepoint(self._name)

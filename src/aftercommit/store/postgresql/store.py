@@ -133,9 +133,9 @@ class PostgreSQLStore(Store):
             frozenset(lease_id for *_, lease_id, extended in rows if extended),
         )
 
-    def savepoint(self, number: int) -> Savepoint:
+    def savepoint(self, name: str) -> Savepoint:
         """See ``Store.savepoint``."""
-        return PostgreSQLSavepoint(self.connection, number)
+        return PostgreSQLSavepoint(self.connection, name)
 
     def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
         """Finish by one statement; see ``Store.finish``."""

@@ -82,8 +82,10 @@ def may_be_shared(sql: str) -> bool:
     """Return whether a statement may be sent in a transaction that several jobs share.
 
     Only a few kinds may: any other might end the transaction, or have an effect that stays
-    when the body's savepoint is rolled back.
+    when the body's savepoint is rolled back. So might a second statement in the same text.
     """
+    if ";" in sql.rstrip().removesuffix(";"):
+        return False
     return _EFFECTS.match(sql) is not None and _CHANGES_SESSION.match(sql) is None
 
 

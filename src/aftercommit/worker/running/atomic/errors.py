@@ -19,6 +19,7 @@ class UnresolvedError:
     def __init__(self) -> None:
         self.error: Error | None = None
         self.statements = 0  # sent by the body
+        self.left_savepoint = False  # released, or rolled back to, one that is not the body's
         self._savepoints: list[str] = []  # their names, the innermost last
         self._depth = 0  # how many savepoints were set before the error
 
@@ -42,7 +43,8 @@ class UnresolvedError:
             self._savepoints.append(name)
             return
         if name not in self._savepoints:
-            return  # not set by the body
+            self.left_savepoint = True
+            return
         before = len(self._savepoints) - 1 - self._savepoints[::-1].index(name)
         if verb == "release":
             self._depth = min(self._depth, before)

@@ -1,5 +1,6 @@
 """Several short atomic runs in one transaction: each in its savepoint, one COMMIT for all."""
 
+import secrets
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from django.db import Error, connections, transaction
 from aftercommit.errors import ClaimLost, TransactionBroken
 from aftercommit.safe_log import log_error
 from aftercommit.store.base import Store
+from aftercommit.store.savepoint import Savepoint
 from aftercommit.values import Released, RunResult
 from aftercommit.worker.facts import AtWork
 from aftercommit.worker.frames import clear_frames
@@ -35,11 +37,18 @@ class Apart(Exception):
     """These runs cannot share a transaction."""
 
 
+# The first savepoint of a shared transaction: the one that is released before COMMIT. A body
+# cannot set it again, because it cannot know its name.
+FIRST_SAVEPOINT = f"aftercommit_{secrets.token_hex(8)}"
+
+
 class SharedTransactions:
     """Runs atomic jobs together if their tasks are short.
 
     If a body raises, only its own savepoint is rolled back. If the whole transaction fails,
-    all its effects are rolled back, and each run is repeated in a transaction of its own.
+    all its effects are rolled back, and each run is repeated in a transaction of its own. So
+    it is if a body has ended the transaction and begun another one, in whatever way: then the
+    first savepoint is gone.
     """
 
     def __init__(self, executor: Executor, store: Store) -> None:
@@ -86,6 +95,7 @@ class SharedTransaction:
         self._begun: list[Run] = []
         self._good: list[PreparedRun] = []  # their bodies have returned
         self._results: dict[Run, RunResult] = {}
+        self._first_savepoint: Savepoint | None = None
         self._statements = 0  # number sent so far, with those for savepoints
         self._refused = False  # ``watch`` has refused a statement of a body
         self._stage = Stage.BODY
@@ -118,7 +128,7 @@ class SharedTransaction:
         run = prepared.run
         callbacks = self._connection.run_on_commit
         before = len(callbacks)
-        savepoint = self._store.savepoint(len(self._begun))
+        savepoint = self._savepoint()
         try:
             result = self._executor.run_part(prepared, savepoint)
         except BaseException as error:
@@ -127,7 +137,7 @@ class SharedTransaction:
         finally:
             if prepared.transaction is not None:
                 self._statements += 1 + prepared.transaction.statements
-        if self._refused:  # and the body has caught the error
+        if self._refused or _reached_out(prepared):  # the body may have caught the error
             run.facts.durations.keep_apart()
             raise Apart
         if len(callbacks) > before:
@@ -135,14 +145,21 @@ class SharedTransaction:
         self._good.append(prepared)
         self._results[run] = result
 
+    def _savepoint(self) -> Savepoint:
+        if self._first_savepoint is None:
+            self._first_savepoint = self._store.savepoint(FIRST_SAVEPOINT)
+            return self._first_savepoint
+        return self._store.savepoint(f"aftercommit_{len(self._begun)}")
+
     def _judge(self, error: BaseException, prepared: PreparedRun) -> None:
         """Raise ``Apart`` unless the error of a body leaves the other runs intact."""
         run, task_transaction = prepared.run, prepared.transaction
         self._results[run] = self._executor.ended_by(error, prepared)
-        if self._refused:
+        reached_out = self._refused or _reached_out(prepared)
+        if reached_out:
             run.facts.durations.keep_apart()
         undone = not self._connection.needs_rollback
-        if self._refused or not undone or is_a(error, TransactionBroken):
+        if reached_out or not undone or is_a(error, TransactionBroken):
             raise Apart from error
         interrupted = run.interrupted_at is not None  # an answer may be half read
         if interrupted or task_transaction is None or task_transaction.broken_off(error):
@@ -164,8 +181,10 @@ class SharedTransaction:
     def record(self) -> None:
         """Write all outcomes, as the last statement before COMMIT."""
         ends = [(one.run.claim, self._results[one.run].outcome) for one in self._good]
-        if ends and len(self._store.finish_many(ends)) != len(ends):
-            raise Apart from ClaimLost()
+        if ends and self._first_savepoint is not None:
+            self._first_savepoint.release()  # raises if a body has ended the transaction
+            if len(self._store.finish_many(ends)) != len(ends):
+                raise Apart from ClaimLost()
         self._stage = Stage.COMMITTING
         for one in self._good:
             if one.transaction is not None:
@@ -213,6 +232,11 @@ class SharedTransaction:
             return RunResult(outcome=Released()) if result.recorded else result
         with self._at_work([run]):
             return self._executor.run(run)
+
+
+def _reached_out(prepared: PreparedRun) -> bool:
+    """Return whether a body has named a savepoint of the runs before it, or of the worker."""
+    return prepared.transaction is not None and prepared.transaction.left_savepoint
 
 
 def _callbacks_of(run: Run, callbacks: list[Any]) -> list[Any]:

@@ -123,6 +123,11 @@ class TaskTransaction:
         return self._unresolved.statements
 
     @property
+    def left_savepoint(self) -> bool:
+        """Whether the body has released, or rolled back to, a savepoint that it had not set."""
+        return self._unresolved.left_savepoint
+
+    @property
     def in_doubt(self) -> Succeeded | None:
         """The recorded outcome, if COMMIT was sent and its answer was lost."""
         return self.outcome if self.stage is Stage.COMMITTING else None
