@@ -4,34 +4,55 @@ from typing import Any
 
 from django.db import Error, InterfaceError
 
-# PostgreSQL, by SQLSTATE: serialization failure, deadlock, lock not available, the server
-# shuts down or has crashed, a session that was idle in a transaction.
-SQLSTATES = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "25P03", "25P04"}
+# PostgreSQL, by SQLSTATE: serialization failure, deadlock, lock not available; too many
+# connections; the server shuts down or has crashed, or ends a session that was idle (in a
+# transaction, or at all); read-only, as a standby is; disk full, or it cannot be written.
+SQLSTATES = {
+    *("40001", "40P01", "55P03"),
+    *("53300", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04"),
+    *("25006", "53100", "58030"),
+}
 CONNECTION_CLASS = "08"  # the first two characters of each SQLSTATE of a broken connection
-# MySQL and MariaDB, by number: lock wait timeout, deadlock, server gone, connection lost,
-# killed, shutdown, idle too long.
-NUMBERS = {1205, 1213, 2006, 2013, 1927, 1053, 4031}
-SQLITE_TEXTS = ("database is locked", "database table is locked", "database is busy")
+# MySQL and MariaDB, by number: lock wait timeout, deadlock, lock not available; server gone,
+# lost, killed, shutdown, idle too long, no connection, too many, broken network, a node without
+# its cluster; read-only; disk full.
+NUMBERS = {
+    *(1205, 1213, 3572),
+    *(2006, 2013, 2055, 1927, 1053, 4031, 2002, 2003, 1040, 1152, 1158, 1159, 1160, 1161, 1047),
+    *(1792, 1836),
+    *(1021, 1114),
+}
+READ_ONLY = 1290  # of many an option; the text names it
+SQLITE_TEXTS = (
+    "database is locked",
+    "database table is locked",
+    "database is busy",
+    "attempt to write a readonly database",
+    "database or disk is full",
+    "disk I/O error",
+    "unable to open database file",
+)
 
 
 def is_conflict(error: BaseException, *, vendor: str) -> bool:
-    """Return whether ``error`` is a deadlock, a lock timeout or a lost connection.
+    """Return whether ``error`` is a deadlock, a lock timeout, a lost connection or the like.
 
-    The errors of some drivers have no code for a lost connection: see ``is_lost``.
+    A database that cannot be written at the moment is: one that is read-only, a full disk. The
+    errors of some drivers have no code for a lost connection: see ``is_lost``.
     """
     kind = type(error)  # isinstance() would ask its __class__, which may raise
     if not issubclass(kind, Error):
         return False
     if issubclass(kind, InterfaceError):
         return True
+    if vendor == "sqlite":
+        return any(text in str(error) for text in SQLITE_TEXTS)
     cause = error.__cause__ or error
     state = getattr(cause, "sqlstate", None) or ""
     if state in SQLSTATES or state.startswith(CONNECTION_CLASS):
         return True
     first = cause.args[0] if cause.args else None
-    return first in NUMBERS or (
-        vendor == "sqlite" and any(text in str(error) for text in SQLITE_TEXTS)
-    )
+    return first in NUMBERS or (first == READ_ONLY and "read-only" in str(cause))
 
 
 def is_lost(raw: Any) -> bool:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import Error, OperationalError, connection, connections, transaction
+from django.db.backends.utils import CursorWrapper
 
 from aftercommit.models import Job, State
 from aftercommit.values import Released, Succeeded
@@ -520,3 +521,126 @@ def test_a_database_that_is_away_when_the_task_begins_is_a_conflict(rig, monkeyp
     rig.finish(claim, ran)
 
     assert_given_back(rig.job(claim.job_id))
+
+
+# ---- statements around the body ---------------------------------------------------------------
+
+LOST = {
+    "postgresql": ["57P01", "08006", "25P03"],
+    "mysql": [2006, 2013, 2055, 1927, 1053, 1158, 1047],
+    "sqlite": [],
+}
+
+
+class Strike:
+    """Loses the connection at the first statement of a kind; the driver does not notice.
+
+    mysqlclient says of such a connection that it is open, and so does PyMySQL when the server
+    has told the reason before it hung up.
+    """
+
+    def __init__(self, monkeypatch, verb, code):
+        self.strikes = 0
+        self._patch = monkeypatch
+        self._verb = verb
+        self._code = code
+
+    def __enter__(self):
+        real = CursorWrapper._execute
+        mine = connection.connection
+
+        def execute(cursor, sql, *given):
+            if cursor.db.connection is not mine:
+                return real(cursor, sql, *given)
+            if not self.strikes:
+                if not sql.startswith(self._verb):
+                    return real(cursor, sql, *given)
+                self.strikes += 1
+                self._patch.undo()
+                kill_my_connection()
+                self._patch.setattr(CursorWrapper, "_execute", execute)
+            raise OperationalError(self._code, "Lost connection") from Told(self._code)
+
+        self._patch.setattr(CursorWrapper, "_execute", execute)
+        return self
+
+    def __exit__(self, *_):
+        self._patch.undo()
+
+
+class Told(Exception):
+    """What a driver raises, with the code in its place."""
+
+    def __init__(self, code):
+        super().__init__(code, "Lost connection")
+        self.sqlstate = str(code)
+
+
+@needs_a_server
+@both_kinds
+@pytest.mark.parametrize("code", LOST[connection.vendor])
+@pytest.mark.parametrize("verb", ["SAVEPOINT", "RELEASE SAVEPOINT"])
+def test_a_connection_lost_around_the_body_is_given_back(rig, monkeypatch, kind, code, verb):
+    body, options = kind(lambda: leave("undone"))
+    claim = rig.claim(rig.enqueue(body, max_attempts=5, **options))
+    with Strike(monkeypatch, verb, code) as strike:
+        ran = rig.executor.run(rig.hold(claim))
+    rig.connections.tidy()
+    rig.put(claim, ran)
+    rig.finish_whatever_happens()
+
+    assert strike.strikes == 1
+    assert_given_back(rig.job(claim.job_id))
+    assert effects("undone") == 0
+
+
+@needs_a_server
+@both_kinds
+@pytest.mark.parametrize("code", LOST[connection.vendor])
+def test_a_connection_lost_while_an_error_is_undone_does_not_hide_it(
+    rig, monkeypatch, kind, code
+):
+    def fail():
+        leave("undone")
+        raise ZeroDivisionError
+
+    body, options = kind(fail)
+    claim = rig.claim(rig.enqueue(body, max_attempts=5, **options))
+    with Strike(monkeypatch, "ROLLBACK TO", code) as strike:
+        ran = rig.executor.run(rig.hold(claim))
+    rig.connections.tidy()
+    rig.put(claim, ran)
+    rig.finish_whatever_happens()
+
+    job = rig.job(claim.job_id)
+    assert strike.strikes == 1
+    assert (job.state, job.attempts, job.conflicts) == (State.READY, 1, 0)
+    assert job.error_list[0]["exception_class_path"] == "builtins.ZeroDivisionError"
+    assert effects("undone") == 0
+
+
+@needs_a_server
+@pytest.mark.parametrize("method", ["_savepoint_commit", "_commit"])
+@both_kinds
+def test_a_connection_that_the_server_has_ended_by_then_is_given_back(
+    rig, monkeypatch, kind, method
+):
+    """By an operator or a shutdown, between the body's last statement and our next one."""
+    real, kills = getattr(connection, method), []
+
+    def strike(*args):
+        if not kills:
+            kills.append(kill_my_connection())
+        return real(*args)
+
+    body, options = kind(lambda: leave("undone"))
+    claim = rig.claim(rig.enqueue(body, max_attempts=5, **options))
+    monkeypatch.setattr(connection, method, strike)
+    ran = rig.execute(claim)
+    monkeypatch.undo()
+    rig.put(claim, ran)
+    rig.finish_whatever_happens()
+
+    assert kills
+    assert_given_back(rig.job(claim.job_id))
+    assert effects("undone") == 0

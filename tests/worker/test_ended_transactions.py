@@ -171,7 +171,7 @@ def test_nobody_else_loses_effects_by_a_rollback(rig, together, end, place):
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 @pytest.mark.parametrize("end", COMMITS)
 def test_nobody_else_loses_effects_by_a_commit(rig, together, end, place):
-    """What had run before may run twice: who could tell whether it was committed?"""
+    """What had run before may run twice: nobody can tell whether it was committed."""
     add_three(together, end, place)
     together.run()
 
@@ -254,7 +254,8 @@ def test_a_savepoint_of_another_job_is_out_of_reach(rig, together, statement, sw
     together.run()
 
     assert together.calls.count("c") == 2  # the second time alone
-    assert together.states() == dict(a="succeeded", b="succeeded", c="failed", d="succeeded")
+    ends = {"a": "succeeded", "b": "succeeded", "c": "failed", "d": "succeeded"}
+    assert together.states() == ends
     assert [effects(name) for name in "abcd"] == [1, 1, 0, 1]
     assert not rig.shared.accepts(together.runs["c"])
 

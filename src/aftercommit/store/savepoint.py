@@ -32,7 +32,7 @@ class Savepoint:
             connection.needs_rollback = True
 
     def release(self) -> None:
-        """Release it; raises ``django.db.Error`` if the transaction has ended since it was set."""
+        """Release it; raises ``django.db.Error`` if the transaction has ended meanwhile."""
         self._connection._savepoint_commit(self._name)
 
     def _set(self) -> None:

@@ -1,5 +1,7 @@
 """The database error of a body that no rollback to a savepoint has undone, if there is one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import Error
@@ -8,7 +10,7 @@ from aftercommit.worker.running.statements import savepoint_of
 
 
 class UnresolvedError:
-    """Follows a body's statements, as an ``execute_wrapper``.
+    """Follows a body's statements, and those for its savepoint, as an ``execute_wrapper``.
 
     After an error PostgreSQL refuses every statement until the transaction is rolled back to
     a savepoint that was set before the error. MySQL, MariaDB and SQLite do not: they would
@@ -18,6 +20,9 @@ class UnresolvedError:
 
     def __init__(self) -> None:
         self.error: Error | None = None
+        self.has_begun = False  # the body
+        self.in_body = False
+        self.around: Error | None = None  # of the statements before and after the body
         self.statements = 0  # sent by the body
         self.left_savepoint = False  # released, or rolled back to, one that is not the body's
         self._savepoints: list[str] = []  # their names, the innermost last
@@ -27,6 +32,8 @@ class UnresolvedError:
         self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]
     ) -> Any:
         """Execute a statement; note its error, or what it does to a savepoint."""
+        if not self.in_body:
+            return self._around(execute, sql, params, many, context)
         self.statements += 1
         try:
             result = execute(sql, params, many, context)
@@ -37,6 +44,24 @@ class UnresolvedError:
         if found := savepoint_of(sql, context):
             self._follow(*found)
         return result
+
+    @contextmanager
+    def body(self) -> Iterator[None]:
+        """Execute the block as the body."""
+        self.has_begun = self.in_body = True
+        try:
+            yield
+        finally:
+            self.in_body = False
+
+    def _around(
+        self, execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]
+    ) -> Any:
+        try:
+            return execute(sql, params, many, context)
+        except Error as error:
+            self.around = error
+            raise
 
     def _follow(self, verb: str, name: str) -> None:
         if verb == "savepoint":

@@ -107,9 +107,10 @@ class TaskTransaction:
         connection = self._connection
         self._raw = connection.connection
         began = now()
-        with self._explained(), savepoint:
+        watched = watching(connection, self._unresolved)
+        with self._explained(), watched, savepoint:
             self.round_trip = now() - began
-            with watching(connection, self._unresolved), left_blocks(connection) as left:
+            with self._unresolved.body(), left_blocks(connection) as left:
                 yield finish
             if left:
                 raise RolledBack
@@ -141,19 +142,30 @@ class TaskTransaction:
         self.stage = Stage.COMMITTED
 
     def broken_off(self, error: BaseException) -> bool:
-        """Return whether a conflict or a lost connection ended the run: no effect is left."""
+        """Return whether a conflict or a lost connection ended the run: no effect is left.
+
+        So is an error of a statement of the worker's own: BEGIN, the savepoint before the body,
+        the write of the outcome.
+        """
         if self.stage is Stage.CLOSED:
             return False
+        if issubclass(type(error), Error) and (
+            not self._unresolved.has_begun or self.stage is Stage.RECORDING
+        ):
+            return True
         return any(
             one is not None
             and issubclass(type(one), Error)
-            and (is_conflict(one, vendor=self._connection.vendor) or is_lost(self._raw))
+            and (self._is_conflict(one) or is_lost(self._raw))
             for one in (error, self._unresolved.error)
         )
 
     @property
     def _connection(self) -> Any:
         return connections[self._using]
+
+    def _is_conflict(self, error: BaseException) -> bool:
+        return is_conflict(error, vendor=self._connection.vendor)
 
     def _check(self) -> None:
         connection = self._connection
@@ -168,19 +180,28 @@ class TaskTransaction:
         try:
             yield
         except BaseException as error:
-            if self._ended_from_inside():
+            if self._ended_from_inside(error):
                 raise TransactionBroken(using=self._using) from error
             aborted = getattr(error.__cause__, "sqlstate", None) == ABORTED
             if aborted and self.stage is Stage.LEAVING:
                 raise RolledBack from error
             raise
 
-    def _ended_from_inside(self) -> bool:
-        """Return whether the body has ended the transaction that contains its savepoint."""
+    def _ended_from_inside(self, error: BaseException) -> bool:
+        """Return whether the body has ended the transaction that contains its savepoint.
+
+        Not if it was the server or the network: some drivers say of a connection that is lost
+        that it is open, and then only the code of the error shows it.
+        """
         connection = self._connection
         if connection.closed_in_transaction:
             return True
         if not connection.needs_rollback or is_lost(self._raw):
+            return False
+        around = self._unresolved.around
+        if not self._unresolved.has_begun or self._is_conflict(error):
+            return False
+        if around is not None and self._is_conflict(around):
             return False
         by_database = self._unresolved.error
         return by_database is None or isinstance(by_database, OF_ONE_STATEMENT)
