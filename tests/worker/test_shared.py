@@ -199,6 +199,27 @@ def test_a_deadlock_undoes_all_of_them_and_each_is_run_again_alone(rig, together
     assert [effects(name) for name in "abc"] == [1, 1, 1]
 
 
+def test_a_savepoint_that_cannot_be_set_leaves_nothing_behind(rig, together, monkeypatch):
+    kind = type(rig.store.savepoint("any"))
+    real, faults = kind._set, []
+
+    def refuse(savepoint):
+        if faults:
+            return real(savepoint)
+        faults.append(savepoint)
+        raise OperationalError("database is locked") from Deadlock(2013, "lost")
+
+    monkeypatch.setattr(kind, "_set", refuse)
+    for name in "ab":
+        together.add(name)
+    together.run()
+
+    assert faults
+    assert not connection.in_atomic_block
+    assert together.states() == dict.fromkeys("ab", "succeeded")
+    assert [effects(name) for name in "ab"] == [1, 1]
+
+
 def test_one_that_has_returned_in_spite_of_an_interrupt_is_undone_with_the_others(rig, together):
     """What it has recorded is undone as well, and its job must not stay running for ever."""
 

@@ -17,8 +17,8 @@ class Savepoint:
         self._name = name
 
     def __enter__(self) -> None:
-        self._connection.savepoint_ids.append(self._name)  # for on_commit() in the block
         self._set()
+        self._connection.savepoint_ids.append(self._name)  # for on_commit() in the block
 
     def __exit__(self, kind: object, *_error: object) -> None:
         connection = self._connection
