@@ -1,10 +1,8 @@
 """Celery: every way to send a task ends in ``Celery.send_task``."""
 
-import json
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial, wraps
 from typing import Any
@@ -13,14 +11,13 @@ import celery
 from celery.app.base import Celery as App
 from celery.app.task import Task
 from celery.signals import task_postrun
-from kombu import Exchange, Producer
-from kombu.utils import json as kombu_json
 from kombu.utils.uuid import uuid
 
 from aftercommit.enqueue.task import Report
 from aftercommit.enqueue.transactions import open_aliases
-from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, as_json, publish_or_keep
+from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
 from aftercommit.relay.brokers.celery.link import AWAY, Link, away_errors, connect
+from aftercommit.relay.brokers.celery.recorder import Recorder
 from aftercommit.relay.brokers.per_thread import PerThread
 
 logger = logging.getLogger("aftercommit")
@@ -72,60 +69,6 @@ class Celery(Broker):
     def close(self) -> None:
         """Close the connections of all threads."""
         self._links.close()
-
-
-class Recorder(Producer):
-    """Replaces kombu's producer: serialises messages, and records them instead of publishing."""
-
-    def __init__(self, app: App) -> None:
-        super().__init__(None, auto_declare=False)
-        self.published: list[dict[str, Any]] = []
-        self._app = app
-
-    @property
-    def connection(self) -> Any:
-        """A connection that has no errors to translate."""
-        return NoConnection()
-
-    def publish(self, body: Any, routing_key: str | None = None, **options: Any) -> None:
-        """Record a message as ``Producer.publish`` would have sent it."""
-        for name in ("retry", "retry_policy", "timeout", "confirm_timeout", "mandatory"):
-            options.pop(name, None)  # the relay has its own retries and timeouts
-        take = options.pop
-        headers = dict(take("headers", None) or {})
-        data, kind, encoding = self._prepare(
-            body,
-            serializer=take("serializer", None),
-            content_type=take("content_type", None),
-            content_encoding=take("content_encoding", None),
-            compression=take("compression", None),
-            headers=headers,
-        )
-        exchange = take("exchange", None) or self.exchange
-        where, mode = self._delivery_details(exchange, take("delivery_mode", None))
-        expiration = take("expiration", None)
-        self.published.append(
-            {
-                "body": as_json(data if isinstance(data, bytes) else data.encode()),
-                "content_type": kind,
-                "content_encoding": encoding,
-                "headers": _plain(headers),
-                "exchange": where,
-                "routing_key": routing_key,
-                "delivery_mode": mode,
-                "priority": take("priority", None) or 0,
-                "expires_at": None if expiration is None else time.time() + expiration,
-                "declare": [_name_of(one, self._app) for one in take("declare", None) or ()],
-                "properties": _plain(options),
-            }
-        )
-
-
-class NoConnection:
-    """The connection of a ``Recorder``."""
-
-    def _reraise_as_library_errors(self) -> Any:
-        return nullcontext()
 
 
 def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -225,18 +168,3 @@ def _app_called(name: str | None) -> App:
     """Return the app that sent a message, or the current app."""
     apps = list(celery._state._get_active_apps())
     return next((app for app in apps if app.main == name), celery.current_app)
-
-
-def _name_of(entity: Any, app: App) -> dict[str, Any]:
-    """Return what another process needs to declare a queue or an exchange."""
-    if isinstance(entity, str):
-        return {"queue": entity}
-    if entity.name in app.amqp.queues:
-        return {"queue": entity.name}
-    kind = "exchange" if isinstance(entity, Exchange) else "new_queue"
-    return {kind: _plain(entity.as_dict(recurse=True))}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as kombu's JSON encodes it: dates and the like with their types."""
-    return json.loads(kombu_json.dumps(value))
