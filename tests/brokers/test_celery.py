@@ -157,6 +157,21 @@ def test_a_task_may_say_when_it_is_kept(queue, relayed):
         assert len(queue()) == 1
 
 
+def test_a_registry_of_tasks_need_not_be_a_dict(queue, relayed, monkeypatch):
+    class Registry:
+        def __getitem__(self, name):
+            raise KeyError(name)
+
+        def __contains__(self, name):
+            return False
+
+    relayed("celery")
+    monkeypatch.setattr(app, "_tasks", Registry())
+    with transaction.atomic():
+        result = app.send_task("shop.elsewhere", ["a"])
+    assert [job.meta["message_id"] for job in kept()] == [result.id]
+
+
 @pytest.mark.parametrize(("when", "outside", "inside"), [("always", 1, 1), ("never", 0, 0)])
 def test_the_settings_say_when_messages_are_kept(when, outside, inside, queue, relayed):
     relayed("celery", relay_when=when)

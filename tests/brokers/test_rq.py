@@ -11,9 +11,10 @@ from rq.job import Job as RQJob
 from rq.job import JobStatus
 
 from aftercommit.models import Job
+from aftercommit.relay.brokers import broker_for
 from tests.brokers.addresses import broker_url
 from tests.brokers.conftest import kept, run_relay
-from tests.brokers.yard import client, note, rq_nowhere, rq_queue
+from tests.brokers.yard import NOWHERE, client, note, rq_nowhere, rq_queue
 
 SPAN = timedelta(hours=1)
 WAYS = {
@@ -135,9 +136,13 @@ def test_one_that_is_at_fault_does_not_hold_up_the_others(site):
     assert set(there()) == {job.id for job in jobs} - {jobs[2].id}
 
 
-def test_a_job_whose_redis_is_away_waits(site):
+def test_a_job_whose_redis_is_away_waits(site, relayed):
+    relayed(libraries={"rq": {"url": NOWHERE}})
+    broker_for("rq").close()
     job = rq_nowhere.enqueue(note, "a")  # raises without us
     assert [one.meta["message_id"] for one in kept()] == [job.id]
+    relayed(libraries={"rq": {"url": broker_url("redis")}})  # it has come back
+    broker_for("rq").close()
     run_relay()
 
     assert there() == [job.id]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
 from aftercommit.enqueue.task import Report
+from aftercommit.errors import ConfigurationError
 
 logger = logging.getLogger("aftercommit")
 
@@ -114,18 +115,23 @@ def publish_or_keep(
     away: tuple[type[BaseException], ...],
     publish: Callable[[], Any],
     keep: Callable[[str], Any],
+    fault: Callable[[], str | None] = lambda: None,
 ) -> Any:
     """Return the result of ``publish``, or of ``keep`` with the alias that stores the message.
 
     ``away`` are the errors of a broker that does not answer; the message is stored then, too.
+    ``fault`` says why the relay could not publish the message to the server that is meant;
+    then it is not stored. Raises ``ConfigurationError`` if it cannot be published now either.
     """
     using = outbox.alias(broker, when=when)
+    if using is not None and (why := fault()):
+        raise ConfigurationError(why)
     if using is None:
         try:
             return publish()
         except away as error:
             using = outbox.alias_if_away(broker, when=when)
-            if using is None:
+            if using is None or fault():
                 raise
             # Only the class: a driver's message may contain the address and the user.
             why = type(error).__name__

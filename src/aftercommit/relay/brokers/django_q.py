@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 from django_q.brokers import Broker as QBroker
@@ -12,6 +12,7 @@ from django_q.brokers.orm import ORM
 from django_q.signals import pre_enqueue
 
 from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
+from aftercommit.relay.brokers.servers import not_kept, same_redis
 
 logger = logging.getLogger("aftercommit")
 
@@ -71,6 +72,26 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
             away=AWAY,
             publish=lambda: original(self, package),
             keep=keep,
+            fault=lambda: _fault(self),
         )
 
     return enqueue
+
+
+def _fault(broker: QBroker) -> str | None:
+    """Return why a message cannot be kept. Brokers other than Redis have one server each."""
+    own = _configured()
+    if not hasattr(broker.connection, "connection_pool"):
+        return None
+    if same_redis(broker.connection, own.connection):
+        return None
+    return not_kept(
+        "django-q2",
+        "A broker was given whose Redis server is not the one of Q_CLUSTER.",
+        "give no broker, or one that get_broker() returns",
+    )
+
+
+@lru_cache
+def _configured() -> QBroker:
+    return get_broker()

@@ -23,6 +23,7 @@ from aftercommit.relay.brokers.base import (
     publish_or_keep,
 )
 from aftercommit.relay.brokers.per_thread import PerThread
+from aftercommit.relay.brokers.servers import not_kept, same_redis
 
 AWAY: tuple[type[BaseException], ...] = (ConnectionClosed, OSError)
 try:
@@ -135,9 +136,29 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
             away=AWAY,
             publish=lambda: original(self, message, delay=delay),
             keep=lambda using: _keep(self, message, delay, outbox, using),
+            fault=lambda: _fault(self),
         )
 
     return enqueue
+
+
+def _fault(broker: Any) -> str | None:
+    own = dramatiq.get_broker()
+    if broker is own or _same_server(broker, own):
+        return None
+    return not_kept(
+        "Dramatiq",
+        "An actor belongs to another broker than dramatiq.get_broker() returns.",
+        "call dramatiq.set_broker() with the broker of the actor before the actor is declared",
+    )
+
+
+def _same_server(one: Any, other: Any) -> bool:
+    if _is_redis(one) and _is_redis(other):
+        return bool(one.namespace == other.namespace and same_redis(one.client, other.client))
+    if _is_redis(one) or _is_redis(other):
+        return False
+    return bool(getattr(one, "parameters", one) == getattr(other, "parameters", other))
 
 
 def _when(broker: Any, message: DramatiqMessage[Any]) -> str | None:

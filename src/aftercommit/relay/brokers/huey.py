@@ -1,7 +1,8 @@
 """Huey: every way to enqueue a task ends in ``Huey.enqueue``."""
 
 import copy
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 from weakref import WeakValueDictionary
@@ -21,6 +22,9 @@ from aftercommit.relay.brokers.base import (
     as_json,
     publish_or_keep,
 )
+from aftercommit.relay.brokers.servers import Places, not_kept
+
+logger = logging.getLogger("aftercommit")
 
 AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
 _seen: WeakValueDictionary[str, HueyQueue] = WeakValueDictionary()
@@ -37,7 +41,7 @@ class Huey(Broker):
 
     def publish(self, content: dict[str, Any]) -> None:
         """Put the serialised task into the storage."""
-        instance = self._instance(content["huey"])
+        instance = self._instance(content["huey"], content.get("paths"))
         try:
             instance.storage.enqueue(as_bytes(content["task"]), content["priority"])
         except AWAY as error:
@@ -49,21 +53,46 @@ class Huey(Broker):
             return None
         return 'which Huey is yours. Set {"huey": {"instance": "site.tasks.huey"}}, or HUEY'
 
-    def _instance(self, name: str) -> HueyQueue:
+    def _instance(self, name: str, paths: Sequence[str] | None) -> HueyQueue:
+        """Return the instance that kept a message; only an earlier version kept no path."""
+        if paths and (found := _places.find(paths)):
+            return found
+        usual = self._usual(None if paths else name)
+        found = _places.find(paths) if paths else usual  # its module is loaded now
+        if found is None:
+            raise ConfigurationError(
+                f"The Huey instance {name!r} is not known in this process.\n"
+                "Its tasks cannot be published, and end as failed.\n"
+                'Fix: OPTIONS = {"relay": {"huey": {"instance": "site.tasks.huey"}}}, or import '
+                "its module in a tasks.py, then retry them."
+            )
+        return found
+
+    def _usual(self, name: str | None) -> HueyQueue | None:
         if path := self.options.get("instance"):
             return import_string(path)
-        if name in _seen:
+        if name is not None and name in _seen:
             return _seen[name]
         try:
             from huey.contrib.djhuey import HUEY  # noqa: PLC0415 - fails without its settings
         except Exception as error:
-            raise ConfigurationError(
-                f"The Huey instance {name!r} is not known in this process.\n"
-                "Its tasks cannot be published, and end as failed.\n"
-                'Fix: OPTIONS = {"relay": {"huey": {"instance": "site.tasks.huey"}}}, then retry '
-                "them."
-            ) from error
+            logger.debug("Huey's own instance for Django is not there: %s", error)
+            return None
         return HUEY
+
+
+_places = Places(HueyQueue)
+
+
+def _fault(instance: HueyQueue) -> str | None:
+    if _places.of(instance):
+        return None
+    return not_kept(
+        "Huey",
+        f"The Huey instance {instance.name!r} is no attribute of a module, so no relay can "
+        "find it.",
+        "make the instance in a module of the project",
+    )
 
 
 class Recorder:
@@ -93,7 +122,12 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
             recording.storage = recorder = Recorder(self.storage)
             result = original(recording, task)
             for data, priority in recorder.put:
-                content = {"huey": self.name, "task": as_json(data), "priority": priority}
+                content = {
+                    "huey": self.name,
+                    "paths": _places.of(self),
+                    "task": as_json(data),
+                    "priority": priority,
+                }
                 message = Message(
                     broker="huey", message_id=task.id, name=task.name, content=content
                 )
@@ -107,6 +141,7 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
             away=AWAY,
             publish=lambda: original(self, task),
             keep=keep,
+            fault=lambda: _fault(self),
         )
 
     return enqueue

@@ -21,10 +21,11 @@ from aftercommit.relay.brokers.base import (
     Message,
     Outbox,
     TooEarly,
-    as_bytes,
     as_json,
     publish_or_keep,
 )
+from aftercommit.relay.brokers.rq_sealed import Sealed, SealingSerializer, sealed
+from aftercommit.relay.brokers.servers import not_kept, same_redis
 
 try:
     import django_rq
@@ -34,14 +35,6 @@ except ImportError:  # RQ alone
 
 AWAY = (BusyLoadingError, ConnectionError, OutOfMemoryError, TimeoutError)
 SECONDS_TO_ANSWER = 30
-# Fields that RQ needs to know for enqueuing; it never evaluates them. The others are passed
-# on to Redis as they are.
-READ = {
-    *("created_at", "enqueued_at", "status", "origin", "timeout", "ttl"),
-    *("dependency_id", "dependency_ids", "allow_dependency_failures", "enqueue_at_front"),
-    *("rate_limit_key", "rate_limit_concurrency"),
-}
-OF_A_RUN = {"result", "exc_info"}  # a job that was not enqueued has none
 # Fields for which RQ reads from Redis, so that a job with one cannot be in a pipeline.
 SPECIAL = {"dependency_id", "dependency_ids", "rate_limit_key"}
 
@@ -57,8 +50,8 @@ class RQ(Broker):
 
     def capture(self, outbox: Outbox) -> None:
         """Ask the outbox in three methods of ``Queue``, and in django-rq's ``enqueue_call``."""
-        Queue.enqueue_job = _asking(outbox, Queue.enqueue_job)
-        Queue.schedule_job = _asking(outbox, Queue.schedule_job, scheduled=True)
+        Queue.enqueue_job = _asking(self, outbox, Queue.enqueue_job)
+        Queue.schedule_job = _asking(self, outbox, Queue.schedule_job, scheduled=True)
         Queue.enqueue_many = _one_by_one(outbox, Queue.enqueue_many)
         if django_rq is not None:
             DjangoRQ.enqueue_call = _at_once(outbox, DjangoRQ.enqueue_call)
@@ -67,7 +60,7 @@ class RQ(Broker):
         """Let RQ enqueue the job; its dependencies must be published before."""
         try:
             queue = self._queue(content["queue"])
-            job = _sealed(content, queue)
+            job = sealed(content, queue)
             for other in job._dependency_ids:
                 if self.is_kept(other) and not Job.exists(other, connection=queue.connection):
                     raise TooEarly(other)
@@ -98,7 +91,7 @@ class RQ(Broker):
             pipeline = queue.connection.pipeline()
             for content in contents:
                 queue.enqueue_job(
-                    _sealed(content, queue), pipeline=pipeline, at_front=content["at_front"]
+                    sealed(content, queue), pipeline=pipeline, at_front=content["at_front"]
                 )
             pipeline.execute()
         except AWAY as error:
@@ -124,6 +117,21 @@ class RQ(Broker):
             'Fix: OPTIONS = {"relay": {"rq": {"url": "redis://..."}}}, then retry them.'
         )
 
+    def fault(self, queue: Queue) -> str | None:
+        """Return why the jobs of a queue cannot be kept, or None."""
+        try:
+            own = self._queue(queue.name)
+        except ConfigurationError as error:
+            return str(error)
+        if same_redis(own.connection, queue.connection):
+            return None
+        return not_kept(
+            "RQ",
+            f"The queue {queue.name!r} was made with a connection to another Redis server than "
+            "the one that OPTIONS['relay'] or RQ_QUEUES says.",
+            "name the queue and its server in RQ_QUEUES",
+        )
+
     def problem(self) -> str | None:
         """Return that the server is missing, if the settings do not name it."""
         if "url" in self.options or (django_rq is not None and hasattr(settings, "RQ_QUEUES")):
@@ -136,49 +144,6 @@ class RQ(Broker):
             with suppress(*AWAY):
                 queue.connection.close()
         self._queues.clear()
-
-
-class SealingSerializer:
-    """Never unpickles: what ``loads`` is given is kept, and ``dumps`` returns it unchanged.
-
-    RQ loads fields of the job, and of the jobs in Redis that it reads while it enqueues.
-    """
-
-    class Bytes(dict[str, bool]):
-        """Bytes where RQ expects ``meta``; not empty, because RQ would not store it then."""
-
-        def __init__(self, stored: bytes) -> None:
-            super().__init__(sealed=True)
-            self.stored = stored
-
-    @classmethod
-    def loads(cls, data: bytes) -> Any:
-        """Return a stand-in for what the bytes mean."""
-        return cls.Bytes(data)
-
-    @classmethod
-    def dumps(cls, value: Any) -> bytes:
-        """Return the bytes that were given to ``loads``."""
-        if not isinstance(value, cls.Bytes):
-            raise TypeError(f"The relay does not serialize objects, got {type(value)}.")
-        return value.stored
-
-
-class Sealed(Job):
-    """A job whose function and arguments stay bytes: a pickle is never loaded here."""
-
-    _opaque: dict[str, bytes] | None = None  # None: RQ has read it from Redis
-
-    def seal(self, raw: dict[str, bytes]) -> None:
-        """Set the fields that ``to_dict`` of the real job has returned."""
-        self._opaque = {name: value for name, value in raw.items() if name not in READ | OF_A_RUN}
-        self.restore({"data": b"", **{name: raw[name] for name in READ & raw.keys()}})
-
-    def to_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the fields that are stored in Redis."""
-        if self._opaque is not None:
-            args, kwargs = (), {"include_meta": False, "include_result": False}
-        return {**super().to_dict(*args, **kwargs), **(self._opaque or {})}
 
 
 def _connection(url: Any) -> Redis:
@@ -194,12 +159,6 @@ def _connection(url: Any) -> Redis:
         ) from None
 
 
-def _sealed(content: dict[str, Any], queue: Queue) -> Sealed:
-    job = Sealed(content["id"], connection=queue.connection, serializer=SealingSerializer)
-    job.seal({name: _bytes(value) for name, value in content["job"].items()})
-    return job
-
-
 def _pipeline_of(numbered: tuple[int, dict[str, Any]]) -> str | None:
     """Return the queue in whose pipeline a job may be enqueued; None: it is enqueued alone."""
     _number, content = numbered
@@ -208,7 +167,7 @@ def _pipeline_of(numbered: tuple[int, dict[str, Any]]) -> str | None:
 
 
 def _asking(
-    outbox: Outbox, original: Callable[..., Any], *, scheduled: bool = False
+    broker: RQ, outbox: Outbox, original: Callable[..., Any], *, scheduled: bool = False
 ) -> Callable[..., Any]:
     @wraps(original)
     def send(self: Queue, job: Job, *args: Any, **options: Any) -> Any:
@@ -222,6 +181,7 @@ def _asking(
             away=AWAY,
             publish=lambda: original(self, job, *args, **options),
             keep=lambda using: _keep(outbox, using, job, self, at, options),
+            fault=lambda: broker.fault(self),
         )
 
     return send
@@ -293,7 +253,3 @@ def _unique(content: dict[str, Any]) -> dict[str, bool]:
 
 def _plain(value: Any) -> Any:
     return as_json(value) if isinstance(value, bytes) else str(getattr(value, "value", value))
-
-
-def _bytes(stored: Any) -> bytes:
-    return stored.encode() if isinstance(stored, str) else as_bytes(stored)

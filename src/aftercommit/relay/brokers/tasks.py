@@ -25,6 +25,7 @@ from aftercommit.enqueue.payload import dump_arguments
 from aftercommit.errors import ConfigurationError
 from aftercommit.ids import new_job_id
 from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
+from aftercommit.relay.brokers.servers import loaded
 
 LARGEST = 16 * 1024 * 1024  # bytes of arguments; the other backend may have a lower limit
 # The errors of the usual clients when their server does not answer.
@@ -213,9 +214,7 @@ def _asked_already() -> Iterator[None]:
 
 def _loaded_task(path: str) -> Any:
     """Return a task of a loaded module; a path in a row is never imported."""
-    module, _, name = path.rpartition(".")
-    # Not getattr: a module may have a __getattr__ that imports what it is asked for.
-    task = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    task = loaded(path)
     if not isinstance(task, BaseTask):
         raise ConfigurationError(
             f"No task {path} is known here: is its module named tasks.py in an installed app, or "

@@ -11,14 +11,17 @@ import celery
 from celery.app.base import Celery as App
 from celery.app.task import Task
 from celery.signals import task_postrun
+from django.utils.module_loading import import_string
 from kombu.utils.uuid import uuid
 
 from aftercommit.enqueue.task import Report
 from aftercommit.enqueue.transactions import open_aliases
+from aftercommit.errors import ConfigurationError
 from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
 from aftercommit.relay.brokers.celery.link import AWAY, Link, away_errors, connect
 from aftercommit.relay.brokers.celery.recorder import Recorder
 from aftercommit.relay.brokers.per_thread import PerThread
+from aftercommit.relay.brokers.servers import Places, not_kept
 
 logger = logging.getLogger("aftercommit")
 
@@ -44,18 +47,37 @@ class Celery(Broker):
 
     def publish(self, content: dict[str, Any]) -> None:
         """Publish with kombu's producer; return when RabbitMQ has confirmed the message."""
-        with self._link(_app_called(content["app"])) as link:
+        with self._link(self._app_of(content)) as link:
             link.publish(content, arrived=lambda: None)
             link.wait()
 
     def publish_many(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
         """Publish all, then wait until RabbitMQ has confirmed them."""
-        for name in dict.fromkeys(content["app"] for content in contents.values()):
-            with self._link(_app_called(name)) as link:
+        apps = {number: self._app_of(content) for number, content in contents.items()}
+        for app in {id(one): one for one in apps.values()}.values():
+            with self._link(app) as link:
                 for number, content in contents.items():
-                    if content["app"] == name:
+                    if apps[number] is app:
                         link.publish(content, arrived=partial(report, number, None))
                 link.wait()
+
+    def _app_of(self, content: dict[str, Any]) -> App:
+        """Return the app that sent a message."""
+        for path in self.options.get("apps", ()):
+            import_string(path)  # the settings name it, not the row
+        name, paths = content["app"], content.get("paths")
+        if paths is None and name is None:
+            return celery.current_app  # an earlier version has kept it
+        apps = [_places.find(paths)] if paths else _apps_called(name)
+        if len(apps) != 1 or apps[0] is None:
+            raise ConfigurationError(
+                f"The Celery app {paths or name!r} is not known in this process, or not the only "
+                "one of its name.\n"
+                "Its message cannot be published, and ends as failed.\n"
+                'Fix: OPTIONS = {"relay": {"celery": {"apps": ["site.celery.app"]}}}, with the '
+                "path of each app, then retry it."
+            )
+        return apps[0]
 
     @contextmanager
     def _link(self, app: App) -> Iterator[Link]:
@@ -75,7 +97,8 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def send_task(self: App, name: str, *args: Any, **options: Any) -> Any:
         options["task_id"] = options.get("task_id") or uuid()
-        when = getattr(self._tasks.get(name), "aftercommit", None)
+        task = self._tasks[name] if name in self._tasks else None  # noqa: SIM401 - may lack get
+        when = getattr(task, "aftercommit", None)
         publish = partial(original, self, name, *args, **options)
         if _raises.get() and open_aliases():
             # A retry of a running task, which raises after this, perhaps out of atomic(). If
@@ -83,7 +106,7 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 return publish()
             except AWAY:
-                if outbox.alias_if_away("celery", when=when) is None:
+                if outbox.alias_if_away("celery", when=when) is None or _fault(self, options):
                     raise
                 _owed[options["task_id"]] = partial(send_task, self, name, *args, **options)
                 return self.AsyncResult(options["task_id"])
@@ -91,10 +114,11 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
         def keep(using: str) -> Any:
             recorder = Recorder(self)
             options.pop("connection", None)
+            options.pop("publisher", None)
             options["producer"] = recorder
             _quieten(self.backend)
             result = original(self, name, *args, **options)
-            content = {"app": self.main, "publishes": recorder.published}
+            content = {**_address(self), "publishes": recorder.published}
             message = Message(
                 broker="celery",
                 message_id=options["task_id"],
@@ -104,7 +128,15 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
             outbox.keep(message, using=using)
             return result
 
-        return publish_or_keep(outbox, "celery", when=when, away=AWAY, publish=publish, keep=keep)
+        return publish_or_keep(
+            outbox,
+            "celery",
+            when=when,
+            away=AWAY,
+            publish=publish,
+            keep=keep,
+            fault=lambda: _fault(self, options),
+        )
 
     return send_task
 
@@ -164,7 +196,39 @@ def _quieten(backend: Any) -> None:
     backend.on_task_call = on_task_call
 
 
-def _app_called(name: str | None) -> App:
-    """Return the app that sent a message, or the current app."""
-    apps = list(celery._state._get_active_apps())
-    return next((app for app in apps if app.main == name), celery.current_app)
+_places = Places(App)
+
+
+def _apps_called(name: str | None) -> list[Any]:
+    return [one for one in celery._state._get_active_apps() if one.main == name]
+
+
+def _address(app: App) -> dict[str, Any]:
+    """Return by what a relay finds an app: its name, and paths if others have the same."""
+    alone = app.main is not None and len(_apps_called(app.main)) == 1
+    return {"app": app.main} if alone else {"app": app.main, "paths": _places.of(app)}
+
+
+def _fault(app: App, options: Mapping[str, Any]) -> str | None:
+    """Return why the relay could not publish a message where the caller wants it, or None."""
+    if not _places.of(app):
+        return not_kept(
+            "Celery",
+            f"The Celery app {app.main!r} is no attribute of a module, so no relay can find it.",
+            "make the app in a module of the project",
+        )
+    producer = options.get("producer") or options.get("publisher")
+    connection = options.get("connection") or getattr(producer, "connection", None)
+    if connection is None or _same_server(connection, app):
+        return None
+    return not_kept(
+        "Celery",
+        f"A connection was given that is not to the server of the Celery app {app.main!r}.",
+        "declare an app for that server and send with it",
+    )
+
+
+def _same_server(connection: Any, app: App) -> bool:
+    own = app.connection_for_write()
+    mine, given = (one.as_uri(include_password=True) for one in (own, connection))
+    return mine == given or bool(own.alt and own.alt == connection.alt)  # after a failover

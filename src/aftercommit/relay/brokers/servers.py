@@ -1,0 +1,92 @@
+"""Which server an object of a library sends to, and where another process finds the object."""
+
+import socket
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+from weakref import WeakKeyDictionary
+
+MOST_PATHS = 5  # modules that have loaded it in one process need not be loaded in another
+LOCAL = {"localhost", "127.0.0.1", "::1"}
+
+
+class Places:
+    """Where objects of a kind are found by another process: attributes of loaded modules."""
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+        self._known: WeakKeyDictionary[Any, list[str]] = WeakKeyDictionary()
+
+    def of(self, thing: object) -> list[str]:
+        """Return dotted paths; none for an object that a function has made in this process."""
+        if thing not in self._known and (paths := list(islice(_paths(thing), MOST_PATHS))):
+            self._known[thing] = paths
+        return self._known.get(thing, [])
+
+    def find(self, paths: Iterable[str]) -> Any:
+        """Return the object with one of these paths whose module is loaded, or None."""
+        found = (loaded(path) for path in paths)
+        return next((one for one in found if isinstance(one, self._kind)), None)
+
+
+def _paths(thing: object) -> Iterator[str]:
+    for name, module in list(sys.modules.items()):
+        if name != "__main__":  # another process has another one
+            for attribute, value in list(getattr(module, "__dict__", {}).items()):
+                if value is thing:
+                    yield f"{name}.{attribute}"
+
+
+def loaded(path: str) -> Any:
+    """Return the attribute of a loaded module, or None: a path in a row is never imported."""
+    module, _, name = path.rpartition(".")
+    # Not getattr: a module may have a __getattr__ that imports what it is asked for.
+    return vars(sys.modules[module]).get(name) if module in sys.modules else None
+
+
+def same_redis(one: Any, other: Any) -> bool:
+    """Return whether two Redis clients have the same database of the same server."""
+    if one is other:
+        return True
+    (where, rest), (other_where, other_rest) = _redis(one), _redis(other)
+    return rest == other_rest and (where == other_where or same_host(where, other_where))
+
+
+def _redis(client: Any) -> tuple[str, Any]:
+    pool = client.connection_pool
+    options: Mapping[str, Any] = pool.connection_kwargs
+    sentinel = getattr(pool, "service_name", None)
+    rest = (
+        int(options.get("db") or 0),
+        options.get("path") or options.get("unix_socket_path"),
+        None if sentinel else int(options.get("port") or 6379),
+        sentinel,
+    )
+    return str("" if sentinel or rest[1] else options.get("host") or "localhost"), rest
+
+
+@lru_cache
+def same_host(one: str, other: str) -> bool:
+    """Return whether two names of hosts have an address in common."""
+    return bool(_addresses(one) & _addresses(other))
+
+
+def _addresses(host: str) -> set[str]:
+    if host in LOCAL:
+        return LOCAL
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None)} | {host}
+    except OSError:
+        return {host}
+
+
+def not_kept(library: str, what: str, fix: str) -> str:
+    """Return why a message cannot be kept: the relay would publish it to another server."""
+    return (
+        f"{what}\n"
+        f"Its message for {library} cannot be kept until the commit: the relay could publish it "
+        "to another server only. Nothing was sent.\n"
+        f"Fix: {fix}, or send it after the commit with transaction.on_commit()."
+    )
