@@ -61,13 +61,18 @@ class Listeners:
 
     def any(self, level: int) -> bool:
         """Return it; ``level`` is that of the line which the built-in receiver would write."""
+        return self.has_others or (
+            bool(self._receivers) and self._log.isEnabledFor(level) and self._writes(level)
+        )
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there is a receiver besides the built-in one."""
         receivers = self._signal.receivers
         if receivers != self._receivers:
             self._receivers = list(receivers)
             self._others = builtins.any(one[0][0] != self._own for one in receivers)
-        return self._others or (
-            bool(receivers) and self._log.isEnabledFor(level) and self._writes(level)
-        )
+        return self._others
 
     def _writes(self, level: int) -> bool:
         if (now := time.monotonic()) > self._kept_until:

@@ -58,7 +58,12 @@ def assemble(
     leases = Leases()
     runs = Runs(leases, lease=options.lease)
     announcer = Announcer(store)
-    executor = Executor(using=served.using, record=store.finish, started=announcer.started)
+    executor = Executor(
+        using=served.using,
+        record=store.finish,
+        started=announcer.started,
+        heard=announcer.start_is_heard,
+    )
     crashed = CrashedJobs(store, served)
     catalogue = Catalogue(_groups(executor, store))
     presence = OwnPresence(

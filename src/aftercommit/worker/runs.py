@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import Context
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -50,6 +51,7 @@ class Run:
     lost = False  # the claim has ended, so another worker may run the job
     cancel_requested = False
     given_up = False  # the outcome is decided; the body's result is ignored
+    context: Context | None = None  # of task_started and the body; None: it has not begun
     _thread_id: int | None = None  # of the body, while it runs
     _coroutine: asyncio.Task[Any] | None = None
     _why: type[BaseException] | None = None

@@ -1,13 +1,19 @@
 """Several jobs of a ``BatchTask`` in one call."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from aftercommit.enqueue.task import Many
 from aftercommit.values import RunResult, Succeeded
 from aftercommit.worker.facts import AtWork
 from aftercommit.worker.frames import clear_frames
-from aftercommit.worker.running.executor import Executor, PreparedRun, drop_connections
+from aftercommit.worker.running.executor import (
+    Executor,
+    PreparedRun,
+    drop_connections,
+    in_context,
+)
 from aftercommit.worker.runs import Run
 
 
@@ -46,7 +52,8 @@ class BatchTasks:
         arguments: list[Any] = [[one.kwargs for one in calls], report]
         error: BaseException = RuntimeError("the task did not report how this job ended")
         try:
-            first.body(many, arguments, timeout=first.facts.policy.timeout)
+            call = partial(first.body, many, arguments, timeout=first.facts.policy.timeout)
+            in_context(first, call)
         except BaseException as raised:
             error = raised
         results = {one.run: results.get(one.run) or self._result(one, error) for one in calls}

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from weakref import ref
 
 from django.db import Error, connections
@@ -15,11 +15,13 @@ from django.db.backends.signals import connection_created
 
 from aftercommit.transient_errors import is_lost
 from aftercommit.worker.running.blocks import forget
+from aftercommit.worker.running.raw_cursors import noting, replace_factory, usual_factory
 from aftercommit.worker.running.statements import (
     changes_session,
     may_leave_transaction,
     server_side,
 )
+from aftercommit.worker.running.tenants import Tenant, return_to, tenant_of
 
 logger = logging.getLogger("aftercommit")
 
@@ -41,6 +43,8 @@ class ThreadConnections:
         # Cursors that hold something on the server or in the file until they are closed. By
         # the id of the object, which is used again: few are alive at once.
         self._cursors: dict[int, ref[Any]] = {}
+        self._kinds: dict[tuple[str, type], Any] = {}  # classes of cursors, with those of ours
+        self._tenants: dict[str, Tenant | None] = {}
 
     def __enter__(self) -> Self:
         connection_created.connect(self._forget_setup)
@@ -54,6 +58,7 @@ class ThreadConnections:
     ) -> None:
         connection_created.disconnect(self._forget_setup)
         for connection in self._mine:
+            self._make_usual_cursors(connection)
             if self._watch in connection.execute_wrappers:
                 connection.execute_wrappers.remove(self._watch)
         self._mine = []
@@ -62,6 +67,7 @@ class ThreadConnections:
         """Ignore the statements by which Django itself sets up a new connection."""
         if any(connection is one for one in self._mine):
             self._changed.discard(connection.alias)
+            self._make_noting_cursors(connection)
 
     def prepare(self) -> None:
         """Watch the connections before a task runs; close those that the server has ended."""
@@ -74,10 +80,14 @@ class ThreadConnections:
             # Each time: whoever leaves an execute_wrapper() late takes away the last one.
             if self._watch not in connection.execute_wrappers:
                 connection.execute_wrappers.append(self._watch)
+            self._make_noting_cursors(connection)
+            self._tenants[connection.alias] = tenant_of(connection)
 
     def tidy(self) -> None:
         """Close connections that the last task has changed or broken, or that are too old."""
         self._close_cursors()
+        for connection in self._mine:
+            return_to(connection, self._tenants.get(connection.alias))
         for connection in self._open():
             old = time.monotonic() - self._since.get(connection.alias, time.monotonic())
             if connection.alias in self._changed or _is_spoiled(connection):
@@ -94,6 +104,36 @@ class ThreadConnections:
         """Close connections as CONN_MAX_AGE says, because no job is waiting."""
         for connection in self._open():
             connection.close_if_unusable_or_obsolete()
+
+    def _make_noting_cursors(self, connection: Any) -> None:
+        """Let a connection make cursors that tell us their statements, also without Django."""
+        raw, vendor = connection.connection, connection.vendor
+        usual = None if raw is None else usual_factory(raw, vendor)
+        if usual is None:
+            return
+        key = (connection.alias, usual)
+        if key not in self._kinds:
+
+            def note(statement: Any, cursor: Any) -> None:
+                # Else a pool has given the driver's connection to another thread.
+                if getattr(cursor, "connection", None) is connection.connection:
+                    self._note(connection, statement, cursor)
+
+            self._kinds[key] = noting(usual, note)
+        replace_factory(raw, vendor, self._kinds[key])
+
+    def _make_usual_cursors(self, connection: Any) -> None:
+        raw, vendor = connection.connection, connection.vendor
+        if raw is not None and (usual := usual_factory(raw, vendor)) is not None:
+            replace_factory(raw, vendor, usual)
+
+    def _note(self, connection: Any, statement: Any, cursor: Any) -> None:
+        """Treat a statement on a cursor of the driver as ``_watch`` does; refuse some."""
+        context = {"connection": connection, "cursor": Wrapped(cursor)}
+        for wrapper in tuple(connection.execute_wrappers):
+            if getattr(wrapper, "refuses", False):
+                wrapper(_nothing, statement, None, False, context)
+        self._watch(_nothing, statement, None, False, context)
 
     def _close_cursors(self) -> None:
         """Close the cursors that the last task has left: later, it could harm another one.
@@ -131,6 +171,16 @@ class ThreadConnections:
         if changes_session(sql, context) or (silent and may_leave_transaction(sql, context)):
             self._changed.add(connection.alias)
         return execute(sql, params, many, context)
+
+
+class Wrapped(NamedTuple):
+    """A cursor of the driver in the place of Django's."""
+
+    cursor: Any
+
+
+def _nothing(*_: Any) -> None:
+    """Stand for the execution of a statement."""
 
 
 def _forget_transaction(connection: Any) -> None:

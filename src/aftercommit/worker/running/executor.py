@@ -1,10 +1,12 @@
 """Runs the user's code and returns how it ended; does not use the queue's tables."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from contextvars import Context, copy_context
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import Error, connections
@@ -31,6 +33,7 @@ from aftercommit.worker.running.failure import UNPRINTABLE, Unreadable, is_a, re
 from aftercommit.worker.running.outcome import outcome_of
 from aftercommit.worker.runs import Run, now
 
+Answer = TypeVar("Answer")
 NOTHING = RunResult(outcome=Succeeded())  # the body returned None
 
 
@@ -53,16 +56,27 @@ class PreparedRun(NamedTuple):
 class Executor:
     """Runs jobs of one database alias, each in the thread that calls ``run``."""
 
-    def __init__(self, *, using: str, record: Record, started: Started) -> None:
+    def __init__(
+        self,
+        *,
+        using: str,
+        record: Record,
+        started: Started,
+        heard: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.round_trip = float("inf")  # seconds; the shortest that was measured
         self._using = using
         self._record = record
         self._started = started
+        self._heard = heard  # whether ``started`` calls code of the project
 
     def run(self, run: Run) -> RunResult:
         """Run a job and return its result; never raises, whatever the task does."""
         prepared = self.prepare(run)
-        result = prepared if isinstance(prepared, RunResult) else self._run_sync(prepared)
+        if isinstance(prepared, RunResult):
+            result = prepared
+        else:
+            result = in_context(run, self._run_sync, prepared)
         if result.exception is not None:
             clear_frames(result.exception)  # those of the worker, which hold a result
         if run.interrupted_at is not None:
@@ -81,17 +95,19 @@ class Executor:
         if transaction is None:
             raise TypeError(f"{prepared.run.facts.task.module_path} is not atomic")
         with transaction.part(savepoint) as finish:
-            finish.return_value = self._timed_body(prepared, transaction)
+            finish.return_value = in_context(
+                prepared.run, self._timed_body, prepared, transaction
+            )
         return RunResult(outcome=transaction.outcome or Succeeded(), recorded=True)
 
     async def arun(self, run: Run) -> RunResult:
         """Run an async task on the running event loop; see ``run``."""
-        prepared = self.prepare(run)
-        if isinstance(prepared, RunResult):
-            return prepared
         facts = run.facts
         raised: list[BaseException] = []
         async with ThreadSensitiveContext():  # its queries run in one thread, on one connection
+            prepared = await self._prepare_async(run)
+            if isinstance(prepared, RunResult):
+                return prepared
             try:
                 call = partial(facts.task.func, *self._arguments(prepared), **prepared.kwargs)
                 value = await run.async_body(call, timeout=facts.policy.timeout)
@@ -100,10 +116,25 @@ class Executor:
                 raised.append(error)
                 return self.ended_by(error, prepared)
             finally:
+                run.context = copy_context()
                 await _close_async_connections(raised)
 
+    async def _prepare_async(self, run: Run) -> PreparedRun | RunResult:
+        if not self._heard():
+            return self._prepare_here(run)
+        # Receivers may be sync and use the database, which an event loop's thread must not do.
+        return await sync_to_async(self._prepare_here)(run)
+
     def prepare(self, run: Run) -> PreparedRun | RunResult:
-        """Return what the body needs, or the result of the run if the body cannot begin."""
+        """Return what the body needs, or the result of the run if the body cannot begin.
+
+        The context of the run begins here. It is a new one and no copy of the thread's: values
+        in there can be shared and change, such as the scope of Sentry or the decimal context.
+        """
+        run.context = Context()
+        return run.context.run(self._prepare_here, run)
+
+    def _prepare_here(self, run: Run) -> PreparedRun | RunResult:
         if run.stale or run.lost:  # the process was suspended: another worker may have the job
             return RunResult(outcome=Released())
         try:
@@ -194,6 +225,11 @@ class Executor:
             conflict, in_doubt = transaction.broken_off(error), transaction.in_doubt
         outcome = outcome_of(error, run.claim, run.facts.policy, conflict=conflict)
         return RunResult(outcome=outcome, exception=error, in_doubt=in_doubt)
+
+
+def in_context(run: Run, function: Callable[..., Answer], *args: Any) -> Answer:
+    """Call a function in the context of a run, which began with ``prepare()``."""
+    return function(*args) if run.context is None else run.context.run(function, *args)
 
 
 def _context(run: Run, result: TaskResult, transaction: TaskTransaction) -> JobContext:

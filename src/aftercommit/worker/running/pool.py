@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import Context
 from datetime import timedelta
 
 from django.db import Error, connections
@@ -88,7 +89,8 @@ class Pool:
     def _carry_out(self, runs: list[Run], thread_connections: ThreadConnections) -> None:
         run = runs[0]
         if run.facts.is_async:
-            asyncio.run_coroutine_threadsafe(self._await(run), self._event_loop())
+            # In a new context, as sync tasks are.
+            Context().run(asyncio.run_coroutine_threadsafe, self._await(run), self._event_loop())
         elif len(runs) > 1 and run.facts.group is not None:
             self._run_group(runs, run.facts.group, thread_connections)
         else:

@@ -11,13 +11,24 @@ Wrapper = Callable[[Any, str, Any, bool, dict[str, Any]], Any]
 LONGEST_KEPT = 2_000  # characters; the answer for a longer statement is not cached
 MOST_KEPT = 1_000  # statements
 
+# What may stand before the verb: comments, but for those whose text MySQL executes.
+_PREFIX = r"(?:[\s(]|--[^\n]*(?:\n|\Z)|\#[^\n]*(?:\n|\Z)|/\*(?!M?!).*?\*/|/\*M?!\d*)*"
+# DO and CALL: what their code does is not known.
 _CHANGES_SESSION = re.compile(
-    r"\s*(set|pragma|lock|use|attach|detach|reset|load|listen|prepare|declare|"
-    r"create\s+((local|global)\s+)?temp(orary)?)\b|"
-    r".*\b(set_config|get_lock|pg_(try_)?advisory_lock(_shared)?)\s*\(",
+    _PREFIX + r"(set|pragma|lock|use|attach|detach|reset|discard|load|listen|unlisten|prepare|"
+    r"declare|do|call|handler|flush|"
+    r"create\s+(or\s+replace\s+)?((local|global)\s+)?temp(orary)?)\b",
     re.IGNORECASE | re.DOTALL,
 )
-_TRANSACTION = re.compile(r"\s*(begin|start|xa|commit|rollback(?!\s+to))\b", re.IGNORECASE)
+_HINTS = ("set_config", "lock", "setseed", "dblink_connect", "load_extension", "@", "temp")
+_CHANGES_INSIDE = re.compile(
+    r"\b(set_config|get_lock|pg_(try_)?advisory_lock(_shared)?|setseed|dblink_connect\w*|"
+    r"load_extension)\s*\(|@[\w$.`]+\s*:=|\binto\s+(@|temp(orary)?\b)",
+    re.IGNORECASE,
+)
+_TRANSACTION = re.compile(
+    _PREFIX + r"(begin|start|xa|commit|rollback(?!\s+to))\b", re.IGNORECASE | re.DOTALL
+)
 _EFFECTS = re.compile(
     r"\s*(select|insert|update|delete|with|values|merge|replace|savepoint|release|rollback\s+to)\b",
     re.IGNORECASE,
@@ -34,8 +45,11 @@ def _cached(classify: Callable[[str], Answer]) -> Callable[[Any, dict[str, Any]]
 
     @wraps(classify)
     def answer(sql: Any, context: dict[str, Any]) -> Answer:
-        if not isinstance(sql, str):  # composed by psycopg.sql
-            sql = sql.as_string(context["cursor"].cursor)
+        if isinstance(sql, (bytes, bytearray)):
+            sql = bytes(sql).decode(errors="replace")
+        elif not isinstance(sql, str):  # composed by psycopg.sql
+            as_string = getattr(sql, "as_string", None)  # not of a template string
+            sql = repr(sql) if as_string is None else as_string(context["cursor"].cursor)
         return kept(sql) if len(sql) <= LONGEST_KEPT else classify(sql)
 
     return answer
@@ -65,7 +79,7 @@ def server_side(context: dict[str, Any]) -> bool:
 @_cached
 def changes_session(sql: str) -> bool:
     """Return whether a statement may change the state of the session."""
-    return _CHANGES_SESSION.match(sql) is not None
+    return _changes_session(sql)
 
 
 @_cached
@@ -74,7 +88,7 @@ def may_leave_transaction(sql: str) -> bool:
 
     The statements of ``atomic()`` itself do not pass Django's cursors, except for savepoints.
     """
-    return _TRANSACTION.match(sql) is not None
+    return any(_TRANSACTION.match(part) is not None for part in sql.split(";"))
 
 
 @_cached
@@ -86,7 +100,16 @@ def may_be_shared(sql: str) -> bool:
     """
     if ";" in sql.rstrip().removesuffix(";"):
         return False
-    return _EFFECTS.match(sql) is not None and _CHANGES_SESSION.match(sql) is None
+    return _EFFECTS.match(sql) is not None and not _changes_session(sql)
+
+
+def _changes_session(sql: str) -> bool:
+    # Text with a semicolon is taken for a statement, too: then a connection is closed in vain.
+    if any(_CHANGES_SESSION.match(part) is not None for part in sql.split(";")):
+        return True
+    lowered = sql.lower()
+    found = any(hint in lowered for hint in _HINTS)  # the expression takes longer
+    return found and _CHANGES_INSIDE.search(sql) is not None
 
 
 @_cached

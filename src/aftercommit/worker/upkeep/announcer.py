@@ -1,6 +1,7 @@
 """Sends the signals of aftercommit and of Django about runs."""
 
 import logging
+from contextvars import Context
 
 from aftercommit import events
 from aftercommit._compat import TaskResult, task_finished, task_started
@@ -38,11 +39,21 @@ class Announcer:
             events.send(task_started, sender=sender_of(claim.backend), task_result=result)
         return result
 
+    def start_is_heard(self) -> bool:
+        """Return whether ``task_started`` has a receiver besides the one that only logs."""
+        return self._started.has_others
+
     def ended(self, run: Run, result: RunResult) -> None:
         """Announce how a run ended; ``result`` is what the table contains.
 
-        There is no signal for a run that was released before it had begun.
+        There is no signal for a run that was released before it had begun. Receivers find the
+        context variables as the run has left them.
         """
+        # A copy: the body of a run that was given up may still be in its context.
+        context = Context() if run.context is None else run.context.copy()
+        context.run(self._announce, run, result)
+
+    def _announce(self, run: Run, result: RunResult) -> None:
         if isinstance(result.outcome, Released) and run.given_up and not run.has_begun:
             return
         good = isinstance(result.outcome, Succeeded)

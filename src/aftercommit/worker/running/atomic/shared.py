@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import wraps
 from typing import Any
 
 from django.db import Error, connections, transaction
@@ -19,10 +20,12 @@ from aftercommit.worker.running.executor import (
     Executor,
     PreparedRun,
     drop_connections,
+    in_context,
     report_afterwards,
 )
 from aftercommit.worker.running.failure import is_a
 from aftercommit.worker.running.statements import may_be_shared, server_side, watching
+from aftercommit.worker.running.tenants import Tenant, return_to, tenant_of
 from aftercommit.worker.runs import Run, now
 
 BUDGET = timedelta(milliseconds=10)  # without round trips; then no further run is added
@@ -128,16 +131,18 @@ class SharedTransaction:
         run = prepared.run
         callbacks = self._connection.run_on_commit
         before = len(callbacks)
+        tenant = tenant_of(self._connection)
         savepoint = self._savepoint()
         try:
             result = self._executor.run_part(prepared, savepoint)
         except BaseException as error:
-            self._judge(error, prepared)
+            self._judge(error, prepared, tenant)
             return
         finally:
             if prepared.transaction is not None:
                 self._statements += 1 + prepared.transaction.statements
-        if self._refused or _reached_out(prepared):  # the body may have caught the error
+        strayed = return_to(self._connection, tenant) or _reached_out(prepared)
+        if self._refused or strayed:  # the body may have caught the error
             run.facts.durations.keep_apart()
             raise Apart
         if len(callbacks) > before:
@@ -151,8 +156,9 @@ class SharedTransaction:
             return self._first_savepoint
         return self._store.savepoint(f"aftercommit_{len(self._begun)}")
 
-    def _judge(self, error: BaseException, prepared: PreparedRun) -> None:
+    def _judge(self, error: BaseException, prepared: PreparedRun, tenant: Tenant | None) -> None:
         """Raise ``Apart`` unless the error of a body leaves the other runs intact."""
+        self._refused |= return_to(self._connection, tenant)
         run, task_transaction = prepared.run, prepared.transaction
         self._results[run] = self._executor.ended_by(error, prepared)
         reached_out = self._refused or _reached_out(prepared)
@@ -177,6 +183,8 @@ class SharedTransaction:
             self._refused = True
             raise NotShared("This statement is not allowed in a shared transaction.")
         return execute(sql, params, many, context)
+
+    watch.refuses = True  # type: ignore[attr-defined]  # also on cursors of the driver
 
     def record(self) -> None:
         """Write all outcomes, as the last statement before COMMIT."""
@@ -249,14 +257,21 @@ def _callbacks_of(run: Run, callbacks: list[Any]) -> list[Any]:
             if failed:
                 return  # as Django does: no callback after one that has raised
             try:
-                callback()
+                in_context(run, callback)
             except BaseException as error:
                 failed = True
                 report_afterwards(run, error)
 
         return call
 
+    def robustly(callback: Callable[[], object]) -> Callable[[], None]:
+        @wraps(callback)  # Django logs its name
+        def call() -> None:
+            in_context(run, callback)
+
+        return call
+
     return [
-        (savepoints, callback if robust else guarded(callback), robust)
+        (savepoints, robustly(callback) if robust else guarded(callback), robust)
         for savepoints, callback, robust in callbacks
     ]
