@@ -116,26 +116,32 @@ def publish_or_keep(
     publish: Callable[[], Any],
     keep: Callable[[str], Any],
     fault: Callable[[], str | None] = lambda: None,
+    there: Callable[[], bool] = lambda: True,
 ) -> Any:
     """Return the result of ``publish``, or of ``keep`` with the alias that stores the message.
 
-    ``away`` are the errors of a broker that does not answer; the message is stored then, too.
+    ``away`` are the errors of a broker that does not answer; the message is stored then, too,
+    and if ``there`` says before that its server cannot be reached.
     ``fault`` says why the relay could not publish the message to the server that is meant;
     then it is not stored. Raises ``ConfigurationError`` if it cannot be published now either.
     """
-    using = outbox.alias(broker, when=when)
-    if using is not None and (why := fault()):
-        raise ConfigurationError(why)
+    using, why = outbox.alias(broker, when=when), ""
+    if using is not None and (error := fault()):
+        raise ConfigurationError(error)
+    if using is None:
+        later = outbox.alias_if_away(broker, when=when)
+        if later is not None and not there() and not fault():
+            using, why = later, "cannot be reached"
     if using is None:
         try:
             return publish()
         except away as error:
-            using = outbox.alias_if_away(broker, when=when)
-            if using is None or fault():
+            if later is None or fault():
                 raise
             # Only the class: a driver's message may contain the address and the user.
-            why = type(error).__name__
-            logger.warning("%s does not answer (%s); a message is stored", broker, why)
+            using, why = later, type(error).__name__
+    if why:
+        logger.warning("%s does not answer (%s); a message is stored", broker, why)
     return keep(using)
 
 

@@ -12,6 +12,7 @@ from django_q.brokers.orm import ORM
 from django_q.signals import pre_enqueue
 
 from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
+from aftercommit.relay.brokers.reachable import is_reachable, redis_servers
 from aftercommit.relay.brokers.servers import not_kept, same_redis
 
 logger = logging.getLogger("aftercommit")
@@ -73,9 +74,15 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
             publish=lambda: original(self, package),
             keep=keep,
             fault=lambda: _fault(self),
+            there=lambda: _is_there(self.connection),
         )
 
     return enqueue
+
+
+def _is_there(connection: Any) -> bool:
+    pool = getattr(connection, "connection_pool", None)
+    return pool is None or is_reachable(pool, lambda: redis_servers(pool))
 
 
 def _fault(broker: QBroker) -> str | None:

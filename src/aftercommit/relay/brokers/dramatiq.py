@@ -1,7 +1,7 @@
 """Dramatiq: every way to send a message ends in ``Broker.enqueue``."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any
@@ -23,6 +23,7 @@ from aftercommit.relay.brokers.base import (
     publish_or_keep,
 )
 from aftercommit.relay.brokers.per_thread import PerThread
+from aftercommit.relay.brokers.reachable import Address, is_reachable, redis_servers
 from aftercommit.relay.brokers.servers import not_kept, same_redis
 
 AWAY: tuple[type[BaseException], ...] = (ConnectionClosed, OSError)
@@ -137,9 +138,18 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
             publish=lambda: original(self, message, delay=delay),
             keep=lambda using: _keep(self, message, delay, outbox, using),
             fault=lambda: _fault(self),
+            there=lambda: is_reachable(self, lambda: _servers(self)),
         )
 
     return enqueue
+
+
+def _servers(broker: Any) -> list[list[Address]]:
+    if _is_redis(broker):
+        return redis_servers(broker.client.connection_pool)
+    several = getattr(broker, "parameters", ())
+    several = several if isinstance(several, Sequence) else [several]
+    return [[(one.host, one.port) for one in several if hasattr(one, "host")]]
 
 
 def _fault(broker: Any) -> str | None:

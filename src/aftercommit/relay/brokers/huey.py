@@ -22,6 +22,7 @@ from aftercommit.relay.brokers.base import (
     as_json,
     publish_or_keep,
 )
+from aftercommit.relay.brokers.reachable import Address, is_reachable, redis_servers
 from aftercommit.relay.brokers.servers import Places, not_kept
 
 logger = logging.getLogger("aftercommit")
@@ -84,6 +85,11 @@ class Huey(Broker):
 _places = Places(HueyQueue)
 
 
+def _servers(instance: HueyQueue) -> list[list[Address]]:
+    pool = getattr(instance.storage, "pool", None)
+    return redis_servers(pool) if hasattr(pool, "connection_kwargs") else []
+
+
 def _fault(instance: HueyQueue) -> str | None:
     if _places.of(instance):
         return None
@@ -142,6 +148,7 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
             publish=lambda: original(self, task),
             keep=keep,
             fault=lambda: _fault(self),
+            there=lambda: is_reachable(self, lambda: _servers(self)),
         )
 
     return enqueue

@@ -24,6 +24,7 @@ from aftercommit.relay.brokers.base import (
     as_json,
     publish_or_keep,
 )
+from aftercommit.relay.brokers.reachable import is_reachable, redis_servers
 from aftercommit.relay.brokers.rq_sealed import Sealed, SealingSerializer, sealed
 from aftercommit.relay.brokers.servers import not_kept, same_redis
 
@@ -173,6 +174,7 @@ def _asking(
     def send(self: Queue, job: Job, *args: Any, **options: Any) -> Any:
         if isinstance(job, Sealed) or not self._is_async:
             return original(self, job, *args, **options)
+        pool = self.connection.connection_pool
         at = (args[0] if args else options["datetime"]) if scheduled else None
         return publish_or_keep(
             outbox,
@@ -182,6 +184,7 @@ def _asking(
             publish=lambda: original(self, job, *args, **options),
             keep=lambda using: _keep(outbox, using, job, self, at, options),
             fault=lambda: broker.fault(self),
+            there=lambda: is_reachable(pool, lambda: redis_servers(pool)),
         )
 
     return send
@@ -229,11 +232,16 @@ def _one_by_one(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., A
 
 
 def _at_once(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
-    """If the message is stored, do not let django-rq wait for the commit or the request's end."""
+    """Do not let django-rq wait for the commit or the request's end: it forgets if it dies."""
 
     @wraps(original)
     def enqueue_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if outbox.alias("rq", when=None) is None:
+        function = args[0] if args else kwargs.get("func")
+        when = getattr(function, "aftercommit", None)
+        kept = outbox.alias("rq", when=when) is not None
+        if self._commit_mode == "request_finished" and not kept:
+            kept = outbox.alias_if_away("rq", when=when) is not None
+        if not kept:
             return original(self, *args, **kwargs)
         return self.original_enqueue_call(*args, **kwargs)
 

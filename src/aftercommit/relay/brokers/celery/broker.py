@@ -10,6 +10,7 @@ from typing import Any
 import celery
 from celery.app.base import Celery as App
 from celery.app.task import Task
+from celery.contrib.django.task import DjangoTask
 from celery.signals import task_postrun
 from django.utils.module_loading import import_string
 from kombu.utils.uuid import uuid
@@ -18,9 +19,10 @@ from aftercommit.enqueue.task import Report
 from aftercommit.enqueue.transactions import open_aliases
 from aftercommit.errors import ConfigurationError
 from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
-from aftercommit.relay.brokers.celery.link import AWAY, Link, away_errors, connect
+from aftercommit.relay.brokers.celery.link import AWAY, Link, away_errors, connect, servers
 from aftercommit.relay.brokers.celery.recorder import Recorder
 from aftercommit.relay.brokers.per_thread import PerThread
+from aftercommit.relay.brokers.reachable import is_reachable
 from aftercommit.relay.brokers.servers import Places, not_kept
 
 logger = logging.getLogger("aftercommit")
@@ -42,6 +44,8 @@ class Celery(Broker):
     def capture(self, outbox: Outbox) -> None:
         """Ask the outbox in ``Celery.send_task`` of all apps."""
         App.send_task = _asking(outbox, App.send_task)
+        for name in ("delay_on_commit", "apply_async_on_commit"):
+            setattr(DjangoTask, name, _at_once(outbox, getattr(DjangoTask, name)))
         Task.retry = _marking(Task.retry)
         task_postrun.connect(_pay, dispatch_uid="aftercommit.relay.publish")
 
@@ -136,9 +140,25 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
             publish=publish,
             keep=keep,
             fault=lambda: _fault(self, options),
+            there=lambda: is_reachable(self, lambda: servers(self)),
         )
 
     return send_task
+
+
+def _at_once(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep a message instead of a callback, which the process may not live to call."""
+    plain = getattr(Task, original.__name__.removesuffix("_on_commit"))
+
+    @wraps(original)
+    def send(self: Any, *args: Any, **options: Any) -> None:
+        when = getattr(self, "aftercommit", None)
+        if self.app.conf.task_always_eager or outbox.alias("celery", when=when) is None:
+            original(self, *args, **options)
+        else:
+            plain(self, *args, **options)
+
+    return send
 
 
 def _marking(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from inspect import signature
 from typing import Any
+from urllib.parse import urlsplit
 
 from amqp.channel import Channel as AMQPChannel
 from celery.app.base import Celery as App
@@ -16,6 +17,7 @@ from kombu.utils import json as kombu_json
 
 from aftercommit.relay.brokers.base import Away, as_bytes
 from aftercommit.relay.brokers.rabbitmq.confirms import Confirms
+from aftercommit.relay.brokers.reachable import Address
 
 SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 5, 30
 ONE_TRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0}  # the relay tries again
@@ -164,6 +166,25 @@ def away_errors(app: App) -> tuple[type[BaseException], ...]:
     errors = app.connection_for_write().connection_errors
     # For Redis kombu includes KeyError, which may as well be a bug in this package.
     return (Away, *AWAY, *(one for one in errors if not issubclass(one, LookupError)))
+
+
+def servers(app: App) -> list[list[Address]]:
+    """Return the addresses of an app's broker, and of its result backend if that is Redis.
+
+    Celery subscribes there to the result of a task before it sends the task.
+    """
+    found = []
+    broker = app.connection_for_write()
+    in_a_file = str(broker.hostname).startswith(("/", "socket:"))
+    if broker.transport.driver_type in TRANSPORTS and not in_a_file:
+        port = broker.transport.default_port
+        urls = [urlsplit(url if "//" in url else f"//{url}") for url in broker.alt]
+        several = [(url.hostname, url.port or port) for url in urls if url.hostname]
+        found.append(several or [(str(broker.hostname), broker.port or port)])
+    results = getattr(app.backend, "connparams", {})
+    if results.get("host"):
+        found.append([(results["host"], int(results.get("port") or 6379))])
+    return found
 
 
 def _name(stored: dict[str, Any]) -> str:
