@@ -63,10 +63,12 @@ PURE = Part(name="pure", kinds=("sqlite",), places=NEEDS_NO_DATABASE)
 ALL = Part(name="all", besides=NEEDS_NO_DATABASE, measures_children=True)
 
 _rooms = {"name": "rooms", "places": ROOMS, "without": MARKS}
+_contract = {"name": "contract", "places": ("contract/*",), "without": MARKS}
 # What takes longest comes first, so that nobody waits for it in the end.
 PARTS = {
     QUICK: (
         Part(**_rooms),
+        Part(**_contract, kinds=("sqlite",)),
         PURE,
     ),
     CHANGE: (
@@ -83,6 +85,7 @@ PARTS = {
             without=MARKS,
         ),
         Part(**_rooms),
+        Part(**_contract, kinds=("postgres",)),
         Part(
             name="faults",
             kinds=("sqlite",),

@@ -1,0 +1,1 @@
+"""What others have written against ``django.tasks``, run over our backend."""
