@@ -26,6 +26,7 @@ def test_a_task_without_options_has_those_of_its_backend():
         fuse=False,
         timeout=SECOND,
         max_payload=10,
+        strict_json=True,
     )
 
     policy = policy_of(task(work), backend)
@@ -38,6 +39,7 @@ def test_a_task_without_options_has_those_of_its_backend():
         fuse=False,
         timeout=SECOND,
         max_payload=10,
+        strict_json=True,
     )
     assert policy.backoff(1) == SECOND
     assert max_attempts_of(task(work), backend) == 7

@@ -4,10 +4,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from json import encoder as json_encoder
 from json.scanner import make_scanner
 from typing import Any
 
+from django.utils.functional import Promise
+
+from aftercommit.enqueue.normal import Normalizer, is_in_json
 from aftercommit.errors import PayloadError, PayloadTooLarge
 
 _NOT_IN_JSONB = re.compile("[\0\ud800-\udfff]")
@@ -19,12 +23,18 @@ LONGEST_INT = 10_000  # bits, about 3,000 digits: Python reads no number beyond 
 
 
 def dump_arguments(
-    args: Sequence[Any], kwargs: Mapping[str, Any], *, task_path: str, limit: int
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    task_path: str,
+    limit: int,
+    strict: bool = False,
 ) -> str:
     """Return the arguments of a call as one JSON text, in ASCII.
 
     ASCII, so that NUL and lone surrogates are escapes, which every database stores without
-    a change. Tuples are read back as lists.
+    a change. Tuples are read back as lists, and so on: see ``normal``. ``strict`` refuses what
+    would not be equal after the way there and back, but for tuples.
 
     Raises ``PayloadError`` with the path of the value that is not JSON
     (``args[2]['when']``), and ``PayloadTooLarge`` above ``limit`` bytes.
@@ -33,9 +43,33 @@ def dump_arguments(
     checked = _Checked(what="the arguments", task_path=task_path, limit=limit)
     plain = all(map(_is_plain, args)) and all(map(_is_plain, kwargs.values()))
     if not plain or not all(isinstance(name, str) and name.isascii() for name in kwargs):
-        checked.accept(args, "args")
-        checked.accept(kwargs, "kwargs")
+        try:
+            checked.accept(args, "args")
+            checked.accept(kwargs, "kwargs")
+        except PayloadError:
+            if strict:
+                raise
+            normal = checked.normalizer()
+            args = [normal.of(value) for value in args]
+            kwargs = {name: normal.of(value) for name, value in kwargs.items()}
+            checked.accept(args, "args")
+            checked.accept(kwargs, "kwargs")
     return checked.dump({"args": args, "kwargs": kwargs})
+
+
+def with_moment(payload: str, run_after: datetime | None) -> str:
+    """Add the ``run_after`` of a call to its arguments: a retry changes that of the row."""
+    if run_after is None:
+        return payload
+    return f'{payload[:-1]},"run_after":"{run_after.isoformat()}"}}'
+
+
+def load_moment(payload: str) -> datetime | None:
+    """Return the moment that ``with_moment`` has added."""
+    if not payload.endswith('"}'):  # as all but a few
+        return None
+    moment = json.loads(payload).get("run_after")
+    return None if moment is None else datetime.fromisoformat(moment)
 
 
 def load_arguments(payload: str) -> tuple[list[Any], dict[str, Any]]:
@@ -47,10 +81,16 @@ def load_arguments(payload: str) -> tuple[list[Any], dict[str, Any]]:
     return loaded["args"], loaded["kwargs"]
 
 
-def dump_result(value: Any, *, task_path: str, limit: int) -> str:
+def dump_result(value: Any, *, task_path: str, limit: int, strict: bool = False) -> str:
     """Return what a task returned as JSON text; raises as ``dump_arguments`` does."""
     checked = _Checked(what="the return value", task_path=task_path, limit=limit)
-    checked.accept(value, "return value")
+    try:
+        checked.accept(value, "return value")
+    except PayloadError:
+        if strict:
+            raise
+        value = checked.normalizer().of(value)
+        checked.accept(value, "return value")
     return checked.dump(value)
 
 
@@ -119,6 +159,11 @@ class _Checked:
         self._limit = limit
         self._seen = 0  # number of values; each needs at least one byte
 
+    def normalizer(self) -> Normalizer:
+        """Return what converts the values that were refused; then they are counted anew."""
+        self._seen = 0
+        return Normalizer(most=self._limit, deepest=DEEPEST)
+
     def accept(self, value: Any, path: str, depth: int = 0) -> None:
         """Raise unless ``value`` and all values in it survive JSON."""
         self._seen += 1
@@ -145,8 +190,8 @@ def _problem(value: Any, depth: int) -> str:
     """Return why a value does not survive JSON; the values in it are not checked here."""
     problem = ""
     match value:
-        case None | bool():
-            pass
+        case _ if not is_in_json(value):
+            problem = _unsupported(value)
         case str() if not _survives(value):
             problem = "it holds surrogates that JSON joins into another character"
         case int() if value.bit_length() > LONGEST_INT:
@@ -157,17 +202,20 @@ def _problem(value: Any, depth: int) -> str:
             problem = "it nests too deep, or holds itself"
         case dict():
             problem = next((text for key in value if (text := _key_problem(key))), "")
-        case str() | int() | float() | list() | tuple():
-            pass
-        case _:
-            problem = f"{type(value).__name__} is not JSON"
     return problem
 
 
+def _unsupported(value: object) -> str:
+    if issubclass(type(value), Promise):
+        return "a lazy translation is not JSON (Unsupported type): pass str() of it"
+    name = getattr(value, "__class__", type(value)).__name__  # of what a proxy stands for
+    return f"{name} is not JSON (Unsupported type)"
+
+
 def _key_problem(key: object) -> str:
-    if not isinstance(key, str):
+    if not issubclass(type(key), str):
         return f"the key {key!r} is not a string, and would come back as one"
-    return "" if _survives(key) else f"the key {key!r} holds surrogates that JSON joins"
+    return "" if _survives(str(key)) else f"the key {key!r} holds surrogates that JSON joins"
 
 
 def _survives(text: str) -> bool:
