@@ -90,8 +90,17 @@ def test_importing_the_package_needs_neither_settings_nor_django_tasks():
 SETTINGS = {
     BackendOptions: {
         *("using", "max_attempts", "backoff", "retry_on", "discard_on", "atomic", "timeout"),
-        *("fuse", "max_crashes", "max_payload", "allowed_functions", "lease", "heartbeat"),
-        *("poll_interval", "session_locks", "task_modules", "relay", "relay_when"),
+        *(
+            "fuse",
+            "max_crashes",
+            "max_payload",
+            "strict_json",
+            "allowed_functions",
+            "lease",
+            "heartbeat",
+        ),
+        *("poll_interval", "session_locks", "task_modules", "task_packages", "relay"),
+        "relay_when",
     },
     WorkerConfig: {
         *("backends", "queues", "processes", "threads", "drain", "max_jobs", "grace"),

@@ -18,7 +18,7 @@ class NewJob:
 
     id: UUID = field(default_factory=new_job_id)
     task_path: str
-    payload: str  # JSON text, ASCII: {"args": [...], "kwargs": {...}}
+    payload: str  # JSON text, ASCII: {"args": [...], "kwargs": {...}}; see enqueue.payload
     backend: str = "default"
     queue: str = "default"
     priority: int = 0  # -100 to 100, higher first

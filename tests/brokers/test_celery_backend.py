@@ -3,6 +3,7 @@
 import gc
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import celery
 import pytest
@@ -254,9 +255,18 @@ def test_what_is_not_json_is_refused_at_the_call(tasks):
         tasks.effect.enqueue(object())
 
 
-def test_a_task_of_another_kind_is_refused(tasks):
-    with pytest.raises(InvalidTask, match="declared for a backend of another kind"):
-        BaseTask(func=tasks.count, backend="far")
+def test_a_task_of_another_class_is_sent(tasks):
+    with transaction.atomic():
+        result = BaseTask(func=tasks.count, backend="far").enqueue("one")
+
+    assert [one.meta["message_id"] for one in kept()] == [result.id]
+    assert [one.meta["name"] for one in kept()] == ["tests.brokers.movable.count"]
+
+
+def test_what_is_no_task_is_refused(tasks):
+    fields = {"takes_context": False, "priority": 0, "run_after": None, "queue_name": "default"}
+    with pytest.raises(InvalidTask, match=r"Expected a task of django\.tasks"):
+        task_backends["far"].validate_task(SimpleNamespace(func=tasks.count, **fields))
 
 
 def test_an_option_that_does_not_exist_is_refused(move):

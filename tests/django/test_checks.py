@@ -15,7 +15,7 @@ from django.db.utils import ConnectionHandler
 
 from aftercommit import task
 from aftercommit._compat import task_backends
-from aftercommit.enqueue.task import _registered
+from aftercommit.enqueue.registry import _declared
 from aftercommit.relay.brokers import broker_for
 from aftercommit.windows import checks
 from aftercommit.windows.checks import CHECKS, TAG, project
@@ -313,7 +313,7 @@ def test_what_a_task_names_can_be_imported_too():
     declared = task(retry_on="does.not.Exist")(plain)
 
     messages = found()
-    del _registered[declared.module_path]
+    del _declared[declared.module_path]
 
     assert ids(messages) == {"aftercommit.E010"}
     assert f"@task of {__name__}.plain: retry_on: 'does.not.Exist'" in only(messages).msg

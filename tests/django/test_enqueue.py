@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
@@ -156,10 +157,20 @@ def test_an_argument_that_is_not_json_is_named(django_assert_num_queries):
         async_to_sync(tasks.note.aenqueue)(user=UUID(int=1))
 
 
-def test_django_would_have_let_these_pass():
-    for argument in (b"text", {1: 2}):
+@pytest.mark.parametrize(("argument", "stored"), [(b"text", "text"), ({1: 2}, {"1": 2})])
+def test_what_json_would_change_is_accepted_unless_the_strict_rule_is_chosen(
+    backends, argument, stored
+):
+    result = tasks.note.enqueue(argument, key=argument)
+    many = tasks.note.enqueue_many([(argument,)])
+
+    assert (result.args, result.kwargs) == ([stored], {"key": stored})
+    assert tasks.note.get_result(result.id) == result or connection.vendor == "mysql"
+    assert tasks.note.get_result(many[0]).args == [stored]
+    backends(default=ours(strict_json=True))
+    for enqueue in (tasks.note.enqueue, lambda one: tasks.note.enqueue_many([(one,)])):
         with pytest.raises(PayloadError):
-            tasks.note.enqueue(argument)
+            enqueue(argument)
 
 
 def test_arguments_have_a_limit(backends):

@@ -14,7 +14,8 @@ from django.utils.module_loading import import_string
 
 from aftercommit import DatabaseBackend, Task, task
 from aftercommit._compat import BaseTask, InvalidTask, task_backends
-from aftercommit.enqueue.task import discover, registered
+from aftercommit.enqueue.registry import registered
+from aftercommit.enqueue.task import discover
 from aftercommit.errors import ConfigurationError
 from tests.django import tasks
 from tests.django.conftest import DUMMY, IMMEDIATE, ours
@@ -316,17 +317,6 @@ def test_a_task_can_move_to_our_backend_and_back(backends, db):
 
     assert task(plain).using(backend="at_once").enqueue(1).return_value == [1]
     assert task(backend="at_once")(plain).using(backend="default").enqueue(1).state == "ready"
-
-
-def test_a_task_that_django_declared_for_another_backend_is_not_known_to_a_worker(backends):
-    backends(default=ours(), dummy=DUMMY)
-    djangos = import_string(f"{BaseTask.__module__}.task")
-    foreign = djangos(backend="dummy")(plain)
-
-    with pytest.raises(
-        InvalidTask, match=r"plain was declared for a backend of another kind, so"
-    ):
-        foreign.using(backend="default")
 
 
 class TheirTask(BaseTask):

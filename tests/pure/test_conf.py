@@ -86,6 +86,7 @@ EXCEPTIONS = "expected an exception class, its dotted path, or a tuple of them"
         ("poll_interval", [0, timedelta(0)], SPAN),
         ("session_locks", [None, 0], FLAG),
         ("task_modules", ["app.jobs", 5], LIST),
+        ("task_packages", "app", LIST),
         ("allowed_functions", ["app.jobs"], LIST),
     ],
 )
@@ -107,7 +108,7 @@ def test_an_idle_worker_looks_more_often_if_nobody_wakes_it():
     assert {given.polls_every(woken=woken) for woken in (False, True)} == {SECOND * 7}
 
 
-@pytest.mark.parametrize("name", ["task_modules", "allowed_functions"])
+@pytest.mark.parametrize("name", ["task_modules", "task_packages", "allowed_functions"])
 def test_a_list_of_names_holds_names(name):
     with pytest.raises(ConfigurationError, match=rf"{name}\[1\]: expected a name, got 5"):
         options(**{name: ["app.jobs", 5]})
@@ -131,6 +132,8 @@ def test_every_option_can_be_given():
         "poll_interval": SECOND,
         "session_locks": False,
         "task_modules": ("shop.jobs",),
+        "task_packages": ("shop_lib",),
+        "strict_json": True,
         "relay": {"celery": {}},
         "relay_when": "always",
     }
@@ -158,7 +161,9 @@ def test_one_exception_may_stand_alone_or_in_a_list(name, given, kept):
 
 
 def test_none_is_what_is_not_given():
-    built = options(retry_on=None, discard_on=None, task_modules=None, timeout=None)
+    built = options(
+        retry_on=None, discard_on=None, task_modules=None, task_packages=None, timeout=None
+    )
 
     assert built == BackendOptions()
 

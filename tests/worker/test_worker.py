@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from aftercommit import enqueue_many, task
-from aftercommit.enqueue import task as task_module
+from aftercommit.enqueue import registry
 from aftercommit.errors import TimedOut
 from aftercommit.models import Job, State
 from aftercommit.options.conf import WorkerConfig
@@ -39,12 +39,11 @@ def work(**given):
 @pytest.fixture
 def declare(monkeypatch):
     """Return a function that declares a task anew, for this test."""
-    monkeypatch.setattr(task_module, "_registered", dict(task_module._registered))
+    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
 
     def declare(function, **options):
-        declared = task(**options)(function)
-        task_module._registered[declared.module_path] = declared
-        return declared
+        registry._declared.pop(f"{function.__module__}.{function.__qualname__}", None)
+        return task(**options)(function)
 
     return declare
 

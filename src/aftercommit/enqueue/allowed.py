@@ -9,17 +9,19 @@ import sysconfig
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from importlib import import_module
-from inspect import isfunction
+from inspect import iscoroutinefunction, isfunction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from django.apps import apps
 
+from aftercommit._compat import is_task
 from aftercommit.errors import FunctionNotAllowed, NotAFunction
 from aftercommit.options.conf import BackendOptions
 
 OURSELVES = __name__.partition(".")[0]
+A_TASK = "it is a task: call its enqueue()"
 INSTALLED = ("site-packages", "dist-packages")
 SCHEMES = ("stdlib", "platstdlib", "purelib", "platlib")
 
@@ -45,7 +47,10 @@ def function_at(path: str, options: BackendOptions) -> Callable[..., Any]:
     if path in covered:
         function = getattr(module, name, None)
     if not isfunction(function):
-        raise NotAFunction(path=path, problem="the module has no function of that name")
+        problem = A_TASK if is_task(function) else "the module has no function of that name"
+        raise NotAFunction(path=path, problem=problem)
+    if iscoroutinefunction(function):
+        raise NotAFunction(path=path, problem="it is async: declare it with @task")
     defined = f"{function.__module__}.{function.__qualname__}"
     # An allowed module may import os.system; that does not make it allowed.
     if path not in covered and not _covers(covered, defined):

@@ -1,7 +1,7 @@
 """DatabaseBackend: turns a Task into a NewJob, and a Job into a TaskResult."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from inspect import iscoroutinefunction
@@ -12,16 +12,20 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error
 
 from aftercommit._compat import (
+    BaseTask,
     BaseTaskBackend,
     InvalidTask,
     TaskResultDoesNotExist,
-    task_enqueued,
+    for_both,
+    is_task,
 )
-from aftercommit.enqueue.payload import check_meta, dump_arguments
+from aftercommit.enqueue.lookup import known_task
+from aftercommit.enqueue.payload import check_meta, dump_arguments, with_moment
 from aftercommit.enqueue.policy import max_attempts_of
+from aftercommit.enqueue.registry import LONGEST_TASK_PATH, option, register, registered
 from aftercommit.enqueue.results import JobResult, enqueued_result, result_of
-from aftercommit.enqueue.signals import listeners_of
-from aftercommit.enqueue.task import Arguments, Task, discover, registered, split_call
+from aftercommit.enqueue.signals import enqueued
+from aftercommit.enqueue.task import Arguments, BuiltInTask, Task, discover, split_call
 from aftercommit.ids import new_job_ids
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store import default_alias, store_for
@@ -32,9 +36,8 @@ if TYPE_CHECKING:
     from aftercommit.store.base import Store
 
 LONGEST_NAME = 100  # of queues and backends, as in the columns
-LONGEST_TASK_PATH = 255
 MOST_VALIDATED = 1000  # tasks that a backend remembers
-_listeners = listeners_of(task_enqueued, "task_enqueued")
+UNREACHABLE = {"__main__", "__mp_main__"}  # modules that other processes do not find by name
 
 
 class DatabaseBackend(BaseTaskBackend):
@@ -82,12 +85,10 @@ class DatabaseBackend(BaseTaskBackend):
         A task does not change, so that it was accepted once is enough. Only ``run_after`` and
         the queues also depend on what may change: USE_TZ, and the set ``queues``.
         """
-        in_queues = not self.queues or task.queue_name in self.queues
-        if in_queues and self._validated.get(id(task)) is task:
+        possible = not self.queues or task.queue_name in self.queues
+        if possible and self.supports_async_task and self._validated.get(id(task)) is task:
             return
-        check_run_after(task)
-        super().validate_task(task)
-        check_declared(task, self.config)
+        validate(task, self.config, super().validate_task)
         if task.run_after is None:
             if len(self._validated) >= MOST_VALIDATED:
                 self._validated.clear()  # variants made by using() for one call
@@ -110,8 +111,8 @@ class DatabaseBackend(BaseTaskBackend):
         return self._insert(task, self.new_job(task, args, {}, meta=meta))
 
     def _insert(self, task: Task, job: NewJob) -> JobResult:
-        self.store.insert([job])
-        return self._announce(task, str(job.id), job.payload)
+        enqueued_at = self.store.insert_one(job)
+        return self._announce(task, str(job.id), job.payload, enqueued_at=enqueued_at)
 
     def enqueue_many(self, task: Task, calls: Iterable[Arguments]) -> list[str]:
         """Insert one job for each call, all of them or none; return their ids in order.
@@ -121,13 +122,19 @@ class DatabaseBackend(BaseTaskBackend):
         nor a list nor a dict.
         """
         self.validate_task(task)
-        dump = partial(dump_arguments, task_path=task.module_path, limit=self.config.max_payload)
-        payloads = [dump(*split_call(call, index)) for index, call in enumerate(calls)]
+        dump = partial(
+            dump_arguments,
+            task_path=task.module_path,
+            limit=self.config.max_payload,
+            strict=self.config.strict_json,
+        )
+        calls = [split_call(call, index) for index, call in enumerate(calls)]
+        payloads = [with_moment(dump(*call), _moment_of(task)) for call in calls]
         ids = new_job_ids(len(payloads))
         if ids:
             like = self._job(task, payload="")
             self.store.insert_alike(NewJobs(ids=ids, payloads=payloads, like=like))
-        if _listeners.any(logging.DEBUG):
+        if enqueued.any(logging.DEBUG):
             for job_id, payload in zip(ids, payloads, strict=True):
                 self._announce(task, job_id, payload)
         return ids
@@ -148,8 +155,9 @@ class DatabaseBackend(BaseTaskBackend):
         path, limit = task.module_path, self.config.max_payload
         if meta:
             check_meta(meta, task_path=path, limit=limit)
-        payload = dump_arguments(args, kwargs, task_path=path, limit=limit)
-        return self._job(task, payload, meta)
+        strict = self.config.strict_json
+        payload = dump_arguments(args, kwargs, task_path=path, limit=limit, strict=strict)
+        return self._job(task, with_moment(payload, _moment_of(task)), meta)
 
     def _job(self, task: Task, payload: str, meta: dict[str, Any] | None = None) -> NewJob:
         return NewJob(
@@ -170,11 +178,10 @@ class DatabaseBackend(BaseTaskBackend):
         no installed app declares the job's task.
         """
         job = self._find(result_id)
-        if job is None or job.backend != self.alias:
-            raise TaskResultDoesNotExist(result_id)
-        task = task_at(job.task_path, self.config.task_modules)
-        if task is None:
-            raise TaskResultDoesNotExist(result_id)
+        here = job is not None and job.backend == self.alias
+        task = task_at(job.task_path, self.config.task_modules) if here and job else None
+        if job is None or task is None:
+            raise for_both(TaskResultDoesNotExist(result_id))
         return result_of(job, task)
 
     def _find(self, result_id: str) -> "Job | None":
@@ -184,36 +191,66 @@ class DatabaseBackend(BaseTaskBackend):
             return None
         return self.store.job(job_id)
 
-    def _announce(self, task: Task, job_id: str, payload: str) -> JobResult:
-        result = enqueued_result(task, job_id, payload, backend=self.alias)
-        if _listeners.any(logging.DEBUG):
-            task_enqueued.send_robust(type(self), task_result=result)
+    def _announce(
+        self, task: Task, job_id: str, payload: str, *, enqueued_at: datetime | None = None
+    ) -> JobResult:
+        result = enqueued_result(
+            task, job_id, payload, backend=self.alias, enqueued_at=enqueued_at
+        )
+        if enqueued.any(logging.DEBUG):
+            enqueued.send(sender=type(self), task_result=result)
         return result
 
 
-def task_at(path: str, modules: Iterable[str] = ()) -> Task | None:
+def task_at(path: str, modules: Iterable[str] = ()) -> BaseTask | None:
     """Return the task of a path, after importing every ``tasks`` module if it is not known."""
-    task = registered(path)
-    if task is None:
+    if registered(path) is None:
         discover(modules)
-        task = registered(path)
-    return task
+    found: BaseTask | None = known_task(path)
+    return found
+
+
+def validate(task: Any, options: BackendOptions, by_django: Callable[[Any], None]) -> None:
+    """Refuse a task that could not be stored, found or run; ``by_django``: Django's own check.
+
+    Raises an ``InvalidTask`` that code for the backport of ``django.tasks`` catches as well.
+    """
+    try:
+        check_run_after(task)
+        by_django(task)
+        check_declared(task, options)
+        if not isinstance(task, Task):  # ours are registered where they are declared
+            register(task)
+    except InvalidTask as error:
+        raise for_both(error) from None
 
 
 def check_declared(task: Any, options: BackendOptions) -> None:
     """Refuse a task that aftercommit's worker would not know, or could not run."""
-    if not isinstance(task, Task):
-        raise InvalidTask(
-            f"{task.module_path} was declared for a backend of another kind, so no worker "
-            "would know it: declare it with aftercommit.task."
-        )
+    if not is_task(task):
+        raise InvalidTask(f"Expected a task of django.tasks, got {task!r}.")
     _check_names(task)
-    if options.atomic and task.atomic is not False and iscoroutinefunction(task.func):
+    if task.func.__module__ in UNREACHABLE:
+        raise InvalidTask(
+            f"{task.module_path} is declared in the script that was started. A worker imports a "
+            "task by the name of its module, and has another __main__: move the function to a "
+            "module of an installed app, and import it from there."
+        )
+    atomic = option(task, "atomic")
+    if options.atomic and atomic is not False and iscoroutinefunction(task.func):
         raise InvalidTask(
             f"{task.module_path} is async, and this backend runs tasks in a transaction "
             "(OPTIONS['atomic']), which an async function cannot have: declare it with "
             "atomic=False."
         )
+
+
+def _moment_of(task: BaseTask) -> datetime | None:
+    """Return ``run_after`` to keep with the call, but not with calls of ``schedule()``.
+
+    ``deschedule()`` finds those by equal payloads.
+    """
+    return None if isinstance(task, BuiltInTask) else task.run_after
 
 
 def check_run_after(task: Any) -> None:
@@ -225,7 +262,7 @@ def check_run_after(task: Any) -> None:
         )
 
 
-def _check_names(task: Task) -> None:
+def _check_names(task: BaseTask) -> None:
     name = task.queue_name
     if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
         raise InvalidTask(

@@ -9,10 +9,10 @@ from uuid import UUID
 from django.db import transaction
 
 from aftercommit import events
-from aftercommit._compat import task_backends, task_finished
+from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend, task_at
 from aftercommit.enqueue.results import result_of
-from aftercommit.enqueue.signals import listeners_of
+from aftercommit.enqueue.signals import finished
 from aftercommit.enqueue.transactions import is_open
 from aftercommit.values import Ended
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 READY = "ready"
 AT_A_TIME = 500  # rows read by one statement
-listeners = listeners_of(task_finished, "task_finished")
 
 
 def send_finished(store: "Store", ended: Iterable[Ended]) -> None:
@@ -33,7 +32,7 @@ def send_finished(store: "Store", ended: Iterable[Ended]) -> None:
     its commit would not be noticed.
     """
     job_ids = [one.job_id for one in ended if one.state != READY]
-    if not job_ids or not listeners.any(logging.ERROR):
+    if not job_ids or not finished.any(logging.ERROR):
         return
     if store.connection.in_atomic_block or not is_open(store.connection):
         send = partial(_send, store, job_ids)
@@ -58,4 +57,4 @@ def _send(store: "Store", job_ids: Sequence[UUID]) -> None:
             task = task_at(job.task_path)
             if task is not None and job.finished_at is not None:  # else it was retried meanwhile
                 result = result_of(job, task, ended_by_a_run=False)
-                events.send(task_finished, sender=sender_of(job.backend), task_result=result)
+                finished.send(sender=sender_of(job.backend), task_result=result)

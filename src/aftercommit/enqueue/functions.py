@@ -5,8 +5,8 @@ from datetime import datetime
 from inspect import isfunction
 from typing import Any
 
-from aftercommit._compat import task_backends
-from aftercommit.enqueue.allowed import function_at
+from aftercommit._compat import is_task, task_backends
+from aftercommit.enqueue.allowed import A_TASK, function_at
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.results import JobResult
@@ -15,6 +15,7 @@ from aftercommit.errors import ConfigurationError, NotAFunction
 
 RUN_FUNCTION = "aftercommit.schedules.run_function"  # its name in rows since 0.1.0
 Function = str | Callable[..., Any]
+NOT_AT_THE_TOP = "it is not a function at the top of a module"
 
 
 def run_function(
@@ -123,7 +124,12 @@ def _backend(alias: str) -> DatabaseBackend:
 def _path_of(function: Function) -> str:
     if isinstance(function, str):
         return function
+    if is_task(function):
+        raise NotAFunction(path=getattr(function, "module_path", ""), problem=A_TASK)
+    if not isfunction(function):  # a partial, a method, an instance: they have no path
+        name = getattr(function, "__qualname__", f"<{type(function).__qualname__}>")
+        raise NotAFunction(path=name, problem=NOT_AT_THE_TOP)
     path = f"{function.__module__}.{function.__qualname__}"
-    if "<" in path or not isfunction(function):
-        raise NotAFunction(path=path, problem="it is not a function at the top of a module")
+    if "<" in path:
+        raise NotAFunction(path=path, problem=NOT_AT_THE_TOP)
     return path

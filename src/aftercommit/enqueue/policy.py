@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.utils.module_loading import import_string
 
-from aftercommit.enqueue.task import Task
+from aftercommit._compat import BaseTask
+from aftercommit.enqueue.registry import option
 from aftercommit.errors import ConfigurationError, TimedOut
 from aftercommit.options.backoff import Backoff, backoff_from
 from aftercommit.options.conf import BackendOptions, ExceptionTypes
@@ -25,30 +27,39 @@ class Policy:
     fuse: bool
     timeout: timedelta | None
     max_payload: int
+    strict_json: bool
 
 
-def policy_of(task: Task, options: BackendOptions) -> Policy:
+def policy_of(task: BaseTask, options: BackendOptions) -> Policy:
     """Return the policy of ``task`` on a backend with ``options``.
+
+    A task of another class than ours has no options of its own.
 
     Raises ``ConfigurationError`` if ``retry_on`` or ``discard_on`` has a path that leads
     to no exception class.
     """
-    retry_on = options.retry_on if task.retry_on is None else task.retry_on
-    discard_on = options.discard_on if task.discard_on is None else task.discard_on
+
+    def chosen(name: str) -> Any:
+        own = option(task, name)
+        return getattr(options, name) if own is None else own
+
+    retry_on = chosen("retry_on")
     return Policy(
-        backoff=backoff_from(options.backoff if task.backoff is None else task.backoff),
+        backoff=backoff_from(chosen("backoff")),
         retry_on=USUALLY_RETRIED if retry_on is None else exception_classes("retry_on", retry_on),
-        discard_on=exception_classes("discard_on", discard_on),
-        atomic=options.atomic if task.atomic is None else task.atomic,
+        discard_on=exception_classes("discard_on", chosen("discard_on")),
+        atomic=chosen("atomic"),
         fuse=options.fuse,
-        timeout=options.timeout if task.timeout is None else task.timeout,
+        timeout=chosen("timeout"),
         max_payload=options.max_payload,
+        strict_json=options.strict_json,
     )
 
 
-def max_attempts_of(task: Task, options: BackendOptions) -> int:
+def max_attempts_of(task: BaseTask, options: BackendOptions) -> int:
     """Return how many runs of ``task`` may end with an exception."""
-    return options.max_attempts if task.max_attempts is None else task.max_attempts
+    own: int | None = option(task, "max_attempts")
+    return options.max_attempts if own is None else own
 
 
 def exception_classes(name: str, given: ExceptionTypes) -> ExceptionClasses:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
-from aftercommit._compat import TaskError, TaskResult, TaskResultStatus, tasks_base
-from aftercommit.enqueue.payload import load_arguments
-from aftercommit.enqueue.task import Task
+from aftercommit._compat import BaseTask, TaskError, TaskResult, TaskResultStatus, tasks_base
+from aftercommit.enqueue.payload import load_arguments, load_moment
+from aftercommit.enqueue.variants import as_called, variant
 from aftercommit.values import Cancelled, Claim, Failed, Outcome, Succeeded
 
 if TYPE_CHECKING:
@@ -72,14 +72,18 @@ class JobResult(Unread):  # type: ignore[misc] # frozen at run time, but not in 
             object.__setattr__(self, name, getattr(fresh, name))
 
 
-def enqueued_result(task: Task, job_id: str, payload: str, *, backend: str) -> JobResult:
+def enqueued_result(
+    task: BaseTask, job_id: str, payload: str, *, backend: str, enqueued_at: datetime | None
+) -> JobResult:
     """Return Django's view of a job that was just inserted."""
+    if task.backend != backend:  # enqueued by the backend itself
+        task = variant(task, backend=backend)
     unread: Any = payload
     return JobResult(
         task=task,
         id=job_id,
         status=TaskResultStatus.READY,
-        enqueued_at=timezone.now(),
+        enqueued_at=enqueued_at or timezone.now(),
         started_at=None,
         last_attempted_at=None,
         finished_at=None,
@@ -91,7 +95,7 @@ def enqueued_result(task: Task, job_id: str, payload: str, *, backend: str) -> J
     )
 
 
-def result_of(job: "Job", task: Task, *, ended_by_a_run: bool = True) -> JobResult:
+def result_of(job: "Job", task: BaseTask, *, ended_by_a_run: bool = True) -> JobResult:
     """Return Django's view of a job's row.
 
     The row of a cancelled job does not tell whether a run has ended it: no duration then.
@@ -102,7 +106,7 @@ def result_of(job: "Job", task: Task, *, ended_by_a_run: bool = True) -> JobResu
     if job.worker_id is not None:
         workers.append(str(job.worker_id))
     result = JobResult(
-        task=task,
+        task=as_called(task, job, run_after=load_moment(job.payload)),
         id=str(job.id),
         status=STATUS[job.state],
         state=job.state,
@@ -122,12 +126,12 @@ def result_of(job: "Job", task: Task, *, ended_by_a_run: bool = True) -> JobResu
     return result
 
 
-def running_result(claim: Claim, task: Task) -> JobResult:
+def running_result(claim: Claim, task: BaseTask) -> JobResult:
     """Return Django's view of a claimed job, without a query."""
     args, kwargs = load_arguments(claim.payload)
     errors, workers = claim.history()
     return JobResult(
-        task=task,
+        task=as_called(task, claim, run_after=load_moment(claim.payload)),
         id=str(claim.job_id),
         status=TaskResultStatus.RUNNING,
         state="running",
@@ -144,7 +148,7 @@ def running_result(claim: Claim, task: Task) -> JobResult:
 
 
 def finished_result(
-    claim: Claim, task: Task, outcome: Outcome, *, duration: timedelta | None
+    claim: Claim, task: BaseTask, outcome: Outcome, *, duration: timedelta | None
 ) -> JobResult | None:
     """Return Django's view of a claimed job that has ended; None if it will run again."""
     match outcome:

@@ -10,7 +10,16 @@ from typing import Any, Protocol, Self, overload
 from asgiref.sync import sync_to_async
 from django.utils.module_loading import autodiscover_modules
 
-from aftercommit._compat import BaseTask, InvalidTask, task_backends
+from aftercommit._compat import (
+    BaseTask,
+    InvalidTask,
+    TaskResult,
+    TaskResultMismatch,
+    for_both,
+    task_backends,
+)
+from aftercommit.enqueue.registry import register, registered
+from aftercommit.enqueue.variants import variant
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.backoff import BackoffOption, backoff_from
 from aftercommit.options.conf import (
@@ -23,8 +32,6 @@ from aftercommit.options.conf import (
 )
 
 Arguments = tuple[Any, ...] | list[Any] | dict[str, Any]
-
-_registered: dict[str, "Task"] = {}
 
 
 class Report(Protocol):
@@ -51,6 +58,8 @@ class Task(BaseTask):
     function that cannot be a task.
     """
 
+    has_our_options = True  # see registry.option(); no annotation, or it would be a field
+
     max_attempts: int | None = None
     backoff: BackoffOption | None = None
     retry_on: ExceptionTypes | None = None
@@ -59,14 +68,15 @@ class Task(BaseTask):
     timeout: timedelta | None = None
 
     def __post_init__(self) -> None:
+        self._check()
+        register(self)
+
+    def _check(self) -> None:
         BaseTask.__post_init__(self)
         try:
             _check_options(self)
         except ConfigurationError as error:
             raise ConfigurationError(f"{self.module_path}: {error}") from error
-        known = registered(self.module_path)
-        if known is None or known.func is not self.func:  # not a variant made by using()
-            _registered[self.module_path] = self
 
     def using(
         self,
@@ -91,9 +101,21 @@ class Task(BaseTask):
             "backend": backend,
             "max_attempts": max_attempts,
         }
-        return replace(
-            self, **{name: value for name, value in given.items() if value is not None}
-        )
+        changed = {name: value for name, value in given.items() if value is not None}
+        made: Self = variant(self, **changed)
+        made._check()
+        return made
+
+    def get_result(self, result_id: str) -> TaskResult:
+        """Return the result of a job of this task; see Django's method."""
+        try:
+            return BaseTask.get_result(self, result_id)
+        except TaskResultMismatch as error:
+            raise for_both(error) from None
+
+    async def aget_result(self, result_id: str) -> TaskResult:
+        """See ``get_result``."""
+        return await sync_to_async(self.get_result)(result_id)
 
     def enqueue_many(self, calls: Iterable[Arguments]) -> list[str]:
         """Enqueue one job for each call, all or none; return their ids in order.
@@ -101,12 +123,7 @@ class Task(BaseTask):
         A call is a tuple or list of positional arguments, or a dict of keyword
         arguments. A backend of another library enqueues them one by one.
         """
-        backend = self.get_backend()
-        if hasattr(backend, "enqueue_many"):
-            ids: list[str] = backend.enqueue_many(self, calls)
-            return ids
-        split = [split_call(call, index) for index, call in enumerate(calls)]
-        return [str(backend.enqueue(self, args, kwargs).id) for args, kwargs in split]
+        return enqueue_many(self, calls)
 
     async def aenqueue_many(self, calls: Iterable[Arguments]) -> list[str]:
         """See ``enqueue_many``."""
@@ -154,7 +171,8 @@ def _unpickled(module: str, path: str, changes: dict[str, Any]) -> Task:
     declared = registered(path)
     if declared is None:
         raise ValueError(f"Expected {path!r} to point to a Task instance.")
-    return replace(declared, **changes)
+    found: Task = replace(declared, **changes)
+    return found
 
 
 @overload
@@ -211,22 +229,14 @@ def task(
     return declare if function is None else declare(function)
 
 
-def enqueue_many(task: Task, calls: Iterable[Arguments]) -> list[str]:
-    """Enqueue one job of ``task`` for each call; see ``Task.enqueue_many``."""
-    return task.enqueue_many(calls)
-
-
-def registered(task_path: str) -> Task | None:
-    """Return the task that was declared with this path in this process.
-
-    The path in a row is looked up here and never imported.
-    """
-    return _registered.get(task_path)
-
-
-def declared_tasks() -> list[Task]:
-    """Return every task that was declared in this process so far."""
-    return list(_registered.values())
+def enqueue_many(task: BaseTask, calls: Iterable[Arguments]) -> list[str]:
+    """Enqueue one job of ``task``, of any class, for each call; see ``Task.enqueue_many``."""
+    backend: Any = task.get_backend()
+    if hasattr(backend, "enqueue_many"):
+        ids: list[str] = backend.enqueue_many(task, calls)
+        return ids
+    split = [split_call(call, index) for index, call in enumerate(calls)]
+    return [str(backend.enqueue(task, args, kwargs).id) for args, kwargs in split]
 
 
 def discover(modules: Iterable[str] = ()) -> None:
@@ -262,9 +272,11 @@ def split_call(call: Arguments, index: int) -> tuple[list[Any], dict[str, Any]]:
 
 def _check_options(task: Task) -> None:
     if task.atomic and iscoroutinefunction(task.func):
-        raise InvalidTask(
-            f"{task.module_path} is async, and Django's transactions are not: declare it "
-            "without atomic=True, or as a plain function."
+        raise for_both(
+            InvalidTask(
+                f"{task.module_path} is async, and Django's transactions are not: declare it "
+                "without atomic=True, or as a plain function."
+            )
         )
     if task.backoff is not None:
         backoff_from(task.backoff)

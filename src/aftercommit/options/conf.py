@@ -60,6 +60,7 @@ class BackendOptions(CheckedOptions):
     # Guards.
     max_crashes: int = 3  # deaths of a process that ran the job alone; see life-of-a-job
     max_payload: int = 1024 * 1024  # bytes of JSON, for arguments and for results
+    strict_json: bool = False  # refuse arguments and results that JSON would change
     allowed_functions: tuple[str, ...] | None = None  # None: the installed apps
     # Liveness.
     lease: timedelta = timedelta(seconds=30)  # silence after which a job is taken away
@@ -67,6 +68,7 @@ class BackendOptions(CheckedOptions):
     poll_interval: timedelta | None = None  # between looks for jobs; None: see polls_every
     session_locks: bool = True  # False behind PgBouncer in transaction mode
     task_modules: tuple[str, ...] = ()  # imported by the worker, beside <app>.tasks
+    task_packages: tuple[str, ...] = ()  # where tasks are looked for, beside installed apps
     # Messages of other libraries that are kept here: names, or names with their options.
     relay: Collection[str] = ()
     relay_when: str = "in_transaction"  # or "always", or "never"
@@ -80,6 +82,7 @@ class BackendOptions(CheckedOptions):
             max_payload=self.max_payload,
         )
         check_flags(atomic=self.atomic, fuse=self.fuse, session_locks=self.session_locks)
+        check_flags(strict_json=self.strict_json)
         check_spans(lease=self.lease, heartbeat=self.heartbeat)
         if self.poll_interval is not None:
             check_spans(poll_interval=self.poll_interval)
@@ -112,10 +115,11 @@ class BackendOptions(CheckedOptions):
             object.__setattr__(self, name, exception_types(name, getattr(self, name)))
         if self.discard_on is None:
             object.__setattr__(self, "discard_on", ())
-        for name in ("task_modules", "allowed_functions"):
+        for name in ("task_modules", "task_packages", "allowed_functions"):
             object.__setattr__(self, name, _names(name, getattr(self, name)))
-        if self.task_modules is None:
-            object.__setattr__(self, "task_modules", ())
+        for name in ("task_modules", "task_packages"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,10 @@ from uuid import UUID
 
 from aftercommit.store.blame import WORKER_DIED
 from aftercommit.store.claim import Claims
+from aftercommit.store.columns import unique_lock
 from aftercommit.store.finish import Finishing
 from aftercommit.store.inbox import Inbox
-from aftercommit.store.insert import Inserting, unique_lock
+from aftercommit.store.insert import Inserting
 from aftercommit.store.operations import CancelAnswer, Operations, Retried
 from aftercommit.store.presence import Presence
 from aftercommit.store.reading import Reading

@@ -1,12 +1,12 @@
 """Converts a ``NewJob`` to the values of a row, and a row of a claim to a ``Claim``."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from aftercommit.store.insert import unique_lock
 from aftercommit.values import Claim, NewJob
 
 INSERTED = (
@@ -58,6 +58,11 @@ def row_from(job: NewJob) -> list[Any]:
         job.unique_until_started,
         unique_lock(job.unique_key),
     ]
+
+
+def unique_lock(key: str | None) -> str | None:
+    """Return the value of the column ``unique_lock`` for a key: its SHA-256, in hexadecimal."""
+    return None if key is None else hashlib.sha256(key.encode()).hexdigest()
 
 
 def claim_from(row: Sequence[Any], *, worker_id: UUID, lease_id: UUID) -> Claim:

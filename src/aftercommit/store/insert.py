@@ -1,9 +1,9 @@
 """T0: a job is inserted in the transaction of the code that enqueues it."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -11,6 +11,7 @@ from uuid import UUID
 from django.db import InterfaceError, OperationalError
 
 from aftercommit.errors import EnqueueFailed
+from aftercommit.store.columns import moment_from, unique_lock
 from aftercommit.store.table import Table
 from aftercommit.values import NewJob, NewJobs
 
@@ -44,6 +45,18 @@ class Inserting(Table, ABC):
         if not jobs:
             return []
         return self._once_more_if_broken(partial(self._insert, jobs))
+
+    def insert_one(self, job: NewJob) -> datetime | None:
+        """Insert a job without a unique key, see ``insert``; return the row's ``enqueued_at``.
+
+        None where the statement does not return it: on MySQL, and if the row was there already
+        because the connection had broken after the insert.
+        """
+        rows = self._once_more_if_broken(partial(self._insert_one, job))
+        return moment_from(rows[0][0]) if rows else None
+
+    def _insert_one(self, job: NewJob, *, repeated: bool) -> list[Any]:
+        return self._insert_rows([job], or_skip=repeated)
 
     def insert_alike(self, jobs: NewJobs) -> None:
         """Insert many jobs, all or none, that differ only in ids and arguments; see ``insert``.
@@ -85,8 +98,11 @@ class Inserting(Table, ABC):
         self._insert(jobs.each(), repeated=repeated)
 
     @abstractmethod
-    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
-        """Insert jobs; ``or_skip`` leaves out those whose id exists or whose key is held."""
+    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
+        """Insert jobs; ``or_skip`` leaves out those whose id exists or whose key is held.
+
+        Returns what the database returns of the rows; of a single job ``enqueued_at`` is first.
+        """
 
     def _insert_unique(self, job: NewJob, lock: str) -> UUID:
         for _try in range(TRIES_AT_UNIQUE_KEY):
@@ -110,8 +126,3 @@ class Inserting(Table, ABC):
         ``raw`` and not the present connection, because Django may have opened a new one to
         leave its atomic block.
         """
-
-
-def unique_lock(key: str | None) -> str | None:
-    """Return the value of the column ``unique_lock`` for a key: its SHA-256, in hexadecimal."""
-    return None if key is None else hashlib.sha256(key.encode()).hexdigest()

@@ -12,7 +12,7 @@ from django.utils import timezone
 from aftercommit.ids import first_id_of
 from aftercommit.models import FINISHED, UNSUCCESSFUL, Job, State
 from aftercommit.store.clock import DatabaseNow, in_future
-from aftercommit.store.insert import unique_lock
+from aftercommit.store.columns import unique_lock
 from aftercommit.store.table import Table
 from aftercommit.values import Ended
 

@@ -5,7 +5,7 @@ from collections import deque
 from datetime import timedelta
 from uuid import UUID
 
-from aftercommit.enqueue.task import registered
+from aftercommit.enqueue.lookup import known_task
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.base import Store
 from aftercommit.worker.config import Served
@@ -65,7 +65,7 @@ class CrashedJobs:
             unknown=sorted(self._unknown),
             limit=AT_A_TIME,
         )
-        unknown = {row.task_path for row in rows if registered(row.task_path) is None}
+        unknown = {row.task_path for row in rows if known_task(row.task_path) is None}
         self._unknown |= unknown
         runnable = [
             row for row in rows if row.task_path not in unknown and self._serves(row.queue)

@@ -7,11 +7,12 @@ from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aftercommit._compat import task_backends
+from aftercommit._compat import BaseTask, task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.payload import dump_result
 from aftercommit.enqueue.policy import Policy, policy_of
-from aftercommit.enqueue.task import BatchTask, Many, Task, registered
+from aftercommit.enqueue.task import BatchTask, Many
 from aftercommit.options.backoff import Exponential
 from aftercommit.options.conf import BackendOptions
 from aftercommit.values import Claim, RunResult
@@ -32,6 +33,7 @@ LAST_RESORT = Policy(
     fuse=False,
     timeout=None,
     max_payload=BackendOptions().max_payload,
+    strict_json=False,
 )
 
 
@@ -49,7 +51,7 @@ class GroupRunner(Protocol):
 class TaskFacts:
     """What a run needs to know about its task on one backend."""
 
-    task: Task
+    task: BaseTask
     policy: Policy
     is_async: bool
     dump: Callable[[Any], str]  # a return value as JSON text
@@ -77,7 +79,7 @@ class Catalogue:
 
 
 def _look_up(claim: Claim) -> TaskFacts | None:
-    task = registered(claim.task_path)
+    task = known_task(claim.task_path)
     if task is None or claim.backend not in task_backends.settings:
         return None
     backend = task_backends[claim.backend]
@@ -85,7 +87,7 @@ def _look_up(claim: Claim) -> TaskFacts | None:
     return facts_for(task, options)
 
 
-def facts_for(task: Task, options: BackendOptions) -> TaskFacts:
+def facts_for(task: BaseTask, options: BackendOptions) -> TaskFacts:
     """Return the facts of a task on a backend with ``options``."""
     problem = None
     try:
@@ -96,7 +98,12 @@ def facts_for(task: Task, options: BackendOptions) -> TaskFacts:
         task=task,
         policy=policy,
         is_async=iscoroutinefunction(task.func),
-        dump=partial(dump_result, task_path=task.module_path, limit=policy.max_payload),
+        dump=partial(
+            dump_result,
+            task_path=task.module_path,
+            limit=policy.max_payload,
+            strict=policy.strict_json,
+        ),
         many=task.many if isinstance(task, BatchTask) else None,
         durations=MeanDuration(),
         problem=problem,

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from django.db import Error
 
 from aftercommit.enqueue.finished import send_finished
-from aftercommit.enqueue.task import registered
+from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.transactions import refuse_inside_transaction
 from aftercommit.errors import ConfigurationError, Stopped
 from aftercommit.models import Job, State
@@ -118,7 +118,7 @@ class InlineWorker:
 
     def _run_one(self, alias: "InlineAlias", job_id: UUID) -> int:
         job = alias.store.job(job_id)
-        if job is None or job_id in self._left_alone or registered(job.task_path) is None:
+        if job is None or job_id in self._left_alone or known_task(job.task_path) is None:
             return 0
         if not job.crashes:
             return int(alias.run(job))
@@ -255,7 +255,7 @@ class InlineAlias:
             crashed=False,
             ended=ended,
         )
-        if registered(job.task_path) is None:
+        if known_task(job.task_path) is None:
             return None
         claims = self.store.claim(query)
         self._rooms.leases.deleted(ended)

@@ -14,11 +14,11 @@ from aftercommit._compat import (
     BaseTaskBackend,
     TaskResult,
     TaskResultStatus,
-    task_enqueued,
 )
-from aftercommit.enqueue.backend import check_declared, check_run_after
+from aftercommit.enqueue.backend import validate
 from aftercommit.enqueue.payload import dump_arguments
 from aftercommit.enqueue.policy import max_attempts_of, policy_of
+from aftercommit.enqueue.signals import enqueued
 from aftercommit.enqueue.task import Task
 from aftercommit.options.conf import BackendOptions
 from aftercommit.relay.celery.consumer import RUN, Attempt
@@ -59,9 +59,7 @@ class CeleryBackend(BaseTaskBackend):
 
     def validate_task(self, task: Any) -> None:
         """Refuse a task that could not be run; see also Django's method."""
-        check_run_after(task)
-        super().validate_task(task)
-        check_declared(task, self.config)
+        validate(task, self.config, super().validate_task)
 
     def enqueue(self, task: Task, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # type: ignore[override]
         """Send a task; the id is that of Celery's message and its ``AsyncResult``.
@@ -70,8 +68,13 @@ class CeleryBackend(BaseTaskBackend):
         sent, and Celery's own errors if its broker does not answer and there is no relay.
         """
         self.validate_task(task)
-        limit = self.config.max_payload
-        dumped = dump_arguments(args, kwargs, task_path=task.module_path, limit=limit)
+        dumped = dump_arguments(
+            args,
+            kwargs,
+            task_path=task.module_path,
+            limit=self.config.max_payload,
+            strict=self.config.strict_json,
+        )
         arguments = json.loads(dumped)
         attempt = Attempt(max_attempts_of(task, self.config))
         app = self.app
@@ -96,7 +99,7 @@ class CeleryBackend(BaseTaskBackend):
             worker_ids=[],
             **arguments,
         )
-        task_enqueued.send_robust(type(self), task_result=result)
+        enqueued.send(sender=type(self), task_result=result)
         return result
 
     def _options(self, task: Task, app: celery.Celery) -> dict[str, Any]:

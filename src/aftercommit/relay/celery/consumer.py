@@ -1,5 +1,6 @@
 """Runs a task in a Celery worker by aftercommit's options, and retries it through Celery."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,9 +12,11 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from aftercommit._compat import TaskResult, TaskResultStatus, task_backends
+from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.payload import dump_result
 from aftercommit.enqueue.policy import Policy, policy_of
-from aftercommit.enqueue.task import Task, discover, registered
+from aftercommit.enqueue.registry import registered
+from aftercommit.enqueue.task import Task, discover
 from aftercommit.errors import AlreadyCommitted, ConfigurationError, TimedOut
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store import default_alias, store_for
@@ -124,9 +127,11 @@ def run(
     so_far = Attempt(*attempt)
     call = _call(self.request.id, path, args, kwargs, backend, so_far)
     try:
-        result = call.run()
-        dump_result(result, task_path=path, limit=call.policy.max_payload)
-        return result
+        policy = call.policy
+        dumped = dump_result(
+            call.run(), task_path=path, limit=policy.max_payload, strict=policy.strict_json
+        )
+        return json.loads(dumped)
     except Copy:
         return None
     except Exception as error:
@@ -149,12 +154,12 @@ def _call(
     task = registered(path)
     if task is None:
         discover(options.task_modules)
-        task = registered(path)
+        task = known_task(path)
     if task is None:
         raise ConfigurationError(
             f"{path} is not known to this Celery worker, so its message has failed.\n"
-            "Fix: put it into a module named tasks.py, or name its module in "
-            "OPTIONS['task_modules']."
+            "Fix: put it into a module of an installed app, or name its module in "
+            "OPTIONS['task_modules'], its package in OPTIONS['task_packages']."
         )
     using = options.using or default_alias()
     return Call(message_id, task, args, kwargs, backend, attempt, policy_of(task, options), using)

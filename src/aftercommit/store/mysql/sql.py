@@ -9,7 +9,7 @@ INSERT INTO aftercommit_job (
     {", ".join(INSERTED)},
     state, token, attempts, crashes, conflicts, cancel_requested, enqueued_at, errors
 ) VALUES {{rows}}
-{{or_skip}}
+{{ending}}
 """  # noqa: S608 - fixed names
 ROW = """(
     %s, %s, %s, %s, %s, %s, COALESCE(%s, UTC_TIMESTAMP(6)), %s, %s, %s, %s, %s,
@@ -17,6 +17,7 @@ ROW = """(
 )"""
 # Not INSERT IGNORE: it would skip rows that violate other constraints, and cut long texts.
 OR_SKIP = "ON DUPLICATE KEY UPDATE aftercommit_job.id = aftercommit_job.id"
+RETURNING = " RETURNING enqueued_at"  # MariaDB
 READY_HOLDER = """
 SELECT id FROM aftercommit_job FORCE INDEX (aftercommit_job_unique)
 WHERE unique_lock = %s AND state = 'ready'

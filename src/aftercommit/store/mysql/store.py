@@ -29,6 +29,7 @@ from aftercommit.store.mysql.sql import (
     NAMED,
     OR_SKIP,
     READY_HOLDER,
+    RETURNING,
     ROW,
     SUCCEED,
 )
@@ -56,10 +57,15 @@ class MySQLStore(Store):
     due_sql = "HAVING MIN(run_after) <= UTC_TIMESTAMP(6)"
     held_sql = HELD_JOBS
 
-    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
+    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
+        rows: list[Any] = []
+        ending = OR_SKIP * or_skip
+        if len(jobs) == 1 and self.connection.mysql_is_mariadb:  # type: ignore[attr-defined]
+            ending += RETURNING
         for chunk in _chunks(jobs):
-            sql = INSERT.format(rows=", ".join([ROW] * len(chunk)), or_skip=OR_SKIP * or_skip)
-            self._run(sql, [value for job in chunk for value in self._values(job)])
+            sql = INSERT.format(rows=", ".join([ROW] * len(chunk)), ending=ending)
+            rows += self._run(sql, [value for job in chunk for value in self._values(job)])
+        return rows
 
     def _values(self, job: NewJob) -> list[Any]:
         adapt = self.connection.ops.adapt_datetimefield_value

@@ -35,22 +35,24 @@ METHODS = attrgetter(
 )
 
 
-def execute(connection: Any, sql: str, given: dict[str, Any], *, keep: bool) -> bool:
-    """Execute an INSERT as a prepared statement; False if Django's cursor has to execute it.
+def execute(connection: Any, sql: str, given: dict[str, Any], *, keep: bool) -> list[Any] | None:
+    """Execute an INSERT as a prepared statement and return what it returns.
+
+    None if Django's cursor has to execute it.
 
     ``keep``: the values are small, so the cursor may be kept with them for the next call.
     Raises the same exceptions as Django's cursor, at the same moments.
     """
     threshold = _threshold(connection)
     if threshold is None or not IS_KNOWN or not _is_plain(connection):
-        return False
+        return None
     connection.close_if_health_check_failed()
     connection.ensure_connection()  # raises in an event loop, and where a test allows no queries
     connection.validate_thread_sharing()
     raw = connection.connection
     statements = statements_of(raw) if _is_of_django(raw) else None
     if statements is None or not statements.are_due(threshold):
-        return False
+        return None
     with connection.wrap_database_errors:
         return statements.execute(raw, sql, given, keep=keep)
 

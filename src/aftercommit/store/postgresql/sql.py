@@ -24,7 +24,7 @@ OR_SKIP = "ON CONFLICT DO NOTHING"
 INSERT_ONE = f"""
 INSERT INTO aftercommit_job ({COLUMNS}) VALUES ({{values}}, {FRESH})
 {{or_skip}}
-RETURNING CASE WHEN run_after <= statement_timestamp()
+RETURNING enqueued_at, CASE WHEN run_after <= statement_timestamp()
     THEN pg_notify('aftercommit', queue) END
 """  # noqa: S608 - fixed names
 

@@ -48,10 +48,12 @@ class Statements(PrepareManager):
         self._executed += 1
         return self._executed > threshold
 
-    def execute(self, raw: Any, sql: str, given: dict[str, Any], *, keep: bool) -> bool:
-        """Execute an INSERT; False if it has to be executed without being prepared."""
+    def execute(
+        self, raw: Any, sql: str, given: dict[str, Any], *, keep: bool
+    ) -> list[Any] | None:
+        """Execute an INSERT, return its rows; None if it has to be executed unprepared."""
         if raw.pgconn.pipeline_status or not self._is_direct(raw):
-            return False
+            return None
         try:
             cursor = self._free.pop()
         except IndexError:
@@ -63,10 +65,11 @@ class Statements(PrepareManager):
             self._direct = False
             if raw.pgconn.transaction_status != TransactionStatus.IDLE:
                 raise
-            return False
+            return None
+        rows: list[Any] = cursor.fetchall()
         if keep:
             self._free.append(cursor)  # 15 µs cheaper than a new one: it knows the types
-        return True
+        return rows
 
     def _is_direct(self, raw: Any) -> bool:
         """Return whether the server that answers is the one that psycopg has connected to.

@@ -66,16 +66,15 @@ class PostgreSQLStore(Store):
     held_sql = HELD
     wakes_workers = True
 
-    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
+    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
         if len(jobs) == 1:
             row = dict(zip(INSERTED, row_from(jobs[0]), strict=True))
             unset = frozenset([name for name, value in row.items() if value is None])
             sql = insert_one(unset, or_skip=or_skip)
-            self._run_insert(sql, row, keep=len(jobs[0].payload) <= LARGEST_KEPT)
-            return
+            return self._run_insert(sql, row, keep=len(jobs[0].payload) <= LARGEST_KEPT)
         rows = [dict(zip(INSERTED, _json_row(job), strict=True)) for job in jobs]
         document = json.dumps(rows, ensure_ascii=False)
-        self._run_insert(INSERT_MANY.format(or_skip=OR_SKIP * or_skip), {"jobs": document})
+        return self._run_insert(INSERT_MANY.format(or_skip=OR_SKIP * or_skip), {"jobs": document})
 
     def _insert_alike(self, jobs: NewJobs, *, repeated: bool) -> None:
         given = dict(zip(INSERTED, row_from(jobs.like), strict=True))
@@ -233,9 +232,9 @@ class PostgreSQLStore(Store):
             if raw.info.transaction_status == TransactionStatus.IDLE:
                 raw.isolation_level = before
 
-    def _run_insert(self, sql: str, given: dict[str, Any], *, keep: bool = False) -> None:
-        if not prepared.execute(self.connection, sql, given, keep=keep):
-            self._run(sql, given)
+    def _run_insert(self, sql: str, given: dict[str, Any], *, keep: bool = False) -> list[Any]:
+        rows = prepared.execute(self.connection, sql, given, keep=keep)
+        return self._run(sql, given) if rows is None else rows
 
     def _run(self, sql: str, given: dict[str, Any]) -> list[Any]:
         with self.connection.cursor() as cursor:

@@ -101,9 +101,11 @@ class SQLiteStore(Store):
     due_sql = DUE_HEAD
     held_sql = HELD
 
-    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> None:
+    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
         sql = INSERT.format(or_skip="ON CONFLICT DO NOTHING" if or_skip else "")
-        self._run(sql, [json.dumps([self._values(job) for job in jobs])])
+        if len(jobs) == 1:
+            sql += "RETURNING enqueued_at"
+        return self._run(sql, [json.dumps([self._values(job) for job in jobs])])
 
     def _values(self, job: NewJob) -> list[Any]:
         adapt = self.connection.ops.adapt_datetimefield_value

@@ -14,7 +14,7 @@ from aftercommit._compat import BaseTaskBackend
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.configured import our_backends
 from aftercommit.enqueue.policy import exception_classes
-from aftercommit.enqueue.task import declared_tasks
+from aftercommit.enqueue.registry import declared_tasks, option
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import ExceptionTypes
 from aftercommit.relay.brokers import broker_for
@@ -110,8 +110,8 @@ def _module(name: str, where: str) -> Iterator[CheckMessage]:
 
 def _exceptions_of_tasks() -> Iterator[CheckMessage]:
     for task in declared_tasks():
-        for name, given in (("retry_on", task.retry_on), ("discard_on", task.discard_on)):
-            yield from _exceptions(name, given, f"@task of {task.module_path}")
+        for name in ("retry_on", "discard_on"):
+            yield from _exceptions(name, option(task, name), f"@task of {task.module_path}")
 
 
 def _exceptions(name: str, given: ExceptionTypes | None, where: str) -> Iterator[CheckMessage]:

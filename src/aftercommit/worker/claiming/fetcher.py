@@ -13,7 +13,7 @@ from django.db import Error
 
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.finished import send_finished
-from aftercommit.enqueue.task import registered
+from aftercommit.enqueue.lookup import known_task
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, Group, Position, Released
@@ -207,12 +207,13 @@ class Fetcher:
         for path in sorted({claim.task_path for claim in claims} - self._unknown):
             logger.warning(
                 "This worker does not have the task %s or its backend; the jobs stay ready for a "
-                "worker that has both. Is the task's module named tasks.py, or listed in "
-                "OPTIONS['task_modules']? Does TASKS have the backend?",
+                "worker that has both. Is the task's module in an installed app, or listed in "
+                "OPTIONS['task_modules'] or below OPTIONS['task_packages']? Does TASKS have the "
+                "backend?",
                 path,
             )
         self._unknown |= {
-            claim.task_path for claim in claims if registered(claim.task_path) is None
+            claim.task_path for claim in claims if known_task(claim.task_path) is None
         }
         # With a delay: a task that is known, on a backend that is not, is not left out of the
         # next claim, and its jobs would be claimed and released without end.

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import Error, connections
 
-from aftercommit._compat import TaskResult
+from aftercommit._compat import BaseTask, TaskResult
 from aftercommit.enqueue.payload import load_arguments
-from aftercommit.enqueue.task import Task
 from aftercommit.errors import (
     AlreadyCommitted,
     PayloadError,
@@ -40,7 +39,7 @@ NOTHING = RunResult(outcome=Succeeded())  # the body returned None
 class Started(Protocol):
     """Announces that a run begins; returns Django's ``TaskResult`` of it if ``wanted``."""
 
-    def __call__(self, claim: Claim, task: Task, *, wanted: bool) -> TaskResult | None: ...
+    def __call__(self, claim: Claim, task: BaseTask, *, wanted: bool) -> TaskResult | None: ...
 
 
 class PreparedRun(NamedTuple):

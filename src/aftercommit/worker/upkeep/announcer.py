@@ -4,13 +4,11 @@ import logging
 from contextvars import Context
 
 from aftercommit import events
-from aftercommit._compat import TaskResult, task_finished, task_started
+from aftercommit._compat import BaseTask, TaskResult
 from aftercommit.enqueue.backend import DatabaseBackend
-from aftercommit.enqueue.finished import listeners as finished_listeners
 from aftercommit.enqueue.finished import send_rescued, sender_of
 from aftercommit.enqueue.results import finished_result, running_result
-from aftercommit.enqueue.signals import listeners_of
-from aftercommit.enqueue.task import Task
+from aftercommit.enqueue.signals import finished, started
 from aftercommit.store.base import Rescued, Store
 from aftercommit.values import Claim, Released, RunResult, Succeeded
 from aftercommit.worker.runs import Run
@@ -21,27 +19,26 @@ class Announcer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._started = listeners_of(task_started, "task_started")
         self._ended = events.Listeners(
             events.job_ended, log=events.logger, own=events.LOG_RECEIVER
         )
 
-    def started(self, claim: Claim, task: Task, *, wanted: bool) -> TaskResult | None:
+    def started(self, claim: Claim, task: BaseTask, *, wanted: bool) -> TaskResult | None:
         """Announce that the body of a task is about to begin.
 
         Returns Django's ``TaskResult`` if it is ``wanted``, or was needed for the signal.
         """
-        listened = self._started.any(logging.INFO)
+        listened = started.any(logging.INFO)
         if not listened and not wanted:
             return None
         result = running_result(claim, task)
         if listened:
-            events.send(task_started, sender=sender_of(claim.backend), task_result=result)
+            started.send(sender=sender_of(claim.backend), task_result=result)
         return result
 
     def start_is_heard(self) -> bool:
         """Return whether ``task_started`` has a receiver besides the one that only logs."""
-        return self._started.has_others
+        return started.has_others
 
     def ended(self, run: Run, result: RunResult) -> None:
         """Announce how a run ended; ``result`` is what the table contains.
@@ -65,21 +62,21 @@ class Announcer:
                 ran=result,
                 duration=run.duration,
             )
-        if finished_listeners.any(logging.INFO if good else logging.ERROR):
+        if finished.any(logging.INFO if good else logging.ERROR):
             self._finished(run, result)
 
     def _finished(self, run: Run, result: RunResult) -> None:
         claim = run.claim
-        finished = finished_result(claim, run.facts.task, result.outcome, duration=run.duration)
-        if finished is None:
+        ended = finished_result(claim, run.facts.task, result.outcome, duration=run.duration)
+        if ended is None:
             return
         try:
             if result.exception is not None:
                 raise result.exception  # Django's log reads it from sys.exc_info()
         except BaseException:
-            events.send(task_finished, sender=sender_of(claim.backend), task_result=finished)
+            finished.send(sender=sender_of(claim.backend), task_result=ended)
         else:
-            events.send(task_finished, sender=sender_of(claim.backend), task_result=finished)
+            finished.send(sender=sender_of(claim.backend), task_result=ended)
 
     def rescued(self, rescued: Rescued) -> None:
         """Announce that a job was rescued from a dead worker; the rescue may have ended it."""

@@ -1,0 +1,104 @@
+"""The tasks that were declared in this process, by their dotted paths."""
+
+import sys
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from aftercommit._compat import InvalidTask, for_both, is_task
+
+LONGEST_TASK_PATH = 255  # characters, as in the column
+# What a worker takes from the declaration; the rest of a call is in its row.
+FIXED = ("takes_context", "backoff", "retry_on", "discard_on", "atomic", "timeout", "many")
+
+
+class Declaration(NamedTuple):
+    """A task, and which execution of its module has declared it."""
+
+    task: Any
+    execution: object
+
+
+_declared: dict[str, Declaration] = {}
+
+
+def registered(task_path: str) -> Any:
+    """Return the task that was declared with this path in this process; None if there is none.
+
+    Nothing is imported; see ``lookup.known_task``.
+    """
+    known = _declared.get(task_path)
+    return None if known is None else known.task
+
+
+def declared_tasks() -> list[Any]:
+    """Return every task that was declared in this process so far."""
+    return [known.task for known in _declared.values()]
+
+
+def register(task: Any) -> None:
+    """Note a task under its path; the first declaration of a function counts.
+
+    Raises ``InvalidTask`` if the path belongs to another function, or the function is declared
+    with other options: a worker has only one of the two. A module that is executed once more
+    (``importlib.reload``) replaces its tasks, and so does a declaration that no module holds.
+    """
+    path = task.module_path
+    known, new = _declared.get(path), Declaration(task, _execution_of(task))
+    if known is not None:
+        same_function = known.task.func is task.func
+        differing = _differing(known.task, task)
+        if same_function and not differing:  # as a variant made by using()
+            return
+        if known.execution is new.execution and _is_held(known.task):
+            raise for_both(InvalidTask(_refusal(known.task, task, differing)))
+    _declared[path] = new
+
+
+def option(task: Any, name: str) -> Any:
+    """Return an option of a task; None for what a task of another class has by that name."""
+    return getattr(task, name, None) if getattr(type(task), "has_our_options", False) else None
+
+
+def _execution_of(task: Any) -> object:
+    """Return what is another object each time that a module is executed: its spec."""
+    return getattr(sys.modules.get(task.func.__module__), "__spec__", None)
+
+
+def _differing(one: Any, other: Any) -> list[str]:
+    return [name for name in FIXED if _fixed(one, name) != _fixed(other, name)]
+
+
+def _fixed(task: Any, name: str) -> Any:
+    return task.takes_context if name == "takes_context" else option(task, name)
+
+
+def _is_held(task: Any) -> bool:
+    """Return whether a module has a task of this function: a worker would find that one."""
+    for module in list(sys.modules.values()):
+        if isinstance(module, ModuleType):
+            names: dict[str, Any] = object.__getattribute__(module, "__dict__")
+            if any(is_task(one) and one.func is task.func for one in list(names.values())):
+                return True
+    return False
+
+
+def _refusal(known: Any, task: Any, differing: list[str]) -> str:
+    path = task.module_path
+    if known.func is task.func:
+        return (
+            f"{path} is declared as a task twice, with different {', '.join(differing)}. A "
+            "worker takes these from one declaration, for the jobs of both. Declare two "
+            "functions; queue, priority, backend and max_attempts can vary from call to call, "
+            "by .using()."
+        )
+    places = " and ".join(sorted({_place(known.func), _place(task.func)}))
+    return (
+        f"{path} is the path of two tasks ({places}). A worker finds a task by its path, and "
+        "would run one of them for the jobs of both. Give the functions different names; a "
+        "decorator that uses functools.wraps() does not."
+    )
+
+
+def _place(function: Any) -> str:
+    code = function.__code__
+    return f"line {code.co_firstlineno} of {code.co_filename.rpartition('/')[2]}"
