@@ -104,7 +104,7 @@ SETTINGS = {
     },
     WorkerConfig: {
         *("backends", "queues", "processes", "threads", "drain", "max_jobs", "grace"),
-        *("fork", "relay"),
+        *("watchdog", "fork", "relay"),
         *("crashed", "only"),  # for worker processes that we start ourselves, since 0.2
     },
 }

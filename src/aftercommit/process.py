@@ -1,6 +1,8 @@
 """A bell that ends a wait, stop signals of the process, and forks of it."""
 
+import errno
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -8,6 +10,19 @@ from contextlib import contextmanager
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 from types import FrameType
+from typing import Protocol
+
+from aftercommit.values import NO_TIME
+
+
+class HasDescriptor(Protocol):
+    """A socket, or a connection of a driver."""
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+
+
+FileDescriptor = int | HasDescriptor
 
 STOP_SIGNALS = tuple(
     getattr(signal, name)
@@ -38,6 +53,24 @@ class Bell:
         while not self._rings.empty():  # rings that were added during the wait
             self._rings.get()
         return True
+
+
+def readable(*files: FileDescriptor, limit: timedelta = NO_TIME) -> set[FileDescriptor]:
+    """Wait, ``limit`` at most, until one of these can be read; return all that can.
+
+    Not by select(), which refuses descriptors from 1,024 on. Raises ``OSError`` or
+    ``ValueError`` for one that is closed.
+    """
+    if not hasattr(select, "poll"):  # Windows
+        return set(select.select(files, [], [], limit.total_seconds())[0])
+    numbers = {one if isinstance(one, int) else one.fileno(): one for one in files}
+    poll = select.poll()
+    for number in numbers:
+        poll.register(number, select.POLLIN)
+    found = poll.poll(max(limit / timedelta(milliseconds=1), 0))
+    if any(event & select.POLLNVAL for _number, event in found):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return {numbers[number] for number, _event in found}
 
 
 @contextmanager

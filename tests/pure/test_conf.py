@@ -188,6 +188,7 @@ def test_a_lease_holds_for_more_than_two_heartbeats():
         ({"drain": 1}, f"drain: {FLAG}, got 1."),
         ({"grace": -SECOND}, "grace: expected a timedelta, not negative, got "),
         ({"grace": 30}, "grace: expected a timedelta, not negative, got 30."),
+        ({"watchdog": 30}, "watchdog: expected a timedelta, not negative, got 30."),
         ({"thread": 4}, "unknown option 'thread'. Did you mean 'threads'?"),
     ],
 )

@@ -133,6 +133,7 @@ class WorkerConfig(CheckedOptions):
     drain: bool = False  # end when nothing is due
     max_jobs: int | None = None  # end after this many, over all processes
     grace: timedelta = timedelta(seconds=30)  # how long a stop waits for running jobs
+    watchdog: timedelta | None = None  # of silent processes; None: the longest lease; 0: none
     fork: bool = True  # let processes be forks of this one, where that is safe
     relay: str = NO_MESSAGES  # whether messages for brokers are published: "only" they, "too"
     crashed: bool = False  # run only jobs that were on a dead worker; else only the others
@@ -145,10 +146,9 @@ class WorkerConfig(CheckedOptions):
         check_flags(drain=self.drain, fork=self.fork, crashed=self.crashed)
         if self.relay not in {RELAY_ONLY, RELAY_TOO, NO_MESSAGES}:
             raise ConfigurationError(f"relay: expected only, too or no, got {self.relay!r}.")
-        if not isinstance(self.grace, timedelta) or self.grace < timedelta(0):
-            raise ConfigurationError(
-                f"grace: expected a timedelta, not negative, got {self.grace!r}."
-            )
+        check_not_negative(grace=self.grace)
+        if self.watchdog is not None:
+            check_not_negative(watchdog=self.watchdog)
 
 
 def check_counts(**values: object) -> None:
@@ -166,6 +166,15 @@ def check_flags(**values: object) -> None:
     for name, value in values.items():
         if not isinstance(value, bool):
             raise ConfigurationError(f"{name}: expected True or False, got {value!r}.")
+
+
+def check_not_negative(**values: object) -> None:
+    """Refuse what is not a span of time, which may be zero."""
+    for name, value in values.items():
+        if not isinstance(value, timedelta) or value < timedelta(0):
+            raise ConfigurationError(
+                f"{name}: expected a timedelta, not negative, got {value!r}."
+            )
 
 
 def check_spans(**values: object) -> None:

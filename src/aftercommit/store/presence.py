@@ -1,11 +1,12 @@
 """Presence: how a worker process shows that it is alive, and is notified of new jobs."""
 
 import os
-import select
 import socket
 from abc import ABC, abstractmethod
 from datetime import timedelta
 from uuid import UUID
+
+from aftercommit.process import readable
 
 
 class Presence(ABC):
@@ -48,8 +49,7 @@ class Presence(ABC):
 
     def _select(self, limit: timedelta, *others: int) -> bool:
         """Wait for one of the file descriptors ``others``, or an interrupt."""
-        waited: list[socket.socket | int] = [self._reader, *others]
-        ready, _, _ = select.select(waited, [], [], limit.total_seconds())
+        ready = readable(self._reader, *others, limit=limit)
         if self._reader in ready:
             self._reader.recv(4096)
         return any(other in ready for other in others)

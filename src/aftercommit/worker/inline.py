@@ -21,6 +21,7 @@ from aftercommit.worker.assembly import assemble
 from aftercommit.worker.config import Served, served
 from aftercommit.worker.facts import TaskFacts
 from aftercommit.worker.processes.orphans import Orphans
+from aftercommit.worker.processes.silence import longest_silence
 from aftercommit.worker.processes.supervisor import Supervisor
 from aftercommit.worker.running.connections import ThreadConnections
 from aftercommit.worker.running.executor import Executor
@@ -130,9 +131,12 @@ class InlineWorker:
     def _run_in_process(self, job: Job) -> int:
         """Run a job with crashes in a child process, because it may kill its process again."""
         config = WorkerConfig(threads=1, drain=True, crashed=True, only=(str(job.id),))
-        orphans = Orphans(served(config))
+        serving = served(config)
+        orphans = Orphans(serving)
         try:
-            self._alone = Supervisor(config, died=orphans)
+            self._alone = Supervisor(
+                config, died=orphans, longest_silence=longest_silence(config, serving)
+            )
         except ConfigurationError:
             logger.exception("Job %s was on a dead worker and runs only in a process", job.id)
             return 0

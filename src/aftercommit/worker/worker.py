@@ -1,12 +1,14 @@
 """One worker process, from its first claim to its last outcome."""
 
 import logging
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
 from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import Bell
+from aftercommit.values import NO_TIME
 from aftercommit.worker.alias import AliasWorker
 from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter
 from aftercommit.worker.claiming.prefetch import Prefetch
@@ -35,21 +37,28 @@ class Worker:
 
     Other threads do the work; the thread that calls ``run`` waits for the end. To stop, the
     worker claims no more jobs, releases prefetched jobs, lets running jobs finish within
-    ``grace``, and then releases those that still run, without counting an attempt.
+    ``grace``, and then releases those that still run, without counting an attempt. ``check`` is
+    called after each body, while the job is still on the board.
     """
 
     def __init__(
-        self, config: WorkerConfig, *, quota: RunQuota, board: InFlight | None = None
+        self,
+        config: WorkerConfig,
+        *,
+        quota: RunQuota,
+        board: InFlight | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._quota = quota
         self._bell = Bell()
+        self._lock = threading.Lock()
         self._stopping = False
         self._hurry = False
-        self._stuck: list[Run] = []  # timed out, and do not react to the interrupt
-        self._stuck_until = 0.0  # how long the other runs may go on, then they are released
+        # This process is to be replaced; until when its runs may go on, then they are released
+        self._replaced_by: float | None = None
         self._capacity = Capacity(config.threads)
-        self._pool = Pool(config.threads, board=board)
+        self._pool = Pool(config.threads, board=board, check=check)
         self._prefetch = Prefetch(config.threads)
         self._finished = FinishedCounter()
         self._last_busy = now()
@@ -83,7 +92,8 @@ class Worker:
         """Work until ``stop()``, or until a drain or ``max_jobs`` is complete.
 
         ``every`` is called at least four times a second, to report progress. Returns the
-        exit status: ``REPLACE_ME`` if a thread is lost to a task that does not end.
+        exit status: ``REPLACE_ME`` after ``ask_for_replacement()``, or if a thread is lost to a
+        task that does not end.
         """
         self._pool.start()
         self._timeouts.start()
@@ -91,13 +101,14 @@ class Worker:
             alias.start()
         while not self._stopping and not self._through:
             self._bell.wait(LOOK_OFTEN if self._config.drain else LOOK_EVERY)
-            if waiting := self._pool.unstarted(held_for=PATIENCE):
+            patience = PATIENCE if self._replaced_by is None else NO_TIME
+            if waiting := self._pool.unstarted(held_for=patience):
                 self._prefetch.measure_anew()
                 self._release_unstarted(waiting)
             if every is not None:
                 every(self)
         self._shut_down()
-        return REPLACE_ME if self._stuck and not self._stopping else 0
+        return 0 if self._replaced_by is None or self._stopping else REPLACE_ME
 
     def stop(self) -> None:
         """Stop gracefully; may be called from a signal handler."""
@@ -108,6 +119,20 @@ class Worker:
         """Stop and release all jobs at once, running jobs as well."""
         self._hurry = True
         self.stop()
+
+    def ask_for_replacement(self, why: str) -> None:
+        """Claim no more jobs, and end when the running ones have; from any thread.
+
+        ``why`` is logged, once.
+        """
+        with self._lock:
+            if self._replaced_by is not None:
+                return
+            self._replaced_by = now() + self._config.grace.total_seconds()
+        for alias in self._aliases:
+            alias.stop_fetching()
+        self._bell.ring()
+        logger.error("%s", why)
 
     @property
     def done(self) -> int:
@@ -126,8 +151,8 @@ class Worker:
 
     @property
     def _through(self) -> bool:
-        if self._stuck and (not self._held() or now() > self._stuck_until):
-            return True  # the supervisor replaces this process by one without lost threads
+        if self._replaced_by is not None and (not self._held() or now() > self._replaced_by):
+            return True
         if self._quota.used_up and self._at_rest:
             return True
         if self._config.crashed and not self._config.drain and self._is_idle:
@@ -156,13 +181,10 @@ class Worker:
             run.claim.job_id,
             run.claim.task_path,
         )
-        if not self._stuck:
-            self._stuck_until = now() + self._config.grace.total_seconds()
-        self._stuck.append(run)
         for alias in self._aliases:
             if run.owner is alias:
                 alias.give_up(run)
-            alias.stop_fetching()
+        self.ask_for_replacement("A thread of this worker process is lost to a task.")
 
     def _shut_down(self) -> None:
         for alias in self._aliases:

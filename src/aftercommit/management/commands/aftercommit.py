@@ -24,6 +24,7 @@ from aftercommit.relay.outbox import relaying
 from aftercommit.worker.config import served
 from aftercommit.worker.processes import child, launch
 from aftercommit.worker.processes.orphans import Orphans
+from aftercommit.worker.processes.silence import longest_silence
 from aftercommit.worker.processes.status_line import status_line
 from aftercommit.worker.processes.supervisor import Supervisor
 from aftercommit.worker.runs import now
@@ -85,7 +86,9 @@ class Command(BaseCommand):
         try:
             serving = served(config)  # mistakes are said here, once
             orphans = Orphans(serving, may_fork=config.fork)
-            supervisor = Supervisor(config, died=orphans)
+            supervisor = Supervisor(
+                config, died=orphans, longest_silence=longest_silence(config, serving)
+            )
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
         aliases = [one.using for one in serving]
@@ -197,6 +200,12 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-jobs", type=int, help="end after so many runs (default: never)")
     parser.add_argument(
         "--grace", type=_seconds, help="seconds that a stop waits for running jobs (default: 30)"
+    )
+    parser.add_argument(
+        "--watchdog",
+        type=_seconds,
+        help="seconds after which a process without a sign of life is killed and replaced; "
+        "0: never (default: the longest lease)",
     )
     parser.add_argument(
         "--fork",

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import select
 import socket
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ class Channel:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
+        self._identity = _identity(end.fileno())
         self._rest = b""  # the beginning of a line
         self._open.add(self)
 
@@ -47,12 +49,22 @@ class Channel:
         """Return the descriptor of this end."""
         return self._socket.fileno()
 
+    @property
+    def is_intact(self) -> bool:
+        """Whether this end is still open; code of a task may close any descriptor.
+
+        Its number may since belong to a file of somebody else, so nothing is written to it.
+        """
+        return self._identity == _identity(self._socket.fileno())
+
     def send(self, **message: Any) -> bool:
         """Send a message; False if the other process does not read any more.
 
         It does not wait for a process that stands still: dropping a message is better
         than standing still as well.
         """
+        if not self.is_intact:
+            return False
         poll = select.poll()
         poll.register(self._socket, select.POLLOUT)
         if not poll.poll(0):
@@ -85,12 +97,25 @@ class Channel:
     def close(self) -> None:
         """Close this end."""
         self._open.discard(self)
-        self._socket.close()
+        if self.is_intact:
+            self._socket.close()
+        else:
+            self._socket.detach()
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:  # closed
+        return None
+    return found.st_dev, found.st_ino
 
 
 def message_of(config: WorkerConfig) -> Message:
     """Return a configuration as JSON has it."""
-    return {**asdict(config), "grace": config.grace.total_seconds()}
+    told = {**asdict(config), "grace": config.grace.total_seconds()}
+    del told["watchdog"]  # of the supervisor alone
+    return told
 
 
 def config_of(message: Message) -> WorkerConfig:

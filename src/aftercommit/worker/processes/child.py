@@ -6,8 +6,12 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from mmap import mmap
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,6 +19,7 @@ import django
 
 from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import STOP_SIGNALS, leave_signals_to_parent
+from aftercommit.worker.descriptors import Descriptors
 from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.processes.channel import Channel, Message, config_of
 from aftercommit.worker.quota import RunQuota
@@ -22,6 +27,16 @@ from aftercommit.worker.quota import RunQuota
 if TYPE_CHECKING:
     from aftercommit.worker.worker import Worker
 
+logger = logging.getLogger("aftercommit")
+
+DESCRIPTORS_CLOSED = 70  # exit status; EX_SOFTWARE of sysexits.h
+ALIVE_EVERY = timedelta(seconds=1)
+USED_UP = (
+    "Worker process {pid} has used up its file descriptors (the limit is {limit:.0f}): a task "
+    "does not close files or connections, or the limit is too low for so many threads. It claims "
+    "no more jobs, and is replaced when the running ones have ended. To find a leak: "
+    "ls -l /proc/{pid}/fd; to raise the limit: LimitNOFILE= or ulimit -n."
+)
 LONGEST_REASON = 1000  # characters
 REPLACE_ME = 75  # see worker.worker; not imported, because that needs the models
 HURRY, STOP = "hurry", "stop"  # orders
@@ -48,6 +63,7 @@ class WorkerProcess:
         self._channel = channel
         self._board = board
         self._quota = quota
+        self._descriptors = Descriptors()
         self._worker: Worker | None = None
         self._lock = threading.Lock()
         self._reported: Message = {}
@@ -70,9 +86,11 @@ class WorkerProcess:
     def _work(
         self, config: WorkerConfig, orders: Iterator[Message], *, prepare: Callable[[], None]
     ) -> NoReturn:
-        threading.Thread(
-            target=self._obey, args=[orders], name="aftercommit-orders", daemon=True
-        ).start()
+        for name, target in (
+            ("alive", self._show_life),
+            ("orders", partial(self._obey, orders)),
+        ):
+            threading.Thread(target=target, name=f"aftercommit-{name}", daemon=True).start()
         worker = self._start(config, prepare)
         self._channel.send(ready=True)
         status = worker.run(every=self._report)
@@ -86,7 +104,9 @@ class WorkerProcess:
             prepare()
             from aftercommit.worker.worker import Worker  # noqa: PLC0415 - needs the models
 
-            worker = Worker(config, quota=self._quota, board=self._board)
+            worker = Worker(
+                config, quota=self._quota, board=self._board, check=self._check_descriptors
+            )
         except BaseException as error:
             self._channel.send(failed=_reason(error), traceback=traceback.format_exc())
             os._exit(1)
@@ -100,6 +120,32 @@ class WorkerProcess:
         for number in set(STOP_SIGNALS) - {signal.SIGINT}:
             signal.signal(number, lambda _number, _frame: self._stop())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # see launch
+
+    def _show_life(self) -> NoReturn:
+        while True:
+            self._board.count()
+            self._check_descriptors()
+            time.sleep(ALIVE_EVERY.total_seconds())
+
+    def _check_descriptors(self) -> None:
+        """End at once if a task has closed our descriptors; soon, if none are left.
+
+        Each number of a closed one is given away again: a driver would then write its statements
+        to the connection of another thread, and SQLite its pages to another file.
+        """
+        if self._channel.is_intact:
+            if self._descriptors.are_used_up() and self._worker is not None:
+                self._worker.ask_for_replacement(
+                    USED_UP.format(pid=os.getpid(), limit=self._descriptors.limit)
+                )
+            return
+        with suppress(BaseException):
+            logger.error(
+                "The descriptors of worker process %s were closed by code that it runs "
+                "(os.closerange() perhaps); it ends, and its jobs run again, alone",
+                os.getpid(),
+            )
+        os._exit(DESCRIPTORS_CLOSED)
 
     def _obey(self, orders: Iterator[Message]) -> None:
         for message in orders:

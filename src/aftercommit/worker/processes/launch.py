@@ -32,6 +32,7 @@ from aftercommit.worker.processes.forking import (
     stop_signals_blocked,
 )
 from aftercommit.worker.processes.memory import oom_kills
+from aftercommit.worker.processes.silence import Silence
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.runs import now
 
@@ -63,6 +64,8 @@ class Child:
     done: int = 0
     running: int = 0
     sees_crashed: bool = False  # it sees jobs with crashes, or a dead worker that may leave some
+    silence: Silence = field(default_factory=Silence)
+    killed_for: str | None = None  # why its supervisor has killed it, if what it ran is the cause
     oom_kills: int = field(default_factory=oom_kills)  # when it was seen alive, not long ago
     oom_kills_noted: float = field(default_factory=now)
 
@@ -79,8 +82,11 @@ class Child:
     def own_death(self) -> str | None:
         """The same, if what it ran was the cause; None if somebody has killed it.
 
-        Only the kernel sends SIGKILL by itself, to a process that needs too much memory.
+        Only the kernel sends SIGKILL by itself, to a process that needs too much memory; and
+        the supervisor, to one that shows no sign of life.
         """
+        if self.killed_for is not None:
+            return self.killed_for
         if self.process.returncode != -signal.SIGKILL:
             return self.death
         if oom_kills() > self.oom_kills:
@@ -141,7 +147,7 @@ class Launcher:
 
     def _fork(self, config: WorkerConfig) -> Child:
         channel, theirs = Channel.pair()
-        board = InFlight(mmap.mmap(-1, InFlight.size(config.threads)))
+        board = InFlight.prepared(mmap.mmap(-1, InFlight.size(config.threads)))
         quota = RunQuota(None if self._quota is None else self._quota.fileno())
 
         def live() -> None:
@@ -161,14 +167,14 @@ class Launcher:
             files = [theirs.fileno(), board.fileno()]
             if self._quota is not None:
                 files.append(self._quota.fileno())
-            memory = mmap.mmap(board.fileno(), 0)
+            shared = InFlight.prepared(mmap.mmap(board.fileno(), 0))
             try:
                 process = _popen(files)
             except OSError:
                 channel.close()
                 raise
         channel.send(config=message_of(config), argv=sys.argv)
-        return Child(process=process, channel=channel, board=InFlight(memory))
+        return Child(process=process, channel=channel, board=shared)
 
 
 def _popen(files: list[int]) -> subprocess.Popen[bytes]:

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import WorkerConfig
@@ -25,6 +26,9 @@ LOOK_EVERY = timedelta(milliseconds=100)
 MOST_FAILED_STARTS = 10  # in a row, of one slot: the next ones would fail as well
 HEALTHY_AFTER = timedelta(seconds=30)  # a process that lived so long has been started
 BEYOND_GRACE = timedelta(seconds=15)
+# When the grace is over, a process of which no thread has had its turn for so long is killed.
+SILENT_AT_STOP = timedelta(seconds=3)
+MOST_NAMED = 10  # jobs
 TO_HURRY = timedelta(seconds=8)
 TO_DIE = timedelta(seconds=2)  # after kill -9, which a process in the kernel hears later
 
@@ -40,9 +44,16 @@ class Supervisor:
     """
 
     def __init__(
-        self, config: WorkerConfig, *, died: Callable[[Child], Aside | None] = lambda child: None
+        self,
+        config: WorkerConfig,
+        *,
+        died: Callable[[Child], Aside | None] = lambda child: None,
+        longest_silence: timedelta | None = None,
     ) -> None:
         self._config = config
+        self._longest_silence = longest_silence  # None: a process may be silent for ever
+        self._grace_until = float("inf")
+        self._killed = False  # a process that did not stop
         self._finite = config.drain or config.max_jobs is not None
         self._died = died
         self._launcher = Launcher(config)
@@ -87,7 +98,7 @@ class Supervisor:
             self._sum_up()
             bury_asides()
             self._bell.wait(LOOK_EVERY)
-        return 1 if told > 1 or self._given_up else 0
+        return 1 if told > 1 or self._given_up or self._killed else 0
 
     def stop(self) -> None:
         """Stop in good order; the second time, at once. Safe in a signal handler."""
@@ -112,6 +123,7 @@ class Supervisor:
             ended = child.process.poll() is not None
             if not ended:
                 child.note_memory()
+                self._watch(child)
             child.listen()  # after that look: its last words have arrived
             self._crashed_seen |= child.sees_crashed and slot is not self._crashed
             if ended:
@@ -120,6 +132,28 @@ class Supervisor:
             slot.through = True
         elif not slot.through and now() >= slot.start_at and not self._is_too_early(slot):
             self._start(slot)
+
+    def _watch(self, child: Child) -> None:
+        """Kill a process of which no thread gets its turn: it would not stop either."""
+        child.silence.note(child.board.counted)
+        silence = child.silence.lasted
+        if child.end is not None or child.killed_for is not None:
+            return
+        if now() > self._grace_until and silence >= SILENT_AT_STOP:
+            self._killed = True
+            self._kill(child)
+        elif self._longest_silence is not None and silence >= self._longest_silence:
+            child.killed_for = f"it showed no sign of life for {self._longest_silence}"
+            _worker_id, begun = child.board.read()
+            logger.error(
+                "Worker process %s shows no sign of life since %s: a call does not release "
+                "Python's interpreter lock, or the process was stopped. It runs %s. It is killed "
+                "and replaced. For longer calls: --watchdog SECONDS.",
+                child.process.pid,
+                self._longest_silence,
+                _names(begun),
+            )
+            child.process.kill()
 
     def _is_too_early(self, slot: ProcessSlot) -> bool:
         """Whether a process would find no job with crashes, because none is taken back yet."""
@@ -218,17 +252,19 @@ class Supervisor:
             if slot.child is not None:
                 slot.child.channel.send(order=HURRY if hurry else STOP)
         limit = TO_HURRY if hurry else self._config.grace + BEYOND_GRACE
+        self._grace_until = now() + (NO_TIME if hurry else self._config.grace).total_seconds()
         return now() + limit.total_seconds()
 
     def _kill_all(self) -> None:
         for slot in self._slots:
-            if slot.child is None or slot.child.process.poll() is not None:
-                continue
-            process = slot.child.process
-            logger.error("Worker process %s does not end; it is killed", process.pid)
-            process.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(TO_DIE.total_seconds())
+            if slot.child is not None and slot.child.process.poll() is None:
+                self._kill(slot.child)
+
+    def _kill(self, child: Child) -> None:
+        logger.error("Worker process %s does not end; it is killed", child.process.pid)
+        child.process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.process.wait(TO_DIE.total_seconds())
 
     def _sum_up(self) -> None:
         children = [slot.child for slot in self._slots if slot.child is not None]
@@ -237,6 +273,12 @@ class Supervisor:
             + sum(child.done for child in children),
             running=sum(child.running for child in children),
         )
+
+
+def _names(jobs: set[UUID]) -> str:
+    some = sorted(map(str, jobs))[:MOST_NAMED]
+    more = f" and {len(jobs) - MOST_NAMED} others" if len(jobs) > MOST_NAMED else ""
+    return f"the jobs {', '.join(some)}{more}" if jobs else "no job"
 
 
 def _has_run(child: Child) -> bool:

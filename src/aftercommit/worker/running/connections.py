@@ -1,7 +1,6 @@
 """The connections of a task thread: no session state of one task reaches the next."""
 
 import logging
-import select
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -13,6 +12,7 @@ from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
+from aftercommit.process import readable
 from aftercommit.transient_errors import is_lost
 from aftercommit.worker.running.blocks import forget
 from aftercommit.worker.running.raw_cursors import noting, replace_factory, usual_factory
@@ -220,6 +220,6 @@ def _has_something_to_say(raw: Any) -> bool:
     """
     socket = raw if hasattr(raw, "fileno") else getattr(raw, "_sock", None)
     try:
-        return socket is not None and bool(select.select([socket], [], [], 0)[0])
-    except (OSError, ValueError):  # closed, or a descriptor too large for select()
+        return socket is not None and bool(readable(socket))
+    except (OSError, ValueError):  # closed
         return True

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from datetime import timedelta
@@ -26,8 +26,15 @@ AFTER_ERROR = timedelta(seconds=5)  # delay of a job whose run could not begin
 class Pool:
     """Runs jobs, ``threads`` at once: sync tasks in threads, async tasks in an event loop."""
 
-    def __init__(self, threads: int, *, board: InFlight | None = None) -> None:
+    def __init__(
+        self,
+        threads: int,
+        *,
+        board: InFlight | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self._size = threads
+        self._check = check  # called after each body
         self._board = board or InFlight(bytearray(InFlight.size(threads)))
         self._queue = RunQueue(threads=threads)
         self._running = 0
@@ -128,6 +135,7 @@ class Pool:
         try:
             yield
         finally:
+            self._check()
             for entry in entries:
                 self._board.leave(entry)
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -74,7 +75,8 @@ class OwnPresence:
         """Release the session lock."""
         presence, self._presence = self._presence, None
         if presence is not None:
-            presence.close()
+            with suppress(Error, OSError):  # broken, or closed by a task
+                presence.close()
 
     def _open(self) -> Presence:
         self._presence = presence = self._store.open_presence(

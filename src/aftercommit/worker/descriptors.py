@@ -1,0 +1,53 @@
+"""Whether this process can still open files and connections."""
+
+import os
+from contextlib import suppress
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+# Kept open, and closed when the others are used up: a connection to write the outcomes needs
+# one, on SQLite three.
+RESERVE = 8
+NEAR = 8  # so many below the limit are as good as none: one more connection must succeed
+
+
+class Descriptors:
+    """Watches for a leak: a process without descriptors fails every job that it claims."""
+
+    def __init__(self) -> None:
+        self.limit = _limit()
+        self._reserve: list[int] = []
+        with suppress(OSError):
+            while len(self._reserve) < RESERVE:
+                self._reserve.append(os.dup(2))
+
+    def are_used_up(self) -> bool:
+        """Return whether they are; release the reserve then. Takes about a microsecond.
+
+        The system gives the lowest number that is free, so that number tells how many are open.
+        """
+        try:
+            lowest = os.dup(2)
+            os.close(lowest)
+        except OSError:
+            used_up = True
+        else:
+            used_up = lowest >= self.limit - NEAR
+        if used_up:
+            self._release()
+        return used_up
+
+    def _release(self) -> None:
+        while self._reserve:
+            with suppress(OSError, IndexError):
+                os.close(self._reserve.pop())
+
+
+def _limit() -> float:
+    if resource is None:
+        return float("inf")
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return float("inf") if soft == resource.RLIM_INFINITY else float(soft)
