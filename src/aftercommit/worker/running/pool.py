@@ -135,9 +135,11 @@ class Pool:
         try:
             yield
         finally:
-            self._check()
-            for entry in entries:
-                self._board.leave(entry)
+            try:
+                self._check()
+            finally:
+                for entry in entries:
+                    self._board.leave(entry)
 
     def _next(self, thread_connections: ThreadConnections) -> list[Run]:
         """Return the runs that this thread executes next; none if the pool is stopped."""
