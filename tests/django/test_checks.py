@@ -18,7 +18,7 @@ from aftercommit._compat import task_backends
 from aftercommit.enqueue.registry import _declared
 from aftercommit.relay.brokers import broker_for
 from aftercommit.windows import checks
-from aftercommit.windows.checks import CHECKS, TAG, project
+from aftercommit.windows.checks import CHECKS, TAG, project, servers
 from aftercommit.windows.checks.databases import settings_of
 from aftercommit.windows.checks.servers import answers_of, check_servers
 from tests.databases import ALIASES
@@ -497,3 +497,16 @@ def test_w008_what_is_sent_to_celery_is_relayed(backends, monkeypatch):
     (message,) = task_backends["far"].check()
     assert message.id == "aftercommit.W008"
     assert "TASKS['far'] sends to Celery at once" in message.msg
+
+
+@pytest.mark.parametrize("session_locks", [True, False])
+def test_w010_session_locks_need_sessions(backends, monkeypatch, session_locks):
+    """The pooler itself is noticed in ``tests/worker/test_pooled_presence.py``."""
+    backends(default=ours(session_locks=session_locks))
+    postgresql = database("postgresql", OPTIONS={"isolation_level": 2})
+    monkeypatch.setattr(postgresql, "get_database_version", lambda: (17, 0))
+    monkeypatch.setattr(servers, "_is_pooled", lambda database: True)
+
+    messages = list(answers_of(postgresql))
+
+    assert [message.id for message in messages] == ["aftercommit.W010"] * session_locks

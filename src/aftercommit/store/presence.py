@@ -17,6 +17,9 @@ class Presence(ABC):
     be called from other threads.
     """
 
+    # A pooler gives each transaction another session: there is no lock, and no notification.
+    pooled = False
+
     def __init__(self, worker_id: UUID) -> None:
         self.worker_id = worker_id
         self._reader, self._writer = socket.socketpair()

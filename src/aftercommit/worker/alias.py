@@ -65,8 +65,6 @@ class AliasWorker:
         self._rooms = assemble(
             served, worker_id=worker_id, news=self.ring, recorded=self._recorded
         )
-        woken = self._rooms.store.wakes_workers and served.options.session_locks
-        self._poll_interval = served.options.polls_every(woken=woken)
         self._away = False
         # Runs of jobs with crashes that have ended. The next such job begins when their results
         # are recorded: if it killed this process before, the ended jobs would run again.
@@ -175,6 +173,12 @@ class AliasWorker:
         if claims:
             return AT_ONCE
         return self._poll_interval if rescuer.settled else SETTLING
+
+    @property
+    def _poll_interval(self) -> timedelta:
+        options = self._served.options
+        notified = options.session_locks and not self._rooms.presence.pooled
+        return options.polls_every(woken=self._rooms.store.wakes_workers and notified)
 
     def _claim(self) -> int | None:
         """Claim and submit as many jobs as there is capacity for; None if there is none."""

@@ -97,6 +97,7 @@ def assemble(
             worker_id=worker_id,
             rescued=rescued,
             forgotten=presence.announce_again,
+            trusts_locks=lambda: not presence.pooled,
         ),
     )
 

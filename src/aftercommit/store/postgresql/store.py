@@ -18,7 +18,7 @@ from aftercommit.store.columns import INSERTED, row_from
 from aftercommit.store.finish import ending
 from aftercommit.store.groups import HEADS
 from aftercommit.store.postgresql import prepared
-from aftercommit.store.postgresql.presence import LOOK, PostgreSQLPresence, lock_key
+from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
 from aftercommit.store.postgresql.savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql.sql import (
     CLAIM,
@@ -31,6 +31,7 @@ from aftercommit.store.postgresql.sql import (
     IN_GROUPS,
     INSERT_ALIKE,
     INSERT_MANY,
+    LOOK,
     NAMED,
     OR_SKIP,
     READY_HOLDER,

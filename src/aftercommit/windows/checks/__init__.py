@@ -43,6 +43,7 @@ CHECKS = {
     "aftercommit.W007": "the relay does not know where the messages of a library go",
     "aftercommit.W008": "tasks are sent to Celery before the commit",
     "aftercommit.W009": "backends relay one library in different ways",
+    "aftercommit.W010": "PostgreSQL is behind a pooler in transaction mode, with session locks",
 }
 
 

@@ -6,7 +6,9 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from aftercommit.enqueue.configured import our_backends
 from aftercommit.store import STORES
+from aftercommit.store.postgresql.presence import SESSION, changes_session
 from aftercommit.windows.checks.isolation import isolation_error
 from aftercommit.windows.checks.subjects import job_databases
 
@@ -27,7 +29,10 @@ def answers_of(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
     yield from _version(database)
     if database.vendor == "sqlite":
         yield from _journal(database)
-    elif "isolation_level" not in database.settings_dict["OPTIONS"]:  # else see settings_of()
+    if database.vendor == "postgresql" and _wants_session_locks(database):
+        yield from _pooler(database)
+    if database.vendor != "sqlite" and "isolation_level" not in database.settings_dict["OPTIONS"]:
+        # else see settings_of()
         yield from isolation_error(database, _isolation(database))
 
 
@@ -73,6 +78,37 @@ def _isolation(database: BaseDatabaseWrapper) -> str:
             " WHERE variable_name IN ('transaction_isolation', 'tx_isolation')"
         )
         return str(cursor.fetchone()[1])
+
+
+def _wants_session_locks(database: BaseDatabaseWrapper) -> bool:
+    options = [one.config for one in our_backends() if one.using == database.alias]
+    return bool(options) and options[0].session_locks  # the first counts: W006
+
+
+def _pooler(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    if _is_pooled(database):
+        yield Warning(
+            f"Database {database.alias!r} is behind a pooler in transaction mode (PgBouncer), "
+            "where session locks and LISTEN do not work. Workers notice it and do without: jobs "
+            "of a dead worker wait for the end of its lease, and idle workers poll more often.",
+            hint="Let the workers connect to PostgreSQL itself, or set "
+            "OPTIONS['session_locks'] = False.",
+            id="aftercommit.W010",
+        )
+
+
+def _is_pooled(database: BaseDatabaseWrapper) -> bool:
+    another = database.copy()
+
+    def ask() -> int:
+        with another.cursor() as cursor:
+            cursor.execute(SESSION)
+            return int(cursor.fetchone()[0])
+
+    try:
+        return changes_session(ask, database)
+    finally:
+        another.close()
 
 
 def _journal(database: Any) -> Iterator[CheckMessage]:

@@ -13,6 +13,12 @@ from aftercommit.store.presence import Presence
 
 logger = logging.getLogger("aftercommit")
 
+POOLED = (
+    "Database %r is behind a pooler in transaction mode (PgBouncer): session locks and wake-ups "
+    "do not work there. This worker does without them: jobs of dead workers are rescued when "
+    "their leases end. Connect the workers to the server itself, or set "
+    "OPTIONS['session_locks'] = False."
+)
 LONGEST_WAIT = timedelta(seconds=1)
 
 
@@ -33,6 +39,7 @@ class OwnPresence:
         self._news = news
         self._presence: Presence | None = None
         self._announced: bool | None = None
+        self.pooled = False  # the database is behind a pooler in transaction mode
 
     def step(self) -> timedelta:
         """Wait once for a notification; raises ``django.db.Error`` when the lock is lost."""
@@ -80,7 +87,7 @@ class OwnPresence:
 
     def _open(self) -> Presence:
         self._presence = presence = self._store.open_presence(
-            self._worker_id, session_locks=self._session_locks
+            self._worker_id, session_locks=self._session_locks and not self.pooled
         )
         self._announced = None
         self._announce(presence)
@@ -88,6 +95,9 @@ class OwnPresence:
         return presence
 
     def _announce(self, presence: Presence) -> None:
+        if presence.pooled and not self.pooled:
+            self.pooled = True
+            logger.warning(POOLED, self._store.alias)
         if self._announced != presence.locked:
             self._store.workers.announce(self._worker_id, locked=presence.locked)
             self._announced = presence.locked

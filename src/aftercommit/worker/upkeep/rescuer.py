@@ -35,6 +35,7 @@ class Rescuer:
         worker_id: UUID,
         rescued: Callable[[Rescued], None],
         forgotten: Callable[[], None],
+        trusts_locks: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._options = options
@@ -42,6 +43,7 @@ class Rescuer:
         self._worker_id = worker_id
         self._rescued = rescued
         self._forgotten = forgotten  # called if another worker has deleted this worker's row
+        self._trusts_locks = trusts_locks  # False behind a pooler in transaction mode
         self._locks_count_from = now()
         self._contact = SteadyContact()
         self._free_since: dict[UUID, tuple[float, int]] = {}
@@ -98,7 +100,8 @@ class Rescuer:
         self._next_check_in = now() + pause.total_seconds()
 
     def _dead_among(self, free: set[UUID]) -> set[UUID]:
-        if now() < self._locks_count_from:
+        if now() < self._locks_count_from or not self._trusts_locks():
+            self._free_since.clear()
             return set()
         looks = {one: self._free_since.get(one, (now(), 0)) for one in free}
         self._free_since = {one: (since, count + 1) for one, (since, count) in looks.items()}
