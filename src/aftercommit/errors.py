@@ -228,6 +228,20 @@ class InsideTransaction(AftercommitError, RuntimeError):
         self.using = using
 
 
+class NotPublishedYet(AftercommitError, RuntimeError):
+    """Something was asked of a message that is kept in the transaction that is still open."""
+
+    def __init__(self, *, message_id: str, what: str) -> None:
+        super().__init__(
+            f"{what} needs the message {message_id}, which is kept in the transaction that is "
+            "open, and is sent after its commit.\n"
+            "Nobody runs it before, so waiting for it would never end.\n"
+            "Fix: call it after the transaction."
+        )
+        self.message_id = message_id
+        self.what = what
+
+
 class NotRunByWorker(AftercommitError):
     """``context.commit()`` was used outside a worker."""
 

@@ -3,8 +3,12 @@
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
+
+from django.db import connections
 
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.configured import our_backends
@@ -14,6 +18,7 @@ from aftercommit.ids import new_job_id
 from aftercommit.options.conf import RELAY_WHEN
 from aftercommit.options.queues import queue_in_order, queue_of
 from aftercommit.relay.brokers.base import Message
+from aftercommit.relay.brokers.unsent import note
 from aftercommit.relay.ordering import current_key
 from aftercommit.store import default_alias
 from aftercommit.values import NewJob
@@ -56,11 +61,29 @@ class Outbox:
 
     def keep(self, message: Message, *, using: str) -> None:
         """See ``brokers.base.Outbox``."""
-        backend = backends_keeping(message.broker)[using]
-        backend.store.insert([_job(message, backend)])
+        if _in_event_loop():
+            # Django does not write in a coroutine. No transaction is open there.
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(_alone, partial(_insert, message, using, current_key())).result()
+            return
+        _insert(message, using, current_key())
+        note(message.message_id, using=using)
 
 
-def _job(message: Message, backend: DatabaseBackend) -> NewJob:
+def _insert(message: Message, using: str, key: str | None) -> None:
+    backend = backends_keeping(message.broker)[using]
+    backend.store.insert([_job(message, backend, key)])
+
+
+def _alone(insert: Callable[[], None]) -> None:
+    """Insert in a thread of its own, whose connections end with it."""
+    try:
+        insert()
+    finally:
+        connections.close_all()
+
+
+def _job(message: Message, backend: DatabaseBackend, key: str | None) -> NewJob:
     arguments: dict[str, Any] = {
         "broker": message.broker,
         "message_id": message.message_id,
@@ -68,7 +91,7 @@ def _job(message: Message, backend: DatabaseBackend) -> NewJob:
     }
     meta = {"name": message.name}
     queue = queue_of(message.broker)
-    if (key := current_key()) is not None:
+    if key is not None:
         arguments["ordering_key"] = meta["ordering_key"] = key
         queue = queue_in_order(message.broker)
     payload = json.dumps({"args": [], "kwargs": arguments})

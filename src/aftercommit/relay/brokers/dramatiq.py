@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import dramatiq
 from dramatiq.common import dq_name
+from dramatiq.composition import pipeline
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message as DramatiqMessage
 
@@ -25,6 +26,7 @@ from aftercommit.relay.brokers.base import (
 from aftercommit.relay.brokers.per_thread import PerThread
 from aftercommit.relay.brokers.reachable import Address, is_reachable, redis_servers
 from aftercommit.relay.brokers.servers import not_kept, same_redis
+from aftercommit.relay.brokers.unsent import after_commit, refusing
 
 AWAY: tuple[type[BaseException], ...] = (ConnectionClosed, OSError)
 try:
@@ -60,6 +62,12 @@ class Dramatiq(Broker):
         for kind in (RedisBroker, RabbitmqBroker):
             if kind is not None:
                 kind.enqueue = _asking(outbox, kind.enqueue)
+        DramatiqMessage.get_result = refusing(
+            DramatiqMessage.get_result, lambda one: [one.message_id], unless=_does_not_wait
+        )
+        for name in ("get_result", "get_results"):
+            method = refusing(getattr(pipeline, name), _messages, unless=_does_not_wait)
+            setattr(pipeline, name, method)
 
     def publish(self, content: dict[str, Any]) -> None:
         """Publish the encoded message as the library's broker does."""
@@ -144,6 +152,14 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
     return enqueue
 
 
+def _does_not_wait(*_args: Any, block: bool = False, **_options: Any) -> bool:
+    return not block
+
+
+def _messages(several: Any) -> list[str]:
+    return [one.message_id for one in several.messages]
+
+
 def _servers(broker: Any) -> list[list[Address]]:
     if _is_redis(broker):
         return redis_servers(broker.client.connection_pool)
@@ -179,7 +195,7 @@ def _when(broker: Any, message: DramatiqMessage[Any]) -> str | None:
 def _keep(
     broker: Any, message: DramatiqMessage[Any], delay: int | None, outbox: Outbox, using: str
 ) -> DramatiqMessage[Any]:
-    """Store what the broker would have sent; the middleware is called now."""
+    """Store what the broker would have sent; the middleware is called now and at the commit."""
     queue, redis_id = message.queue_name, str(uuid4())
     options: dict[str, Any] = {}
     if _is_redis(broker):
@@ -203,5 +219,5 @@ def _keep(
         content=content,
     )
     outbox.keep(kept, using=using)
-    broker.emit_after("enqueue", sent, delay)
+    after_commit(lambda: broker.emit_after("enqueue", sent, delay), using=using)
     return sent

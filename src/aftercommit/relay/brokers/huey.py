@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -11,6 +11,7 @@ import redis.exceptions
 from django.conf import settings
 from django.utils.module_loading import import_string
 from huey.api import Huey as HueyQueue
+from huey.api import Result
 
 from aftercommit.errors import ConfigurationError
 from aftercommit.relay.brokers.base import (
@@ -24,6 +25,7 @@ from aftercommit.relay.brokers.base import (
 )
 from aftercommit.relay.brokers.reachable import Address, is_reachable, redis_servers
 from aftercommit.relay.brokers.servers import Places, not_kept
+from aftercommit.relay.brokers.unsent import after_commit, parts, refusing
 
 logger = logging.getLogger("aftercommit")
 
@@ -39,6 +41,7 @@ class Huey(Broker):
     def capture(self, outbox: Outbox) -> None:
         """Ask the outbox in ``Huey.enqueue`` of all instances."""
         HueyQueue.enqueue = _asking(outbox, HueyQueue.enqueue)
+        Result.get_raw_result = refusing(Result.get_raw_result, parts, unless=_does_not_wait)
 
     def publish(self, content: dict[str, Any]) -> None:
         """Put the serialised task into the storage."""
@@ -101,6 +104,10 @@ def _fault(instance: HueyQueue) -> str | None:
     )
 
 
+def _does_not_wait(blocking: bool = False, *_args: Any, **_options: Any) -> bool:
+    return not blocking
+
+
 class Recorder:
     """Replaces Huey's storage: records what would have been put into the queue."""
 
@@ -126,6 +133,9 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
         def keep(using: str) -> Any:
             recording = copy.copy(self)
             recording.storage = recorder = Recorder(self.storage)
+            recording._emit = lambda *event: after_commit(
+                partial(self._emit, *event), using=using
+            )
             result = original(recording, task)
             for data, priority in recorder.put:
                 content = {

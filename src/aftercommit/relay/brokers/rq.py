@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from redis import Redis
 from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, TimeoutError
-from rq import Queue
+from rq import Queue, exceptions
 from rq.job import Job, JobStatus
 
 from aftercommit.enqueue.task import Report
@@ -25,6 +25,7 @@ from aftercommit.relay.brokers.base import (
     publish_or_keep,
 )
 from aftercommit.relay.brokers.reachable import is_reachable, redis_servers
+from aftercommit.relay.brokers.rq_kept import prepare_jobs
 from aftercommit.relay.brokers.rq_sealed import Sealed, SealingSerializer, sealed
 from aftercommit.relay.brokers.servers import not_kept, same_redis
 
@@ -54,6 +55,7 @@ class RQ(Broker):
         Queue.enqueue_job = _asking(self, outbox, Queue.enqueue_job)
         Queue.schedule_job = _asking(self, outbox, Queue.schedule_job, scheduled=True)
         Queue.enqueue_many = _one_by_one(outbox, Queue.enqueue_many)
+        prepare_jobs()
         if django_rq is not None:
             DjangoRQ.enqueue_call = _at_once(outbox, DjangoRQ.enqueue_call)
 
@@ -176,13 +178,19 @@ def _asking(
             return original(self, job, *args, **options)
         pool = self.connection.connection_pool
         at = (args[0] if args else options["datetime"]) if scheduled else None
+
+        def keep(using: str) -> Job:
+            if options.get("unique"):
+                _refuse_copy(broker, job, self)
+            return _keep(outbox, using, job, self, at, options)
+
         return publish_or_keep(
             outbox,
             "rq",
             when=_when(job),
             away=AWAY,
             publish=lambda: original(self, job, *args, **options),
-            keep=lambda using: _keep(outbox, using, job, self, at, options),
+            keep=keep,
             fault=lambda: broker.fault(self),
             there=lambda: is_reachable(pool, lambda: redis_servers(pool)),
         )
@@ -209,7 +217,19 @@ def _keep(
     }
     message = Message(broker="rq", message_id=job.id, name=job.func_name, content=content)
     outbox.keep(message, using=using)
+    job._status = JobStatus.SCHEDULED if at else JobStatus.QUEUED
     return job
+
+
+def _refuse_copy(broker: RQ, job: Job, queue: Queue) -> None:
+    """Raise RQ's own error if a job with this id is kept, or in Redis if that answers."""
+    pool = queue.connection.connection_pool
+    there = broker.is_kept(job.id)
+    if not there and is_reachable(pool, lambda: redis_servers(pool)):
+        with suppress(*AWAY):
+            there = Job.exists(job.id, connection=queue.connection)
+    if there:
+        raise exceptions.DuplicateJobError(f"Job with ID {job.id} already exists")
 
 
 def _one_by_one(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:

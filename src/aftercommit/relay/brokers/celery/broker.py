@@ -11,6 +11,7 @@ import celery
 from celery.app.base import Celery as App
 from celery.app.task import Task
 from celery.contrib.django.task import DjangoTask
+from celery.result import AsyncResult, ResultSet
 from celery.signals import task_postrun
 from django.utils.module_loading import import_string
 from kombu.utils.uuid import uuid
@@ -20,10 +21,11 @@ from aftercommit.enqueue.transactions import open_aliases
 from aftercommit.errors import ConfigurationError
 from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
 from aftercommit.relay.brokers.celery.link import AWAY, Link, away_errors, connect, servers
-from aftercommit.relay.brokers.celery.recorder import Recorder
+from aftercommit.relay.brokers.celery.recorder import Recorder, quieten_signals, recording
 from aftercommit.relay.brokers.per_thread import PerThread
 from aftercommit.relay.brokers.reachable import is_reachable
 from aftercommit.relay.brokers.servers import Places, not_kept
+from aftercommit.relay.brokers.unsent import parts, refusing
 
 logger = logging.getLogger("aftercommit")
 
@@ -47,6 +49,10 @@ class Celery(Broker):
         for name in ("delay_on_commit", "apply_async_on_commit"):
             setattr(DjangoTask, name, _at_once(outbox, getattr(DjangoTask, name)))
         Task.retry = _marking(Task.retry)
+        AsyncResult.get = AsyncResult.wait = refusing(AsyncResult.get, parts)
+        for name in ("join", "join_native"):
+            setattr(ResultSet, name, refusing(getattr(ResultSet, name), parts))
+        quieten_signals()
         task_postrun.connect(_pay, dispatch_uid="aftercommit.relay.publish")
 
     def publish(self, content: dict[str, Any]) -> None:
@@ -121,7 +127,8 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
             options.pop("publisher", None)
             options["producer"] = recorder
             _quieten(self.backend)
-            result = original(self, name, *args, **options)
+            with recording():
+                result = original(self, name, *args, **options)
             content = {**_address(self), "publishes": recorder.published}
             message = Message(
                 broker="celery",
@@ -130,6 +137,7 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
                 content=content,
             )
             outbox.keep(message, using=using)
+            recorder.announce(name, using=using)
             return result
 
         return publish_or_keep(

@@ -2,15 +2,19 @@
 
 import json
 import time
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 
 from celery.app.base import Celery as App
+from celery.signals import after_task_publish, task_sent
 from kombu import Exchange, Producer
 from kombu.utils import json as kombu_json
 
 from aftercommit.relay.brokers.base import as_json
+from aftercommit.relay.brokers.unsent import after_commit
 
 # Arguments of ``Producer.publish``: the relay has its own retries and timeouts.
 NOT_STORED = (
@@ -25,6 +29,7 @@ class Recorder(Producer):
     def __init__(self, app: App) -> None:
         super().__init__(None, auto_declare=False)
         self.published: list[dict[str, Any]] = []
+        self._sent: list[dict[str, Any]] = []
         self._app = app
         self._unopened = Unopened(app)
 
@@ -48,6 +53,12 @@ class Recorder(Producer):
     def maybe_declare(self, *_args: Any, **_options: Any) -> None:
         """Do nothing: the relay declares what a message needs."""
 
+    def announce(self, name: str, *, using: str) -> None:
+        """Send ``after_task_publish`` when the transaction commits."""
+        if after_task_publish.receivers:
+            message = self._sent[0]  # events follow
+            after_commit(lambda: after_task_publish.send(sender=name, **message), using=using)
+
     def publish(self, body: Any, routing_key: str | None = None, **options: Any) -> None:
         """Record a message as ``Producer.publish`` would have sent it."""
         for name in NOT_STORED:
@@ -64,6 +75,9 @@ class Recorder(Producer):
         )
         exchange = take("exchange", None) or self.exchange
         where, mode = self._delivery_details(exchange, take("delivery_mode", None))
+        self._sent.append(
+            {"body": body, "headers": headers, "exchange": exchange, "routing_key": routing_key}
+        )
         expiration = take("expiration", None)
         self.published.append(
             {
@@ -80,6 +94,33 @@ class Recorder(Producer):
                 "properties": plain(options),
             }
         )
+
+
+_recording: ContextVar[bool] = ContextVar("aftercommit_celery_recording", default=False)
+AFTERWARDS = (after_task_publish, task_sent)
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """Let no receiver hear that a message has been published: it may be rolled back."""
+    token = _recording.set(True)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def quieten_signals() -> None:
+    """Prepare the signals that mean a published message for ``recording``."""
+    for signal in AFTERWARDS:
+        signal._live_receivers = _unless_recording(signal._live_receivers)
+
+
+def _unless_recording(original: Callable[..., Any]) -> Callable[..., Any]:
+    def live_receivers(sender: Any) -> Any:
+        return [] if _recording.get() else original(sender)
+
+    return live_receivers
 
 
 class Unopened:
