@@ -23,6 +23,7 @@ from tests.app.models import Effect
 from tests.brokers.addresses import queue_name
 from tests.brokers.conftest import kept, run_relay
 from tests.brokers.shop import app
+from tests.django.conftest import FIELDS
 from tests.process.conftest import rig  # noqa: F401 - a fixture
 from tests.waiting import wait_until
 
@@ -257,7 +258,7 @@ def test_what_is_not_json_is_refused_at_the_call(tasks):
 
 def test_a_task_of_another_class_is_sent(tasks):
     with transaction.atomic():
-        result = BaseTask(func=tasks.count, backend="far").enqueue("one")
+        result = BaseTask(**{**FIELDS, "backend": "far"}, func=tasks.count).enqueue("one")
 
     assert [one.meta["message_id"] for one in kept()] == [result.id]
     assert [one.meta["name"] for one in kept()] == ["tests.brokers.movable.count"]

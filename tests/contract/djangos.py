@@ -48,7 +48,9 @@ FOR_THE_BACKPORT = (
     (r"\bdjango\.tasks\b", "django_tasks"),
     (r"\bInvalidTask\b", "InvalidTaskError"),
     (r"\bInvalidTaskBackend\b", "InvalidTaskBackendError"),
+    (r"support async Tasks\.", "support async tasks."),
 )
+FOR_PYTHON_3_11 = ((r"without an implementation for (abstract method) '(\w+)'", r"with \1 \2"),)
 
 
 def modules() -> list[ModuleType]:
@@ -56,6 +58,8 @@ def modules() -> list[ModuleType]:
     version, sha256 = RELEASES[django.VERSION[:2]]
     tests = released("django", version, sha256) / "tests" / "tasks"
     changes = CHANGES if django.VERSION >= (6,) else (*CHANGES, *FOR_THE_BACKPORT)
+    if sys.version_info < (3, 12):
+        changes = (*changes, *FOR_PYTHON_3_11)
     package = CACHE / f"tests-of-{version}-on-{django.VERSION[0]}" / "tasks"
     package.mkdir(parents=True, exist_ok=True)
     for file in tests.glob("*.py"):

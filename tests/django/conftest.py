@@ -15,6 +15,10 @@ IMMEDIATE = {"BACKEND": f"{DJANGO_TASKS}.immediate.ImmediateBackend"}
 DUMMY = {"BACKEND": f"{DJANGO_TASKS}.dummy.DummyBackend", "QUEUES": []}
 
 
+# What a task of Django 6.0 has no defaults for.
+FIELDS = {"priority": 0, "backend": "default", "queue_name": "default", "run_after": None}
+
+
 def ours(*, queues=(), **options):
     """Return the settings of a backend of ours; no queues allow any."""
     return {

@@ -61,7 +61,7 @@ def database(engine, **given):
     if engine == "mysql":
         pymysql.install_as_MySQLdb()
     handler = ConnectionHandler(
-        {"default": {"ENGINE": f"django.db.backends.{engine}", "NAME": "jobs", **given}}
+        {"default": {"ENGINE": f"django.db.backends.{engine}", "NAME": "/jobs", **given}}
     )
     return handler["default"]
 
@@ -83,7 +83,9 @@ def test_every_check_is_listed_and_every_listed_check_exists():
 
 
 def test_every_check_has_a_test_named_after_it():
-    named = set(re.findall(r"^def test_([ew]\d{3})_", Path(__file__).read_text(), re.MULTILINE))
+    here = Path(__file__)
+    text = here.read_text() + here.with_name("test_tables.py").read_text()
+    named = set(re.findall(r"^def test_([ew]\d{3})_", text, re.MULTILINE))
 
     assert {f"aftercommit.{name.upper()}" for name in named} == set(CHECKS)
 
@@ -510,3 +512,24 @@ def test_w010_session_locks_need_sessions(backends, monkeypatch, session_locks):
     messages = list(answers_of(postgresql))
 
     assert [message.id for message in messages] == ["aftercommit.W010"] * session_locks
+
+
+def test_e013_without_autocommit_nothing_would_be_committed():
+    for engine in ("sqlite3", "postgresql", "mysql"):
+        messages = settings_of(database(engine, NAME="/x/db", AUTOCOMMIT=False))
+
+        assert "aftercommit.E013" in ids(messages)
+
+
+@pytest.mark.parametrize("name", ["db.sqlite3", "./db.sqlite3", "data/../db.sqlite3", Path("db")])
+def test_w012_a_relative_path_is_another_file_in_another_folder(name):
+    given = {"NAME": name, "OPTIONS": {"transaction_mode": "IMMEDIATE"}}
+
+    assert only(settings_of(database("sqlite3", **given))).id == "aftercommit.W012"
+
+
+@pytest.mark.parametrize("name", ["/x/db.sqlite3", Path("/x/db"), "file:/x/db?mode=rwc"])
+def test_an_absolute_path_is_the_same_file_everywhere(name):
+    given = {"NAME": name, "OPTIONS": {"transaction_mode": "IMMEDIATE"}}
+
+    assert list(settings_of(database("sqlite3", **given))) == []

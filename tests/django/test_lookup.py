@@ -101,11 +101,12 @@ def test_a_task_of_another_class_is_found_in_its_module(backends, package):
         "shop_lib.jobs",
         """
         from aftercommit._compat import BaseTask
+        from tests.django.conftest import FIELDS
 
         def work():
             return "worked"
 
-        work = BaseTask(func=work, backend="dummy")
+        work = BaseTask(**{**FIELDS, "backend": "dummy"}, func=work)
         """,
     )
     backends(default=ours(task_packages=["shop_lib"]), dummy=DUMMY)

@@ -1,12 +1,15 @@
 """Presence on SQLite: a locked file beside the database, and polling."""
 
 import contextlib
+import logging
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
 from uuid import UUID
 
 from aftercommit.store.presence import Presence
+
+logger = logging.getLogger("aftercommit")
 
 try:
     import fcntl
@@ -20,12 +23,17 @@ class SQLitePresence(Presence):
     def __init__(self, database: str, worker_id: UUID, *, session_locks: bool) -> None:
         super().__init__(worker_id)
         self._database = database
-        path = _lock_path(database, worker_id)
         self._file: IO[bytes] | None = None
         if session_locks and fcntl is not None and Path(database).is_file():
-            path.parent.mkdir(exist_ok=True)
-            self._file = path.open("wb")
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                self._file = _locked_file(_lock_path(database, worker_id))
+            except OSError as error:  # no right to write there, a full disk, no locks over NFS
+                logger.warning(
+                    "The lock file of this worker cannot be made (%s). It works, but others see "
+                    "that it is dead only when its leases end. Let its user write beside the "
+                    "database, or set OPTIONS['session_locks'] to False",
+                    error,
+                )
 
     @property
     def locked(self) -> bool:
@@ -45,6 +53,17 @@ class SQLitePresence(Presence):
         super().close()
 
 
+def _locked_file(path: Path) -> IO[bytes]:
+    path.parent.mkdir(exist_ok=True)
+    file = path.open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
 def lock_is_free(database: str, worker_id: UUID) -> bool:
     """Return whether no process holds a worker's lock file, or the file does not exist."""
     if fcntl is None:
@@ -55,7 +74,7 @@ def lock_is_free(database: str, worker_id: UUID) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return True
-    except BlockingIOError:
+    except OSError:  # it is locked, or this user may not know: then the leases tell
         return False
     return True
 
@@ -63,8 +82,8 @@ def lock_is_free(database: str, worker_id: UUID) -> bool:
 def remove_lock(database: str, worker_id: UUID) -> None:
     """Remove the file of a worker that is known to be dead, and an empty folder."""
     path = _lock_path(database, worker_id)
-    path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty: other workers are alive
+    with contextlib.suppress(OSError):  # of another user; or not empty: other workers are alive
+        path.unlink(missing_ok=True)
         path.parent.rmdir()
 
 

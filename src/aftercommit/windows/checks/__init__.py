@@ -34,6 +34,7 @@ CHECKS = {
     "aftercommit.E010": "an option names a module or an exception that cannot be imported",
     "aftercommit.E011": "'aftercommit' is not in INSTALLED_APPS",
     "aftercommit.E012": "the database router keeps our tables out of the jobs' database",
+    "aftercommit.E013": "AUTOCOMMIT is False for the database of the jobs",
     "aftercommit.W001": "'django_tasks' is not in INSTALLED_APPS though the backport is used",
     "aftercommit.W002": "MariaDB is older than 10.8 and ignores descending indexes",
     "aftercommit.W003": "SQLite keeps the jobs in memory, where no worker sees them",
@@ -44,6 +45,9 @@ CHECKS = {
     "aftercommit.W008": "tasks are sent to Celery before the commit",
     "aftercommit.W009": "backends relay one library in different ways",
     "aftercommit.W010": "PostgreSQL is behind a pooler in transaction mode, with session locks",
+    "aftercommit.W012": "the path of the SQLite database is relative",
+    "aftercommit.W013": "an index of the table of jobs is missing",
+    "aftercommit.W014": "the tables are from a MariaDB that had no type UUID",
 }
 
 

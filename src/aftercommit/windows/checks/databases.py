@@ -1,6 +1,7 @@
 """Checks of DATABASES for the aliases with jobs; they do not connect."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -42,6 +43,7 @@ def settings_of(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
         )
         return
     yield from _time_zone(database)
+    yield from _autocommit(database)
     yield from {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}[database.vendor](
         database
     )
@@ -57,6 +59,18 @@ def _time_zone(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
             "or late.",
             hint=f"Remove TIME_ZONE from DATABASES[{database.alias!r}].",
             id="aftercommit.E007",
+        )
+
+
+def _autocommit(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    if not database.settings_dict["AUTOCOMMIT"]:
+        yield Error(
+            f"Database {database.alias!r} has AUTOCOMMIT = False, and holds jobs. Nothing would "
+            "commit what a worker claims and finishes: its first transaction would stay open, "
+            "and no other program would see a change.",
+            hint=f"Remove AUTOCOMMIT from DATABASES[{database.alias!r}], or set OPTIONS['using'] "
+            "of the task backend to an alias of the same database without it.",
+            id="aftercommit.E013",
         )
 
 
@@ -114,4 +128,12 @@ def _sqlite(database: Any) -> Iterator[CheckMessage]:
             "no worker process sees its jobs.",
             hint=f"Give DATABASES[{database.alias!r}]['NAME'] the path of a file.",
             id="aftercommit.W003",
+        )
+    elif not name.startswith("file:") and not Path(name).is_absolute():
+        yield Warning(
+            f"SQLite database {database.alias!r} has the relative path {name!r}: a worker that "
+            "is started in another folder opens, or makes, another file, and sees no jobs.",
+            hint=f"Give DATABASES[{database.alias!r}]['NAME'] an absolute path, such as "
+            f"BASE_DIR / {name!r}.",
+            id="aftercommit.W012",
         )

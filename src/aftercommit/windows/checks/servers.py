@@ -11,6 +11,7 @@ from aftercommit.store import STORES
 from aftercommit.store.postgresql.presence import SESSION, changes_session
 from aftercommit.windows.checks.isolation import isolation_error
 from aftercommit.windows.checks.subjects import job_databases
+from aftercommit.windows.checks.tables import tables_of
 
 OLDEST = {"PostgreSQL": (15,), "MySQL": (8, 4), "MariaDB": (10, 6), "SQLite": (3, 37)}
 DESCENDING_INDEXES = (10, 8)  # MariaDB
@@ -19,7 +20,7 @@ DESCENDING_INDEXES = (10, 8)  # MariaDB
 def check_servers(databases: Sequence[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
     """Check those of ``databases`` that have jobs."""
     asked = [one for one in job_databases() if one.alias in (databases or ())]
-    return [message for database in asked for message in answers_of(database)]
+    return [message for one in asked for message in (*answers_of(one), *tables_of(one))]
 
 
 def answers_of(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
