@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from aftercommit.printable import make_readable
 from aftercommit.windows.checks import register_checks
+from aftercommit.worker.processes.handover import remember
 
 # As settings may name it: today, in 0.1.0, and by its module.
 CELERY_BACKENDS = {
@@ -28,6 +29,7 @@ class AftercommitConfig(AppConfig):
     def ready(self) -> None:
         """Register the checks, prepare the log; capture the messages that are to be relayed."""
         register_checks()
+        remember()
         make_readable(logging.getLogger("aftercommit"))
         # Not imported otherwise: it needs django.tasks, whose absence a check explains.
         tasks = getattr(settings, "TASKS", {})

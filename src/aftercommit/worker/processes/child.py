@@ -22,6 +22,7 @@ from aftercommit.process import STOP_SIGNALS, leave_signals_to_parent
 from aftercommit.worker.descriptors import Descriptors
 from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.processes.channel import Channel, Message, config_of
+from aftercommit.worker.processes.handover import take_over
 from aftercommit.worker.quota import RunQuota
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class WorkerProcess:
         if first is None:  # the parent is gone already
             os._exit(1)
         sys.argv[:] = first["argv"]  # settings may look at it, and shall see what they saw there
-        self._work(config_of(first["config"]), orders, prepare=_load_project)
+        load = partial(_load_project, first["handover"])
+        self._work(config_of(first["config"]), orders, prepare=load)
 
     def run_forked(self, config: WorkerConfig) -> NoReturn:
         """Do the same where the project is loaded."""
@@ -173,7 +175,9 @@ class WorkerProcess:
             self._reported = report
 
 
-def _load_project() -> None:
+def _load_project(handed: Message) -> None:
+    if handed:
+        take_over(handed)  # before the project can ask a database
     django.setup()
     from aftercommit import log  # noqa: PLC0415 - needs the models
 

@@ -21,6 +21,7 @@ from django.conf import UserSettingsHolder, settings
 
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import WorkerConfig
+from aftercommit.worker.config import served_backends
 from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.processes.channel import Channel, message_of
 from aftercommit.worker.processes.child import WorkerProcess
@@ -31,6 +32,7 @@ from aftercommit.worker.processes.forking import (
     obstacle,
     stop_signals_blocked,
 )
+from aftercommit.worker.processes.handover import handover, refuse_memory
 from aftercommit.worker.processes.memory import oom_kills
 from aftercommit.worker.processes.silence import Silence
 from aftercommit.worker.quota import RunQuota
@@ -125,9 +127,11 @@ class Launcher:
                 "Fix: run the worker on Linux, macOS or in WSL; 'manage.py flush_queue' runs "
                 "jobs anywhere."
             )
+        refuse_memory({one.using for one in served_backends(config.backends).values()})
         self._may_fork = config.fork
         if not self._may_fork or obstacle() is not None:
             _command()  # raises what would be raised later
+            handover()
         self._quota = None if config.max_jobs is None else RunQuota.new_file(config.max_jobs)
 
     @property
@@ -162,6 +166,7 @@ class Launcher:
         return Child(process=process, channel=channel, board=board)
 
     def _spawn(self, config: WorkerConfig) -> Child:
+        handed = handover()
         channel, theirs = Channel.pair()
         with closing(theirs), _zeros(InFlight.size(config.threads)) as board:
             files = [theirs.fileno(), board.fileno()]
@@ -173,7 +178,7 @@ class Launcher:
             except OSError:
                 channel.close()
                 raise
-        channel.send(config=message_of(config), argv=sys.argv)
+        channel.send(config=message_of(config), argv=sys.argv, handover=handed)
         return Child(process=process, channel=channel, board=shared)
 
 
