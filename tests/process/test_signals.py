@@ -9,6 +9,7 @@ from datetime import timedelta
 from threading import Event
 
 import pytest
+from django.db import transaction
 
 from tests.app.chores import KINDS, atomic, plain
 from tests.app.models import Effect
@@ -138,6 +139,22 @@ def test_a_drain_that_is_stopped_leaves_the_rest_ready(rig):
     assert (len(rig.notes("begin")), rig.open_jobs(), rig.running()) == (2, 18, 0)
     assert rig.worker("--drain").wait() == 0
     assert rig.check(committed=keys).states == {"succeeded": 20}
+
+
+def test_a_drain_whose_outcomes_are_not_written_says_so(rig):
+    worker = rig.worker("--drain", "--grace", "1")
+    job_id = rig.enqueue(plain, "one", gate="go")
+    rig.wait_note("begin")
+    with transaction.atomic():
+        # Another transaction holds the row, or on SQLite the database.
+        rig.change_job(job_id, priority=1)
+        worker.signal(signal.SIGTERM)
+        status = worker.wait()
+        said = worker.output
+        transaction.set_rollback(True)
+
+    assert status == 1
+    assert "Database 'default': the outcomes of 1 job(s) that this worker has claimed" in said
 
 
 def test_a_grace_of_no_time_is_no_time(rig):

@@ -192,7 +192,7 @@ class NoProcesses:
 
     tried = 0
 
-    def __init__(self, config, *, died):
+    def __init__(self, config, **_given):
         type(self).tried += 1
         raise ConfigurationError("no processes here")
 

@@ -15,6 +15,9 @@ from aftercommit.store.finish import RELEASED, Ending, changes, with_error
 from aftercommit.store.table import Table, held_jobs
 from aftercommit.values import Claim, Ended
 
+# Not the payload, which may be large; "errors" may be as well.
+NEEDED = ("token", "queue", "task_path", "attempts", "crashes", "cancel_requested", "worker_id")
+AT_A_TIME = 10  # rows in memory
 NONE: Mapping[UUID, str] = MappingProxyType({})
 
 
@@ -92,6 +95,11 @@ class Rescue(Table):
             self._leases.filter(id=lease_id).delete()
         return rescued
 
+    def held_by(self, worker_ids: Collection[UUID]) -> int:
+        """Return how many jobs are running under leases of these workers."""
+        leases = self._leases.filter(worker_id__in=worker_ids)
+        return sum(len(self.running_under(held_jobs(lease))) for lease in leases)
+
     def running_under(self, held: Mapping[UUID, int]) -> set[UUID]:
         """Return those of these jobs that run under these tokens."""
         running = self._jobs.filter(id__in=held, state=State.RUNNING)
@@ -119,12 +127,26 @@ class Rescue(Table):
         limit: int,
         held: Mapping[UUID, int] | None = None,
     ) -> list[Rescued]:
-        chosen = chosen.filter(state=State.RUNNING).order_by("id")
+        chosen = chosen.filter(state=State.RUNNING).only(*NEEDED, "errors").order_by("id")
+        rescued: list[Rescued] = []
+        last: UUID | None = None
         # The limit counts rows that are not skipped: a hundred rows in hanging transactions
         # must not hide all others.
-        rows = list(self._locked(chosen, skip=True)[:limit])
-        if held is not None:  # not a job that another worker has claimed in the meantime
-            rows = [row for row in rows if held[row.id] == row.token]
+        while left := limit - len(rescued):
+            rest = chosen if last is None else chosen.filter(id__gt=last)
+            found = list(self._locked(rest, skip=True)[: min(left, AT_A_TIME)])
+            rows = found
+            if held is not None:  # not a job that another worker has claimed in the meantime
+                rows = [row for row in found if held[row.id] == row.token]
+            rescued += self._rescue_rows(rows, max_crashes, blamed)
+            if len(found) < min(left, AT_A_TIME):
+                break
+            last = found[-1].id
+        return rescued
+
+    def _rescue_rows(
+        self, rows: Collection[Job], max_crashes: int, blamed: Mapping[UUID, str]
+    ) -> list[Rescued]:
         tried = [self._rescue_one(row, max_crashes, blamed.get(row.id)) for row in rows]
         rescued = [one for one in tried if one is not None]
         ready = {one.job_id for one in rescued if one.state == State.READY}
@@ -169,7 +191,7 @@ class Rescue(Table):
         if not chosen.exists():
             return []
         with self._write():
-            running = chosen.filter(state=State.RUNNING).order_by("id")
+            running = chosen.filter(state=State.RUNNING).only(*NEEDED).order_by("id")
             rows = list(self._locked(running, skip=True))
             if held is not None:
                 rows = [row for row in rows if row.token == held[row.id]]

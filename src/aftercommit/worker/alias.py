@@ -12,6 +12,7 @@ from aftercommit.errors import ClaimLost, TimedOut
 from aftercommit.values import Released, RunResult
 from aftercommit.worker.assembly import assemble
 from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter
+from aftercommit.worker.claiming.payloads import PayloadBudget
 from aftercommit.worker.claiming.prefetch import Prefetch
 from aftercommit.worker.config import Served
 from aftercommit.worker.quota import RunQuota
@@ -19,7 +20,7 @@ from aftercommit.worker.running.executor import Executor
 from aftercommit.worker.running.outcome import outcome_of
 from aftercommit.worker.running.pool import Pool
 from aftercommit.worker.runs import Run, Runs, now
-from aftercommit.worker.upkeep.finisher import LARGEST_BATCH
+from aftercommit.worker.upkeep.finisher import LARGEST_BATCH, size_of
 from aftercommit.worker.upkeep.loop import LoopThread
 
 UNTIL_RUNG = timedelta(seconds=5)
@@ -50,6 +51,7 @@ class AliasWorker:
         quota: RunQuota,
         finished: FinishedCounter,
         prefetch: Prefetch,
+        threads: int,
     ) -> None:
         self.using = served.using
         # ``finished.count`` when a claim last found no job while nothing was running
@@ -62,6 +64,8 @@ class AliasWorker:
         self._quota = quota
         self._finished = finished
         self._prefetch = prefetch
+        self._payloads = PayloadBudget(threads)
+        self._waits_for_bytes = False  # no claim before some results are written
         self._rooms = assemble(
             served, worker_id=worker_id, news=self.ring, recorded=self._recorded
         )
@@ -187,6 +191,7 @@ class AliasWorker:
         free = 0
         if self._fetching:
             free = self._capacity.free(prefetch=prefetch, otherwise=self.ring)
+            free = min(free, self._fitting())
         allowed = self._quota.take(free)
         if not allowed:
             return None
@@ -198,6 +203,7 @@ class AliasWorker:
         finally:
             self._quota.give(allowed - taken)
         self._capacity.occupy(taken)
+        self._payloads.claimed([len(claim.payload) for claim, _facts in claims])
         runs = self.runs.add_all(claims, self, asked_at=asked_at)
         if self._fetching:
             self._pool.submit(runs)
@@ -205,11 +211,19 @@ class AliasWorker:
             self.release_unstarted(runs)
         return taken
 
+    def _fitting(self) -> int:
+        """Return how many jobs may be claimed by their size."""
+        self._waits_for_bytes = True  # first: a result may be written meanwhile
+        fitting = self._payloads.jobs([run.size for run in self.runs.all()])
+        self._waits_for_bytes = not fitting
+        return fitting
+
     def ended(self, run: Run, result: RunResult) -> None:
         """Queue the result of a run for the finisher, and free its capacity."""
         if run.took is not None:
             self._prefetch.ran(run.took)
         if not run.given_up or result.recorded:
+            run.kept = size_of(result)
             self._rooms.finisher.put(run, result)
             self._finish_loop.ring()
         if self._served.crashed:
@@ -232,6 +246,8 @@ class AliasWorker:
     def _recorded(self, run: Run, result: RunResult) -> None:
         self.done += not isinstance(result.outcome, Released)
         self._finished.add()
+        if self._waits_for_bytes:
+            self.ring()
 
     # ---- runs that are released or given up -------------------------------------
 

@@ -50,6 +50,7 @@ class Run:
     interrupted_at: float | None = None
     lost = False  # the claim has ended, so another worker may run the job
     cancel_requested = False
+    kept = 0  # characters of a result that waits to be written
     given_up = False  # the outcome is decided; the body's result is ignored
     context: Context | None = None  # of task_started and the body; None: it has not begun
     _thread_id: int | None = None  # of the body, while it runs
@@ -149,6 +150,11 @@ class Run:
     def duration(self) -> timedelta | None:
         """How long the body ran; None if it did not begin, or is not over."""
         return None if self.took is None else timedelta(seconds=self.took)
+
+    @property
+    def size(self) -> int:
+        """How many bytes its arguments, earlier errors and result take; they are ASCII."""
+        return len(self.claim.payload) + len(self.claim.errors) + self.kept
 
     @property
     def stale(self) -> bool:

@@ -81,6 +81,7 @@ class Worker:
                 quota=self._quota,
                 finished=self._finished,
                 prefetch=self._prefetch,
+                threads=self._config.threads,
             )
             for one in served(self._config)
         ]

@@ -8,6 +8,7 @@ from dataclasses import fields
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.core.checks import Tags
@@ -105,7 +106,27 @@ class Command(BaseCommand):
             ):
                 status = supervisor.run()
             orphans.settle()
+            if config.drain or config.max_jobs is not None:
+                status = status or self._unfinished(orphans, supervisor.worker_ids)
             return status
+
+    def _unfinished(self, orphans: Orphans, worker_ids: set[UUID]) -> int:
+        """Return 1, and say so, if jobs of ours are still running in a table, or may be."""
+        left: dict[str, int] = {}
+        check = Check(lambda: left.update(orphans.left(worker_ids)))
+        check.join(TO_ANSWER.total_seconds())
+        if check.is_alive() or check.error is not None:
+            self.stderr.write(
+                "A database does not answer: whether all outcomes are written is open."
+            )
+            return 1
+        for using, number in left.items():
+            self.stderr.write(
+                f"Database {using!r}: the outcomes of {number} job(s) that this worker has "
+                "claimed are not written. These jobs are still running there, and run again when "
+                "their leases end."
+            )
+        return int(bool(left))
 
     def _remind_of_messages(self, config: WorkerConfig) -> None:
         """Say if somebody else has to publish what this project keeps for its brokers."""

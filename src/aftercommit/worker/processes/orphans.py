@@ -1,7 +1,7 @@
 """What a dead worker process leaves behind: jobs that it ran, and jobs that it had claimed."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -59,6 +59,11 @@ class Orphans:
         for aside in self._begun:
             aside.ended_within(timedelta(seconds=max(end - now(), 0)))
             aside.end(NO_TIME)
+
+    def left(self, worker_ids: Collection[UUID]) -> dict[str, int]:
+        """Return by database how many jobs these workers, which have ended, still hold there."""
+        found = {one.using: store_for(one.using).held_by(worker_ids) for one in self._aliases}
+        return {using: number for using, number in found.items() if number}
 
     def _take_back(
         self, over: Channel, worker_id: UUID, begun: set[UUID], blamed: dict[UUID, str]

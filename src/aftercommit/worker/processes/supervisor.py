@@ -69,6 +69,7 @@ class Supervisor:
         self._asked = 0  # how often someone asked to stop
         self._given_up = False
         self._reasons: set[str] = set()  # why processes could not start; each is said once
+        self.worker_ids: set[UUID] = set()  # of the processes that have ended
         self.progress = Progress()
 
     @property
@@ -169,6 +170,8 @@ class Supervisor:
     def _bury(self, slot: ProcessSlot, child: Child, *, stopping: bool) -> None:
         slot.child = None
         slot.done_before += child.done
+        if (worker_id := child.board.read()[0]) is not None:
+            self.worker_ids.add(worker_id)
         child.channel.close()
         slot.has_run |= _has_run(child)
         if not _has_run(child):

@@ -29,6 +29,7 @@ from aftercommit.worker.upkeep.announcer import Announcer
 logger = logging.getLogger("aftercommit")
 
 LARGEST_BATCH = 1000
+LARGEST_WRITE = 8 * 1024 * 1024  # bytes of results; a batch ends with the one that exceeds it
 UNWRITABLE = "(the outcome of this run could not be stored: {error})"
 
 STATES: dict[type, str] = {
@@ -101,7 +102,8 @@ class Finisher:
     def _take(self) -> None:
         # A statement may contain a job once: a second result of the same job has to wait.
         taken = {run.claim.job_id.int for run, _result in self._batch}
-        while len(self._batch) < LARGEST_BATCH:
+        size = sum(size_of(result) for _run, result in self._batch)
+        while len(self._batch) < LARGEST_BATCH and size < LARGEST_WRITE:
             try:
                 one = self._results.get_nowait()
             except Empty:
@@ -112,6 +114,7 @@ class Finisher:
                 return
             taken.add(number)
             self._batch.append(one)
+            size += size_of(one[1])
 
     def _finish(self) -> tuple[Sequence[tuple[Run, RunResult | None]], Mapping[UUID, Error]]:
         """Write the batch; return the settled results, and the errors of locked rows."""
@@ -213,6 +216,17 @@ class Finisher:
             self._recorded(run, result)
         except BaseException as error:  # the other runs of the batch must still be announced
             log_error("Job %s: a listener failed", run.claim.job_id, error=error)
+
+
+def size_of(result: RunResult) -> int:
+    """Return how many bytes the text of an outcome takes in a statement."""
+    match result.outcome:
+        case Succeeded(result=text):
+            return 0 if result.recorded else len(text)
+        case Retry(error=error) | Failed(error=error):
+            return len(error.traceback)
+        case _:
+            return 0
 
 
 def _as_written(result: RunResult, state: str) -> RunResult:
