@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 SOON = timedelta(seconds=20)
 GRACE = timedelta(seconds=10)
 LAST_LINES = 20
+OURS = 0o077  # umask: what visitors write is not for the other users of this computer
 
 
 class DemoFailed(Exception):
@@ -30,7 +31,7 @@ class Process:
     def __init__(self, name: str, command: list[str], *, demo: "Demo") -> None:
         self.name = name
         self.log = demo.data / f"{name}.log"
-        with self.log.open("ab") as log:
+        with open(self.log, "ab", opener=_for_us_alone) as log:
             self._child = subprocess.Popen(
                 command,
                 env=demo.environment,
@@ -38,6 +39,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=OURS,
             )
         # Beside the log, for who wants to kill it.
         (demo.data / f"{name}.pid").write_text(f"{self._child.pid}\n")
@@ -91,7 +93,9 @@ class Demo:
         self.data = data
         self.origin = f"http://127.0.0.1:{port}"
         self._port = port
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for file in (*data.glob("*.sqlite3*"), *data.glob("*.log")):  # of an earlier version
+            file.chmod(0o600)
         self.environment = {
             **os.environ,
             **variables,
@@ -116,6 +120,7 @@ class Demo:
             capture_output=True,
             text=True,
             check=False,
+            umask=OURS,
         )
         if made.returncode:
             raise DemoFailed(f"The database could not be prepared:\n{made.stderr}")
@@ -199,6 +204,10 @@ def _worker(queue: str) -> list[str]:
         name = os.environ.get("DEMO_PREFIX", "aftercommit-demo")
         return _manage("rqworker", name, "--worker-class", "rq.worker.SimpleWorker")
     return _manage("aftercommit", "worker")
+
+
+def _for_us_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _secret_key(data: Path) -> str:

@@ -3,22 +3,29 @@
 The visitor chooses the address, so it is checked where the connection is made: the
 host is resolved once, *every* address it has must be public, and the connection goes to
 an address that was checked. A name whose answer changes between the check and the
-connection (DNS rebinding) gains nothing, and a redirect passes the same door.
+connection (DNS rebinding) gains nothing, and a redirect passes the same door. Nothing is
+decompressed, and of a redirect only its headers are read.
 """
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import httpx
 
 Address = IPv4Address | IPv6Address
 Resolver = Callable[[str], Awaitable[list[str]]]
 
-IPV4_INSIDE_IPV6 = IPv6Network("64:ff9b::/96")  # NAT64: any IPv4 address, in disguise
+# All that is given to networks of the internet. Outside are site-local addresses, NAT64 and
+# other disguises of IPv4, and whatever is reserved.
+GLOBAL_UNICAST = IPv6Network("2000::/3")
+# Python calls them global, or did; the last is for documentation.
+NOT_FETCHED = (IPv4Network("192.88.99.0/24"), IPv6Network("2001::/23"), IPv6Network("3fff::/20"))
 
 
 class FetchFailed(Exception):
@@ -43,16 +50,38 @@ def is_public(address: Address) -> bool:
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped:
             return is_public(address.ipv4_mapped)
-        if address.sixtofour or address.teredo or address in IPV4_INSIDE_IPV6:
+        if address.sixtofour or address not in GLOBAL_UNICAST:
             return False
-    return address.is_global and not address.is_multicast
+    refused = any(address.version == one.version and address in one for one in NOT_FETCHED)
+    return address.is_global and not address.is_multicast and not refused
 
 
 async def resolve(host: str) -> list[str]:
     """Ask the system for all addresses of a host."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return [address[0] for *_, address in found]
+    answer: asyncio.Future[list[str]] = loop.create_future()
+
+    def give(found: list[str] | None, error: Exception | None) -> None:
+        if answer.done():
+            return  # nobody waits any more
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(found or [])
+
+    def ask() -> None:
+        found, failure = None, None
+        try:
+            found = [one[4][0] for one in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+        except (OSError, UnicodeError) as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(give, found, failure)
+
+    # Not loop.getaddrinfo(): at its end the loop would wait for that thread, which may take
+    # minutes if the name server is slow.
+    threading.Thread(target=ask, daemon=True).start()
+    return await answer
 
 
 class CheckedTransport(httpx.AsyncBaseTransport):
@@ -73,7 +102,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         self._resolve = resolver
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Check, then send; httpx comes here again for each redirect."""
+        """Check, then send; a redirect comes here again."""
         address = await self._checked_address(request.url)
         return await self._inner.handle_async_request(_pinned(request, address))
 
@@ -92,10 +121,9 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         except (OSError, UnicodeError) as error:
             raise FetchFailed(f"no address is known for {host}") from error
         addresses = [ip_address(address) for address in found]
-        for address in addresses:
-            if not is_public(address):
-                at = "" if str(address) == host else f"at {address}, "
-                raise AddressRefused(f"{host} is {at}not public")
+        if not all(map(is_public, addresses)):
+            # Without the address: nobody is to learn by our name server who is where inside.
+            raise AddressRefused(f"{host} is not public")
         # IPv4 first: a computer without IPv6 is more common than one without IPv4.
         return str(min(addresses, key=lambda address: address.version))
 
@@ -143,8 +171,6 @@ def measure(
         raise FetchFailed(f"took longer than {seconds:g} seconds") from error
     except httpx.InvalidURL as error:
         raise AddressRefused(f"not an address: {error}") from error
-    except httpx.TooManyRedirects as error:
-        raise FetchFailed(f"more than {limits.redirects} redirects") from error
     except httpx.HTTPError as error:
         raise FetchFailed(str(error) or type(error).__name__) from error
 
@@ -156,17 +182,37 @@ async def _measure(url: str, transport: CheckedTransport, limits: Limits) -> int
         asyncio.timeout(limits.time.total_seconds()),
         httpx.AsyncClient(
             transport=transport,
-            follow_redirects=True,
-            max_redirects=limits.redirects,
             timeout=None,  # noqa: S113 - see above
             trust_env=False,
             headers={"Accept-Encoding": "identity", "User-Agent": "aftercommit-demo"},
         ) as client,
-        client.stream("GET", url) as response,
+        _last_response(client, url, limits) as response,
     ):
         if response.is_error:
             raise FetchFailed(f"{response.status_code} {response.reason_phrase}")
         return await _length_of(response, limits)
+
+
+@asynccontextmanager
+async def _last_response(
+    client: httpx.AsyncClient, url: str, limits: Limits
+) -> AsyncIterator[httpx.Response]:
+    """Yield the response after all redirects.
+
+    Not by ``follow_redirects``: httpx would read the body of each redirect, decompressed and
+    without a limit.
+    """
+    request = client.build_request("GET", url)
+    for _ in range(limits.redirects + 1):
+        response = await client.send(request, stream=True)
+        try:
+            if response.next_request is None:
+                yield response
+                return
+            request = response.next_request
+        finally:
+            await response.aclose()
+    raise FetchFailed(f"more than {limits.redirects} redirects")
 
 
 async def _length_of(response: httpx.Response, limits: Limits) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -18,6 +19,7 @@ PUBLIC = "93.184.215.14"
 PUBLIC_6 = "2606:4700:4700::1111"
 
 NOT_PUBLIC = [
+    "0.1.2.3",
     "0.0.0.0",  # noqa: S104 - an address to refuse, not to listen on
     "10.1.2.3",
     "100.64.0.1",  # shared by the customers of a provider
@@ -26,9 +28,12 @@ NOT_PUBLIC = [
     "169.254.169.254",  # where clouds keep their credentials
     "172.16.0.1",
     "192.0.2.1",
+    "192.88.99.1",
     "192.168.1.1",
     "198.18.0.1",
     "224.0.0.1",
+    "239.255.255.250",
+    "240.0.0.1",
     "255.255.255.255",
     "::",
     "::1",
@@ -37,10 +42,25 @@ NOT_PUBLIC = [
     "64:ff9b::7f00:1",  # 127.0.0.1 behind NAT64
     "2001:0:4136:e378:8000:63bf:3fff:fdd2",  # Teredo
     "2002:7f00:1::",  # 127.0.0.1 in 6to4
+    "64:ff9b::a00:1",
+    "64:ff9b:1::a00:1",  # the network's own NAT64
+    "::7f00:1",  # as IPv6 was first written for IPv4
+    "::ffff:0:7f00:1",  # and as it was translated
+    "::ffff:100.64.0.1",
+    "::ffff:0.0.0.0",
+    "100::1",
+    "2001:db8::1",
+    "3fff::1",
+    "4000::1",
+    "5f00::1",
     "fc00::1",
+    "fec0::1",
+    "feff::1",
+    "fec0::1%1",
     "fe80::1",
     "fe80::1%1",
     "ff02::1",
+    "ff0e::1",
 ]
 
 
@@ -182,6 +202,73 @@ def test_a_redirect_passes_the_same_door(target):
         web.measure("http://host.example/")
 
     assert len(web.requests) == 1
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "br"])
+def test_the_body_of_a_redirect_is_not_read(encoding):
+    read = []
+
+    async def bomb() -> AsyncIterator[bytes]:
+        read.append(1)
+        yield gzip.compress(b"0" * 1_000_000)
+
+    headers = {"Location": "/there", "Content-Encoding": encoding}
+    away = httpx.Response(302, headers=headers, content=bomb())
+    web = Web(pages={"/": away, "/there": b"123"})
+
+    assert web.measure("http://host.example/", Limits(time=timedelta(seconds=60))) == 3
+    assert read == []
+    assert away.is_closed
+
+
+@pytest.mark.parametrize(
+    "location", ["http://[", "//", "\x00", "http://host.example:99999/", "x" * 70_000]
+)
+def test_a_redirect_to_what_is_no_address_is_the_end(location):
+    away = httpx.Response(302, headers=[(b"Location", location.encode())])
+
+    with pytest.raises(FetchFailed):
+        Web(pages={"/": away}, names={"": socket.gaierror("none")}).measure(
+            "http://host.example/"
+        )
+
+
+def test_who_is_where_inside_is_not_told():
+    web = Web(names={"wiki.corp": ["10.1.2.3"]})
+
+    with pytest.raises(AddressRefused) as refusal:
+        web.measure("http://wiki.corp/")
+
+    assert "10.1.2.3" not in str(refusal.value)
+
+
+def test_a_slow_name_server_costs_no_more_than_the_time_limit(monkeypatch):
+    answered, asked = threading.Event(), threading.Event()
+
+    def slow(*_args: Any, **_more: Any) -> Any:
+        asked.set()
+        answered.wait(60)
+        raise socket.gaierror("too late")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    # In a thread, so that a fetcher that waits for the answer is seen and does not hang.
+    limits = Limits(time=timedelta(milliseconds=100))
+    failures: list[FetchFailed] = []
+
+    def fetch() -> None:
+        try:
+            measure("http://slow.example/", own_origin=OWN, limits=limits)
+        except FetchFailed as failure:
+            failures.append(failure)
+
+    fetching = threading.Thread(target=fetch, daemon=True)
+    fetching.start()
+    fetching.join(30)
+
+    assert asked.is_set()
+    assert not fetching.is_alive()
+    assert "took longer than 0.1 seconds" in str(failures[0])
+    answered.set()
 
 
 def test_a_redirect_among_public_pages_is_followed():

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from threading import Thread
 
 import httpx
 import pytest
-from processes import any_free_port, wait_until
+from processes import Demo, Process, any_free_port, wait_until
 
 from tests.demo.conftest import DEMO
 
@@ -156,3 +157,25 @@ def test_the_check_holds(kind):
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_visitors_write_is_not_for_other_users(tmp_path):
+    data = tmp_path / "data"
+    older = tmp_path / "older"
+    older.mkdir()
+    older.joinpath("demo.sqlite3").touch(mode=0o644)
+    former = os.umask(0o022)
+    try:
+        for folder in (data, older):
+            demo = Demo(data=folder, database="sqlite", variables={}, port=any_free_port())
+            demo.prepare()
+            Process("worker", [sys.executable, "-c", ""], demo=demo).stop()
+    finally:
+        os.umask(former)
+
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    for folder in (data, older):
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+        secret = {name: mode for name, mode in modes.items() if not name.endswith(".pid")}
+        assert {"demo.sqlite3", "worker.log", "secret_key"} <= secret.keys()
+        assert {mode & 0o077 for mode in secret.values()} == {0}, modes
