@@ -8,10 +8,12 @@
 #   BASE=main           what has changed since then decides what is run beside the tier
 #   DATABASES, REQUIRE  for the tests: which to use, which not to miss (sqlite,postgres,mariadb,mysql)
 #   ARGS="-k claim"     more words for pytest
+#   LOCKED=1            install what requirements/ says, checked by hashes, and nothing newer
 #   ROUNDS, SCALE, PEERS, WORKLOADS, ON, WRITE=1   for bench; see benchmarks/README.md
 
 VENV ?= .venv$(DJANGO:%=-django%)
 PY := $(VENV)/bin/python
+DJANGO_LOCKED := $(or $(DJANGO),6.1)
 DB ?= sqlite
 QUEUE ?= aftercommit
 BENCH := .venv-bench/bin/python
@@ -19,7 +21,7 @@ TESTS = $(PY) tests/run.py $(TIER:%=--tier=%) $(BASE:%=--base=%) $(DATABASES:%=-
     $(REQUIRE:%=--require=%)
 
 .NOTPARALLEL:
-.PHONY: help demo demo-check test test-full check lint types contracts coverage wheel bench scoreboard model format clean
+.PHONY: help demo demo-check test test-full check lint types contracts coverage wheel bench scoreboard model format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,8 +88,28 @@ clean:  ## Remove what make and the tools left behind
 $(PY):
 	python=$${PYTHON:-$$(tools/find_python.sh)} && echo "Setting up $(VENV) with $$python" && $$python -m venv $(VENV)
 
+lock: .venv-lock/bin/uv  ## Write down the newest versions of all that CI installs, with hashes
+	tools/lock.sh .venv-lock/bin/uv
+
+.venv-lock/bin/uv:
+	$${PYTHON:-$$(tools/find_python.sh)} -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet uv
+
+ifdef LOCKED
+# All at once, so that every extra means the same versions.
+$(VENV)/locked.stamp: requirements/ci.txt requirements/django-$(DJANGO_LOCKED).txt pyproject.toml | $(PY)
+	$(PY) -m pip install --quiet --no-deps --require-hashes \
+	    --requirement requirements/ci.txt --requirement requirements/django-$(DJANGO_LOCKED).txt
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(PY) -m pip check
+	@touch $@
+
+$(VENV)/%.stamp: $(VENV)/locked.stamp
+	@touch $@
+else
 # One stamp for each extra of pyproject.toml. Django 5.2 has no django.tasks of its own.
 $(VENV)/%.stamp: pyproject.toml | $(PY)
 	$(PY) -m pip install --quiet --editable ".[$*]" $(DJANGO:%="Django~=%.0")
 	$(PY) -c "import django.tasks" 2>/dev/null || $(PY) -m pip install --quiet --editable ".[backport]"
 	@touch $@
+endif
