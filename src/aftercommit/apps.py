@@ -1,6 +1,8 @@
 """The Django application."""
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
@@ -32,9 +34,14 @@ class AftercommitConfig(AppConfig):
         remember()
         make_readable(logging.getLogger("aftercommit"))
         # Not imported otherwise: it needs django.tasks, whose absence a check explains.
-        tasks = getattr(settings, "TASKS", {})
-        if any(backend.get("OPTIONS", {}).get("relay") for backend in tasks.values()):
+        tasks = [*_dict(getattr(settings, "TASKS", None)).values()]
+        if any(_dict(_dict(backend).get("OPTIONS")).get("relay") for backend in tasks):
             import_string("aftercommit.relay.publish.install")()
-        if any(backend.get("BACKEND") in CELERY_BACKENDS for backend in tasks.values()):
+        if any(_dict(backend).get("BACKEND") in CELERY_BACKENDS for backend in tasks):
             # A worker of Celery looks for the task that runs ours.
             import_string("aftercommit.relay.celery.consumer.run")
+
+
+def _dict(given: Any) -> Mapping[str, Any]:
+    """Return a setting, or nothing if it is no dict: whoever uses it says so."""
+    return given if isinstance(given, Mapping) else {}

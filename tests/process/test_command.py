@@ -10,6 +10,7 @@ from tests.app.models import Effect
 from tests.process.rig import STARTED, is_alive
 from tests.waiting import wait_until
 
+NO_QUEUES = ["", " ", ",", "mail,,default", "mail,", ",mail", "mail, ,x", "x" * 101, "a\tb,mail"]
 QUEUES = {
     "default": {"BACKEND": "aftercommit.DatabaseBackend", "QUEUES": ["default", "mail"]},
 }
@@ -165,6 +166,17 @@ def test_a_database_that_is_away_does_not_stop_the_others(rig):
         (["--max-jobs", "0"], "max_jobs: expected a whole number from 1"),
         (["--grace", "-1"], "grace: expected a timedelta, not negative"),
         (["--grace", "soon"], "expected seconds, got 'soon'"),
+        *((["--queues", one], "expected queues with commas") for one in NO_QUEUES),
+        *((["--queues=" + one], "expected queues with commas") for one in NO_QUEUES),
+        (["--processes", "1001"], "processes: expected a whole number from 1 to 1,000"),
+        (["--threads", "9" * 30], "threads: expected a whole number from 1 to 1,000"),
+        (["--max-jobs", "9" * 30], "max_jobs: expected a whole number from 1"),
+        (["--processes", "2.5"], "invalid int value"),
+        (["--grace", "nan"], "expected seconds, got 'nan'"),
+        (["--grace", "inf"], "expected seconds, got 'inf'"),
+        (["--grace", "1e9"], "grace: expected a timedelta, not negative, and at most 7 days"),
+        (["--backend", ""], "expected a name, got ''"),
+        (["--backend", "default,other"], "no aftercommit.DatabaseBackend of this"),
         (["--dran"], "unrecognized arguments: --dran"),
     ],
 )

@@ -61,7 +61,8 @@ def test_a_filter_names_tasks_and_functions(rig):
     ("arguments", "message"),
     [
         (["--which", "3", "--outof", "2"], "expected 1 <= which <= outof"),
-        (["--jobs", "0"], "expected a number from 1"),
+        (["--jobs", "0"], "jobs: expected a whole number from 1"),
+        (["--which", "0"], "which: expected a whole number from 1"),
     ],
 )
 def test_a_mistake_is_one_line_and_a_status(rig, arguments, message):

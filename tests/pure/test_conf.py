@@ -2,12 +2,16 @@
 
 import dataclasses
 from datetime import timedelta
+from itertools import product
 
 import pytest
+from django.apps import apps
 
 from aftercommit import Exponential
+from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import LARGEST_COUNT, BackendOptions, WorkerConfig
+from aftercommit.relay.brokers import check_options
 
 SECOND = timedelta(seconds=1)
 WHERE = "TASKS['default']['OPTIONS']"
@@ -62,6 +66,7 @@ def test_options_are_a_dict(given):
 
 
 COUNT = "expected a whole number from 1 to 2,147,483,647"
+FEW = "expected a whole number from 1 to 1,000"
 SPAN = "expected a timedelta above zero"
 FLAG = "expected True or False"
 LIST = "expected a list or a tuple"
@@ -181,14 +186,20 @@ def test_a_lease_holds_for_more_than_two_heartbeats():
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"processes": 0}, f"processes: {COUNT}, got 0."),
-        ({"threads": 0}, f"threads: {COUNT}, got 0."),
-        ({"threads": "4"}, f"threads: {COUNT}, got '4'."),
+        ({"processes": 0}, f"processes: {FEW}, got 0."),
+        ({"threads": 0}, f"threads: {FEW}, got 0."),
+        ({"threads": "4"}, f"threads: {FEW}, got '4'."),
         ({"max_jobs": 0}, f"max_jobs: {COUNT}, got 0."),
         ({"drain": 1}, f"drain: {FLAG}, got 1."),
-        ({"grace": -SECOND}, "grace: expected a timedelta, not negative, got "),
-        ({"grace": 30}, "grace: expected a timedelta, not negative, got 30."),
-        ({"watchdog": 30}, "watchdog: expected a timedelta, not negative, got 30."),
+        (
+            {"grace": -SECOND},
+            "grace: expected a timedelta, not negative, and at most 7 days, got ",
+        ),
+        ({"grace": 30}, "grace: expected a timedelta, not negative, and at most 7 days, got 30."),
+        (
+            {"watchdog": 30},
+            "watchdog: expected a timedelta, not negative, and at most 7 days, got 30.",
+        ),
         ({"thread": 4}, "unknown option 'thread'. Did you mean 'threads'?"),
     ],
 )
@@ -225,3 +236,101 @@ def test_the_relay_takes_names_or_names_with_options():
 def test_what_the_relay_cannot_take_is_refused(given, said):
     with pytest.raises(ConfigurationError, match=said):
         options(**given)
+
+
+ODD = [
+    *(None, "", " ", "x", "5", "a b\n", "\0", b"x", 0, 1, -1, True, 1.5, float("nan"), 10**40),
+    *([], (), {}, set(), ["x"], [""], [" "], [None], [1], [[]], {"a": 1}, {1: {}}, {"": {}}),
+    *(timedelta(0), SECOND, -SECOND, timedelta.max, timedelta.min, object(), lambda: 1),
+    *(
+        ValueError,
+        ValueError("x"),
+        [ValueError],
+        {"rq": None},
+        {"rq": {}},
+        int,
+        Ellipsis,
+        "x" * 999,
+    ),
+]
+
+
+@pytest.mark.parametrize("cls", [BackendOptions, WorkerConfig])
+def test_a_value_of_any_kind_is_taken_or_refused_with_a_short_sentence(cls):
+    for field, value in product(dataclasses.fields(cls), ODD):
+        try:
+            cls.from_mapping({field.name: value}, where="here")
+        except ConfigurationError as error:
+            assert str(error).startswith("here: ")
+            assert len(str(error)) < 500
+
+
+@pytest.mark.parametrize("name", ["lease", "heartbeat", "poll_interval"])
+def test_a_worker_waits_no_longer_than_the_system_can(name):
+    with pytest.raises(ConfigurationError, match=f"{name}: expected .* at most 7 days"):
+        options(**{name: timedelta(days=8)})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"queues": one} for one in ("mail", ["x" * 101], ["a\nb"], [""], [1], {"mail": 1})),
+        *({"backends": one} for one in ("default", [""], [None])),
+        {"only": "x"},
+        {"processes": 1001},
+        {"threads": 10**6},
+        {"relay": ["only"]},
+    ],
+)
+def test_a_program_that_starts_a_worker_is_told_as_well(given):
+    with pytest.raises(ConfigurationError):
+        WorkerConfig.from_mapping(given, where="worker")
+
+
+@pytest.mark.parametrize(
+    ("queues", "said"),
+    [
+        ("mail", "expected a list of queues, got 'mail'"),
+        (None, "expected a list of queues, got None"),
+        (5, "expected a list of queues"),
+        ({"mail": 1}, "expected a list of queues"),
+        ([""], "a queue's name has 1 to 100"),
+        (["x" * 101], "a queue's name has 1 to 100"),
+        (["a\nb"], "a queue's name has 1 to 100"),
+        ([None], "a queue's name has 1 to 100"),
+    ],
+)
+def test_queues_of_a_backend_are_a_list_of_names(queues, said):
+    with pytest.raises(ConfigurationError, match=said):
+        DatabaseBackend("default", {"QUEUES": queues})
+
+
+@pytest.mark.parametrize("alias", ["", "x" * 101, "a\nb"])
+def test_an_alias_fits_its_column(alias):
+    with pytest.raises(ConfigurationError, match="an alias has 1 to 100"):
+        DatabaseBackend(alias, {})
+
+
+@pytest.mark.parametrize("given", [None, [], "x", 5])
+def test_options_that_are_no_dict_are_told_and_do_not_end_the_start(given, settings):
+    settings.TASKS = {"default": {"BACKEND": "aftercommit.DatabaseBackend", "OPTIONS": given}}
+    apps.get_app_config("aftercommit").ready()
+
+    with pytest.raises(ConfigurationError, match="expected a dict"):
+        DatabaseBackend("default", settings.TASKS["default"])
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("rq", {"urll": "redis://"}, "unknown option 'urll'; it takes url"),
+        ("celery", {"url": "x"}, "unknown option 'url'; it takes none"),
+        ("rq", {"url": 5}, "expected a str, got a int"),
+        ("huey", {"instance": object()}, "expected a str, got a object"),
+        ("tasks", {"backends": "mail"}, "expected a list or a tuple, got a str"),
+        ("tasks", {"backends": None}, "expected a list or a tuple, got a NoneType"),
+    ],
+)
+def test_options_of_a_library_are_known_ones(name, given, said):
+    with pytest.raises(ConfigurationError, match=said):
+        check_options(name, given)

@@ -15,7 +15,7 @@ from aftercommit.errors import ConfigurationError
 from aftercommit.models import Job, Lease, State, WorkerPresence
 from aftercommit.store.table import held_jobs
 from aftercommit.worker import inline
-from aftercommit.worker.inline import InlineWorker
+from aftercommit.worker.inline import InlineWorker, Share
 from tests.app.models import Effect
 from tests.app.tasks import add, atomic_effect, fail, plain_effect
 from tests.waiting import wait_until
@@ -241,3 +241,13 @@ def test_a_lease_that_has_ended_is_deleted_once(settings, store, monkeypatch):
 
     assert len(ended) == len(set(ended)) == 4  # the heartbeat: the last
     assert not Lease.objects.exists()
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 1.5, "1", None, 10**40])
+def test_a_share_and_a_limit_are_whole_numbers(number):
+    for given in ({"which": number}, {"outof": number}):
+        with pytest.raises(ConfigurationError):
+            Share(**given)
+    if number is not None:
+        with pytest.raises(ConfigurationError):
+            InlineWorker(most=number)

@@ -26,8 +26,10 @@ from aftercommit.enqueue.registry import LONGEST_TASK_PATH, option, register, re
 from aftercommit.enqueue.results import JobResult, enqueued_result, result_of
 from aftercommit.enqueue.signals import enqueued
 from aftercommit.enqueue.task import Arguments, BuiltInTask, Task, discover, split_call
+from aftercommit.errors import ConfigurationError
 from aftercommit.ids import new_job_ids
 from aftercommit.options.conf import BackendOptions
+from aftercommit.options.queues import LONGEST_NAME, check_queues, is_queue_name
 from aftercommit.store import default_alias, store_for
 from aftercommit.values import NewJob, NewJobs
 
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from aftercommit.models import Job
     from aftercommit.store.base import Store
 
-LONGEST_NAME = 100  # of queues and backends, as in the columns
 MOST_VALIDATED = 1000  # tasks that a backend remembers
 UNREACHABLE = {"__main__", "__mp_main__"}  # modules that other processes do not find by name
 
@@ -50,6 +51,11 @@ class DatabaseBackend(BaseTaskBackend):
     supports_priority = True
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        if not is_queue_name(alias):  # its column is like that of the queues
+            raise ConfigurationError(
+                f"TASKS[{alias!r}]: an alias has 1 to {LONGEST_NAME} printable characters."
+            )
+        check_queues(params.get("QUEUES", ()), where=f"TASKS[{alias!r}]['QUEUES']")
         super().__init__(alias, params)
         self.config = BackendOptions.from_mapping(
             self.options, where=f"TASKS[{alias!r}]['OPTIONS']"
@@ -264,7 +270,7 @@ def check_run_after(task: Any) -> None:
 
 def _check_names(task: BaseTask) -> None:
     name = task.queue_name
-    if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
+    if not is_queue_name(name):
         raise InvalidTask(
             f"{task.module_path}: queue_name must have 1 to {LONGEST_NAME} printable "
             f"characters, got {name!r}."

@@ -1,6 +1,7 @@
 """Backoff: how long a failed job waits before its next attempt."""
 
 import random
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -116,7 +117,7 @@ def _unusable(option: object) -> ConfigurationError:
     return ConfigurationError(
         "backoff: expected a timedelta, a list of timedeltas (none negative, none above "
         "100 years) or a plain function of the number of failed runs, such as "
-        f"Exponential(); got {option!r}."
+        f"Exponential(); got {reprlib.repr(option)}."
     )
 
 

@@ -1,6 +1,7 @@
 """TASKS options and worker settings as frozen, checked values."""
 
 import difflib
+import reprlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -8,11 +9,19 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from aftercommit.errors import ConfigurationError
-from aftercommit.options.backoff import BackoffOption, Exponential, backoff_from
+from aftercommit.options.backoff import (
+    LONGEST_WAIT,
+    BackoffOption,
+    Exponential,
+    backoff_from,
+)
+from aftercommit.options.queues import check_queues
 
 ExceptionTypes = tuple[type[BaseException] | str, ...]  # classes, or their dotted paths
 ExceptionOption = type[BaseException] | str | Collection[type[BaseException] | str]
 LARGEST_COUNT = 2**31 - 1  # what the columns hold
+LONGEST_SPAN = timedelta(days=7)  # of what a worker waits for; the system's waits end at 24 days
+MOST_AT_ONCE = 1000  # processes of a worker, threads of a process
 USUAL_BACKOFF = Exponential()
 POLL_IF_WOKEN = timedelta(seconds=1)  # longest wait for a wake-up that was lost
 POLL = timedelta(milliseconds=200)
@@ -33,7 +42,7 @@ class CheckedOptions:
         one as a suggestion, and for a value that makes no sense.
         """
         if not isinstance(given, Mapping):
-            raise ConfigurationError(f"{where}: expected a dict, got {given!r}.")
+            raise ConfigurationError(f"{where}: expected a dict, got {_shown(given)}.")
         known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
         for name in given:
             if name not in known:
@@ -83,9 +92,9 @@ class BackendOptions(CheckedOptions):
         )
         check_flags(atomic=self.atomic, fuse=self.fuse, session_locks=self.session_locks)
         check_flags(strict_json=self.strict_json)
-        check_spans(lease=self.lease, heartbeat=self.heartbeat)
+        check_spans(LONGEST_SPAN, lease=self.lease, heartbeat=self.heartbeat)
         if self.poll_interval is not None:
-            check_spans(poll_interval=self.poll_interval)
+            check_spans(LONGEST_SPAN, poll_interval=self.poll_interval)
         if self.timeout is not None:
             check_spans(timeout=self.timeout)
         backoff_from(self.backoff)
@@ -93,7 +102,8 @@ class BackendOptions(CheckedOptions):
         object.__setattr__(self, "relay", _relay(self.relay))
         if self.relay_when not in RELAY_WHEN:
             raise ConfigurationError(
-                f"relay_when: expected one of {', '.join(RELAY_WHEN)}, got {self.relay_when!r}."
+                f"relay_when: expected one of {', '.join(RELAY_WHEN)}, "
+                f"got {_shown(self.relay_when)}."
             )
         if self.lease <= 2 * self.heartbeat:
             raise ConfigurationError(
@@ -140,24 +150,29 @@ class WorkerConfig(CheckedOptions):
     only: tuple[str, ...] = ()  # ids of jobs to run; empty: any
 
     def __post_init__(self) -> None:
-        check_counts(processes=self.processes, threads=self.threads)
+        for name in ("backends", "queues", "only"):
+            object.__setattr__(self, name, _names(name, getattr(self, name)) or ())
+        check_queues(self.queues, where="queues")
+        check_counts(MOST_AT_ONCE, processes=self.processes, threads=self.threads)
         if self.max_jobs is not None:
             check_counts(max_jobs=self.max_jobs)
         check_flags(drain=self.drain, fork=self.fork, crashed=self.crashed)
-        if self.relay not in {RELAY_ONLY, RELAY_TOO, NO_MESSAGES}:
-            raise ConfigurationError(f"relay: expected only, too or no, got {self.relay!r}.")
+        if self.relay not in (RELAY_ONLY, RELAY_TOO, NO_MESSAGES):
+            raise ConfigurationError(
+                f"relay: expected only, too or no, got {_shown(self.relay)}."
+            )
         check_not_negative(grace=self.grace)
         if self.watchdog is not None:
             check_not_negative(watchdog=self.watchdog)
 
 
-def check_counts(**values: object) -> None:
-    """Refuse what is not a whole number from 1 to what a column holds."""
+def check_counts(most: int = LARGEST_COUNT, /, **values: object) -> None:
+    """Refuse what is not a whole number from 1 to ``most``, by default what a column holds."""
     for name, value in values.items():
         whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or not 1 <= value <= LARGEST_COUNT:  # type: ignore[operator]
+        if not whole or not 1 <= value <= most:  # type: ignore[operator]
             raise ConfigurationError(
-                f"{name}: expected a whole number from 1 to {LARGEST_COUNT:,}, got {value!r}."
+                f"{name}: expected a whole number from 1 to {most:,}, got {_shown(value)}."
             )
 
 
@@ -165,23 +180,27 @@ def check_flags(**values: object) -> None:
     """Refuse what is neither True nor False."""
     for name, value in values.items():
         if not isinstance(value, bool):
-            raise ConfigurationError(f"{name}: expected True or False, got {value!r}.")
+            raise ConfigurationError(f"{name}: expected True or False, got {_shown(value)}.")
 
 
 def check_not_negative(**values: object) -> None:
-    """Refuse what is not a span of time, which may be zero."""
+    """Refuse what is not a span of time that a worker can wait, or zero."""
     for name, value in values.items():
-        if not isinstance(value, timedelta) or value < timedelta(0):
+        if not isinstance(value, timedelta) or not timedelta(0) <= value <= LONGEST_SPAN:
             raise ConfigurationError(
-                f"{name}: expected a timedelta, not negative, got {value!r}."
+                f"{name}: expected a timedelta, not negative, and at most "
+                f"{LONGEST_SPAN.days} days, got {_shown(value)}."
             )
 
 
-def check_spans(**values: object) -> None:
-    """Refuse what is not a span of time above zero."""
+def check_spans(longest: timedelta = LONGEST_WAIT, /, **values: object) -> None:
+    """Refuse what is not a span of time above zero, or is longer than ``longest``."""
     for name, value in values.items():
-        if not isinstance(value, timedelta) or value <= timedelta(0):
-            raise ConfigurationError(f"{name}: expected a timedelta above zero, got {value!r}.")
+        if not isinstance(value, timedelta) or not timedelta(0) < value <= longest:
+            raise ConfigurationError(
+                f"{name}: expected a timedelta above zero, and at most {longest.days:,} days, "
+                f"got {_shown(value)}."
+            )
 
 
 def exception_types(name: str, value: Any) -> ExceptionTypes | None:
@@ -196,7 +215,7 @@ def exception_types(name: str, value: Any) -> ExceptionTypes | None:
     if not isinstance(given, (list, tuple, set, frozenset)):
         raise _not_exceptions(name, value)
     for one in given:
-        if not isinstance(one, str) and not _is_exception(one):
+        if not _is_exception(one) and not (isinstance(one, str) and one.strip()):
             raise _not_exceptions(name, one)
     return tuple(given)
 
@@ -208,7 +227,7 @@ def _is_exception(value: object) -> bool:
 def _not_exceptions(name: str, value: object) -> ConfigurationError:
     return ConfigurationError(
         f"{name}: expected an exception class, its dotted path, or a tuple of them, "
-        f"got {value!r}."
+        f"got {_shown(value)}."
     )
 
 
@@ -218,8 +237,9 @@ def _relay(value: Any) -> Mapping[str, Mapping[str, Any]]:
         for name, options in value.items():
             if not isinstance(options, Mapping):
                 raise ConfigurationError(
-                    f"relay[{name!r}]: expected a dict of options, got {options!r}."
+                    f"relay[{name!r}]: expected a dict of options, got {_shown(options)}."
                 )
+        _texts(**{f"relay[{name!r}]": name for name in value})
         return MappingProxyType({name: MappingProxyType(dict(o)) for name, o in value.items()})
     return MappingProxyType({name: MappingProxyType({}) for name in _names("relay", value) or ()})
 
@@ -227,7 +247,7 @@ def _relay(value: Any) -> Mapping[str, Mapping[str, Any]]:
 def _unknown_option(name: object, known: set[str], *, where: str) -> ConfigurationError:
     near = difflib.get_close_matches(str(name).lower(), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(sorted(known))}."
-    return ConfigurationError(f"{where}: unknown option {name!r}.{hint}")
+    return ConfigurationError(f"{where}: unknown option {_shown(name)}.{hint}")
 
 
 def _names(name: str, value: Any) -> tuple[str, ...] | None:
@@ -235,12 +255,19 @@ def _names(name: str, value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not isinstance(value, (list, tuple, set, frozenset)):
-        raise ConfigurationError(f"{name}: expected a list or a tuple, got {value!r}.")
+        raise ConfigurationError(f"{name}: expected a list or a tuple, got {_shown(value)}.")
     _texts(**{f"{name}[{index}]": one for index, one in enumerate(value)})
     return tuple(value)
 
 
 def _texts(**values: object) -> None:
     for name, value in values.items():
-        if not isinstance(value, str) or not value:
-            raise ConfigurationError(f"{name}: expected a name, got {value!r}.")
+        if not isinstance(value, str) or not value.strip():
+            raise ConfigurationError(f"{name}: expected a name, got {_shown(value)}.")
+
+
+def _shown(value: object) -> str:
+    """Return a value for a sentence; of one with parts the type, as a part may be secret."""
+    if value is None or isinstance(value, (str, bytes, int, float, timedelta, type)):
+        return reprlib.repr(value)
+    return f"a {type(value).__name__}"

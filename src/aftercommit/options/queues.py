@@ -1,5 +1,11 @@
-"""The names of the queues that hold messages for brokers."""
+"""The names of queues, and of those that hold messages for brokers."""
 
+import reprlib
+from typing import Any
+
+from aftercommit.errors import ConfigurationError
+
+LONGEST_NAME = 100  # of queues and backends, as in the columns
 QUEUE_PREFIX = "relay."  # of the queues whose jobs are messages for a broker
 
 
@@ -16,3 +22,22 @@ def queue_in_order(name: str) -> str:
 def queues_of(name: str) -> tuple[str, str]:
     """Return both queues of a broker's messages."""
     return queue_of(name), queue_in_order(name)
+
+
+def is_queue_name(value: object) -> bool:
+    """Return whether a queue may be called like this."""
+    return isinstance(value, str) and 1 <= len(value) <= LONGEST_NAME and value.isprintable()
+
+
+def check_queues(value: Any, *, where: str) -> None:
+    """Refuse what is not a list of queues: a bare text would be read letter by letter."""
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        raise ConfigurationError(
+            f"{where}: expected a list of queues, got {reprlib.repr(value)}."
+        )
+    for name in value:
+        if not is_queue_name(name):
+            raise ConfigurationError(
+                f"{where}: a queue's name has 1 to {LONGEST_NAME} printable characters, "
+                f"got {reprlib.repr(name)}."
+            )

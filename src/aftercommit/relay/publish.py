@@ -19,7 +19,7 @@ from aftercommit.enqueue.outcomes import Snooze
 from aftercommit.enqueue.task import BatchTask, Report
 from aftercommit.errors import ClaimLost, ConfigurationError, TimedOut
 from aftercommit.options.queues import queue_in_order, queue_of, queues_of
-from aftercommit.relay.brokers import broker_for
+from aftercommit.relay.brokers import broker_for, check_options
 from aftercommit.relay.brokers.base import Away, TooEarly
 from aftercommit.relay.outbox import MAX_ATTEMPTS, PUBLISH, Outbox, backends_keeping, relaying
 from aftercommit.worker.claiming.broker_backoff import back_off, is_backing_off, resume
@@ -209,6 +209,7 @@ def install() -> None:
         publish_task(backend)
         for name, options in backend.config.libraries.items():
             broker = broker_for(name)
+            check_options(name, options)
             broker.options = options
             broker.is_kept = partial(_is_kept, name)
             broker.find = partial(_find, name)

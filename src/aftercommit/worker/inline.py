@@ -13,7 +13,7 @@ from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.transactions import refuse_inside_transaction
 from aftercommit.errors import ConfigurationError, Stopped
 from aftercommit.models import Job, State
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.options.conf import WorkerConfig, check_counts
 from aftercommit.process import Bell
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, Released, RunResult
@@ -49,7 +49,8 @@ class Share:
     outof: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.which <= self.outof:
+        check_counts(which=self.which, outof=self.outof)
+        if not self.which <= self.outof:
             raise ConfigurationError(
                 f"--which {self.which} --outof {self.outof}: expected 1 <= which <= outof."
             )
@@ -65,8 +66,8 @@ class InlineWorker:
     def __init__(
         self, *, share: Share | None = None, name: str = "", most: int | None = None
     ) -> None:
-        if most is not None and most < 1:
-            raise ConfigurationError(f"--jobs: expected a number from 1, got {most}.")
+        if most is not None:
+            check_counts(jobs=most)
         self._share = share or Share()
         self._name = name
         self._left = float("inf") if most is None else most

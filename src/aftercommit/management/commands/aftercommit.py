@@ -20,6 +20,7 @@ from aftercommit import log
 from aftercommit.enqueue.transactions import refuse_inside_transaction
 from aftercommit.errors import ConfigurationError, InsideTransaction
 from aftercommit.options.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
+from aftercommit.options.queues import is_queue_name
 from aftercommit.process import stop_on_signals
 from aftercommit.relay.outbox import relaying
 from aftercommit.worker.config import served
@@ -265,7 +266,12 @@ def config_from(options: dict[str, Any]) -> WorkerConfig:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(map(is_queue_name, names)):
+        raise argparse.ArgumentTypeError(
+            f"expected queues with commas between them, such as default,mail; got {text!r}"
+        )
+    return names
 
 
 def _seconds(text: str) -> timedelta:

@@ -1,6 +1,7 @@
 """How the messages of each library are captured and published."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from django.utils.module_loading import import_string
 
@@ -18,7 +19,31 @@ BROKERS = {
     "tasks": "aftercommit.relay.brokers.tasks.OtherBackends",
 }
 
+# What each takes in a dict of OPTIONS["relay"], and of which kind.
+OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {
+    "huey": {"instance": (str,)},
+    "rq": {"url": (str,)},
+    "tasks": {"backends": (list, tuple)},
+}
+
 _made: dict[str, "Broker"] = {}
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse an option that a library does not take, or of a kind that it does not take."""
+    known = OPTIONS.get(name, {})
+    for option, value in options.items():
+        if option not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise ConfigurationError(
+                f"OPTIONS['relay'][{name!r}]: unknown option {option!r}; {takes}."
+            )
+        if not isinstance(value, known[option]):
+            kinds = " or a ".join(kind.__name__ for kind in known[option])
+            raise ConfigurationError(
+                f"OPTIONS['relay'][{name!r}][{option!r}]: expected a {kinds}, got a "
+                f"{type(value).__name__}."
+            )
 
 
 def broker_for(name: str) -> "Broker":
