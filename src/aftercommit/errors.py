@@ -73,6 +73,19 @@ class PayloadTooLarge(AftercommitError, ValueError):
         self.limit = limit
 
 
+class Unreadable(AftercommitError, ValueError):
+    """A value in a job's row is not what aftercommit writes there."""
+
+    def __init__(self, *, what: str, problem: str) -> None:
+        super().__init__(
+            f"The stored {what} of the job cannot be read: {problem}.\n"
+            "Another program has changed the row, or a restore was incomplete; the job cannot "
+            "run.\n"
+            "Fix: correct the row by SQL and retry the job, or delete it."
+        )
+        self.what = what
+
+
 class NoMessageId(AftercommitError):
     """``@once`` does not know which message it is called for."""
 

@@ -3,13 +3,17 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from aftercommit.ids import new_job_id
+from aftercommit.stored import read_errors
 
 NO_TIME = timedelta(0)
+# A day from the ends of ``datetime``, so that a moment can be shown in every time zone.
+FIRST_MOMENT = datetime(1, 1, 2, tzinfo=UTC)
+LAST_MOMENT = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +80,7 @@ class Claim(NamedTuple):  # not a dataclass: batches of claims must be quick to 
 
     def history(self) -> tuple[list["RunError"], list[str]]:
         """Return why earlier runs failed, and the workers they were on."""
-        entries = json.loads(self.errors)
+        entries = read_errors(self.errors)
         errors = [
             RunError(
                 exception_class_path=entry["exception_class_path"],

@@ -1,14 +1,18 @@
 """enqueue(): a task becomes a row, checked before it is written."""
 
 from datetime import UTC, date, datetime, timedelta
+from datetime import timezone as fixed
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
+from django.utils.timezone import make_aware
 
+from aftercommit import schedule
 from aftercommit._compat import InvalidTask, TaskResultStatus
 from aftercommit.enqueue import backend as enqueue_backend
 from aftercommit.enqueue.backend import DatabaseBackend
@@ -301,3 +305,53 @@ def test_meta_data_is_kept_with_the_job(backends):
     assert (only_job().args, only_job().meta) == ([1], {"trace": "abc"})
     with pytest.raises(PayloadError, match=r"meta\['trace'\]: object is not JSON"):
         backend.enqueue_with_meta(tasks.note, [1], {"trace": object()})
+
+
+EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+EAST, WEST = (fixed(timedelta(hours=hours)) for hours in (14, -12))
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime.min.replace(tzinfo=UTC),
+        datetime.min.replace(tzinfo=EAST),
+        datetime.min.replace(tzinfo=WEST),
+        datetime.max.replace(tzinfo=UTC),
+        datetime.max.replace(tzinfo=EAST),
+        datetime.max.replace(tzinfo=WEST),
+        make_aware(datetime.min, ZoneInfo("Asia/Tokyo")),
+        make_aware(datetime.max, ZoneInfo("America/Los_Angeles")),
+        EARLIEST - timedelta(microseconds=1),
+        LATEST + timedelta(microseconds=1),
+        datetime(1, 1, 2, 13, 59, 59, tzinfo=EAST),
+    ],
+    ids=str,
+)
+def test_a_moment_that_not_every_database_can_hold_is_refused(moment):
+    calls = [
+        lambda: tasks.note.using(run_after=moment),
+        lambda: schedule("tests.app.chores.scheduled", ["x"], run_after=moment),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidTask, match="run_after must be from 0001-01-02"):
+            call()
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "moment", [EARLIEST, LATEST, datetime(1, 1, 2, 14, tzinfo=EAST)], ids=str
+)
+def test_the_first_and_the_last_moment_are_stored_as_they_are(moment):
+    (job_id,) = tasks.note.using(run_after=moment).enqueue_many([()])
+
+    assert Job.objects.get(id=job_id).run_after == moment
+    assert tasks.note.get_result(job_id).state == "ready"
+
+
+@pytest.mark.parametrize("moment", [datetime.min, datetime.max])
+def test_a_naive_moment_has_the_same_bounds(moment, settings):
+    settings.USE_TZ = False
+
+    with pytest.raises(InvalidTask, match="run_after must be from"):
+        tasks.note.using(run_after=moment)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.apps import apps
 from django.core.checks import CheckMessage, Error
+from django.utils.timezone import is_aware
 
 from aftercommit._compat import (
     BaseTask,
@@ -31,7 +32,7 @@ from aftercommit.ids import new_job_ids
 from aftercommit.options.conf import BackendOptions
 from aftercommit.options.queues import LONGEST_NAME, check_queues, is_queue_name
 from aftercommit.store import default_alias, store_for
-from aftercommit.values import NewJob, NewJobs
+from aftercommit.values import FIRST_MOMENT, LAST_MOMENT, NewJob, NewJobs
 
 if TYPE_CHECKING:
     from aftercommit.models import Job
@@ -266,6 +267,20 @@ def check_run_after(task: Any) -> None:
             f"{task.module_path}: run_after must be an aware datetime, got "
             f"{task.run_after!r}. For a span, add it to django.utils.timezone.now()."
         )
+    if task.run_after is not None and not _is_storable(task.run_after):
+        raise InvalidTask(
+            f"{task.module_path}: run_after must be from {FIRST_MOMENT} to {LAST_MOMENT}, got "
+            f"{task.run_after!r}. Nearer to the ends of datetime, some database or time zone "
+            "could not represent it. To run the job at once, leave run_after out."
+        )
+
+
+def _is_storable(moment: datetime) -> bool:
+    try:
+        utc = moment.astimezone(UTC) if is_aware(moment) else moment.replace(tzinfo=UTC)
+    except (OverflowError, ValueError):
+        return False
+    return FIRST_MOMENT <= utc <= LAST_MOMENT
 
 
 def _check_names(task: BaseTask) -> None:
@@ -274,6 +289,11 @@ def _check_names(task: BaseTask) -> None:
         raise InvalidTask(
             f"{task.module_path}: queue_name must have 1 to {LONGEST_NAME} printable "
             f"characters, got {name!r}."
+        )
+    if name != name.strip():
+        raise InvalidTask(
+            f"{task.module_path}: queue_name {name!r} begins or ends with a space. MySQL and "
+            "MariaDB do not compare spaces at the end, so it would be another queue there."
         )
     if len(task.module_path) > LONGEST_TASK_PATH:
         raise InvalidTask(

@@ -13,6 +13,7 @@ from django.utils.functional import Promise
 
 from aftercommit.enqueue.normal import Normalizer, is_in_json
 from aftercommit.errors import PayloadError, PayloadTooLarge
+from aftercommit.stored import read_arguments
 
 _NOT_IN_JSONB = re.compile("[\0\ud800-\udfff]")
 # What json.loads() does in the end, for text without whitespace around it.
@@ -73,12 +74,15 @@ def load_moment(payload: str) -> datetime | None:
 
 
 def load_arguments(payload: str) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments that ``dump_arguments`` has dumped."""
+    """Return the arguments that ``dump_arguments`` has dumped; else raise ``Unreadable``."""
     try:
-        loaded, _end = _scan(payload, 0)
-    except StopIteration:  # not written by dump_arguments()
-        loaded = json.loads(payload)
-    return loaded["args"], loaded["kwargs"]
+        loaded, end = _scan(payload, 0)
+        args, kwargs = loaded["args"], loaded["kwargs"]
+    except (StopIteration, LookupError, TypeError, ValueError, RecursionError):
+        return read_arguments(payload)  # not written by dump_arguments()
+    if type(args) is list and type(kwargs) is dict and end == len(payload):
+        return args, kwargs
+    return read_arguments(payload)
 
 
 def dump_result(value: Any, *, task_path: str, limit: int, strict: bool = False) -> str:

@@ -1,5 +1,6 @@
 """Builds every ``TaskResult`` that this package returns."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from django.utils import timezone
 from aftercommit._compat import BaseTask, TaskError, TaskResult, TaskResultStatus, tasks_base
 from aftercommit.enqueue.payload import load_arguments, load_moment
 from aftercommit.enqueue.variants import as_called, variant
+from aftercommit.errors import Unreadable
 from aftercommit.values import Cancelled, Claim, Failed, Outcome, Succeeded
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ STATUS = {
     "failed": TaskResultStatus.FAILED,
     "cancelled": TaskResultStatus.FAILED,
 }
-ARGUMENTS = ("args", "kwargs")
+ARGUMENTS, RETURN_VALUE = ("args", "kwargs"), "_return_value"
 FORMER_MODULE = "aftercommit.control."  # of Cancel and the like, in rows that 0.1.0 wrote
 
 
@@ -39,6 +41,8 @@ class Unread(TaskResult):
             object.__delattr__(self, name)
 
     def __getattr__(self, name: str) -> Any:  # of an attribute that is not set
+        if name == RETURN_VALUE:  # one that cannot be read: see ``result_of``
+            raise Unreadable(what="return value", problem="it is not JSON")
         if name not in ARGUMENTS:
             kind = type(self).__name__
             raise AttributeError(
@@ -69,7 +73,10 @@ class JobResult(Unread):  # type: ignore[misc] # frozen at run time, but not in 
 
     def _take(self, fresh: TaskResult) -> None:
         for name in (*tasks_base.TASK_REFRESH_ATTRS, "state", "duration"):
-            object.__setattr__(self, name, getattr(fresh, name))
+            try:
+                object.__setattr__(self, name, getattr(fresh, name))
+            except Unreadable:
+                _without(self, name)
 
 
 def enqueued_result(
@@ -102,27 +109,31 @@ def result_of(job: "Job", task: BaseTask, *, ended_by_a_run: bool = True) -> Job
     """
     ended_by_a_run = ended_by_a_run and job.state != "cancelled"
     errors = job.error_list
+    unread: Any = job.payload  # read when it is asked for: it may be unreadable
     workers = [entry["worker_id"] for entry in errors]
     if job.worker_id is not None:
         workers.append(str(job.worker_id))
     result = JobResult(
         task=as_called(task, job, run_after=load_moment(job.payload)),
         id=str(job.id),
-        status=STATUS[job.state],
+        status=STATUS.get(job.state, TaskResultStatus.FAILED),
         state=job.state,
         duration=_between(job.claimed_at, job.finished_at) if ended_by_a_run else None,
         enqueued_at=job.enqueued_at,
         started_at=job.started_at,
         last_attempted_at=job.claimed_at,
         finished_at=job.finished_at,
-        args=job.args,
-        kwargs=job.kwargs,
+        args=unread,
+        kwargs=unread,
         backend=job.backend,
         errors=[_error(entry["exception_class_path"], entry["traceback"]) for entry in errors],
         # After a manual retry the attempts start from zero, but earlier errors are kept.
         worker_ids=workers[-job.attempts :] if job.attempts else [],
     )
-    object.__setattr__(result, "_return_value", job.return_value)
+    try:
+        object.__setattr__(result, RETURN_VALUE, job.return_value)
+    except Unreadable:
+        _without(result, RETURN_VALUE)
     return result
 
 
@@ -180,6 +191,12 @@ def _error(path: str, traceback: str) -> TaskError:
     if path.startswith(FORMER_MODULE):
         path = f"aftercommit.{path.removeprefix(FORMER_MODULE)}"
     return TaskError(exception_class_path=path, traceback=traceback)
+
+
+def _without(result: TaskResult, name: str) -> None:
+    """Let whoever asks for an attribute get ``Unreadable``."""
+    with suppress(AttributeError):
+        object.__delattr__(result, name)
 
 
 def _between(begin: datetime | None, end: datetime | None) -> timedelta | None:

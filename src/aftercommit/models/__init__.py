@@ -3,7 +3,14 @@
 from aftercommit.models.dependency import Dependency
 from aftercommit.models.job import FINISHED, LIVE, UNSUCCESSFUL, Job, State
 from aftercommit.models.lease import Lease
-from aftercommit.models.portable import Count, Name, PartialIndex, UniqueWhenSet
+from aftercommit.models.portable import (
+    Count,
+    Name,
+    PartialIndex,
+    UniqueByBytes,
+    UniqueWhenSet,
+    UtcNow,
+)
 from aftercommit.models.received import Received
 from aftercommit.models.worker import WorkerPresence
 
@@ -19,6 +26,8 @@ __all__ = [
     "PartialIndex",
     "Received",
     "State",
+    "UniqueByBytes",
     "UniqueWhenSet",
+    "UtcNow",
     "WorkerPresence",
 ]

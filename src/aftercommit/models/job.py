@@ -1,6 +1,5 @@
 """Jobs."""
 
-import json
 from typing import Any, ClassVar
 
 from django.db import models
@@ -9,6 +8,8 @@ from django.utils.translation import gettext_lazy as _
 
 from aftercommit.ids import new_job_id
 from aftercommit.models.portable import Count, JSONOrText, Name, PartialIndex, UniqueWhenSet
+from aftercommit.models.readable import Identity, Moment
+from aftercommit.stored import read_arguments, read_errors, read_json
 
 
 class State(models.TextChoices):
@@ -39,7 +40,7 @@ class Job(models.Model):
 
     State = State
 
-    id = models.UUIDField(primary_key=True, default=new_job_id, editable=False)
+    id = Identity(primary_key=True, default=new_job_id, editable=False)
     state = models.CharField(max_length=9, choices=State, default=State.READY)
     # Whether a worker may claim it once it is due. True for ready jobs that wait for nothing
     # else; the claim takes it away.
@@ -47,7 +48,7 @@ class Job(models.Model):
     unsuccessful = models.BooleanField(db_default=False)  # failed or cancelled
     queue = Name(max_length=100, default="default")
     priority = models.SmallIntegerField(default=0)
-    run_after = models.DateTimeField()
+    run_after = Moment()
     backend = Name(max_length=100, default="default")
     task_path = Name(max_length=255)
     payload = models.TextField()  # JSON: {"args": [...], "kwargs": {...}}
@@ -60,9 +61,9 @@ class Job(models.Model):
     crashes = Count(default=0)  # runs whose worker died
     conflicts = Count(default=0)  # runs the database broke off
     max_attempts = Count(default=5)
-    worker_id = models.UUIDField(null=True)  # of the present or the last good run
+    worker_id = Identity(null=True)  # of the present or the last good run
     # Of jobs that a worker of version 0.1 has claimed. The others have a row of Lease.
-    lease_until = models.DateTimeField(null=True)
+    lease_until = Moment(null=True)
     cancel_requested = models.BooleanField(default=False)
     waits_for = Count(db_default=0)  # unfinished jobs that must end before it
 
@@ -73,10 +74,10 @@ class Job(models.Model):
     limit_key = models.CharField(max_length=255, null=True)  # noqa: DJ001
     slot = Count(null=True)
 
-    enqueued_at = models.DateTimeField()
-    started_at = models.DateTimeField(null=True)  # first run
-    claimed_at = models.DateTimeField(null=True)  # present or last run
-    finished_at = models.DateTimeField(null=True)
+    enqueued_at = Moment()
+    started_at = Moment(null=True)  # first run
+    claimed_at = Moment(null=True)  # present or last run
+    finished_at = Moment(null=True)
 
     result = models.TextField(null=True)  # noqa: DJ001 - JSON; NULL: none yet
     errors = models.TextField(default="[]")  # JSON: one entry for each failed run
@@ -155,23 +156,23 @@ class Job(models.Model):
 
     @property
     def args(self) -> list[Any]:
-        """The positional arguments."""
-        args: list[Any] = json.loads(self.payload)["args"]
-        return args
+        """The positional arguments; raises ``Unreadable`` if they are not what was enqueued."""
+        return read_arguments(self.payload)[0]
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The keyword arguments."""
-        kwargs: dict[str, Any] = json.loads(self.payload)["kwargs"]
-        return kwargs
+        """The keyword arguments; raises ``Unreadable`` as ``args`` does."""
+        return read_arguments(self.payload)[1]
 
     @property
     def return_value(self) -> Any:
-        """What the task returned; None until it has succeeded."""
-        return None if self.result is None else json.loads(self.result)
+        """What the task returned; None until it has succeeded.
+
+        Raises ``Unreadable`` if it is no JSON.
+        """
+        return None if self.result is None else read_json(self.result, "return value")
 
     @property
-    def error_list(self) -> list[dict[str, Any]]:
+    def error_list(self) -> list[dict[str, str]]:
         """The failed runs, oldest first, each with class path, traceback and worker."""
-        entries: list[dict[str, Any]] = json.loads(self.errors)
-        return entries
+        return read_errors(self.errors)

@@ -3,6 +3,8 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from aftercommit.models.readable import Identity, Moment
+
 
 class Lease(models.Model):
     """The jobs of one claim, which a worker holds until ``lease_until``.
@@ -12,9 +14,9 @@ class Lease(models.Model):
     32 or 36 characters, with their tokens. The fence is the job's token, not this row.
     """
 
-    id = models.UUIDField(primary_key=True, editable=False)
-    worker_id = models.UUIDField()
-    lease_until = models.DateTimeField()
+    id = Identity(primary_key=True, editable=False)
+    worker_id = Identity()
+    lease_until = Moment()
     jobs = models.TextField()
 
     class Meta:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.db.models.functions import Now
 
 if TYPE_CHECKING:
     Text = models.CharField[str, str]
@@ -80,6 +81,40 @@ class PartialIndex(models.Index):
         names = [*self.leading, *(name for name, _order in self.fields_orders)]
         whole = models.Index(fields=names, name=self.name)
         return whole.create_sql(model, schema_editor, using=using, **kwargs)
+
+
+class UtcNow(Now):
+    """The present moment as a default of a column, in UTC as Django stores it.
+
+    Django's ``Now()`` is CURRENT_TIMESTAMP on MySQL and MariaDB, which is local time there.
+    """
+
+    def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """UTC, in microseconds."""
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
+
+
+class UniqueByBytes(models.UniqueConstraint):
+    """Unique by the bytes of text columns, as PostgreSQL and SQLite compare them anyway.
+
+    On MySQL and MariaDB, where a collation may take ``a``, ``A`` and ``a`` with a space for the
+    same, or any two emoji, a hash of the columns is unique. The server computes it, so it can be
+    added while programs use the table, and programs that do not know it obey it.
+    """
+
+    KEY = "bytes_key"
+
+    def key_sql(self, schema_editor: Any) -> str:
+        """Return the definition of the generated column."""
+        quote = schema_editor.connection.ops.quote_name
+        texts = ", 0x00, ".join(f"CAST({quote(one)} AS BINARY)" for one in self.fields)
+        return f"{self.KEY} binary(32) AS (UNHEX(SHA2(CONCAT({texts}), 256))) VIRTUAL"
+
+    def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
+        """Return the clause for CREATE TABLE, with the column where it is needed."""
+        if schema_editor.connection.vendor != "mysql":
+            return super().constraint_sql(model, schema_editor)
+        return f"{self.key_sql(schema_editor)}, CONSTRAINT {self.name} UNIQUE ({self.KEY})"
 
 
 class UniqueWhenSet(models.UniqueConstraint):

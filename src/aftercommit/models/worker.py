@@ -3,16 +3,18 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from aftercommit.models.readable import Identity, Moment
+
 
 class WorkerPresence(models.Model):
     """A worker process that serves this database, named after its start, not its host."""
 
-    id = models.UUIDField(primary_key=True, editable=False)
+    id = Identity(primary_key=True, editable=False)
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
     locked = models.BooleanField(default=False)  # holds a session lock named after its id
-    started_at = models.DateTimeField()
-    seen_at = models.DateTimeField(db_index=True)
+    started_at = Moment()
+    seen_at = Moment(db_index=True)
 
     class Meta:
         verbose_name = _("worker")

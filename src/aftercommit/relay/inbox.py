@@ -7,22 +7,28 @@ from typing import Any, TypeVar, overload
 
 from django.db import transaction
 
-from aftercommit.errors import NoMessageId
+from aftercommit.errors import ConfigurationError, NoMessageId
 from aftercommit.store import default_alias, store_for
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Key = Callable[..., str]
 LONGEST_ID = 255
 
+_made_from: dict[str, object] = {}  # the code of consumers with a ``key``, by path
+
 
 @overload
 def once(function: Function) -> Function: ...
 @overload
 def once(
-    *, using: str | None = None, key: Key | None = None
+    *, using: str | None = None, key: Key | None = None, name: str | None = None
 ) -> Callable[[Function], Function]: ...
 def once(
-    function: Function | None = None, *, using: str | None = None, key: Key | None = None
+    function: Function | None = None,
+    *,
+    using: str | None = None,
+    key: Key | None = None,
+    name: str | None = None,
 ) -> Function | Callable[[Function], Function]:
     """Run a consumer in a transaction that also records the id of its message.
 
@@ -34,16 +40,21 @@ def once(
     library's message: for Celery and RQ always, for Dramatiq with its ``CurrentMessage``
     middleware, for Huey never.
 
-    Raises ``NoMessageId`` if the id is not known, before the consumer is called.
+    Consumers are told apart by their module and name, so that each of several consumers of one
+    message has its effects. Those that one function makes have the same: give each a ``name`` (1
+    to 255 characters) that stays when the process starts again.
+
+    Raises ``ConfigurationError`` for a second consumer of that kind without a name, and
+    ``NoMessageId`` if the id is not known, before the consumer is called.
     """
 
     def decorate(function: Function) -> Function:
-        consumer = f"{function.__module__}.{function.__qualname__}"
+        consumer = _consumer(function, name, has_key=key is not None)
 
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
             message_id = key(*args, **kwargs) if key is not None else current_message_id()
-            if not message_id or len(message_id) > LONGEST_ID:
+            if not isinstance(message_id, str) or not 1 <= len(message_id) <= LONGEST_ID:
                 raise NoMessageId(consumer=consumer, found=message_id)
             alias = using or default_alias()
             with transaction.atomic(using=alias):
@@ -54,6 +65,34 @@ def once(
         return run  # type: ignore[return-value] # of the same signature
 
     return decorate if function is None else decorate(function)
+
+
+def _consumer(function: Callable[..., Any], name: str | None, *, has_key: bool) -> str:
+    """Return the name under which a consumer's messages are recorded."""
+    if name is not None:
+        if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_ID:
+            raise ConfigurationError(f"@once: name: expected 1 to 255 characters, got {name!r}.")
+        return name
+    kind = function if hasattr(function, "__qualname__") else type(function)
+    path = f"{kind.__module__}.{kind.__qualname__}"
+    if len(path) > LONGEST_ID:
+        raise ConfigurationError(_needs_name(path, "is longer than 255 characters"))
+    # All functions that a factory makes, and the methods of several objects, have the same code
+    # object. A module that is loaded again has new ones, and its consumers are those of before.
+    code = getattr(function, "__code__", kind)
+    if has_key and _made_from.get(path) is code:
+        raise ConfigurationError(_needs_name(path, "is the path of another consumer, too"))
+    if has_key:  # the id of a library's message is no other consumer's
+        _made_from[path] = code
+    return path
+
+
+def _needs_name(path: str, problem: str) -> str:
+    return (
+        f"@once: {path} {problem}.\n"
+        "Messages of the one would be taken for copies of the other's, and skipped.\n"
+        "Fix: give each of them a name that stays the same: @once(key=..., name='orders')."
+    )
 
 
 def current_message_id() -> str | None:

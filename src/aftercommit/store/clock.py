@@ -12,6 +12,8 @@ from django.db.models import (
 )
 from django.db.models.expressions import Combinable
 
+from aftercommit.options.backoff import LONGEST_WAIT
+
 
 class DatabaseNow(Func):
     """The present moment by the database's clock, in UTC.
@@ -36,8 +38,17 @@ class DatabaseNow(Func):
 
 
 def in_future(span: timedelta) -> Combinable:
-    """Return the moment ``span`` from now (a negative span lies in the past)."""
+    """Return the moment ``span`` from now (a negative span lies in the past).
+
+    A span of more than 100 years counts as 100 years: no database could add ``timedelta.max``.
+    """
+    span = max(min(span, LONGEST_WAIT), -LONGEST_WAIT)
     return ExpressionWrapper(
         DatabaseNow() + Value(span, output_field=DurationField()),
         output_field=DateTimeField(),
     )
+
+
+def ago(span: timedelta) -> Combinable:
+    """Return the moment ``span`` before now; see ``in_future``."""
+    return in_future(-min(span, LONGEST_WAIT))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from aftercommit.values import Claim, NewJob
+from aftercommit.values import FIRST_MOMENT, LAST_MOMENT, Claim, NewJob
 
 INSERTED = (
     "id",
@@ -39,7 +39,9 @@ CLAIMED = (  # in the order of the fields of Claim
     "priority",
     *(MOMENTS := ("run_after", "enqueued_at", "started_at", "claimed_at")),
 )
-FIRST_MOMENT = CLAIMED.index(MOMENTS[0])
+# The counters grow up to these: one that is full must not make the claim of others an error.
+LARGEST_TOKEN, LARGEST_COUNT = 2**63 - 1, 2**31 - 1
+MOMENTS_FROM = CLAIMED.index(MOMENTS[0])
 
 
 def row_from(job: NewJob) -> list[Any]:
@@ -67,8 +69,8 @@ def unique_lock(key: str | None) -> str | None:
 
 def claim_from(row: Sequence[Any], *, worker_id: UUID, lease_id: UUID) -> Claim:
     """Build a claim from the columns ``CLAIMED``, in that order, in the types of any driver."""
-    moments = map(moment_from, row[FIRST_MOMENT:])
-    return Claim._make((id_from(row[0]), *row[1:FIRST_MOMENT], *moments, worker_id, lease_id))
+    moments = map(moment_from, row[MOMENTS_FROM:])
+    return Claim._make((id_from(row[0]), *row[1:MOMENTS_FROM], *moments, worker_id, lease_id))
 
 
 def id_from(value: UUID | str) -> UUID:
@@ -77,6 +79,13 @@ def id_from(value: UUID | str) -> UUID:
 
 
 def moment_from(value: datetime | str) -> datetime:
-    """Return an aware moment; SQLite returns text in UTC, MySQL a naive datetime in UTC."""
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    """Return an aware moment; SQLite returns text in UTC, MySQL a naive datetime in UTC.
+
+    What is no moment is read as the first or last one: see ``models.readable``.
+    """
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (AttributeError, ValueError):
+        return FIRST_MOMENT
+    return min(max(moment, FIRST_MOMENT), LAST_MOMENT)

@@ -8,11 +8,14 @@ from typing import Any, Self
 from uuid import UUID
 
 from django.db.models import F
+from django.db.models.functions import Greatest, Least
 
 from aftercommit.models import UNSUCCESSFUL, State
 from aftercommit.store.clock import DatabaseNow, in_future
+from aftercommit.store.columns import LARGEST_COUNT
 from aftercommit.store.savepoint import Savepoint
 from aftercommit.store.table import Table
+from aftercommit.stored import read_errors
 from aftercommit.values import (
     Cancelled,
     Claim,
@@ -87,9 +90,11 @@ def changes(end: Ending) -> dict[str, Any]:
     if end.delay is not None:
         update["run_after"] = in_future(end.delay)
     if end.refund:
-        update["attempts"] = F("attempts") - end.refund
+        # Not below zero: MySQL would refuse the statement.
+        update["attempts"] = Greatest(F("attempts"), end.refund) - end.refund
     if end.conflicts:
-        update["conflicts"] = F("conflicts") + end.conflicts
+        most = LARGEST_COUNT - end.conflicts
+        update["conflicts"] = Least(F("conflicts"), most) + end.conflicts
     if not end.keeps_worker:
         update["worker_id"] = None
     return update
@@ -97,7 +102,7 @@ def changes(end: Ending) -> dict[str, Any]:
 
 def with_error(errors: str, error: RunError, *, worker_id: UUID | None) -> str:
     """Return the JSON list ``errors`` with one more entry."""
-    entries = json.loads(errors)
+    entries = read_errors(errors)
     for entry in entries[: -TRACEBACKS_KEPT + 1]:
         entry["traceback"] = ""
     entries.append(

@@ -3,6 +3,7 @@
 from aftercommit.store.table import Table
 from aftercommit.values import ClaimQuery, Group
 
+TYPES = (str, str, int)  # SQLite can store others; such jobs are left out
 # The first job of each backend, queue and priority: the walk jumps from one to the next in the
 # index of claimable jobs. DISTINCT and GROUP BY of PostgreSQL and SQLite would read all of them.
 HEADS = """
@@ -57,7 +58,9 @@ class Groups(Table):
     def _heads(self, sql: str) -> list[Group]:
         with self.connection.cursor() as cursor:
             cursor.execute(sql, [])
-            return [Group._make(row) for row in cursor.fetchall()]
+            return [
+                Group._make(row) for row in cursor.fetchall() if tuple(map(type, row)) == TYPES
+            ]
 
     def _groups(self, query: ClaimQuery) -> list[tuple[str, int]]:
         """Return the backends and priorities to walk, the most urgent first."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 from django.db import IntegrityError, transaction
 
 from aftercommit.models import Received
-from aftercommit.store.clock import DatabaseNow
+from aftercommit.store.clock import DatabaseNow, ago
 from aftercommit.store.table import Table
 
 
@@ -18,7 +18,8 @@ class Inbox(Table):
         Waits for another transaction that has recorded the same message and has not ended.
         """
         rows = Received.objects.using(self.alias)
-        known = {"message_id": message_id, "consumer": consumer}
+        # Not by the default of the column, which on MySQL follows the time zone of the session.
+        known = {"message_id": message_id, "consumer": consumer, "received_at": DatabaseNow()}
         try:
             with transaction.atomic(using=self.alias):
                 rows.create(**known)
@@ -33,6 +34,6 @@ class Inbox(Table):
         were deleted; call again while it returns ``limit``.
         """
         rows = Received.objects.using(self.alias)
-        old = rows.filter(received_at__lt=DatabaseNow() - older_than).order_by("received_at")
+        old = rows.filter(received_at__lt=ago(older_than)).order_by("received_at")
         chosen = list(old.values_list("pk", flat=True)[:limit])
         return rows.filter(pk__in=chosen).delete()[0]

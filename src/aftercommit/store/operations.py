@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from aftercommit.ids import first_id_of
 from aftercommit.models import FINISHED, UNSUCCESSFUL, Job, State
-from aftercommit.store.clock import DatabaseNow, in_future
+from aftercommit.options.backoff import LONGEST_WAIT
+from aftercommit.store.clock import DatabaseNow, ago
 from aftercommit.store.columns import unique_lock
 from aftercommit.store.table import Table
 from aftercommit.values import Ended
@@ -166,8 +167,8 @@ class Operations(Table):
         ``older_than``, and no index of finished jobs is needed. Only the walk over succeeded
         jobs meets others; failed and cancelled ones have an index of their own.
         """
-        end = first_id_of(timezone.now() - older_than)
-        old = self._jobs.filter(finished_at__lt=in_future(-older_than), id__lt=end)
+        end = first_id_of(timezone.now() - min(older_than, LONGEST_WAIT))
+        old = self._jobs.filter(finished_at__lt=ago(older_than), id__lt=end)
         bad = [state for state in states if state in UNSUCCESSFUL]
         if bad:
             yield _by_id(old.filter(unsuccessful=True, state__in=bad))

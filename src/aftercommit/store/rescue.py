@@ -11,6 +11,7 @@ from django.db.models import Q, QuerySet
 from aftercommit.models import Job, State
 from aftercommit.store.blame import WORKER_DIED, is_given_up, process_crashed
 from aftercommit.store.clock import DatabaseNow
+from aftercommit.store.columns import LARGEST_COUNT
 from aftercommit.store.finish import RELEASED, Ending, changes, with_error
 from aftercommit.store.table import Table, held_jobs
 from aftercommit.values import Claim, Ended
@@ -206,7 +207,7 @@ class Rescue(Table):
         return Ended(row.id, end.state) if mine.update(**changes(end)) else None
 
     def _rescue_one(self, row: Job, max_crashes: int, death: str | None) -> Rescued | None:
-        crashes = row.crashes + 1
+        crashes = min(row.crashes + 1, LARGEST_COUNT)
         error = WORKER_DIED if death is None else process_crashed(death)
         errors = with_error(row.errors, error, worker_id=row.worker_id)
         state = State.READY

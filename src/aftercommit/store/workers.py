@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from aftercommit.models import WorkerPresence
-from aftercommit.store.clock import DatabaseNow, in_future
+from aftercommit.store.clock import DatabaseNow, ago
 from aftercommit.store.presence import this_process
 
 
@@ -32,7 +32,7 @@ class Workers:
 
     def forget_silent(self, span: timedelta) -> None:
         """Delete the rows of workers that have not written for ``span``."""
-        self._rows.filter(seen_at__lt=in_future(-span)).delete()
+        self._rows.filter(seen_at__lt=ago(span)).delete()
 
     def clocks_of_locked(self) -> dict[UUID, datetime]:
         """Return the database's clock beside each worker that holds, or held, a session lock."""

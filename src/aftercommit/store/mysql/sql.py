@@ -2,7 +2,7 @@
 
 import re
 
-from aftercommit.store.columns import CLAIMED, INSERTED
+from aftercommit.store.columns import CLAIMED, INSERTED, LARGEST_COUNT, LARGEST_TOKEN
 
 INSERT = f"""
 INSERT INTO aftercommit_job (
@@ -59,14 +59,15 @@ ORDER BY priority DESC, run_after, id
 LIMIT %s
 FOR UPDATE SKIP LOCKED
 """
-CLAIM = """
+CLAIM = f"""
 UPDATE aftercommit_job FORCE INDEX (PRIMARY)
-SET state = 'running', claimable = FALSE, token = token + 1, attempts = attempts + 1,
-    worker_id = %s,
+SET state = 'running', claimable = FALSE, worker_id = %s,
+    token = LEAST(token, {LARGEST_TOKEN - 1}) + 1,
+    attempts = LEAST(attempts, {LARGEST_COUNT - 1}) + 1,
     claimed_at = UTC_TIMESTAMP(6), started_at = COALESCE(started_at, UTC_TIMESTAMP(6)),
     unique_lock = IF(unique_until_started, NULL, unique_lock)
-WHERE state = 'ready' AND id IN ({ids})
-"""
+WHERE state = 'ready' AND id IN ({{ids}})
+"""  # noqa: S608 - fixed names
 LEASE = """
 INSERT INTO aftercommit_lease (id, worker_id, lease_until, jobs)
 VALUES (%s, %s, TIMESTAMPADD(MICROSECOND, %s, UTC_TIMESTAMP(6)), %s)

@@ -2,7 +2,14 @@
 
 from functools import cache
 
-from aftercommit.store.columns import CLAIMED, INSERTED
+from aftercommit.models.readable import bounded
+from aftercommit.store.columns import (
+    CLAIMED,
+    INSERTED,
+    LARGEST_COUNT,
+    LARGEST_TOKEN,
+    MOMENTS,
+)
 
 TYPES = {
     "id": "uuid",
@@ -138,7 +145,8 @@ WITH due AS MATERIALIZED (
 CLAIM = f"""{{due}}, claimed AS (
     UPDATE aftercommit_job AS job
     SET state = 'running', claimable = false,
-        token = job.token + 1, attempts = job.attempts + 1, worker_id = %(worker_id)s,
+        token = LEAST(job.token, {LARGEST_TOKEN - 1}) + 1,
+        attempts = LEAST(job.attempts, {LARGEST_COUNT - 1}) + 1, worker_id = %(worker_id)s,
         claimed_at = statement_timestamp(),
         started_at = COALESCE(job.started_at, statement_timestamp()),
         unique_lock = CASE WHEN job.unique_until_started THEN NULL ELSE job.unique_lock END
@@ -152,7 +160,8 @@ CLAIM = f"""{{due}}, claimed AS (
         '{{{{' || string_agg('"' || id || '":' || token, ',') || '}}}}'
     FROM claimed HAVING count(*) > 0
 ){{ended}}
-SELECT {", ".join(CLAIMED)} FROM claimed
+SELECT {", ".join(bounded(name, "postgresql") if name in MOMENTS else name for name in CLAIMED)}
+FROM claimed
 """  # noqa: S608 - fixed names
 
 ENDED = """, ended AS (
@@ -192,7 +201,7 @@ WHERE held.lease_id IN (SELECT id FROM aftercommit_lease)
 # The outcomes are given in the order of the job ids, so the rows are locked in that order.
 # Numbers are sent as array literals and texts as JSON arrays: both are built and parsed faster
 # than arrays of text.
-FINISH = """
+FINISH = f"""
 WITH ended AS MATERIALIZED (
     SELECT *
     FROM ROWS FROM (
@@ -224,7 +233,7 @@ SET state = mine.state,
         statement_timestamp() + make_interval(secs => mine.delay), job.run_after
     ),
     attempts = job.attempts - mine.refund,
-    conflicts = job.conflicts + mine.conflict,
+    conflicts = LEAST(job.conflicts, {LARGEST_COUNT} - mine.conflict) + mine.conflict,
     worker_id = CASE WHEN mine.keeps_worker THEN job.worker_id END,
     finished_at = CASE WHEN mine.state <> 'ready' THEN statement_timestamp() END,
     unique_lock = CASE WHEN mine.state = 'ready' THEN job.unique_lock END,
@@ -232,7 +241,7 @@ SET state = mine.state,
 FROM mine
 WHERE job.id = mine.id AND job.token = mine.token AND job.state = mine.held
 RETURNING job.id, job.state
-"""
+"""  # noqa: S608 - fixed names
 
 # FINISH for a batch of successes, as most batches are: it does not lock the rows before the
 # UPDATE, and does not write the columns that stay as they are. For each job it saves 5 of 22 µs

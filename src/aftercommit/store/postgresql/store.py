@@ -13,6 +13,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzLoader
 
 from aftercommit.models import State
+from aftercommit.options.backoff import LONGEST_WAIT
 from aftercommit.store.base import Store
 from aftercommit.store.columns import INSERTED, row_from
 from aftercommit.store.finish import ending
@@ -266,4 +267,4 @@ def _array(values: Iterable[object]) -> str:
 
 
 def _seconds(delay: timedelta | None) -> float | str:
-    return "NULL" if delay is None else delay.total_seconds()
+    return "NULL" if delay is None else min(delay, LONGEST_WAIT).total_seconds()

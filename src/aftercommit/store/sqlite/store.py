@@ -1,19 +1,29 @@
 """The store on SQLite: one writer at a time, so each write locks the database at its start."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import BooleanField, QuerySet
 from django.db.models.expressions import RawSQL
 
 from aftercommit.models import Job, State
-from aftercommit.store.base import Store
+from aftercommit.store.base import Rescued, Store
 from aftercommit.store.claim import chosen, jobs_of_lease
-from aftercommit.store.columns import CLAIMED, INSERTED, claim_from, id_from, row_from
+from aftercommit.store.columns import (
+    CLAIMED,
+    INSERTED,
+    LARGEST_COUNT,
+    LARGEST_TOKEN,
+    MOMENTS,
+    claim_from,
+    id_from,
+    row_from,
+)
 from aftercommit.store.groups import HEADS
 from aftercommit.store.presence import Presence
 from aftercommit.store.sqlite.presence import SQLitePresence, lock_is_free, remove_lock
@@ -41,30 +51,39 @@ WHERE true
 # SQLite uses a partial index only if the statement repeats its condition, word for word. Django
 # writes "claimable" there, and since 6.1 "claimable" = 1.
 CLAIMABLE = "job.claimable AND job.claimable = 1"
+# A column of SQLite can hold a value of any type. A row without an id cannot be written by it.
+IS_ID = "length(id) = 32 AND id NOT GLOB '*[^0-9a-f]*'"
+NUMBERS = {"token", "attempts", "crashes", "conflicts", "max_attempts", "priority"}
+# Moments as well: Django has a converter for the type of their columns, which may raise.
+TEXTS = {"task_path", "payload", "errors", "backend", "queue", *MOMENTS}
+TYPES = dict.fromkeys(NUMBERS, "INTEGER") | dict.fromkeys(TEXTS, "TEXT")
+RETURNED = [f"CAST({one} AS {TYPES[one]})" if one in TYPES else one for one in CLAIMED]
 DUE_HEAD = f"WHERE head.run_after <= {NOW}"
 # The state as well: see ``Table._claimable``.
 DUE = f"""
 SELECT id
 FROM aftercommit_job AS job
 WHERE {CLAIMABLE} AND backend = %s AND queue = %s AND priority = %s
-  AND run_after <= {NOW} AND state = 'ready' {{chosen}}
+  AND run_after <= {NOW} AND state = 'ready' AND {IS_ID} {{chosen}}
 ORDER BY run_after, id
 LIMIT %s
 """  # noqa: S608
 NAMED = f"""
 SELECT id
 FROM aftercommit_job AS job
-WHERE {CLAIMABLE} AND queue = %s AND run_after <= {NOW} AND state = 'ready' {{chosen}}
+WHERE {CLAIMABLE} AND queue = %s AND run_after <= {NOW} AND state = 'ready' AND {IS_ID} {{chosen}}
 ORDER BY priority DESC, run_after, id
 LIMIT %s
 """  # noqa: S608
 CLAIM = f"""
 UPDATE aftercommit_job
-SET state = 'running', claimable = FALSE, token = token + 1, attempts = attempts + 1,
+SET state = 'running', claimable = FALSE,
+    token = MIN(CAST(token AS INTEGER), {LARGEST_TOKEN - 1}) + 1,
+    attempts = MIN(CAST(attempts AS INTEGER), {LARGEST_COUNT - 1}) + 1,
     worker_id = %s, claimed_at = {NOW}, started_at = COALESCE(started_at, {NOW}),
     unique_lock = CASE WHEN unique_until_started THEN NULL ELSE unique_lock END
 WHERE state = 'ready' AND id IN ({{due}})
-RETURNING {", ".join(CLAIMED)}
+RETURNING {", ".join(RETURNED)}
 """  # noqa: S608
 LEASE = """
 INSERT INTO aftercommit_lease (id, worker_id, lease_until, jobs)
@@ -90,6 +109,8 @@ RETURNING aftercommit_job.id
 """  # noqa: S608
 
 
+NOT_UTF_8 = "Could not decode to UTF-8"
+Answer = TypeVar("Answer")
 Part = tuple[str, list[Any]]  # a selection of due jobs, and its values but for the limit
 
 
@@ -118,6 +139,35 @@ class SQLiteStore(Store):
 
     def claim(self, query: ClaimQuery) -> list[Claim]:
         """Claim in one transaction, if a read finds a due job; see ``Store.claim``."""
+        return self._in_any_text(partial(self._claim, query))
+
+    def job(self, job_id: UUID) -> Job | None:
+        """See ``Store.job``."""
+        return self._in_any_text(partial(super().job, job_id))
+
+    def jobs(self, job_ids: Collection[UUID]) -> list[Job]:
+        """See ``Store.jobs``."""
+        return self._in_any_text(partial(super().jobs, job_ids))
+
+    def rescue(self, **given: Any) -> list[Rescued]:
+        """See ``Store.rescue``."""
+        return self._in_any_text(partial(super().rescue, **given))
+
+    def _in_any_text(self, read: Callable[[], Answer]) -> Answer:
+        """Read; if a text is not UTF-8, which SQLite can store, read again and replace it."""
+        try:
+            return read()
+        except OperationalError as error:
+            if NOT_UTF_8 not in str(error) or self._in_transaction():
+                raise
+        raw: Any = self.connection.connection
+        raw.text_factory = partial(str, encoding="utf-8", errors="replace")
+        try:
+            return read()
+        finally:
+            raw.text_factory = str
+
+    def _claim(self, query: ClaimQuery) -> list[Claim]:
         parts = self._named(query) if query.only is not None else self._due_in_groups(query)
         # Read before the write: an idle worker must not lock the database at every poll.
         if not any(self._run(due, [*given, 1]) for due, given in parts):
