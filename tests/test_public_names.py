@@ -117,7 +117,14 @@ def test_the_settings_are_these(options):
 
 # Tables: what is in a database that the version before has migrated.
 
-MIGRATIONS = ["0001_initial", "0002_received", "0003_leases", "0004_indexes", "0005_old_indexes"]
+MIGRATIONS = [
+    "0001_initial",
+    "0002_received",
+    "0003_leases",
+    "0004_indexes",
+    "0005_old_indexes",
+    "0006_received_by_bytes",
+]
 COLUMNS = {
     "aftercommit_job": {
         "id": "UUIDField",

@@ -8,16 +8,16 @@ from uuid import uuid4
 import pytest
 from django.db import transaction
 
-from aftercommit import ordering_key
+from aftercommit import Snooze, ordering_key
 from aftercommit.enqueue.task import registered
 from aftercommit.models import Job
 from aftercommit.options.queues import queue_in_order
 from aftercommit.relay.brokers import broker_for
 from aftercommit.relay.brokers.base import Away
 from aftercommit.relay.outbox import PUBLISH
-from aftercommit.relay.publish import publish, publish_many
+from aftercommit.relay.publish import LONGEST_PAUSE, publish, publish_many
 from aftercommit.store import store_for
-from aftercommit.values import ClaimQuery, Failed, RunError, Succeeded
+from aftercommit.values import ClaimQuery, Failed, Retry, RunError, Succeeded
 from tests.brokers.conftest import kept, run_relay
 from tests.brokers.shop import note
 
@@ -148,6 +148,66 @@ def test_a_relay_publishes_all_of_them_in_order(broker):
     for rest in range(3):
         of_key = [word for word in broker.published if int(word) % 3 == rest]
         assert of_key == [word for word in words if int(word) % 3 == rest]
+
+
+def test_behind_one_that_is_retried_later_they_wait_until_it_is_due(broker):
+    """Otherwise a long backlog of one key would be claimed in vain again and again."""
+    send("ab", key="k")
+    end("a", Retry(RunError(exception_class_path="ValueError", traceback=""), timedelta(hours=1)))
+    spans = []
+
+    publish_many(calls("b"), lambda _number, error, _value=None: spans.append(error.delay))
+
+    assert spans == [LONGEST_PAUSE]
+    assert broker.published == []
+
+
+@pytest.fixture
+def claims_in_vain(broker, monkeypatch):
+    """Count the messages that the relay is given and cannot publish yet."""
+    early = []
+    released = Snooze.__init__
+
+    def note_it(self, delay):
+        early.append(delay)
+        released(self, delay)
+
+    monkeypatch.setattr(Snooze, "__init__", note_it)
+    return early
+
+
+@pytest.mark.parametrize("keys", [1, 7, 200])
+def test_a_backlog_is_published_without_a_claim_in_vain(keys, broker, claims_in_vain):
+    words = [f"{number:04}" for number in range(200)]
+    with transaction.atomic():
+        for word in words:
+            send([word], key=f"key {int(word) % keys}")
+
+    run_relay()
+
+    assert kept() == []
+    assert claims_in_vain == []
+    for rest in range(keys):
+        of_key = [word for word in broker.published if int(word) % keys == rest]
+        assert of_key == [word for word in words if int(word) % keys == rest]
+
+
+def test_messages_that_come_meanwhile_are_published_in_order_too(broker):
+    """Also while one is refused at first, and without a new worker."""
+    send("ab", key="k")
+    take, more = broker.publish, iter("cdef")
+
+    def publish_and_send(content):
+        take(content)
+        for word in more:
+            send(word, key="k")
+            break
+
+    broker.publish = publish_and_send
+
+    run_relay()
+
+    assert broker.published == list("abcdef")
 
 
 @pytest.mark.parametrize("wrong", ["", "x" * 256, None, 7])

@@ -27,12 +27,20 @@ class Facts:
     group: Group | None
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What is known of the job of a run."""
+
+    queue: str = "default"
+
+
 @dataclass(eq=False)
 class Run:
     """A run by its name."""
 
     name: object
     facts: Facts
+    claim: Claim = Claim()
 
 
 def runs(names, group=None):
@@ -63,6 +71,15 @@ def test_short_ones_are_taken_together_a_share_for_each_thread(waiting):
 
     assert names(waiting.take()) == list("abcd")  # one, and half of the six
     assert names(waiting.take()) == list("ef")
+
+
+def test_one_thread_takes_all_that_have_to_be_in_order(waiting):
+    """And none with them that another thread can do."""
+    group = Group(set(range(10)))
+    queues = ["relay.rq"] + ["relay.rq.in_order"] * 8 + ["relay.rq"]
+    waiting.add([Run(name, Facts(group), Claim(queue)) for name, queue in enumerate(queues)])
+
+    assert [names(waiting.take()) for _ in range(3)] == [[0], list(range(1, 9)), [9]]
 
 
 def test_one_thread_takes_all_of_them():

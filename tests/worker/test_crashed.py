@@ -112,6 +112,23 @@ def test_jobs_of_unknown_tasks_are_not_near_and_hide_no_others(store, monkeypatc
     assert not jobs.are_near
 
 
+@pytest.mark.parametrize("column", [{"backend": "gone"}, {"queue": "relay.celery"}], ids=str)
+def test_those_that_this_worker_cannot_run_hide_no_others(column, store, monkeypatch):
+    monkeypatch.setattr(crashed_module, "AT_A_TIME", 2)
+    foreign = [crash(priority=100) for _number in range(5)]
+    Job.objects.filter(id__in=foreign).update(**column)
+    given = served(store)
+    jobs = CrashedJobs(store, given)
+
+    jobs.look()
+    assert not jobs.are_near
+    job_id = crash()
+    jobs.look(at_once=True)
+
+    assert jobs.are_near
+    assert jobs.take(9) == {"default": [job_id]}
+
+
 def test_a_look_that_took_long_is_not_repeated_soon(store, clock, monkeypatch):
     looks = []
     real = store.crashed_jobs

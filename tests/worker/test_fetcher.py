@@ -1,6 +1,6 @@
 """The fetcher: which queues are asked, in what order, and for what."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -25,6 +25,7 @@ pytestmark = commits
 
 QUEUES = ["a", "b", "c"]
 LONG_AGO = timedelta(hours=1)
+LONG_AGO_AT = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -149,6 +150,31 @@ def test_tasks_that_are_not_known_hide_no_others(fetcher):
     claims = [claim for _number in range(2) for claim in room.fetch(limit=2)]
 
     assert [claim.job_id for claim in claims] == [job_id]
+
+
+@pytest.mark.parametrize("priority", [-100, 0, 100])
+def test_jobs_of_an_alias_that_tasks_does_not_name_hide_no_others(priority, fetcher, caplog):
+    foreign = enqueue("a", 400, backend="gone", priority=priority, run_after=LONG_AGO_AT)
+    enqueue("b", 5, backend="gone", priority=priority)
+    (job_id,) = enqueue("a")
+    room = fetcher(None)
+
+    with CaptureQueriesContext(connection) as asked:
+        claims = [claim for _number in range(3) for claim in room.fetch(limit=2)]
+
+    assert [claim.job_id for claim in claims] == [job_id]
+    assert len(asked) < 30
+    assert caplog.text.count("'gone'") == 1
+    untouched = Job.objects.filter(id__in=foreign, state=State.READY, token=0, attempts=0)
+    assert untouched.count() == 400
+
+
+def test_a_job_that_cannot_be_read_hides_no_others(fetcher):
+    enqueue("a", 3, payload="{", priority=100)
+    (job_id,) = enqueue("a")
+    room = fetcher(["a"])
+
+    assert job_id in [claim.job_id for _number in range(2) for claim in room.fetch(limit=3)]
 
 
 def test_claims_are_not_forgotten_when_the_next_queue_fails(fetcher, store, monkeypatch):

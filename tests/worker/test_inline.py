@@ -18,6 +18,7 @@ from aftercommit.worker import inline
 from aftercommit.worker.inline import InlineWorker, Share
 from tests.app.models import Effect
 from tests.app.tasks import add, atomic_effect, fail, plain_effect
+from tests.store.given import new_job
 from tests.waiting import wait_until
 from tests.worker.rig import commits
 
@@ -251,3 +252,29 @@ def test_a_share_and_a_limit_are_whole_numbers(number):
     if number is not None:
         with pytest.raises(ConfigurationError):
             InlineWorker(most=number)
+
+
+# ---- jobs that this process cannot run -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "columns", [{"backend": "gone"}, {"task_path": "shop.tasks.gone"}], ids=str
+)
+def test_jobs_that_it_cannot_run_cost_little_and_hide_no_others(
+    columns, flush_queue, store, monkeypatch
+):
+    monkeypatch.setattr(inline, "DUE_AT_A_TIME", 10)
+    foreign = store.insert([new_job(priority=50) for _number in range(100)])
+    Job.objects.filter(id__in=foreign).update(**columns)
+    ours = store.insert([new_job(payload='{"args":[1,2],"kwargs":{}}') for _number in range(5)])
+    looked_at = []
+    job = type(store).job
+    monkeypatch.setattr(
+        type(store), "job", lambda store, job_id: looked_at.append(job_id) or job(store, job_id)
+    )
+
+    assert flush_queue() == 5
+
+    assert not Job.objects.filter(id__in=ours).exclude(state=State.SUCCEEDED).exists()
+    assert Job.objects.filter(id__in=foreign, state=State.READY, token=0).count() == 100
+    assert len(set(looked_at) & set(foreign)) <= 10

@@ -7,6 +7,7 @@ from aftercommit.errors import ConfigurationError
 
 LONGEST_NAME = 100  # of queues and backends, as in the columns
 QUEUE_PREFIX = "relay."  # of the queues whose jobs are messages for a broker
+IN_ORDER = ".in_order"
 
 
 def queue_of(name: str) -> str:
@@ -16,7 +17,12 @@ def queue_of(name: str) -> str:
 
 def queue_in_order(name: str) -> str:
     """Return the queue of those of its messages that have an ordering key."""
-    return f"{QUEUE_PREFIX}{name}.in_order"
+    return f"{QUEUE_PREFIX}{name}{IN_ORDER}"
+
+
+def is_in_order(queue: str) -> bool:
+    """Return whether the messages of a queue have ordering keys."""
+    return queue.endswith(IN_ORDER) and queue.startswith(QUEUE_PREFIX)
 
 
 def queues_of(name: str) -> tuple[str, str]:

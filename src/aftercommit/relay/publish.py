@@ -11,6 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from django.utils import timezone
+
 from aftercommit import events
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
@@ -136,7 +138,7 @@ def _hand_over(
 def _hand_over_in_order(broker: str, left: Mapping[int, dict[str, Any]], ended: Report) -> None:
     """Publish the first message of each key, then the second, until one is not published."""
     keys = {number: call["ordering_key"] for number, call in left.items()}
-    lines = _lines(broker, left)
+    lines, waits = _lines(broker, left)
 
     def reported(number: int, error: BaseException | None, value: Any = None) -> None:
         if error is not None:
@@ -146,22 +148,30 @@ def _hand_over_in_order(broker: str, left: Mapping[int, dict[str, Any]], ended: 
     while heads := [line.popleft() for line in lines.values() if line]:
         _hand_over(broker, heads, left, reported)
     for number in list(left):
-        ended(number, TooEarly())
+        ended(number, Snooze(waits.get(keys[number], SHORTLY)))
 
 
-def _lines(broker: str, left: Mapping[int, dict[str, Any]]) -> dict[str, deque[int]]:
-    """Return, for each key, the messages that do not wait for a message of another call."""
+def _lines(
+    broker: str, left: Mapping[int, dict[str, Any]]
+) -> tuple[dict[str, deque[int]], dict[str, timedelta]]:
+    """Return, for each key, the messages that do not wait for a message of another call.
+
+    With how long the others of a key have to wait at least: until the one before them is due.
+    """
     names = {(call["ordering_key"], call["message_id"]): one for one, call in left.items()}
     lines: dict[str, deque[int]] = {key: deque() for key, _message_id in names}
+    waits: dict[str, timedelta] = {}
     for backend in backends_keeping(broker).values():
         queue, others = queue_in_order(broker), set()
         found = backend.store.messages_in_order(queue, set(lines), backends=_backend_names())
-        for key, message_id in found:
+        for key, message_id, due in found:
             if (key, message_id) not in names:
                 others.add(key)
+                wait = min(max(due - timezone.now(), SHORTLY), LONGEST_PAUSE)
+                waits.setdefault(key, wait)
             elif key not in others:
                 lines[key].append(names[key, message_id])
-    return lines
+    return lines, waits
 
 
 def _note_away(broker: str, error: BaseException) -> timedelta:

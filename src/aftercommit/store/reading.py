@@ -49,13 +49,23 @@ class Reading(Table):
         """Return those of these jobs that exist, as they are now."""
         return list(self._jobs.filter(id__in=job_ids))
 
-    def due(self, *, limit: int, name: str = "") -> list[UUID]:
+    def due(
+        self,
+        *,
+        limit: int,
+        name: str = "",
+        backends: Collection[str] = (),
+        unknown: Collection[str] = (),
+    ) -> list[UUID]:
         """Return up to ``limit`` due jobs, the most urgent first.
 
         With ``name`` only those whose task's path, or whose function's path for
-        ``schedule()``, begins with it.
+        ``schedule()``, begins with it. ``backends``: empty means all. Jobs of ``unknown`` tasks
+        are left out.
         """
-        rows = self._due()
+        rows = self._due().exclude(task_path__in=unknown)
+        if backends:
+            rows = rows.filter(backend__in=backends)
         if name:
             rows = rows.filter(Q(task_path__startswith=name) | Q(meta__function__startswith=name))
         ordered = rows.order_by("-priority", "run_after", "id")
@@ -67,14 +77,14 @@ class Reading(Table):
 
     def messages_in_order(
         self, queue: str, keys: Collection[str], *, backends: Collection[str] = ()
-    ) -> list[tuple[str, str]]:
-        """Return the ordering keys and ids of the outbox's messages with one of ``keys``.
+    ) -> list[tuple[str, str, datetime]]:
+        """Return the outbox's messages with one of ``keys``, the oldest first.
 
-        The oldest message comes first.
+        Of each the ordering key, the id in its library, and when it is due.
         """
-        names = ["enqueued_at", "id", "meta__ordering_key", "meta__message_id"]
+        names = ["enqueued_at", "id", "meta__ordering_key", "meta__message_id", "run_after"]
         found = self._unfinished(queue, backends, names, meta__ordering_key__in=keys)
-        return [(key, message_id) for _at, _id, key, message_id in sorted(found)]
+        return [(key, message_id, due) for _at, _id, key, message_id, due in sorted(found)]
 
     def _unfinished(
         self, queue: str, backends: Collection[str], names: Sequence[str], **which: object
@@ -116,16 +126,19 @@ class Reading(Table):
         backends: Collection[str],
         unknown: Collection[str],
         limit: int,
+        but_queues: str | None = None,
     ) -> list[CrashedJob]:
         """Return ready jobs with crashes that are due, or will be soon, the most urgent first.
 
-        ``queues``: None means all; ``backends``: empty means all. Jobs of ``unknown`` tasks
-        are left out.
+        ``queues``: None means all, but those that begin with ``but_queues``; ``backends``: empty
+        means all. Jobs of ``unknown`` tasks are left out.
         """
         rows = self._claimable().filter(crashes__gt=0)
         rows = rows.filter(run_after__lte=in_future(due_within)).exclude(task_path__in=unknown)
         if queues is not None:
             rows = rows.filter(queue__in=queues)
+        elif but_queues is not None:
+            rows = rows.exclude(queue__startswith=but_queues)
         if backends:
             # Not the column itself: by that SQLite would walk the index of claimable jobs.
             name = Concat("backend", Value(""), output_field=CharField())

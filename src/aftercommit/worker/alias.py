@@ -241,6 +241,8 @@ class AliasWorker:
             for _number in range(ended):
                 self._unrecorded.get()
             self._capacity.vacate(ended)
+        if self._rooms.fetcher.may_go_on:
+            self.ring()
         return AT_ONCE if written else UNTIL_RUNG
 
     def _recorded(self, run: Run, result: RunResult) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.configured import our_backends
 from aftercommit.enqueue.functions import register_function_task
@@ -24,6 +25,11 @@ class Served:
     relays: bool  # if it serves every queue: the relay's queues, too
     crashed: bool = False  # True: only jobs with crashes; False: only jobs without
     only: tuple[UUID, ...] | None = None  # claim only these jobs; None: any job
+
+    @property
+    def known_backends(self) -> Sequence[str]:
+        """The aliases whose jobs can be run here: never one that TASKS does not name."""
+        return self.backends or tuple(task_backends.settings)
 
 
 def served_backends(wanted: Sequence[str]) -> dict[str, DatabaseBackend]:

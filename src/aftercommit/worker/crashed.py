@@ -61,19 +61,14 @@ class CrashedJobs:
         rows = self._store.crashed_jobs(
             due_within=DUE_WITHIN,
             queues=self._served.queues,
-            backends=self._served.backends,
+            backends=self._served.known_backends,
+            but_queues=None if self._served.relays else QUEUE_PREFIX,
             unknown=sorted(self._unknown),
             limit=AT_A_TIME,
         )
         unknown = {row.task_path for row in rows if known_task(row.task_path) is None}
         self._unknown |= unknown
-        runnable = [
-            row for row in rows if row.task_path not in unknown and self._serves(row.queue)
-        ]
+        runnable = [row for row in rows if row.task_path not in unknown]
         self.are_near = bool(runnable)
         self._due = deque((row.queue, row.job_id) for row in runnable if row.is_due)
         return bool(unknown) and not runnable
-
-    def _serves(self, queue: str) -> bool:
-        every_queue = self._served.queues is None
-        return not every_queue or self._served.relays or not queue.startswith(QUEUE_PREFIX)

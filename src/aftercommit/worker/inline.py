@@ -108,7 +108,7 @@ class InlineWorker:
         looked_at: set[UUID] = set()
         limit = DUE_AT_A_TIME
         while True:
-            found = alias.store.due(limit=limit, name=self._name)
+            found = alias.due(limit=limit, name=self._name)
             for job_id in found:
                 if self._share.holds(job_id) and job_id not in looked_at:
                     looked_at.add(job_id)
@@ -120,7 +120,10 @@ class InlineWorker:
 
     def _run_one(self, alias: "InlineAlias", job_id: UUID) -> int:
         job = alias.store.job(job_id)
-        if job is None or job_id in self._left_alone or known_task(job.task_path) is None:
+        if job is None or job_id in self._left_alone:
+            return 0
+        if known_task(job.task_path) is None:
+            alias.unknown.add(job.task_path)
             return 0
         if not job.crashes:
             return int(alias.run(job))
@@ -155,6 +158,7 @@ class InlineAlias:
     def __init__(self, served: Served, worker_id: UUID) -> None:
         self._served = served
         self._worker_id = worker_id
+        self.unknown: set[str] = set()  # paths of tasks that this process does not have
         self._rooms = assemble(served, worker_id=worker_id)
         self._run: Run | None = None
         self._connections = ThreadConnections()
@@ -205,6 +209,11 @@ class InlineAlias:
     def executor(self) -> Executor:
         """The executor of the alias."""
         return self._rooms.executor
+
+    def due(self, *, limit: int, name: str) -> list[UUID]:
+        """Return due jobs; not those that this process is known to be unable to run."""
+        backends = self._served.known_backends
+        return self.store.due(limit=limit, name=name, backends=backends, unknown=self.unknown)
 
     def run(self, job: Job) -> bool:
         """Claim a job, run it and write its outcome; False if it could not be claimed."""

@@ -48,6 +48,11 @@ class Leases:
                 del self._open[claim.lease_id]
                 self._ended.add(claim.lease_id)
 
+    def is_open(self, lease_id: UUID) -> bool:
+        """Return whether the end of a job of this lease is not confirmed."""
+        with self._lock:
+            return lease_id in self._open
+
     def unconfirmed(self, *, since: float) -> list[Claim]:
         """Return the claims made before ``since`` whose end is not confirmed."""
         with self._lock:

@@ -97,6 +97,7 @@ def _json(value: Any, **how: Any) -> str:
 
 
 def _pre(text: str) -> SafeString:
+    text = str(text)  # SQLite may have stored bytes or a number
     cut = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " …"
     # A Python text may contain lone surrogates, which cannot be encoded for a page.
     return format_html("<pre>{}</pre>", cut.encode(errors="backslashreplace").decode())

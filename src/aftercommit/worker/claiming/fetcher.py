@@ -14,13 +14,14 @@ from django.db import Error
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.lookup import known_task
-from aftercommit.options.queues import QUEUE_PREFIX
+from aftercommit.options.queues import QUEUE_PREFIX, is_in_order
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, Group, Position, Released
 from aftercommit.worker.claiming.broker_backoff import is_backing_off
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
+from aftercommit.worker.in_flight import MOST
 from aftercommit.worker.leases import Leases
 
 if TYPE_CHECKING:
@@ -73,12 +74,15 @@ class Fetcher:
         self._claimed_at: dict[str, float] = {}  # by queue
         self._cursors: defaultdict[str, ClaimCursor] = defaultdict(ClaimCursor)
         self._turn = 0
+        self._ordered: dict[str, set[UUID]] = {}  # the latest leases of queues of that kind
+        self._waits_for: set[UUID] = set()  # those of them that the last fetch has waited for
 
     def fetch(self, *, limit: int) -> list[ClaimWithFacts]:
         """Claim up to ``limit`` jobs of tasks that this process has; return the facts as well."""
         if self._served.crashed and self._served.only is None:
             return self._fetch_crashed(limit=limit)
         self._turn += 1
+        self._waits_for = set()
         # A busy worker looks now and then for queues and priorities that are new; an idle one
         # claims at once where it has found the last job.
         if look := self._busy and time.monotonic() > self._next_look:
@@ -107,16 +111,35 @@ class Fetcher:
             if len(claims) >= limit:
                 break
             queue = queues[(self._turn + number) % len(queues)]
-            if is_backing_off(queue):
+            if is_backing_off(queue) or self._must_wait(queue):
                 continue
+            left = limit - len(claims)
             try:
-                found = self._claim_in_order(queue, limit=limit - len(claims))
+                found = self._claim_in_order(
+                    queue, limit=min(left, MOST) if is_in_order(queue) else left
+                )
             except Error:
                 if not claims:
                     raise
                 break  # the claims on the queues before this one are committed: return them
             claims += self._with_facts(found)
         return claims
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether a queue was left out until outcomes were written, and now they are."""
+        waits_for = self._waits_for
+        return bool(waits_for) and not any(map(self._leases.is_open, waits_for))
+
+    def _must_wait(self, queue: str) -> bool:
+        """Return whether this process has to write outcomes before it claims from a queue.
+
+        The messages of a key are published in their order. So those behind the ones that are
+        claimed would be claimed in vain, again and again, by the other threads.
+        """
+        unwritten = set(filter(self._leases.is_open, self._ordered.get(queue, ())))
+        self._waits_for |= unwritten
+        return bool(unwritten)
 
     def _with_facts(self, claims: Iterable[Claim]) -> list[ClaimWithFacts]:
         known: list[ClaimWithFacts] = []
@@ -153,6 +176,8 @@ class Fetcher:
                     raise
             cursor.looked_from_front(seconds=time.monotonic() - began)
         cursor.claimed(claims, groups=groups, full=len(claims) == limit)
+        if claims and is_in_order(queue):
+            self._ordered[queue] = {claim.lease_id for claim in claims}
         if claims:
             self._claimed_at[queue] = time.monotonic()
         if len(claims) < limit and len(self._groups) > MOST_KEPT:
@@ -194,7 +219,7 @@ class Fetcher:
             limit=limit,
             worker_id=self._worker_id,
             lease=self._served.options.lease,
-            backends=self._served.backends,
+            backends=self._served.known_backends,
             groups=groups,
             unknown=sorted(self._unknown),
             only=only,

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 
+from aftercommit.options.queues import is_in_order
 from aftercommit.worker.in_flight import MOST
 from aftercommit.worker.runs import Run
 
@@ -48,6 +49,8 @@ class RunQueue:
         group = taken[0].facts.group
         if group is None or not group.accepts(taken[0]):
             return taken
+        if is_in_order(taken[0].claim.queue):
+            most = MOST  # in another thread they would wait for those of this one
         while self._runs and len(taken) < most and _joins(self._runs[0], taken[0]):
             taken.append(self._runs.popleft())
         return taken
@@ -55,4 +58,7 @@ class RunQueue:
 
 def _joins(run: Run, first: Run) -> bool:
     group = run.facts.group
-    return group is not None and group is first.facts.group and group.accepts(run)
+    if group is None or group is not first.facts.group:
+        return False
+    alike = is_in_order(run.claim.queue) == is_in_order(first.claim.queue)
+    return alike and group.accepts(run)
