@@ -11,11 +11,17 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
 from aftercommit.models import Job
+from aftercommit.options.conf import BackendOptions
 from aftercommit.values import Failed, Retry, Succeeded
+from aftercommit.worker.claiming.fetcher import Fetcher
+from aftercommit.worker.config import Served
+from aftercommit.worker.crashed import CrashedJobs
+from aftercommit.worker.leases import Leases
 from tests import tiers
-from tests.store.callers import Held, answer
+from tests.store.callers import Held, answer, statements
 from tests.store.given import (
     ALREADY_OVER,
     ERROR,
@@ -324,6 +330,37 @@ def test_due_groups_are_found_by_one_look_at_each(store, plans):
     looks = QUEUES + 20  # those with one priority, and the few with several
     assert found.count <= looks * at_most(pages=20, rows=2, steps=150)
     plans.must_not_read_all()
+
+
+def test_a_poll_of_an_idle_worker_is_one_statement_whatever_lies_in_the_future(store):
+    queues = ("idle", *(f"queue {number}" for number in range(QUEUES)))
+    assert (
+        Job.objects.filter(queue__in=queues, run_after__gt=timezone.now()).count()
+        == EACH * 3 // 4
+    )
+    fetcher = fetcher_for(store, queues)
+
+    with reads() as read, statements() as asked:
+        assert fetcher.fetch(limit=4) == []
+
+    ours = [sql for sql, _given in asked if "aftercommit" in sql and "EXPLAIN" not in sql]
+    assert len(ours) == 1
+    assert read.count <= (QUEUES + 20) * at_most(pages=20, rows=2, steps=150)
+
+
+def fetcher_for(store, queues):
+    """Return the fetcher of a worker for queues."""
+    served = Served(
+        using=store.alias, queues=queues, backends=(), options=BackendOptions(), relays=False
+    )
+    return Fetcher(
+        store,
+        served,
+        CrashedJobs(store, served),
+        Leases(),
+        worker_id=uuid4(),
+        facts_of=lambda _claim: None,
+    )
 
 
 def test_jobs_with_crashes_are_found_by_their_own_index(store, plans):

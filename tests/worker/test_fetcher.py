@@ -19,6 +19,7 @@ from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.facts import Catalogue
 from aftercommit.worker.leases import Leases
 from tests.app.tasks import add
+from tests.store.given import new_job
 from tests.worker.rig import LEASE, commits
 
 pytestmark = commits
@@ -167,6 +168,25 @@ def test_jobs_of_an_alias_that_tasks_does_not_name_hide_no_others(priority, fetc
     assert caplog.text.count("'gone'") == 1
     untouched = Job.objects.filter(id__in=foreign, state=State.READY, token=0, attempts=0)
     assert untouched.count() == 400
+
+
+def test_many_queues_from_which_nothing_can_be_claimed_cost_little(fetcher, store, monkeypatch):
+    monkeypatch.setattr(fetcher_module, "MOST_IN_VAIN", 4)
+    store.insert([new_job(queue=f"q{one}", task_path="shop.tasks.gone") for one in range(100)])
+    room = fetcher(None)
+    assert room.fetch(limit=1) == []  # it learns that it does not have this task
+    Job.objects.update(run_after=LONG_AGO_AT)
+    room.fetch(limit=100)
+
+    with CaptureQueriesContext(connection) as asked:
+        assert room.fetch(limit=100) == []
+    each = 1 if connection.vendor != "mysql" else 6
+    assert len(asked) <= each * (2 * fetcher_module.MOST_IN_VAIN + 4)
+
+    enqueue("q7")
+    enqueue("new")
+    found = [claim.queue for _number in range(30) for claim in room.fetch(limit=100)]
+    assert sorted(found) == ["new", "q7"]
 
 
 def test_a_job_that_cannot_be_read_hides_no_others(fetcher):

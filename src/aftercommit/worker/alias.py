@@ -241,7 +241,7 @@ class AliasWorker:
             for _number in range(ended):
                 self._unrecorded.get()
             self._capacity.vacate(ended)
-        if self._rooms.fetcher.may_go_on:
+        if self._rooms.fetcher.in_order.may_go_on:
             self.ring()
         return AT_ONCE if written else UNTIL_RUNG
 

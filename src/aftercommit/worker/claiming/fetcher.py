@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,14 +14,14 @@ from django.db import Error
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.lookup import known_task
-from aftercommit.options.queues import QUEUE_PREFIX, is_in_order
+from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, Group, Position, Released
 from aftercommit.worker.claiming.broker_backoff import is_backing_off
 from aftercommit.worker.claiming.cursor import ClaimCursor
+from aftercommit.worker.claiming.in_order import InOrder
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
-from aftercommit.worker.in_flight import MOST
 from aftercommit.worker.leases import Leases
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ LONGEST_PAUSE = timedelta(
 )  # between them, also where an open transaction makes them slow
 ENDED_TOGETHER = 8  # leases that a claim deletes; the heartbeat deletes fewer
 KEPT = timedelta(seconds=5)  # a queue, after its last claim: its next job is claimed at once
+MOST_IN_VAIN = 20  # queues in one fetch, from which the last claim got nothing
 MOST_KEPT = 4  # queues; each costs every claim a statement
 
 ClaimWithFacts = tuple[Claim, "TaskFacts"]
@@ -64,6 +65,7 @@ class Fetcher:
         self._served = served
         self._crashed = crashed
         self._leases = leases
+        self.in_order = InOrder(leases)
         self._worker_id = worker_id
         self._facts_of = facts_of
         self._unknown: set[str] = set()  # paths of tasks that this process does not have
@@ -74,15 +76,15 @@ class Fetcher:
         self._claimed_at: dict[str, float] = {}  # by queue
         self._cursors: defaultdict[str, ClaimCursor] = defaultdict(ClaimCursor)
         self._turn = 0
-        self._ordered: dict[str, set[UUID]] = {}  # the latest leases of queues of that kind
-        self._waits_for: set[UUID] = set()  # those of them that the last fetch has waited for
+        # Queues with due jobs of which the last claim got none; that of the first is longest ago.
+        self._in_vain: dict[str, None] = {}
 
     def fetch(self, *, limit: int) -> list[ClaimWithFacts]:
         """Claim up to ``limit`` jobs of tasks that this process has; return the facts as well."""
         if self._served.crashed and self._served.only is None:
             return self._fetch_crashed(limit=limit)
         self._turn += 1
-        self._waits_for = set()
+        self.in_order.begin()
         # A busy worker looks now and then for queues and priorities that are new; an idle one
         # claims at once where it has found the last job.
         if look := self._busy and time.monotonic() > self._next_look:
@@ -107,17 +109,14 @@ class Fetcher:
 
     def _walk(self, queues: Sequence[str], *, limit: int) -> list[ClaimWithFacts]:
         claims: list[ClaimWithFacts] = []
-        for number in range(len(queues)):
+        for queue in self._in_turn(queues):
             if len(claims) >= limit:
                 break
-            queue = queues[(self._turn + number) % len(queues)]
-            if is_backing_off(queue) or self._must_wait(queue):
+            if is_backing_off(queue) or self.in_order.must_wait(queue):
                 continue
-            left = limit - len(claims)
+            left = self.in_order.limit(queue, limit - len(claims))
             try:
-                found = self._claim_in_order(
-                    queue, limit=min(left, MOST) if is_in_order(queue) else left
-                )
+                found = self._claim_in_order(queue, limit=left)
             except Error:
                 if not claims:
                     raise
@@ -125,21 +124,18 @@ class Fetcher:
             claims += self._with_facts(found)
         return claims
 
-    @property
-    def may_go_on(self) -> bool:
-        """Whether a queue was left out until outcomes were written, and now they are."""
-        waits_for = self._waits_for
-        return bool(waits_for) and not any(map(self._leases.is_open, waits_for))
+    def _in_turn(self, queues: Sequence[str]) -> Iterator[str]:
+        """Yield the queues to claim from, beginning with another one each time.
 
-    def _must_wait(self, queue: str) -> bool:
-        """Return whether this process has to write outcomes before it claims from a queue.
-
-        The messages of a key are published in their order. So those behind the ones that are
-        claimed would be claimed in vain, again and again, by the other threads.
+        Of those where the last claim got nothing, a few: all their due jobs may be of tasks that
+        this process does not have, or locked, and there may be a thousand such queues.
         """
-        unwritten = set(filter(self._leases.is_open, self._ordered.get(queue, ())))
-        self._waits_for |= unwritten
-        return bool(unwritten)
+        first = self._turn % max(len(queues), 1)
+        turned = [*queues[first:], *queues[:first]]
+        asked = set(queues)
+        in_vain = [queue for queue in self._in_vain if queue in asked][:MOST_IN_VAIN]
+        yield from (queue for queue in turned if queue not in self._in_vain)
+        yield from in_vain
 
     def _with_facts(self, claims: Iterable[Claim]) -> list[ClaimWithFacts]:
         known: list[ClaimWithFacts] = []
@@ -176,10 +172,12 @@ class Fetcher:
                     raise
             cursor.looked_from_front(seconds=time.monotonic() - began)
         cursor.claimed(claims, groups=groups, full=len(claims) == limit)
-        if claims and is_in_order(queue):
-            self._ordered[queue] = {claim.lease_id for claim in claims}
+        self.in_order.claimed(queue, claims)
         if claims:
             self._claimed_at[queue] = time.monotonic()
+        self._in_vain.pop(queue, None)
+        if not claims:
+            self._in_vain[queue] = None  # at the end
         if len(claims) < limit and len(self._groups) > MOST_KEPT:
             del self._groups[queue]  # empty now; the next look finds it if it has jobs again
         return claims
@@ -268,6 +266,8 @@ class Fetcher:
             if self._serves(group.backend, group.queue):
                 found.setdefault(group.queue, []).append(group)
         self._groups = kept | found
+        # The next due job of the others is claimed at once.
+        self._in_vain = {queue: None for queue in self._in_vain if queue in found}
         ended = time.monotonic()
         pause = min((ended - began) / SHARE, LONGEST_PAUSE.total_seconds())
         self._next_look = ended + max(LOOK_EVERY.total_seconds(), pause)
