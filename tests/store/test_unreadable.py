@@ -60,7 +60,14 @@ MOMENTS = {
 }[connection.vendor]
 COLUMNS = ["run_after", "enqueued_at", "started_at", "claimed_at", "finished_at", "lease_until"]
 TEXTS = ["", "null", "[]", "{", "no JSON", '{"args":[]}', '{"args":1,"kwargs":{}}', "[" * 5000]
-TEXTS += ["9" * 5000, '{"args":[],"kwargs":[]}', '{"args":[],"kwargs":{}} and more', '"\\ud800"']
+TEXTS += [
+    "9" * 5000,
+    '{"args":[],"kwargs":[]}',
+    '{"args":[],"kwargs":{}} and more',
+    '{"run_after":"never"}',
+    '["x"}',
+    '"\\ud800"',
+]
 LARGEST = {"token": 2**63 - 1} | dict.fromkeys(["attempts", "crashes", "conflicts"], 2**31 - 1)
 
 

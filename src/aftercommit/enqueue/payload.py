@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from json import encoder as json_encoder
 from json.scanner import make_scanner
@@ -66,11 +67,12 @@ def with_moment(payload: str, run_after: datetime | None) -> str:
 
 
 def load_moment(payload: str) -> datetime | None:
-    """Return the moment that ``with_moment`` has added."""
-    if not payload.endswith('"}'):  # as all but a few
+    """Return the moment that ``with_moment`` has added, if it can be read."""
+    if not str(payload).endswith('"}'):  # as all but a few
         return None
-    moment = json.loads(payload).get("run_after")
-    return None if moment is None else datetime.fromisoformat(moment)
+    with suppress(AttributeError, TypeError, ValueError, RecursionError):
+        return datetime.fromisoformat(json.loads(payload).get("run_after"))
+    return None
 
 
 def load_arguments(payload: str) -> tuple[list[Any], dict[str, Any]]:

@@ -32,9 +32,7 @@ logger = logging.getLogger("aftercommit")
 LEFT_FOR = timedelta(seconds=10)  # delay of a job that this process cannot run
 LOOK_EVERY = timedelta(milliseconds=100)  # for queues with due jobs, while there are many
 SHARE = 0.02  # of the time, that these looks may take
-LONGEST_PAUSE = timedelta(
-    seconds=2
-)  # between them, also where an open transaction makes them slow
+LONGEST_PAUSE = timedelta(seconds=2)  # also where an open transaction makes looks slow
 ENDED_TOGETHER = 8  # leases that a claim deletes; the heartbeat deletes fewer
 KEPT = timedelta(seconds=5)  # a queue, after its last claim: its next job is claimed at once
 MOST_IN_VAIN = 20  # queues in one fetch, from which the last claim got nothing
@@ -76,8 +74,7 @@ class Fetcher:
         self._claimed_at: dict[str, float] = {}  # by queue
         self._cursors: defaultdict[str, ClaimCursor] = defaultdict(ClaimCursor)
         self._turn = 0
-        # Queues with due jobs of which the last claim got none; that of the first is longest ago.
-        self._in_vain: dict[str, None] = {}
+        self._in_vain: dict[str, None] = {}  # queues with due jobs; the last claim got none
 
     def fetch(self, *, limit: int) -> list[ClaimWithFacts]:
         """Claim up to ``limit`` jobs of tasks that this process has; return the facts as well."""
