@@ -17,6 +17,7 @@ from aftercommit.worker.claiming.fetcher import Fetcher
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.facts import Catalogue
+from aftercommit.worker.in_flight import MOST
 from aftercommit.worker.leases import Leases
 from tests.app.tasks import add
 from tests.store.given import new_job
@@ -33,7 +34,7 @@ LONG_AGO_AT = datetime(2020, 1, 1, tzinfo=UTC)
 def fetcher(store):
     """Return a function that builds one for queues."""
 
-    def build(queues):
+    def build(queues, leases=None):
         served = Served(
             using=store.alias,
             queues=queues,
@@ -47,7 +48,7 @@ def fetcher(store):
                 store,
                 served,
                 CrashedJobs(store, served),
-                Leases(),
+                leases or Leases(),
                 worker_id=uuid4(),
                 facts_of=facts_of,
             )
@@ -67,6 +68,11 @@ class Claiming:
         found = self._fetcher.fetch(limit=limit)
         assert all(facts.task is registered(claim.task_path) for claim, facts in found)
         return [claim for claim, _facts in found]
+
+    @property
+    def may_go_on(self):
+        """Whether a queue can be claimed from that the last fetch has left out."""
+        return self._fetcher.in_order.may_go_on
 
 
 def enqueue(queue, number=1, **columns):
@@ -228,6 +234,28 @@ def test_a_database_that_does_not_answer_at_all_is_told(fetcher, store, monkeypa
 
     with pytest.raises(OperationalError):
         fetcher(["a"]).fetch(limit=1)
+
+
+def test_messages_in_order_are_claimed_when_the_outcomes_of_those_before_are_written(
+    fetcher, store
+):
+    leases = Leases()
+    enqueue("relay.rq.in_order", 60)
+    enqueue("relay.rq", 60)
+    room = fetcher(["relay.rq.in_order", "relay.rq"], leases=leases)
+
+    first = room.fetch(limit=200)
+    ordered = [claim for claim in first if claim.queue == "relay.rq.in_order"]
+    assert (len(first), len(ordered)) == (60 + MOST, MOST)  # what one thread takes
+    assert room.fetch(limit=200) == []
+    for claim in ordered[:-1]:
+        leases.confirmed(claim)
+    assert not room.may_go_on
+    assert room.fetch(limit=200) == []
+    leases.confirmed(ordered[-1])
+
+    assert room.may_go_on
+    assert len(room.fetch(limit=200)) == 60 - MOST
 
 
 def test_a_queue_whose_broker_is_away_is_left_alone_and_the_others_are_not(store, fetcher):
