@@ -25,6 +25,8 @@ EXAMPLES = [
     errors.RolledBack(),
     errors.TransactionBroken(using="other"),
     errors.AlreadyCommitted(),
+    errors.InsideTransaction(what="flush_queue", using=["default"], in_test=False),
+    errors.NotPublishedYet(message_id="m-7", what="get()"),
     errors.NotRunByWorker(),
 ]
 FACTS = {
@@ -32,6 +34,8 @@ FACTS = {
     "PayloadTooLarge": ["2,048", "1,024", "app.send"],
     "EnqueueFailed": ["user-1"],
     "Unreadable": ["arguments", "it is not JSON"],
+    "InsideTransaction": ["flush_queue", "'default'"],
+    "NotPublishedYet": ["m-7", "get()"],
     "NoMessageId": ["shop.tasks.send", "None"],
     "FunctionNotAllowed": ["os.system", "mail, shop"],
     "NotAFunction": ["shop.tasks", "it is a module"],

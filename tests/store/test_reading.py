@@ -233,3 +233,29 @@ def test_seen_of_a_worker_that_was_forgotten_brings_nothing_back(store):
 
     assert not WorkerPresence.objects.exists()
     assert not connection.in_atomic_block
+
+
+ALIKE = ["mail", "Mail", "mäil", "ma\u0308il", "MAIL", "mail😀", "mail😁"]
+
+
+@pytest.mark.parametrize("name", ALIKE, ids=ascii)
+def test_names_are_compared_by_their_bytes(name, store):
+    """Whatever the collation of the database is."""
+    for one in ALIKE:
+        meta = {"message_id": one, "ordering_key": one, "function": f"{one}.tasks.clean"}
+        ready_job(store, queue=one, backend=one, task_path=f"{one}.tasks.add", meta=meta)
+        ready_job(store, queue="relay.rq", meta=meta)
+    (own,) = Job.objects.filter(queue=name).values_list("id", flat=True)
+
+    assert set(store.queues()) == {*ALIKE, "relay.rq"}
+    assert [group for group in store.due_groups() if group.queue == name] == [(name, name, 0)]
+    assert own in store.due(limit=99, name=f"{name}.")
+    assert len(store.due(limit=99, name=f"{name}.tasks.a")) == 1
+    assert store.due(limit=99, backends=[name]) == [own]
+    assert own not in store.due(limit=99, unknown=[f"{name}.tasks.add"])
+    found = store.messages_in_order("relay.rq", [name])
+    assert [one[:2] for one in found if one[0] == name] == [(name, name)]
+    assert store.has_message("relay.rq", name)
+    Job.objects.filter(queue="relay.rq", meta__message_id=name).delete()
+    assert not store.has_message("relay.rq", name)
+    assert [claim.job_id for claim in claim_all(store, queue=name)] == [own]

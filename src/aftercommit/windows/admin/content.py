@@ -28,7 +28,7 @@ def is_message(job: Job) -> bool:
 
 def name_of(job: Job) -> str:
     """Return the path of a task, or for a message the name of its library's task."""
-    return (is_message(job) and noted(job, "name")) or one_line(job.task_path)
+    return (is_message(job) and noted(job, "name")) or one_line(str(job.task_path))
 
 
 def noted(job: Job, name: str) -> str:
