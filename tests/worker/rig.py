@@ -9,7 +9,7 @@ ended, and returns the row. Each step can be taken alone as well.
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -155,6 +155,10 @@ class Rig:
             self._facts[claim.job_id] = facts = facts_for(task, self.options)
             facts.group = self.shared if facts.policy.atomic and facts.policy.fuse else None
         return self._facts[claim.job_id]
+
+    def in_one_thread(self, number: int) -> AbstractContextManager[None]:
+        """Count nothing: a rig has no threads."""
+        return nullcontext()
 
     def ended(self, run: Run, result: RunResult) -> None:
         """Take a result, as the owner of a run does."""

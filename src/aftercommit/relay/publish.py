@@ -3,6 +3,7 @@
 import logging
 import random
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ from aftercommit.relay.brokers import broker_for, check_options
 from aftercommit.relay.brokers.base import Away, TooEarly
 from aftercommit.relay.outbox import MAX_ATTEMPTS, PUBLISH, Outbox, backends_keeping, relaying
 from aftercommit.worker.claiming.broker_backoff import back_off, is_backing_off, resume
+from aftercommit.worker.claiming.broker_share import call_to
 
 if TYPE_CHECKING:
     from aftercommit.models import Job
@@ -33,6 +35,8 @@ logger = logging.getLogger("aftercommit")
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=500), timedelta(seconds=5)
 SHORTLY = timedelta(milliseconds=50)
+SOON = timedelta(milliseconds=500)  # when other threads publish to the broker already
+DEADLINE = timedelta(seconds=35)  # of a call; a broker that does not answer ends it before
 
 _in_vain: Counter[str] = Counter()  # failed attempts in a row, by broker
 _lock = threading.Lock()
@@ -106,6 +110,14 @@ def _publish(broker: str, left: Mapping[int, dict[str, Any]], ended: Report) -> 
         )
     if is_backing_off(queue_of(broker)):
         raise Snooze(_pause_after(_in_vain[broker]))
+    with call_to(queues_of(broker)) as may:
+        if not may:
+            raise Snooze(SOON)
+        _publish_now(broker, left, ended)
+
+
+def _publish_now(broker: str, left: Mapping[int, dict[str, Any]], ended: Report) -> None:
+    began = time.monotonic()
     try:
         free = [one for one, call in left.items() if call.get("ordering_key") is None]
         if free:
@@ -113,7 +125,8 @@ def _publish(broker: str, left: Mapping[int, dict[str, Any]], ended: Report) -> 
         if left:
             _hand_over_in_order(broker, left, ended)
     except (Away, TimedOut) as error:  # after the backend's timeout it is away, too
-        raise Snooze(_note_away(broker, error)) from error
+        waited = timedelta(seconds=time.monotonic() - began)
+        raise Snooze(_note_away(broker, error, waited)) from error
     if _in_vain.pop(broker, 0):
         for queue in queues_of(broker):
             resume(queue)
@@ -174,7 +187,7 @@ def _lines(
     return lines, waits
 
 
-def _note_away(broker: str, error: BaseException) -> timedelta:
+def _note_away(broker: str, error: BaseException, waited: timedelta) -> timedelta:
     with _lock:  # several threads notice the outage at the same time
         tries = _in_vain[broker]
         _in_vain[broker] += 1
@@ -182,7 +195,8 @@ def _note_away(broker: str, error: BaseException) -> timedelta:
         # Only the class: a driver's message may contain the address and the user.
         why = type(error.__cause__ or error).__name__
         logger.warning("%s does not answer (%s); its messages wait", broker, why)
-    span = _pause_after(tries)
+    # A thread that waits for a silent broker has at least as much time for other jobs.
+    span = max(_pause_after(tries), waited)
     for queue in queues_of(broker):
         back_off(queue, span)
     return span
@@ -206,6 +220,7 @@ def publish_task(backend: DatabaseBackend) -> BatchTask:
         takes_context=False,
         atomic=False,
         max_attempts=MAX_ATTEMPTS,
+        timeout=min(backend.config.timeout or DEADLINE, DEADLINE),
     )
 
 

@@ -1,7 +1,8 @@
 """Everything that one worker process does for one database alias."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from queue import SimpleQueue
 from typing import Any
@@ -217,6 +218,15 @@ class AliasWorker:
         fitting = self._payloads.jobs([run.size for run in self.runs.all()])
         self._waits_for_bytes = not fitting
         return fitting
+
+    @contextmanager
+    def in_one_thread(self, number: int) -> Iterator[None]:
+        """Count jobs that run together in one thread as one job, during the block."""
+        self._capacity.vacate(number - 1)
+        try:
+            yield
+        finally:
+            self._capacity.occupy(number - 1)
 
     def ended(self, run: Run, result: RunResult) -> None:
         """Queue the result of a run for the finisher, and free its capacity."""

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from contextvars import Context
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +35,9 @@ class Owner(Protocol):
     @property
     def executor(self) -> "Executor":
         """The executor that runs the job."""
+
+    def in_one_thread(self, number: int) -> AbstractContextManager[None]:
+        """Count jobs that run together in one thread as one job, during the block."""
 
     def ended(self, run: "Run", result: RunResult) -> None:
         """Accept the result of a run; called in the thread that ran it."""

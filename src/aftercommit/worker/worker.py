@@ -6,10 +6,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.enqueue.configured import our_backends
+from aftercommit.options.conf import RELAY_ONLY, WorkerConfig
 from aftercommit.process import Bell
 from aftercommit.values import NO_TIME
 from aftercommit.worker.alias import AliasWorker
+from aftercommit.worker.claiming.broker_share import divide
 from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter
 from aftercommit.worker.claiming.prefetch import Prefetch
 from aftercommit.worker.config import served
@@ -63,6 +65,11 @@ class Worker:
         self._finished = FinishedCounter()
         self._last_busy = now()
         self._aliases = self._make_aliases(board)
+        libraries = {name for one in our_backends() for name in one.config.libraries}
+        divide(
+            threads=config.threads,
+            among_others=config.relay != RELAY_ONLY or len(libraries) > 1,
+        )
         self._timeouts = LoopThread(
             "timeouts",
             Timeouts([alias.runs for alias in self._aliases], give_up=self._give_up).step,

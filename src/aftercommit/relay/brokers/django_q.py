@@ -13,7 +13,7 @@ from django_q.signals import pre_enqueue
 
 from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
 from aftercommit.relay.brokers.reachable import is_reachable, redis_servers
-from aftercommit.relay.brokers.servers import not_kept, same_redis
+from aftercommit.relay.brokers.servers import bounded, not_kept, same_redis
 
 logger = logging.getLogger("aftercommit")
 
@@ -47,6 +47,8 @@ class DjangoQ(Broker):
         """Put the signed package into the broker's list."""
         broker = get_broker()
         broker.list_key = content["key"]
+        if hasattr(broker.connection, "connection_pool"):
+            broker.connection = bounded(broker.connection)
         try:
             type(broker).enqueue.__wrapped__(broker, content["package"])
         except AWAY as error:

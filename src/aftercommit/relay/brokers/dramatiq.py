@@ -1,11 +1,13 @@
 """Dramatiq: every way to send a message ends in ``Broker.enqueue``."""
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 import dramatiq
 from dramatiq.common import dq_name
@@ -25,7 +27,7 @@ from aftercommit.relay.brokers.base import (
 )
 from aftercommit.relay.brokers.per_thread import PerThread
 from aftercommit.relay.brokers.reachable import Address, is_reachable, redis_servers
-from aftercommit.relay.brokers.servers import not_kept, same_redis
+from aftercommit.relay.brokers.servers import bounded, not_kept, same_redis
 from aftercommit.relay.brokers.unsent import after_commit, refusing
 
 AWAY: tuple[type[BaseException], ...] = (ConnectionClosed, OSError)
@@ -80,7 +82,7 @@ class Dramatiq(Broker):
             return
         with _translated():
             body = as_bytes(content["body"])
-            broker.do_enqueue(content["routing_key"], content["redis_id"], body)
+            _bounded(broker).do_enqueue(content["routing_key"], content["redis_id"], body)
 
     def publish_many(self, contents: Mapping[int, dict[str, Any]], report: Report) -> None:
         """Publish several messages, and on RabbitMQ wait for all their confirms together."""
@@ -117,6 +119,21 @@ class Dramatiq(Broker):
     def close(self) -> None:
         """Close the connections to RabbitMQ."""
         self._publishers.close()
+
+
+_bounded_brokers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def _bounded(broker: Any) -> Any:
+    """Return a broker like this one that does not wait for Redis for ever."""
+    if broker not in _bounded_brokers:
+        _bounded_brokers[broker] = copied = copy.copy(broker)
+        copied.client = bounded(broker.client)
+        copied.scripts = {
+            name: copied.client.register_script(one.script)
+            for name, one in broker.scripts.items()
+        }
+    return _bounded_brokers[broker]
 
 
 def _is_redis(broker: Any) -> bool:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import redis.exceptions
 from django.conf import settings
@@ -24,7 +24,7 @@ from aftercommit.relay.brokers.base import (
     publish_or_keep,
 )
 from aftercommit.relay.brokers.reachable import Address, is_reachable, redis_servers
-from aftercommit.relay.brokers.servers import Places, not_kept
+from aftercommit.relay.brokers.servers import Places, bounded, not_kept
 from aftercommit.relay.brokers.unsent import after_commit, parts, refusing
 
 logger = logging.getLogger("aftercommit")
@@ -47,7 +47,7 @@ class Huey(Broker):
         """Put the serialised task into the storage."""
         instance = self._instance(content["huey"], content.get("paths"))
         try:
-            instance.storage.enqueue(as_bytes(content["task"]), content["priority"])
+            _bounded(instance.storage).enqueue(as_bytes(content["task"]), content["priority"])
         except AWAY as error:
             raise Away(str(error)) from error
 
@@ -86,6 +86,19 @@ class Huey(Broker):
 
 
 _places = Places(HueyQueue)
+
+
+_storages: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def _bounded(storage: Any) -> Any:
+    """Return a storage like this one that does not wait for Redis for ever."""
+    if not hasattr(getattr(storage, "conn", None), "connection_pool"):
+        return storage
+    if storage not in _storages:
+        _storages[storage] = copied = copy.copy(storage)
+        copied.conn = bounded(storage.conn)
+    return _storages[storage]
 
 
 def _servers(instance: HueyQueue) -> list[list[Address]]:

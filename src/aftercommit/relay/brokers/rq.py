@@ -27,7 +27,7 @@ from aftercommit.relay.brokers.base import (
 from aftercommit.relay.brokers.reachable import is_reachable, redis_servers
 from aftercommit.relay.brokers.rq_kept import prepare_jobs
 from aftercommit.relay.brokers.rq_sealed import Sealed, SealingSerializer, sealed
-from aftercommit.relay.brokers.servers import not_kept, same_redis
+from aftercommit.relay.brokers.servers import SECONDS_TO_ANSWER, bounded, not_kept, same_redis
 
 try:
     import django_rq
@@ -36,7 +36,6 @@ except ImportError:  # RQ alone
     django_rq = None
 
 AWAY = (BusyLoadingError, ConnectionError, OutOfMemoryError, TimeoutError)
-SECONDS_TO_ANSWER = 30
 # Fields for which RQ reads from Redis, so that a job with one cannot be in a pipeline.
 SPECIAL = {"dependency_id", "dependency_ids", "rate_limit_key"}
 
@@ -111,9 +110,11 @@ class RQ(Broker):
             return Queue(name, connection=connection, serializer=SealingSerializer)
         if django_rq is not None and name in getattr(settings, "RQ_QUEUES", {}):
             # Even if RQ_QUEUES says ASYNC=False: this process never runs the job of a row.
-            return django_rq.get_queue(
+            queue = django_rq.get_queue(
                 name, commit_mode="auto", is_async=True, serializer=SealingSerializer
             )
+            queue.connection = bounded(queue.connection)
+            return queue
         raise ConfigurationError(
             f"The Redis server of RQ's queue {name!r} is not known: it is not in RQ_QUEUES.\n"
             "Its messages cannot be published, and end as failed.\n"

@@ -1,5 +1,6 @@
 """Which server an object of a library sends to, and where another process finds the object."""
 
+import copy
 import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,6 +9,7 @@ from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
+SECONDS_TO_ANSWER = 30
 MOST_PATHS = 5  # modules that have loaded it in one process need not be loaded in another
 LOCAL = {"localhost", "127.0.0.1", "::1"}
 
@@ -44,6 +46,20 @@ def loaded(path: str) -> Any:
     module, _, name = path.rpartition(".")
     # Not getattr: a module may have a __getattr__ that imports what it is asked for.
     return vars(sys.modules[module]).get(name) if module in sys.modules else None
+
+
+def bounded(client: Any) -> Any:
+    """Return a client of redis-py that does not wait for an answer for ever."""
+    pool = client.connection_pool
+    options = pool.connection_kwargs
+    if hasattr(pool, "service_name") or pool.make_connection().socket_timeout is not None:
+        return client
+    copied = copy.copy(client)
+    copied.connection_pool = type(pool)(
+        connection_class=pool.connection_class,
+        **{"socket_keepalive": True, **options, "socket_timeout": SECONDS_TO_ANSWER},
+    )
+    return copied
 
 
 def same_redis(one: Any, other: Any) -> bool:

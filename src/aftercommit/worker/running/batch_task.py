@@ -37,7 +37,9 @@ class BatchTasks:
                 calls.setdefault(one.run.facts.many, []).append(one)
         for many, theirs in calls.items():
             if many is not None:
-                with at_work([one.run for one in theirs]):
+                # The other threads may have other jobs, however long this call takes.
+                together = theirs[0].run.owner.in_one_thread(len(theirs))
+                with together, at_work([one.run for one in theirs]):
                     results |= self._call(many, theirs)
         return [(run, results[run]) for run in runs]
 
