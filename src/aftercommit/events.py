@@ -8,6 +8,7 @@ import builtins
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -86,8 +87,15 @@ class Listeners:
 def _is_written(log: logging.Logger, level: int) -> bool:
     """Return whether any handler would write a record of this level.
 
-    The level of the logger is not enough: Django's own handlers drop almost all records.
+    The level of the logger is not enough: Django's own handlers drop almost all records. If a
+    filter of the project raises, the record is built, and the filter raises where it is logged.
     """
+    with suppress(Exception):
+        return _passes_filters(log, level)
+    return True
+
+
+def _passes_filters(log: logging.Logger, level: int) -> bool:
     record = log.makeRecord(log.name, level, __file__, 0, "", (), None)
     return bool(log.filter(record)) and any(
         level >= handler.level and handler.filter(record) for handler in _handlers(log)

@@ -137,16 +137,18 @@ def test_they_are_used_up_before_the_last_one_is():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     first = os.dup(2)
     os.close(first)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (first + RESERVE + NEAR + 5, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first + 1 + RESERVE + NEAR + 5, hard))
     try:
         watched = Descriptors()
         files = []
         while not watched.are_used_up():
             files.append(os.dup(2))
         assert len(files) == 5
-        assert len(os.listdir("/proc/self/fd")) <= first + 5 + 1 + NEAR
+        assert len(os.listdir("/proc/self/fd")) <= first + 1 + 5 + 1 + NEAR
         more = [os.dup(2) for _ in range(RESERVE + NEAR - 1)]  # the reserve can be used now
         for file in files + more:
             os.close(file)
+        os.close(watched._source)
+        assert not watched.are_used_up()  # nobody knows any more
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -185,3 +185,17 @@ def test_a_log_handler_that_raises_changes_no_outcome(rig, crew):
 
     assert isinstance(ends[run].outcome, Retry)
     assert rig.job(run.claim.job_id).state == State.READY
+
+
+def test_a_log_filter_that_raises_fails_no_job(rig):
+    def raising(record):
+        raise ValueError("the filter")
+
+    logger = logging.getLogger("django.tasks")
+    logger.addFilter(raising)
+    try:
+        job = rig.run(lambda context: "good")
+    finally:
+        logger.removeFilter(raising)
+
+    assert job.state == State.SUCCEEDED

@@ -1,5 +1,6 @@
 """Whether this process can still open files and connections."""
 
+import errno
 import os
 from contextlib import suppress
 
@@ -20,9 +21,10 @@ class Descriptors:
     def __init__(self) -> None:
         self.limit = _limit()
         self._reserve: list[int] = []
+        self._source = os.open(os.devnull, os.O_RDONLY)
         with suppress(OSError):
             while len(self._reserve) < RESERVE:
-                self._reserve.append(os.dup(2))
+                self._reserve.append(os.dup(self._source))
 
     def are_used_up(self) -> bool:
         """Return whether they are; release the reserve then. Takes about a microsecond.
@@ -30,10 +32,10 @@ class Descriptors:
         The system gives the lowest number that is free, so that number tells how many are open.
         """
         try:
-            lowest = os.dup(2)
+            lowest = os.dup(self._source)
             os.close(lowest)
-        except OSError:
-            used_up = True
+        except OSError as error:  # another errno: a task has closed ours
+            used_up = error.errno in {errno.EMFILE, errno.ENFILE}
         else:
             used_up = lowest >= self.limit - NEAR
         if used_up:

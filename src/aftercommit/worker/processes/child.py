@@ -125,8 +125,7 @@ class WorkerProcess:
 
     def _show_life(self) -> NoReturn:
         while True:
-            self._board.count()
-            self._check_descriptors()
+            self._board.count()  # and nothing else, which could block: a log, for example
             time.sleep(ALIVE_EVERY.total_seconds())
 
     def _check_descriptors(self) -> None:
@@ -166,6 +165,7 @@ class WorkerProcess:
             self._worker.stop()
 
     def _report(self, worker: "Worker") -> None:
+        self._check_descriptors()
         report = {
             "done": worker.done,
             "running": worker.running,
