@@ -204,6 +204,20 @@ def test_a_module_that_is_imported_anew_replaces_its_tasks(module):
     assert registered("declared_here.work") is second.work
 
 
+def test_a_monitor_may_wrap_a_function_after_its_module_was_executed(module):
+    """As ``crontask`` does for Sentry, and others when the apps are ready."""
+    declared = module("@task\ndef work():\n    return 1\n")
+    inner = declared.work.func
+
+    @functools.wraps(inner)
+    def monitored():
+        return [inner()]
+
+    declared.work = task(monitored)
+
+    assert registered("declared_here.work").call() == [1]
+
+
 def plain():
     """Be declared by tests."""
 

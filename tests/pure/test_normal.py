@@ -158,7 +158,7 @@ class User:
         (SimpleLazyObject(lambda: math.nan), "nan is not JSON"),
         (
             gettext_lazy("Yes"),
-            r"a lazy translation is not JSON \(Unsupported type\): pass str\(\)",
+            r"a lazy translation is not JSON: pass str\(\)",
         ),
         (lazystr(3), "a lazy translation is not JSON"),
     ],

@@ -213,9 +213,9 @@ def _problem(value: Any, depth: int) -> str:
 
 def _unsupported(value: object) -> str:
     if issubclass(type(value), Promise):
-        return "a lazy translation is not JSON (Unsupported type): pass str() of it"
-    name = getattr(value, "__class__", type(value)).__name__  # of what a proxy stands for
-    return f"{name} is not JSON (Unsupported type)"
+        return "a lazy translation is not JSON: pass str() of it"
+    kind = getattr(value, "__class__", type(value))  # of what a proxy stands for
+    return f"{kind.__name__} is not JSON (Unsupported type: {kind})"  # also Django's words
 
 
 def _key_problem(key: object) -> str:

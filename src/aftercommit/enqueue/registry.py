@@ -1,6 +1,7 @@
 """The tasks that were declared in this process, by their dotted paths."""
 
 import sys
+from inspect import unwrap
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -40,7 +41,8 @@ def register(task: Any) -> None:
 
     Raises ``InvalidTask`` if the path belongs to another function, or the function is declared
     with other options: a worker has only one of the two. A module that is executed once more
-    (``importlib.reload``) replaces its tasks, and so does a declaration that no module holds.
+    (``importlib.reload``) replaces its tasks, and so does a wrapper that is put around a function
+    later, as monitors do. A declaration that no module holds is replaced as well.
     """
     path = task.module_path
     known, new = _declared.get(path), Declaration(task, _execution_of(task))
@@ -49,7 +51,8 @@ def register(task: Any) -> None:
         differing = _differing(known.task, task)
         if same_function and not differing:  # as a variant made by using()
             return
-        if known.execution is new.execution and _is_held(known.task):
+        monitored = not same_function and _is_wrapped_later(known, task)
+        if known.execution is new.execution and not monitored and _is_held(known.task):
             raise for_both(InvalidTask(_refusal(known.task, task, differing)))
     _declared[path] = new
 
@@ -62,6 +65,11 @@ def option(task: Any, name: str) -> Any:
 def _execution_of(task: Any) -> object:
     """Return what is another object each time that a module is executed: its spec."""
     return getattr(sys.modules.get(task.func.__module__), "__spec__", None)
+
+
+def _is_wrapped_later(known: Declaration, task: Any) -> bool:
+    same = unwrap(known.task.func) is unwrap(task.func)
+    return same and not getattr(known.execution, "_initializing", False)
 
 
 def _differing(one: Any, other: Any) -> list[str]:
