@@ -14,15 +14,14 @@ resolve() { # file, Python, arguments of uv
         --custom-compile-command "make lock" --output-file "$file" "$@"
 }
 
-django() { # series, Python, what else it needs
-    printf '%s\n' "Django~=$1.0" "${3:-}" | resolve "django-$1.txt" "$2" --no-emit-package asgiref \
-        --no-emit-package sqlparse --no-emit-package typing-extensions \
-        --no-emit-package django-stubs-ext --no-emit-package tzdata -
+django() { # series, Python
+    printf '%s\n' "Django~=$1.0" | resolve "django-$1.txt" "$2" --no-emit-package asgiref \
+        --no-emit-package sqlparse --no-emit-package tzdata -
 }
 
 # Django apart: which one is a choice of the matrix. The package itself is built by hatchling and editables.
 printf 'hatchling\neditables\n' |
     resolve ci.txt 3.11 --extra test --extra dev --extra demo --no-emit-package django pyproject.toml -
-django 5.2 3.11 'django-tasks>=0.12' # its django.tasks
+django 5.2 3.11
 django 6.0 3.12
 django 6.1 3.12

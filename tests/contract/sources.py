@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+# It goes with the virtual environment, unless somebody keeps the sources elsewhere.
 CACHE = Path(os.environ.get("AFTERCOMMIT_SOURCES") or Path(sys.prefix, "sources"))
 LONGEST = 300  # seconds that a download may take
 
