@@ -18,7 +18,7 @@ from aftercommit._compat import task_backends
 from aftercommit.enqueue.registry import _declared
 from aftercommit.relay.brokers import broker_for
 from aftercommit.windows import checks
-from aftercommit.windows.checks import CHECKS, TAG, project, servers
+from aftercommit.windows.checks import CHECKS, TAG, project, relay, servers
 from aftercommit.windows.checks.databases import settings_of
 from aftercommit.windows.checks.servers import answers_of, check_servers
 from tests.databases import ALIASES
@@ -512,6 +512,14 @@ def test_w010_session_locks_need_sessions(backends, monkeypatch, session_locks):
     messages = list(answers_of(postgresql))
 
     assert [message.id for message in messages] == ["aftercommit.W010"] * session_locks
+
+
+def test_w011_messages_that_nobody_publishes(monkeypatch, backends):
+    """The table itself is asked in ``tests/brokers/test_neglected.py``."""
+    backends(default=ours(relay=["celery"]))
+    monkeypatch.setattr(relay, "neglected", lambda backend: list(backend.config.libraries))
+
+    assert [message.id for message in relay.check_relay()] == ["aftercommit.W011"]
 
 
 def test_e013_without_autocommit_nothing_would_be_committed():

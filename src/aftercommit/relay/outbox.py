@@ -13,12 +13,13 @@ from django.db import connections
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.configured import our_backends
 from aftercommit.enqueue.transactions import open_aliases
-from aftercommit.errors import ConfigurationError
+from aftercommit.errors import ConfigurationError, PayloadTooLarge
 from aftercommit.ids import new_job_id
 from aftercommit.options.conf import RELAY_WHEN
 from aftercommit.options.queues import queue_in_order, queue_of
 from aftercommit.relay.brokers.base import Message
 from aftercommit.relay.brokers.unsent import note
+from aftercommit.relay.neglected import Reminder
 from aftercommit.relay.ordering import current_key
 from aftercommit.store import default_alias
 from aftercommit.values import NewJob
@@ -28,6 +29,9 @@ logger = logging.getLogger("aftercommit")
 PUBLISH = "aftercommit.relay.publish"  # the path of the task that publishes, since 0.1.0
 MAX_ATTEMPTS = 5  # of a message that its broker refuses; an outage costs none
 IN_TRANSACTION, ALWAYS, NEVER = RELAY_WHEN
+
+
+_reminder = Reminder()
 
 
 class Outbox:
@@ -73,6 +77,7 @@ class Outbox:
 def _insert(message: Message, using: str, key: str | None) -> None:
     backend = backends_keeping(message.broker)[using]
     backend.store.insert([_job(message, backend, key)])
+    _reminder.look(backend)
 
 
 def _alone(insert: Callable[[], None]) -> None:
@@ -95,6 +100,10 @@ def _job(message: Message, backend: DatabaseBackend, key: str | None) -> NewJob:
         arguments["ordering_key"] = meta["ordering_key"] = key
         queue = queue_in_order(message.broker)
     payload = json.dumps({"args": [], "kwargs": arguments})
+    size, limit = len(payload.encode()), backend.config.max_payload
+    if size > limit:
+        what = "the arguments as a message"
+        raise PayloadTooLarge(what=what, size=size, limit=limit, task_path=message.name)
     return NewJob(
         id=message.job_id or new_job_id(),
         task_path=PUBLISH,
@@ -105,7 +114,7 @@ def _job(message: Message, backend: DatabaseBackend, key: str | None) -> NewJob:
         meta={
             "broker": message.broker,
             "message_id": message.message_id,
-            "size": len(payload),
+            "size": size,
             **meta,
         },
     )

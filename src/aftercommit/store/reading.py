@@ -86,6 +86,11 @@ class Reading(Table):
         found = self._unfinished(queue, backends, names, meta__ordering_key__in=keys)
         return [(key, message_id, due) for _at, _id, key, message_id, due in sorted(found)]
 
+    def neglected(self, queues: Collection[str], *, after: timedelta) -> set[str]:
+        """Return those of these queues in which a job has been due for longer than ``after``."""
+        long_due = self._claimable().filter(run_after__lte=in_future(-after))
+        return {queue for queue in queues if long_due.filter(queue=queue).exists()}
+
     def _unfinished(
         self, queue: str, backends: Collection[str], names: Sequence[str], **which: object
     ) -> list[tuple[Any, ...]]:

@@ -18,7 +18,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aftercommit import jobs
-from aftercommit.models import Job
+from aftercommit.models import Job, State
+from aftercommit.relay.neglected import neglected, sentence
+from aftercommit.relay.outbox import relaying
 from aftercommit.store import store_for
 from aftercommit.windows.admin import content
 from aftercommit.windows.admin.filters import DatabaseFilter, QueueFilter, StateFilter, databases
@@ -37,7 +39,7 @@ class JobAdmin(Base):
     """Jobs, the newest first; to retry and to cancel have their own permissions."""
 
     actions = ("retry_selected", "cancel_selected")
-    list_display = ("name", "state", "queue", "attempts", "enqueued_at", "finished_at")
+    list_display = ("name", "shown_state", "queue", "attempts", "enqueued_at", "finished_at")
     list_filter = (DatabaseFilter, StateFilter, QueueFilter)
     ordering = ("-id",)
     search_fields = ("id",)
@@ -83,7 +85,17 @@ class JobAdmin(Base):
         """Return the fields; messages have some of their own."""
         own = MESSAGE_FIELDS if obj is not None and content.is_message(obj) else ()
         return [
-            (None, {"fields": ("name", "id", *own, ("state", "queue", "priority", "database"))}),
+            (
+                None,
+                {
+                    "fields": (
+                        "name",
+                        "id",
+                        *own,
+                        ("shown_state", "queue", "priority", "database"),
+                    )
+                },
+            ),
             (
                 _("Runs"),
                 {
@@ -101,12 +113,38 @@ class JobAdmin(Base):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
         """Return the fields that are no columns; all columns are read-only anyway."""
-        return [*MESSAGE_FIELDS, "name", "database", "failures", "size", "content", "returned"]
+        return [
+            *MESSAGE_FIELDS,
+            "name",
+            "shown_state",
+            "database",
+            "failures",
+            "size",
+            "content",
+            "returned",
+        ]
 
     @admin.display(description=gettext_lazy("task"))
     def name(self, job: Job) -> str:
         """Return the path of the task, or for a message the name of its library's task."""
         return content.name_of(job)
+
+    @admin.display(description=gettext_lazy("state"))
+    def shown_state(self, job: Job) -> str:
+        """Return the state; a message that a broker has is published, not yet a success."""
+        if content.is_message(job) and job.state == State.SUCCEEDED:
+            return _("published")
+        return str(job.get_state_display())
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Show the jobs, and say if messages are kept and nobody publishes them."""
+        for backend in relaying():
+            for library in neglected(backend):
+                said = sentence(library, using=backend.using)
+                self.message_user(request, said, messages.WARNING, fail_silently=True)
+        return super().changelist_view(request, extra_context)
 
     @admin.display(description=gettext_lazy("message id"))
     def message_id(self, job: Job) -> str:

@@ -14,6 +14,7 @@ from aftercommit.errors import MissingBackport
 try:
     from aftercommit.windows.checks.databases import check_databases
     from aftercommit.windows.checks.project import check_project
+    from aftercommit.windows.checks.relay import check_relay
     from aftercommit.windows.checks.servers import check_servers
 except MissingBackport:
     WITH_DJANGO_TASKS = False
@@ -45,6 +46,7 @@ CHECKS = {
     "aftercommit.W008": "tasks are sent to Celery before the commit",
     "aftercommit.W009": "backends relay one library in different ways",
     "aftercommit.W010": "PostgreSQL is behind a pooler in transaction mode, with session locks",
+    "aftercommit.W011": "messages are kept, and nobody publishes them",
     "aftercommit.W012": "the path of the SQLite database is relative",
     "aftercommit.W013": "an index of the table of jobs is missing",
     "aftercommit.W014": "the tables are from a MariaDB that had no type UUID",
@@ -58,6 +60,7 @@ def register_checks() -> None:
         return
     register(check_project, TAG)
     register(check_databases, TAG)
+    register(check_relay, TAG, deploy=True)
     register(check_servers, Tags.database)  # this tag only: by another tag they would query, too
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from aftercommit.worker.claiming.broker_backoff import is_backing_off
+
 STALLED = timedelta(seconds=1)  # no call begins beside one that takes longer
 UNLIMITED = 1_000_000
 
@@ -22,6 +24,11 @@ def divide(*, threads: int, among_others: bool) -> None:
     """Say how many threads this process has, and whether they have other jobs as well."""
     global _most  # noqa: PLW0603 - of the process, as the connections to the broker are
     _most = max(1, threads // 2) if among_others else threads
+
+
+def is_held_back(queue: str) -> bool:
+    """Return whether nothing is claimed from a queue: its broker is away, or has its share."""
+    return is_backing_off(queue) or is_used_up(queue)
 
 
 def is_used_up(queue: str) -> bool:

@@ -17,8 +17,7 @@ from aftercommit.enqueue.lookup import known_task
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, Group, Position, Released
-from aftercommit.worker.claiming.broker_backoff import is_backing_off
-from aftercommit.worker.claiming.broker_share import is_used_up
+from aftercommit.worker.claiming.broker_share import is_held_back
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.claiming.in_order import InOrder
 from aftercommit.worker.config import Served
@@ -98,7 +97,7 @@ class Fetcher:
         claims: list[ClaimWithFacts] = []
         while not claims and (taken := self._crashed.take(limit)):
             for queue, job_ids in taken.items():
-                if not _is_held_back(queue):
+                if not is_held_back(queue):
                     query = self._query(queue, limit=len(job_ids), only=job_ids)
                     claims += self._with_facts(self._ask(query))
         if claims:
@@ -110,7 +109,7 @@ class Fetcher:
         for queue in self._in_turn(queues):
             if len(claims) >= limit:
                 break
-            if _is_held_back(queue) or self.in_order.must_wait(queue):
+            if is_held_back(queue) or self.in_order.must_wait(queue):
                 continue
             left = self.in_order.limit(queue, limit - len(claims))
             try:
@@ -297,8 +296,3 @@ class Fetcher:
                 "worker that has it.",
                 backend,
             )
-
-
-def _is_held_back(queue: str) -> bool:
-    """Return whether a broker does not answer, or has its share of threads."""
-    return is_backing_off(queue) or is_used_up(queue)
