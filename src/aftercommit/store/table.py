@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TypeVar
 from uuid import UUID
 
@@ -29,6 +29,12 @@ class Table:
         except Error:
             return False
         return bool(self.connection.is_usable())
+
+    def answers_anew(self) -> bool:
+        """Return whether a new connection works; that of the calling thread is closed first."""
+        with suppress(Error):  # it is dropped either way
+            self.connection.close()
+        return self.answers()
 
     @property
     def connection(self) -> BaseDatabaseWrapper:

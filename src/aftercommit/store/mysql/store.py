@@ -13,6 +13,8 @@ from aftercommit.models import State
 from aftercommit.store.base import Store
 from aftercommit.store.claim import chosen, jobs_of_lease, marks
 from aftercommit.store.columns import INSERTED, claim_from, id_from, row_from
+from aftercommit.store.finish import ending
+from aftercommit.store.mysql.packet import SMALL, Packets
 from aftercommit.store.mysql.presence import MySQLPresence, lock_name
 from aftercommit.store.mysql.sql import (
     CLAIM,
@@ -39,6 +41,7 @@ from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succee
 # A statement must fit into max_allowed_packet, which is usually at least 16 MiB.
 MOST_ROWS = 500
 MOST_BYTES = 4 * 1024 * 1024
+SHARE_OF_PACKET = 4  # the payloads of a statement, because they grow when they are escaped
 DEADLOCK = 1213
 TRIES_AFTER_DEADLOCK = 3
 # Server gone, lost during the query, killed, shut down, idle for too long.
@@ -57,15 +60,37 @@ class MySQLStore(Store):
     due_sql = "HAVING MIN(run_after) <= UTC_TIMESTAMP(6)"
     held_sql = HELD_JOBS
 
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._packets = Packets()
+
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
         rows: list[Any] = []
         ending = OR_SKIP * or_skip
         if len(jobs) == 1 and self.connection.mysql_is_mariadb:  # type: ignore[attr-defined]
             ending += RETURNING
-        for chunk in _chunks(jobs):
+        for chunk in _chunks(jobs, most=self._most_bytes(jobs)):
             sql = INSERT.format(rows=", ".join([ROW] * len(chunk)), ending=ending)
             rows += self._run(sql, [value for job in chunk for value in self._values(job)])
         return rows
+
+    def _most_bytes(self, jobs: Sequence[NewJob]) -> int:
+        """Return how many bytes of payloads go into a statement; refuse one that never fits."""
+        if sum(len(job.payload) for job in jobs) < SMALL:
+            return MOST_BYTES
+        for job in jobs:
+            self._check(job.payload, what="arguments", task_path=job.task_path)
+        return min(MOST_BYTES, self._packets.limit(self.connection) // SHARE_OF_PACKET)
+
+    def _check(self, text: str | None, *, what: str, task_path: str) -> None:
+        self._packets.check(self.connection, text, what=what, task_path=task_path)
+
+    def _check_outcome(self, claim: Claim, outcome: Outcome) -> None:
+        path = claim.task_path
+        if isinstance(outcome, Succeeded):
+            self._check(outcome.result, what="the result", task_path=path)
+        else:
+            self._check(ending(claim, outcome).errors, what="the errors", task_path=path)
 
     def _values(self, job: NewJob) -> list[Any]:
         adapt = self.connection.ops.adapt_datetimefield_value
@@ -182,7 +207,8 @@ class MySQLStore(Store):
         return self.connection.execute_wrapper(_force_primary_key)
 
     def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
-        """See ``Store.finish``."""
+        """See ``Store.finish``; raises ``PayloadTooLarge`` if the server would not take it."""
+        self._check_outcome(claim, outcome)
         with self._by_id():
             return super().finish(claim, outcome)
 
@@ -190,6 +216,9 @@ class MySQLStore(Store):
         """Lock all rows, then write equal outcomes together; see ``Store.finish_many``."""
         if len(ended) <= 1:
             return super().finish_many(ended)
+        for claim, outcome in ended:
+            if isinstance(outcome, Succeeded):  # each of the others by ``finish``
+                self._check_outcome(claim, outcome)
         with self._write():
             ids = [self._uuid(claim.job_id) for claim, _outcome in ended]
             rows = self._run(HELD.format(ids=marks(ids)), ids)
@@ -222,11 +251,11 @@ class MySQLStore(Store):
             return list(cursor.fetchall()) if cursor.description else []
 
 
-def _chunks(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
+def _chunks(jobs: Sequence[NewJob], *, most: int) -> Iterator[list[NewJob]]:
     chunk: list[NewJob] = []
     size = 0
     for job in jobs:
-        if chunk and (len(chunk) == MOST_ROWS or size + len(job.payload) > MOST_BYTES):
+        if chunk and (len(chunk) == MOST_ROWS or size + len(job.payload) > most):
             yield chunk
             chunk, size = [], 0
         chunk.append(job)

@@ -15,6 +15,7 @@ from aftercommit.transient_errors import is_conflict
 from aftercommit.values import (
     Cancelled,
     Claim,
+    Ended,
     Failed,
     Outcome,
     Released,
@@ -30,6 +31,7 @@ logger = logging.getLogger("aftercommit")
 
 LARGEST_BATCH = 1000
 LARGEST_WRITE = 8 * 1024 * 1024  # bytes of results; a batch ends with the one that exceeds it
+LONGEST_REASON = 400  # characters
 UNWRITABLE = "(the outcome of this run could not be stored: {error})"
 
 STATES: dict[type, str] = {
@@ -60,6 +62,7 @@ class Finisher:
         self._recorded = recorded
         self._results: SimpleQueue[tuple[Run, RunResult]] = SimpleQueue()
         self._batch: list[tuple[Run, RunResult]] = []  # not written yet
+        self._broken = 0  # writes in a row that have ended with a lost connection
         self._unsure = False  # the last write of this batch may or may not be committed
 
     def put(self, run: Run, result: RunResult) -> None:
@@ -95,6 +98,7 @@ class Finisher:
             self._announce(run, result)
         self._batch = [one for one in self._batch if one[0].claim.job_id in locked]
         self._unsure = bool(locked)
+        self._broken = 0
         for error in locked.values():
             raise error
         return True
@@ -125,7 +129,9 @@ class Finisher:
                 return self._batch, {}
             return self._settle(dict(written)), {}
         except (OperationalError, InterfaceError):
-            if not self._store.answers():
+            # One outcome may be why the connection is lost, each time that it is sent.
+            self._broken += 1
+            if not self._store.answers() and (self._broken == 1 or not self._answers()):
                 raise
         except Exception:  # an unforeseen value must not stop the other jobs
             logger.warning("A batch of outcomes was refused; the outcomes are written one by one")
@@ -157,20 +163,42 @@ class Finisher:
         try:
             ended = self._store.finish(claim, outcome)
         except Exception as error:
-            if self._is_conflict(error) or not self._store.answers():
+            if self._is_conflict(error) or not self._answers():
                 raise
-            # A job must never stay running because its outcome cannot be written.
-            text = UNWRITABLE.format(error=type(error).__name__)
-            path = "aftercommit.errors.AftercommitError"
-            substitute = Failed(RunError(exception_class_path=path, traceback=text))
-            ended = self._store.finish(claim._replace(errors="[]"), substitute)
-            substitutes[claim.job_id] = RunResult(outcome=substitute)
+            ended = self._write_less(claim, outcome, error, substitutes)
         if ended is not None:
             states[ended.job_id] = ended.state
 
+    def _write_less(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        error: Exception,
+        substitutes: dict[UUID, RunResult],
+    ) -> Ended | None:
+        """Write an outcome that was refused without what may be too much of it.
+
+        A job must never stay running because its outcome cannot be written.
+        """
+        without_history = claim._replace(errors="[]")
+        if not isinstance(outcome, Succeeded):
+            try:
+                return self._store.finish(without_history, outcome)
+            except Exception as second:
+                if self._is_conflict(second) or not self._answers():
+                    raise
+        text = UNWRITABLE.format(error=f"{type(error).__name__}: {str(error)[:LONGEST_REASON]}")
+        path = "aftercommit.errors.AftercommitError"
+        substitute = Failed(RunError(exception_class_path=path, traceback=text))
+        substitutes[claim.job_id] = RunResult(outcome=substitute)
+        return self._store.finish(without_history, substitute)
+
     def _is_conflict(self, error: Exception) -> bool:
         vendor = self._store.connection.vendor
-        return self._store.answers() and is_conflict(error, vendor=vendor)
+        return self._answers() and is_conflict(error, vendor=vendor)
+
+    def _answers(self) -> bool:
+        return self._store.answers() or self._store.answers_anew()
 
     def _settle(
         self,

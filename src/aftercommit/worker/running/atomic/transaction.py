@@ -149,9 +149,7 @@ class TaskTransaction:
         """
         if self.stage is Stage.CLOSED:
             return False
-        if issubclass(type(error), Error) and (
-            not self._unresolved.has_begun or self.stage is Stage.RECORDING
-        ):
+        if self._is_of_worker(error):
             return True
         return any(
             one is not None
@@ -163,6 +161,13 @@ class TaskTransaction:
     @property
     def _connection(self) -> Any:
         return connections[self._using]
+
+    def _is_of_worker(self, error: BaseException) -> bool:
+        # A DataError while the outcome is written is because of the task's return value.
+        kind, recording = type(error), self.stage is Stage.RECORDING
+        if not issubclass(kind, Error) or (recording and issubclass(kind, DataError)):
+            return False
+        return recording or not self._unresolved.has_begun
 
     def _is_conflict(self, error: BaseException) -> bool:
         return is_conflict(error, vendor=self._connection.vendor)
