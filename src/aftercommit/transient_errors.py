@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db import Error, InterfaceError
+from django.db import Error, InterfaceError, OperationalError
 
 # PostgreSQL, by SQLSTATE: serialization failure, deadlock, lock not available; too many
 # connections; the server shuts down or has crashed, or ends a session that was idle (in a
@@ -22,6 +22,9 @@ NUMBERS = {
     *(1792, 1836),
     *(1021, 1114),
 }
+DEADLOCKS = {"40001", "40P01", 1213}
+NOT_LET_IN = {1040, 1044, 1045, 1049, 1053, 1129, 1130, 1152, 1203, 1226, 1698, 1927}
+FIRST_OF_CLIENT = 2000  # from here on errors are the client library's
 READ_ONLY = 1290  # of many an option; the text names it
 SQLITE_TEXTS = (
     "database is locked",
@@ -53,6 +56,30 @@ def is_conflict(error: BaseException, *, vendor: str) -> bool:
         return True
     first = cause.args[0] if cause.args else None
     return first in NUMBERS or (first == READ_ONLY and "read-only" in str(cause))
+
+
+def is_deadlock(error: BaseException) -> bool:
+    """Return whether the server has rolled back a transaction so that others can go on."""
+    cause = error.__cause__ or error
+    first = cause.args[0] if cause.args else None
+    return getattr(cause, "sqlstate", None) in DEADLOCKS or first in DEADLOCKS
+
+
+def is_away(error: BaseException) -> bool:
+    """Return whether ``error`` may mean that the server is not there, or lets nobody in.
+
+    Such an error may name its address and the user.
+    """
+    if not issubclass(type(error), OperationalError | InterfaceError):
+        return False
+    cause = error.__cause__ or error
+    first = cause.args[0] if cause.args else None
+    if isinstance(first, int):  # MySQL, MariaDB
+        return first in NOT_LET_IN or first >= FIRST_OF_CLIENT
+    if hasattr(cause, "sqlstate"):  # psycopg; None: the server has not answered
+        state = cause.sqlstate or CONNECTION_CLASS
+        return bool(state.startswith((CONNECTION_CLASS, "28", "57P", "3D")))
+    return False
 
 
 def is_lost(raw: Any) -> bool:

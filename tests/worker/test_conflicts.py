@@ -5,7 +5,14 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.db import Error, OperationalError, connection, connections, transaction
+from django.db import (
+    Error,
+    OperationalError,
+    ProgrammingError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.backends.utils import CursorWrapper
 
 from aftercommit.models import Job, State
@@ -23,8 +30,11 @@ RAISE = {
     "mysql": "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = 'no'",
 }
 CODES = {
-    "postgresql": ["40001", "40P01", "55P03", "57P01", "25P03", "08006"],
-    "mysql": [1205, 1213, 1927],
+    "postgresql": [
+        *("40001", "40P01", "55P03", "57P01", "57P05", "25P03", "08006"),
+        *("25006", "53100", "53300", "58030"),
+    ],
+    "mysql": [1205, 1213, 1927, 1053, 1040, 1047, 1792, 1836, 1021, 1114],
     "sqlite": [],
 }
 NO_CODES = {
@@ -144,6 +154,86 @@ def test_conflicts_without_end_count_in_the_end(rig, vendor):
     assert (job.state, job.attempts, job.conflicts) == (State.READY, 1, MOST_CONFLICTS)
 
     assert rig.run_again(job_id).state == State.FAILED
+
+
+@both_kinds
+@pytest.mark.parametrize("when", ["in the body", "while the outcome is written"])
+def test_a_database_that_cannot_be_written_is_a_conflict(rig, vendor, monkeypatch, kind, when):
+    """Read-only for a moment, as in a failover, or its disk is full."""
+
+    def part():
+        leave("undone")
+        if vendor == "sqlite":
+            sql("PRAGMA query_only = ON")
+        elif vendor == "postgresql":
+            sql("SET TRANSACTION READ ONLY")  # until the body's savepoint is released
+        elif when == "in the body":
+            sql(READ_ONLY_OPTION)
+        if when == "in the body":
+            leave("undone")
+
+    def finish(claim, outcome):
+        if vendor == "mysql":
+            sql(READ_ONLY_OPTION)
+        else:
+            sql("SET TRANSACTION READ ONLY")
+            Account.objects.create()
+
+    if vendor != "sqlite" and when != "in the body":
+        monkeypatch.setattr(rig.executor, "_record", finish)
+    body, options = kind(part)
+    job = rig.run(body, max_attempts=5, **options)
+
+    assert_given_back(job)
+    assert effects("undone") == 0
+
+
+READ_ONLY_OPTION = (
+    "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290, MESSAGE_TEXT = "
+    "'The MariaDB server is running with the --read-only option so it cannot execute this'"
+)
+
+
+@both_kinds
+def test_a_full_disk_is_a_conflict(rig, vendor, kind):
+    if vendor != "sqlite":
+        pytest.skip("only SQLite lets a session say how large the database may be")
+
+    def part():
+        leave("undone")
+        ((pages,),) = sql("PRAGMA page_count")
+        sql(f"PRAGMA max_page_count = {pages}")
+        for _row in range(200):
+            leave("undone " + "x" * 200)
+
+    body, options = kind(part)
+    assert_given_back(rig.run(body, max_attempts=5, **options))
+    assert effects("undone") == 0
+
+
+@needs_a_server
+def test_an_option_that_has_nothing_to_do_with_writing_counts(rig, vendor):
+    if vendor != "mysql":
+        pytest.skip("one number for many options")
+    statement = READ_ONLY_OPTION.replace("--read-only", "--secure-file-priv")
+    job = rig.run(lambda context: sql(statement), atomic=True, max_attempts=2)
+
+    assert (job.state, job.attempts, job.conflicts) == (State.READY, 1, 0)
+
+
+@both_kinds
+def test_an_outcome_that_the_database_refuses_is_not_the_tasks_fault(rig, monkeypatch, kind):
+    """No right to UPDATE, a column that is missing: whatever the worker's own statement meets."""
+
+    def refuse(claim, outcome):
+        raise ProgrammingError("permission denied for table aftercommit_job")
+
+    monkeypatch.setattr(rig.executor, "_record", refuse)
+    body, options = kind(lambda: leave("undone"))
+    job = rig.run(body, max_attempts=5, **options)
+
+    assert_given_back(job)
+    assert effects("undone") == 0
 
 
 # ---- what the task makes of them --------------------------------------------------------

@@ -1,11 +1,12 @@
 """LoopThread: a step is repeated, whatever it raises, until it is told to stop."""
 
+import logging
 import queue
 import threading
 from datetime import timedelta
 
 import pytest
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, OperationalError, ProgrammingError, connections
 
 from aftercommit.worker.upkeep.loop import LoopThread
 
@@ -148,3 +149,86 @@ def test_a_connection_that_has_failed_is_not_used_again(loop_thread):
     (_nothing, first), (before, second) = seen.get(timeout=limit), seen.get(timeout=limit)
     assert before is None
     assert second is not first
+
+
+# ---- errors that last -----------------------------------------------------------------------
+
+
+def refused(text="permission denied"):
+    """Return what the database says to a statement that it refuses."""
+    return ProgrammingError(text)
+
+
+def lines(caplog):
+    """Return what was logged about the loop, without its lines for debugging."""
+    return [one.getMessage() for one in caplog.records if one.levelno > logging.DEBUG]
+
+
+def test_an_error_that_lasts_is_said_once_and_so_is_its_end(loop_thread, caplog):
+    caplog.set_level(logging.INFO, "aftercommit")
+    steps = Steps(*[refused("no UPDATE\nDETAIL: of a table") for _number in range(8)], AT_ONCE)
+
+    loop_thread(steps, longest_wait=AT_ONCE)
+    steps.wait(10)
+
+    said = lines(caplog)
+    assert len(said) == 2
+    assert said[0].startswith("test cannot do its work: ProgrammingError: no UPDATE. ")
+    assert said[1] == "test works again, after 8 failures"
+    assert [one.levelname for one in caplog.records if one.getMessage() in said] == [
+        "ERROR",
+        "WARNING",
+    ]
+
+
+def test_another_reason_is_said_again(loop_thread, caplog):
+    first, second = [refused("one")] * 4, [refused("two")] * 4
+    steps = Steps(*first, *second, AT_ONCE)
+
+    loop_thread(steps, longest_wait=AT_ONCE)
+    steps.wait(10)
+
+    said = lines(caplog)
+    assert len(said) == 3
+    assert "ProgrammingError: one" in said[0]
+    assert "ProgrammingError: two" in said[1]
+
+
+def test_an_error_that_is_over_at_once_is_not_worth_a_line(loop_thread, caplog):
+    steps = Steps(*[refused(), refused(), AT_ONCE] * 5)
+
+    loop_thread(steps, longest_wait=AT_ONCE)
+    steps.wait(16)
+
+    assert lines(caplog) == []
+
+
+def test_a_bug_is_said_at_once_and_once(loop_thread, caplog):
+    steps = Steps(*[ZeroDivisionError("a bug") for _number in range(5)], AT_ONCE)
+
+    loop_thread(steps, longest_wait=AT_ONCE)
+    steps.wait(7)
+
+    assert caplog.text.count("a step failed and is repeated") == 1
+    assert "works again, after 5 failures" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("told", "is_secret"),
+    [((2003, "cannot connect to db.intern as admin"), True), ((1142, "UPDATE denied"), False)],
+)
+def test_an_address_is_not_written_to_the_log(loop_thread, caplog, told, is_secret):
+    class FromDriver(Exception):
+        """What a driver raises."""
+
+    error = OperationalError(*told)
+    error.__cause__ = FromDriver(*told)
+    steps = Steps(*[error] * 12, AT_ONCE)
+
+    loop_thread(steps, longest_wait=AT_ONCE)
+    steps.wait(14)
+
+    said = lines(caplog)
+    assert len(said) == 2
+    assert (told[1] in said[0]) == (not is_secret)
+    assert "OperationalError" in said[0]

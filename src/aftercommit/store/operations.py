@@ -1,8 +1,9 @@
 """T8 to T10: what users and their code do with jobs: cancel, retry, prune."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from django.db import IntegrityError
@@ -56,11 +57,15 @@ class Operations(Table):
         ended: list[Ended] = []
         requested: set[UUID] = set()
         for start in range(0, len(wanted), ONE_CANCEL):
-            with self._write():
-                ended += self._cancel(wanted[start : start + ONE_CANCEL], requested)
+            some = wanted[start : start + ONE_CANCEL]
+            ended += self._after_deadlock(partial(self._cancel, some, requested))
         return CancelAnswer(ended=ended, requested=frozenset(requested))
 
     def _cancel(self, job_ids: list[UUID], requested: set[UUID]) -> list[Ended]:
+        with self._write():
+            return self._cancel_locked(job_ids, requested)
+
+    def _cancel_locked(self, job_ids: list[UUID], requested: set[UUID]) -> list[Ended]:
         # Lock first: the two updates would miss a job that changes from ready to running and
         # back between them. In the order of ids, as in every statement that locks many jobs.
         rows = self._locked(self._jobs.filter(id__in=job_ids)).order_by("id")
@@ -97,14 +102,17 @@ class Operations(Table):
         ready, clashed = set(), set()
         for job_id in sorted(set(job_ids)):
             try:
-                with self._write():
-                    if self._retry_one(job_id):
-                        ready.add(job_id)
+                if self._after_deadlock(partial(self._retry_one, job_id)):
+                    ready.add(job_id)
             except IntegrityError:
                 clashed.add(job_id)
         return Retried(ready=frozenset(ready), clashed=frozenset(clashed))
 
     def _retry_one(self, job_id: UUID) -> bool:
+        with self._write():
+            return self._retry_in_transaction(job_id)
+
+    def _retry_in_transaction(self, job_id: UUID) -> bool:
         # These two columns never change, so they can be read before the update.
         job = self._jobs.filter(id=job_id).only("queue", "unique_key").first()
         if job is None:
@@ -148,8 +156,9 @@ class Operations(Table):
         for rows in self._finished(states, older_than):
             if len(found) < limit:
                 found |= dict(rows[: limit - len(found)])
-        if not found:
-            return 0
+        return self._after_deadlock(partial(self._prune, found)) if found else 0
+
+    def _prune(self, found: Mapping[UUID, datetime | None]) -> int:
         with self._write():
             chosen = self._jobs.filter(id__in=found, state__in=FINISHED).order_by("id")
             rows = self._locked(chosen, skip=True).values_list("id", "finished_at")

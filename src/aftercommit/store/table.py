@@ -1,7 +1,7 @@
 """The base of every part of a store: the table of jobs in one database alias."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from typing import TypeVar
 from uuid import UUID
@@ -11,9 +11,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 
 from aftercommit.models import Job, Lease, State
+from aftercommit.transient_errors import is_deadlock
 from aftercommit.values import Ended
 
 Row = TypeVar("Row", Job, Lease)
+Answer = TypeVar("Answer")
+TRIES_AFTER_DEADLOCK = 3
 
 
 class Table:
@@ -74,6 +77,16 @@ class Table:
         the session is: see each store.
         """
         return transaction.atomic(using=self.alias)
+
+    def _after_deadlock(self, write: Callable[[], Answer]) -> Answer:
+        """Call ``write``; call it again after a deadlock, unless the caller has a transaction."""
+        for _try in range(0 if self._in_transaction() else TRIES_AFTER_DEADLOCK):
+            try:
+                return write()
+            except Error as error:
+                if not is_deadlock(error):
+                    raise
+        return write()
 
     def _ended(self, ended: list[Ended], *, due: Iterable[str] = ()) -> list[Ended]:
         """Do what belongs to each end of a run or a job; return ``ended``.

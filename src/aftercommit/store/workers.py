@@ -34,6 +34,10 @@ class Workers:
         """Delete the rows of workers that have not written for ``span``."""
         self._rows.filter(seen_at__lt=ago(span)).delete()
 
+    def count_seen(self, *, within: timedelta) -> int:
+        """Return how many workers have written that they are alive within a span."""
+        return self._rows.filter(seen_at__gte=in_future(-within)).count()
+
     def clocks_of_locked(self) -> dict[UUID, datetime]:
         """Return the database's clock beside each worker that holds, or held, a session lock."""
         rows = self._rows.filter(locked=True).annotate(now=DatabaseNow())

@@ -23,6 +23,7 @@ from aftercommit.options.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerC
 from aftercommit.options.queues import is_queue_name
 from aftercommit.process import stop_on_signals
 from aftercommit.relay.outbox import relaying
+from aftercommit.windows.doctor import examine
 from aftercommit.worker.config import served
 from aftercommit.worker.processes import child, launch
 from aftercommit.worker.processes.orphans import Orphans
@@ -58,6 +59,8 @@ class Command(BaseCommand):
         relay.set_defaults(relay=RELAY_ONLY, queues=None)
         add_process_arguments(relay)
         _accept_here_as_well(relay)
+        doctor = commands.add_parser("doctor", help="say whether a worker could do its work")
+        _accept_here_as_well(doctor)
         process = commands.add_parser(launch.SUBCOMMAND)  # without help: it is for ourselves
         process.add_argument("files", nargs="+")
         _accept_here_as_well(process)
@@ -70,6 +73,9 @@ class Command(BaseCommand):
         """Run the subcommand; exit with its status."""
         if subcommand == launch.SUBCOMMAND:
             child.main(options["files"])
+        if subcommand == "doctor":
+            self._examine()
+            return
         config = config_from(options)
         if not self._called_from_command_line:  # type: ignore[attr-defined]
             _refuse_inside_transaction(f"aftercommit {subcommand}")
@@ -81,6 +87,18 @@ class Command(BaseCommand):
         status = self._work(config)
         if status:
             raise SystemExit(status)
+
+    def _examine(self) -> None:
+        """Write what was found for each database; exit with 1 if a worker could not work."""
+        try:
+            aliases = sorted({one.using for one in served(WorkerConfig())})
+        except ConfigurationError as error:
+            raise CommandError(str(error)) from error
+        findings = [one for alias in aliases for one in examine(alias)]
+        for one in findings:
+            (self.stderr if one.is_problem else self.stdout).write(one.text)
+        if any(one.is_problem for one in findings):
+            raise SystemExit(1)
 
     def _work(self, config: WorkerConfig, *, reloads: bool = False) -> int:
         log.show_log()

@@ -6,6 +6,7 @@ from aftercommit.errors import PayloadTooLarge
 
 LIMIT = "SELECT @@max_allowed_packet"
 SMALL = 16 * 1024  # characters; a shorter text always fits
+SMALL_TOGETHER = 128 * 1024  # several texts, shorter than that together, always fit
 LARGEST_ESCAPE = 8  # bytes that one character may become
 ESCAPED = (b"\0", b"\n", b"\r", b"\x1a", b'"', b"'", b"\\")  # by a backslash before each
 REST = 4 * 1024  # bytes, for the other values of the statement

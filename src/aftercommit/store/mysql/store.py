@@ -14,7 +14,7 @@ from aftercommit.store.base import Store
 from aftercommit.store.claim import chosen, jobs_of_lease, marks
 from aftercommit.store.columns import INSERTED, claim_from, id_from, row_from
 from aftercommit.store.finish import ending
-from aftercommit.store.mysql.packet import SMALL, Packets
+from aftercommit.store.mysql.packet import SMALL_TOGETHER, Packets
 from aftercommit.store.mysql.presence import MySQLPresence, lock_name
 from aftercommit.store.mysql.sql import (
     CLAIM,
@@ -76,7 +76,7 @@ class MySQLStore(Store):
 
     def _most_bytes(self, jobs: Sequence[NewJob]) -> int:
         """Return how many bytes of payloads go into a statement; refuse one that never fits."""
-        if sum(len(job.payload) for job in jobs) < SMALL:
+        if sum(len(job.payload) for job in jobs) < SMALL_TOGETHER:
             return MOST_BYTES
         for job in jobs:
             self._check(job.payload, what="arguments", task_path=job.task_path)

@@ -10,6 +10,7 @@ from django.db import Error, connections
 
 from aftercommit.process import Bell
 from aftercommit.safe_log import log_error
+from aftercommit.worker.upkeep.trouble import Trouble
 
 FIRST_WAIT = timedelta(milliseconds=50)
 LONGEST_WAIT = timedelta(seconds=2)
@@ -18,9 +19,10 @@ LONGEST_WAIT = timedelta(seconds=2)
 class LoopThread:
     """Calls ``step``, waits for the time that it returns or for ``ring``, and calls it again.
 
-    After a database error ``on_trouble`` is called. Any other exception is logged. Either
-    way the connections are closed, because one of them may be broken, and the step is
-    repeated after a wait with jitter that grows from failure to failure.
+    After a database error ``on_trouble`` is called. If it lasts, it is logged, and so is any
+    other exception: each reason once, and when it is over. Either way the connections are
+    closed, because one of them may be broken, and the step is repeated after a wait with jitter
+    that grows from failure to failure.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class LoopThread:
         self._at_end = at_end
         self._longest_wait = longest_wait
         self._failures = 0
+        self.trouble = Trouble(name)
         self._bell = Bell()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"aftercommit-{name}", daemon=True)
@@ -84,11 +87,13 @@ class LoopThread:
             )
             if self._on_trouble is not None:
                 self._on_trouble(error)
+            self.trouble.failed(error)
             return self._wait_out()
         except BaseException as error:  # a SystemExit would end this thread silently
-            log_error("%s: a step failed and is repeated", self._thread.name, error=error)
+            self.trouble.failed(error)
             return self._wait_out()
         self._failures = 0
+        self.trouble.over()
         if self._on_success is not None:
             self._on_success()
         return wait
