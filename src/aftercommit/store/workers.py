@@ -36,7 +36,7 @@ class Workers:
 
     def count_seen(self, *, within: timedelta) -> int:
         """Return how many workers have written that they are alive within a span."""
-        return self._rows.filter(seen_at__gte=in_future(-within)).count()
+        return self._rows.filter(seen_at__gte=ago(within)).count()
 
     def clocks_of_locked(self) -> dict[UUID, datetime]:
         """Return the database's clock beside each worker that holds, or held, a session lock."""
