@@ -99,7 +99,14 @@ SETTINGS = {
             "lease",
             "heartbeat",
         ),
-        *("poll_interval", "session_locks", "task_modules", "task_packages", "relay"),
+        *(
+            "poll_interval",
+            "session_locks",
+            "task_modules",
+            "skip_task_modules",
+            "task_packages",
+            "relay",
+        ),
         "relay_when",
     },
     WorkerConfig: {

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from aftercommit.values import NO_TIME
 
@@ -29,6 +29,9 @@ STOP_SIGNALS = tuple(
     for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP")
     if hasattr(signal, name)
 )
+
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class Bell:
@@ -73,20 +76,71 @@ def readable(*files: FileDescriptor, limit: timedelta = NO_TIME) -> set[FileDesc
     return {numbers[number] for number, _event in found}
 
 
-@contextmanager
-def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` for each stop signal while the block runs; main thread only."""
+class Forks:
+    """How often this process is a fork of one that has loaded this module.
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
+    A child that somebody else forks, a task perhaps, gets the handlers of signals that were
+    there before ours: it would ignore SIGTERM, or tell the supervisor that this process stops.
+    """
+
+    count = 0
+    is_ours = False  # the next fork is a worker process
+
+    def __init__(self) -> None:
+        self.handlers: dict[int, Handler] = {}  # of the children, for the signals we handle
+        self._mask = threading.local()  # of the thread that forks
+        self.in_child: list[Callable[[], None]] = []  # what else such a child does first
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(
+                before=self._block, after_in_parent=self._unblock, after_in_child=self._begin
+            )
+
+    def _block(self) -> None:
+        """Let no signal come in before the child has its handlers: it would be lost."""
+        if self.handlers:
+            self._mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+    def _unblock(self) -> None:
+        before = getattr(self._mask, "before", None)
+        if before is not None:
+            self._mask.before = None
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _begin(self) -> None:
+        self.count += 1
+        if not self.is_ours:
+            for number, handler in self.handlers.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            self.handlers.clear()
+            for call in self.in_child:
+                call()
+        self._unblock()
+
+
+forks = Forks()
+
+
+@contextmanager
+def stop_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Call ``stop`` for each stop signal while the block runs; main thread only.
+
+    The list receives their numbers.
+    """
+    received: list[int] = []
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         stop()
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield received
         return
     before = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS}
+    forks.handlers |= before
     try:
-        yield
+        yield received
     finally:
+        forks.handlers.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -97,24 +151,10 @@ def leave_signals_to_parent(*, but: tuple[signal.Signals, ...] = ()) -> None:
     The handler is a function and not SIG_IGN, which programs that a task starts would inherit.
     """
     for number in STOP_SIGNALS:
+        is_interrupt = number == signal.SIGINT
+        forks.handlers[number] = signal.default_int_handler if is_interrupt else signal.SIG_DFL
         if number not in but:
             signal.signal(number, lambda _number, _frame: None)
-
-
-class Forks:
-    """How often this process is a fork of one that has loaded this module."""
-
-    count = 0
-
-    def __init__(self) -> None:
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            os.register_at_fork(after_in_child=self._add)
-
-    def _add(self) -> None:
-        self.count += 1
-
-
-forks = Forks()
 
 
 @contextmanager

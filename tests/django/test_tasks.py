@@ -14,8 +14,8 @@ from django.utils.module_loading import import_string
 
 from aftercommit import DatabaseBackend, Task, task
 from aftercommit._compat import BaseTask, InvalidTask, task_backends
+from aftercommit.enqueue.discovery import discover
 from aftercommit.enqueue.registry import registered
-from aftercommit.enqueue.task import discover
 from aftercommit.errors import ConfigurationError
 from tests.django import tasks
 from tests.django.conftest import DUMMY, IMMEDIATE, ours

@@ -113,7 +113,9 @@ def test_an_idle_worker_looks_more_often_if_nobody_wakes_it():
     assert {given.polls_every(woken=woken) for woken in (False, True)} == {SECOND * 7}
 
 
-@pytest.mark.parametrize("name", ["task_modules", "task_packages", "allowed_functions"])
+@pytest.mark.parametrize(
+    "name", ["task_modules", "skip_task_modules", "task_packages", "allowed_functions"]
+)
 def test_a_list_of_names_holds_names(name):
     with pytest.raises(ConfigurationError, match=rf"{name}\[1\]: expected a name, got 5"):
         options(**{name: ["app.jobs", 5]})
@@ -137,6 +139,7 @@ def test_every_option_can_be_given():
         "poll_interval": SECOND,
         "session_locks": False,
         "task_modules": ("shop.jobs",),
+        "skip_task_modules": ("legacy.tasks",),
         "task_packages": ("shop_lib",),
         "strict_json": True,
         "relay": {"celery": {}},

@@ -34,7 +34,7 @@ _not_found: set[tuple[str, tuple[str, ...]]] = set()
 def known_task(path: str) -> Any:
     """Return the task of a path; its module is imported if that is allowed. None: unknown."""
     found = registered(path)
-    if found is not None:
+    if found is not None or path.rpartition(".")[0] in skipped_modules():
         return found
     packages = _packages()
     tried = (path, packages)
@@ -57,6 +57,11 @@ def _packages() -> tuple[str, ...]:
         *(name for options in _options() for name in options.task_packages),
     ]
     return tuple(dict.fromkeys(chosen))
+
+
+def skipped_modules() -> set[str]:
+    """Return the modules with tasks that a backend wants to be left out."""
+    return {name for options in _options() for name in options.skip_task_modules}
 
 
 def _options() -> list[Any]:

@@ -8,7 +8,6 @@ from inspect import iscoroutinefunction
 from typing import Any, Protocol, Self, overload
 
 from asgiref.sync import sync_to_async
-from django.utils.module_loading import autodiscover_modules
 
 from aftercommit._compat import (
     BaseTask,
@@ -237,21 +236,6 @@ def enqueue_many(task: BaseTask, calls: Iterable[Arguments]) -> list[str]:
         return ids
     split = [split_call(call, index) for index, call in enumerate(calls)]
     return [str(backend.enqueue(task, args, kwargs).id) for args, kwargs in split]
-
-
-def discover(modules: Iterable[str] = ()) -> None:
-    """Import ``tasks`` of every installed app, and ``modules``, to register their tasks.
-
-    Raises ``ConfigurationError`` for one of ``modules`` that cannot be imported.
-    """
-    autodiscover_modules("tasks")
-    for module in modules:
-        try:
-            import_module(module)
-        except ImportError as error:
-            raise ConfigurationError(
-                f"OPTIONS['task_modules'] names {module!r}, which cannot be imported: {error}."
-            ) from error
 
 
 def split_call(call: Arguments, index: int) -> tuple[list[Any], dict[str, Any]]:

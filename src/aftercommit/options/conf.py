@@ -77,6 +77,7 @@ class BackendOptions(CheckedOptions):
     poll_interval: timedelta | None = None  # between looks for jobs; None: see polls_every
     session_locks: bool = True  # False behind PgBouncer in transaction mode
     task_modules: tuple[str, ...] = ()  # imported by the worker, beside <app>.tasks
+    skip_task_modules: tuple[str, ...] = ()  # not imported, because they cannot be
     task_packages: tuple[str, ...] = ()  # where tasks are looked for, beside installed apps
     # Messages of other libraries that are kept here: names, or names with their options.
     relay: Collection[str] = ()
@@ -125,9 +126,10 @@ class BackendOptions(CheckedOptions):
             object.__setattr__(self, name, exception_types(name, getattr(self, name)))
         if self.discard_on is None:
             object.__setattr__(self, "discard_on", ())
-        for name in ("task_modules", "task_packages", "allowed_functions"):
+        lists = ("task_modules", "skip_task_modules", "task_packages")
+        for name in (*lists, "allowed_functions"):
             object.__setattr__(self, name, _names(name, getattr(self, name)))
-        for name in ("task_modules", "task_packages"):
+        for name in lists:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, ())
 

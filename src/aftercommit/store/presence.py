@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from datetime import timedelta
 from uuid import UUID
 
+from aftercommit.forked import keep_to_worker
 from aftercommit.process import readable
 
 
@@ -24,6 +25,8 @@ class Presence(ABC):
         self.worker_id = worker_id
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
+        for end in (self._reader, self._writer):
+            keep_to_worker(end)
 
     @property
     @abstractmethod

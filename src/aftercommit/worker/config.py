@@ -7,8 +7,8 @@ from uuid import UUID
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.configured import our_backends
+from aftercommit.enqueue.discovery import discover
 from aftercommit.enqueue.functions import register_function_task
-from aftercommit.enqueue.task import discover
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import RELAY_ONLY, RELAY_TOO, BackendOptions, WorkerConfig
 from aftercommit.options.queues import queues_of

@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Self
 from uuid import UUID, uuid4
@@ -26,6 +26,7 @@ from aftercommit.worker.processes.silence import longest_silence
 from aftercommit.worker.processes.supervisor import Supervisor
 from aftercommit.worker.running.connections import ThreadConnections
 from aftercommit.worker.running.executor import Executor
+from aftercommit.worker.running.failure import has_a
 from aftercommit.worker.running.pool import end_after, tidy
 from aftercommit.worker.running.timeouts import Timeouts
 from aftercommit.worker.runs import Run, now
@@ -153,6 +154,12 @@ class InlineWorker:
         return done
 
 
+def _is_interrupt(run: Run, result: RunResult) -> bool:
+    """Return whether somebody has interrupted this thread, and so the caller, in the task."""
+    error = result.exception
+    return error is not None and run.interrupted_at is None and has_a(error, KeyboardInterrupt)
+
+
 class InlineAlias:
     """One database alias of an inline worker, with presence, heartbeat and rescue."""
 
@@ -229,11 +236,17 @@ class InlineAlias:
             took = now() - began
             self._run = None
             tidy(self._connections)  # before the same connection writes the result
+            interrupted = _is_interrupt(run, result)
+            if interrupted and not result.recorded:
+                result = replace(result, outcome=Released())
             run.end(result, took=took)
         except Exception as error:
+            interrupted = False
             end_after(error, [run])
         finally:
             self._run = None
+        if interrupted:
+            raise KeyboardInterrupt
         return True
 
     def in_one_thread(self, number: int) -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import fields
@@ -114,7 +115,7 @@ class Command(BaseCommand):
         aliases = [one.using for one in serving]
         if reloads:
             atexit.register(supervisor.end_children)
-        with stop_on_signals(supervisor.stop):  # a deploy may end what has just begun
+        with stop_on_signals(supervisor.stop) as received:  # a deploy may end what has just begun
             self._check_databases(aliases, enough=lambda: supervisor.stopping)
             self._remind_of_messages(config)
             hint = f"{config.processes} processes, {config.threads} threads each. Ctrl-C stops."
@@ -127,7 +128,9 @@ class Command(BaseCommand):
             orphans.settle()
             if config.drain or config.max_jobs is not None:
                 status = status or self._unfinished(orphans, supervisor.worker_ids)
-            return status
+        if signal.SIGINT in received and not self._called_from_command_line:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt  # the caller was interrupted, too
+        return status
 
     def _unfinished(self, orphans: Orphans, worker_ids: set[UUID]) -> int:
         """Return 1, and say so, if jobs of ours are still running in a table, or may be."""

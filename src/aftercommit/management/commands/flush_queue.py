@@ -1,5 +1,6 @@
 """``manage.py flush_queue``: run what is due, then end, as Django Async did."""
 
+import signal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -9,6 +10,8 @@ from aftercommit.enqueue.transactions import refuse_inside_transaction
 from aftercommit.errors import ConfigurationError, InsideTransaction
 from aftercommit.process import stop_on_signals
 from aftercommit.worker.inline import InlineWorker, Share
+
+INTERRUPTED = 130  # the exit status that shells give to a program that Ctrl-C has ended
 
 
 class Command(BaseCommand):
@@ -38,6 +41,10 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         log.show_log()
         log.write_log()
-        with stop_on_signals(worker.stop):
+        with stop_on_signals(worker.stop) as received:
             count = worker.run()
         self.stdout.write(f"{count} jobs were run.")
+        if signal.SIGINT in received:  # whoever has called this must not go on either
+            if self._called_from_command_line:  # type: ignore[attr-defined]
+                raise SystemExit(INTERRUPTED)
+            raise KeyboardInterrupt

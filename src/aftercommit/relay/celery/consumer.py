@@ -12,11 +12,12 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from aftercommit._compat import TaskResult, TaskResultStatus, task_backends
+from aftercommit.enqueue.discovery import discover
 from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.payload import dump_result
 from aftercommit.enqueue.policy import Policy, policy_of
 from aftercommit.enqueue.registry import registered
-from aftercommit.enqueue.task import Task, discover
+from aftercommit.enqueue.task import Task
 from aftercommit.errors import AlreadyCommitted, ConfigurationError, TimedOut
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store import default_alias, store_for

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 from uuid import UUID
 
+from aftercommit.forked import keep_to_worker
 from aftercommit.store.presence import Presence
 
 logger = logging.getLogger("aftercommit")
@@ -56,6 +57,7 @@ class SQLitePresence(Presence):
 def _locked_file(path: Path) -> IO[bytes]:
     path.parent.mkdir(exist_ok=True)
     file = path.open("wb")
+    keep_to_worker(file)  # a child would hold the lock when the worker is dead
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Self
 from weakref import WeakSet
 
+from aftercommit.forked import keep_to_worker
 from aftercommit.options.conf import WorkerConfig
 
 Message = dict[str, Any]
@@ -28,6 +29,7 @@ class Channel:
         self._identity = _identity(end.fileno())
         self._rest = b""  # the beginning of a line
         self._open.add(self)
+        keep_to_worker(self)
 
     @classmethod
     def pair(cls) -> tuple[Self, Self]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import django
 
+from aftercommit.forked import keep_connections_to_worker
 from aftercommit.options.conf import WorkerConfig
 from aftercommit.process import STOP_SIGNALS, leave_signals_to_parent
 from aftercommit.worker.descriptors import Descriptors
@@ -118,6 +119,7 @@ class WorkerProcess:
 
     def _handle_signals(self) -> None:
         """SIGTERM and its kind stop in good order; SIGINT is the supervisor's to translate."""
+        keep_connections_to_worker()
         leave_signals_to_parent()
         for number in set(STOP_SIGNALS) - {signal.SIGINT}:
             signal.signal(number, lambda _number, _frame: self._stop())

@@ -115,7 +115,11 @@ def fork(life: Callable[[], None], *, channel: Channel) -> ForkedProcess:
     with stop_signals_blocked():
         freeze = not gc.get_freeze_count()
         gc.freeze()  # a collection in the fork would write to, and so copy, all of the memory
-        pid = os.fork()
+        forks.is_ours = True
+        try:
+            pid = os.fork()
+        finally:
+            forks.is_ours = False
         if not pid:
             _live(life, channel)
         if freeze:

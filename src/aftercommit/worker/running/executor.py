@@ -28,7 +28,7 @@ from aftercommit.worker.running.atomic.transaction import (
     TaskTransaction,
 )
 from aftercommit.worker.running.context import JobContext
-from aftercommit.worker.running.failure import UNPRINTABLE, Unreadable, is_a, readable, run_error
+from aftercommit.worker.running.failure import UNPRINTABLE, Unreadable, has_a, readable, run_error
 from aftercommit.worker.running.outcome import outcome_of
 from aftercommit.worker.runs import Run, now
 
@@ -219,7 +219,7 @@ class Executor:
             if transaction.stage is Stage.COMMITTED and transaction.outcome:
                 report_afterwards(run, error)
                 return RunResult(outcome=transaction.outcome, recorded=True)
-            if is_a(error, TransactionBroken):
+            if has_a(error, TransactionBroken):
                 run.facts.durations.keep_apart()
             conflict, in_doubt = transaction.broken_off(error), transaction.in_doubt
         outcome = outcome_of(error, run.claim, run.facts.policy, conflict=conflict)

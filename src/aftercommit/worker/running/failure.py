@@ -41,6 +41,24 @@ def is_a(error: BaseException, kinds: type | tuple[type, ...]) -> bool:
     return issubclass(type(error), kinds)
 
 
+def parts_of(error: BaseException) -> list[BaseException]:
+    """Return the exceptions in a group, also in nested groups; else the exception itself."""
+    found: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if issubclass(type(one), BaseExceptionGroup):
+            waiting += reversed(BaseExceptionGroup.exceptions.__get__(one))
+        else:
+            found.append(one)
+    return found
+
+
+def has_a(error: BaseException, kinds: type | tuple[type, ...]) -> bool:
+    """Return whether an exception is of these classes, or one in its group is."""
+    return any(is_a(one, kinds) for one in parts_of(error))
+
+
 def run_error(exception: BaseException) -> RunError:
     """Describe why a run failed; never raises, whatever the exception does.
 

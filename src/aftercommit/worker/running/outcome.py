@@ -15,8 +15,8 @@ from aftercommit.errors import (
 )
 from aftercommit.options.backoff import Exponential
 from aftercommit.safe_log import log_error
-from aftercommit.values import Cancelled, Failed, Outcome, Released, Retry
-from aftercommit.worker.running.failure import is_a, run_error
+from aftercommit.values import NO_TIME, Cancelled, Failed, Outcome, Released, Retry
+from aftercommit.worker.running.failure import has_a, is_a, parts_of, run_error
 
 # A retry would fail in the same way.
 NOT_AGAIN = (Discard, TransactionBroken, PayloadError, PayloadTooLarge)
@@ -49,7 +49,7 @@ def outcome_of(
         return asked
     # If the claim is really lost, the fence makes the release a no-op. If it only looks lost
     # (for example, the task has changed the search path), the job must not run without end.
-    conflict = conflict or is_a(error, ClaimLost)
+    conflict = conflict or has_a(error, ClaimLost)
     if conflict and claim.conflicts < MOST_CONFLICTS:
         return Released(AFTER_CONFLICT(claim.conflicts + 1), conflict=True)
     failed_runs = claim.failed_runs + 1
@@ -59,29 +59,40 @@ def outcome_of(
 
 
 def _asked_for(error: BaseException) -> Outcome | None:
-    """Return the outcome that the kind of an exception determines, if it does."""
-    if is_a(error, Snooze) and (delay := getattr(error, "delay", None)) is not None:
-        return Released(delay)
-    if is_a(error, Stopped):
+    """Return the outcome that the kind of an exception determines, if it does.
+
+    In a group, of a TaskGroup say, what ends the job outranks everything else, whichever
+    errors are beside it. Snooze needs a group of its own: an error must not be hidden by it.
+    """
+    parts = parts_of(error)
+    delays = [getattr(one, "delay", None) for one in parts if is_a(one, Snooze)]
+    if any(is_a(one, Stopped) for one in parts):
         return Released()
-    if is_a(error, Cancel):
+    if any(is_a(one, Cancel) for one in parts):
         return Cancelled(run_error(error))
-    if is_a(error, NOT_AGAIN):
+    if any(is_a(one, NOT_AGAIN) for one in parts):
         return Failed(run_error(error))
+    if len(delays) == len(parts) and None not in delays:
+        return Released(max(filter(None, delays), default=NO_TIME))
     return None
 
 
 def _is_worth_a_retry(error: BaseException, policy: Policy) -> bool:
-    if is_a(error, AskedForRetry):
-        return True
-    return is_a(error, policy.retry_on) and not is_a(error, policy.discard_on)
+    """Return whether each error, also each of a group, is one to be tried again."""
+    errors = [one for one in parts_of(error) if not is_a(one, (AskedForRetry, Snooze))]
+    return all(
+        (is_a(one, policy.retry_on) or is_a(error, policy.retry_on))
+        and not (is_a(one, policy.discard_on) or is_a(error, policy.discard_on))
+        for one in errors
+    )
 
 
 def _delay(error: BaseException, policy: Policy, failed_runs: int) -> timedelta:
-    if is_a(error, AskedForRetry):
-        asked: timedelta | None = getattr(error, "delay", None)
-        if asked is not None:
-            return asked
+    asked: list[timedelta | None] = [
+        getattr(one, "delay", None) for one in parts_of(error) if is_a(one, AskedForRetry)
+    ]
+    if delays := [delay for delay in asked if delay is not None]:
+        return max(delays)
     try:
         return policy.backoff(failed_runs)
     except BaseException as raised:

@@ -23,7 +23,7 @@ from aftercommit.worker.running.executor import (
     in_context,
     report_afterwards,
 )
-from aftercommit.worker.running.failure import is_a
+from aftercommit.worker.running.failure import has_a
 from aftercommit.worker.running.statements import may_be_shared, server_side, watching
 from aftercommit.worker.running.tenants import Tenant, return_to, tenant_of
 from aftercommit.worker.runs import Run, now
@@ -165,7 +165,7 @@ class SharedTransaction:
         if reached_out:
             run.facts.durations.keep_apart()
         undone = not self._connection.needs_rollback
-        if reached_out or not undone or is_a(error, TransactionBroken):
+        if reached_out or not undone or has_a(error, TransactionBroken):
             raise Apart from error
         interrupted = run.interrupted_at is not None  # an answer may be half read
         if interrupted or task_transaction is None or task_transaction.broken_off(error):

@@ -20,6 +20,7 @@ from aftercommit.transient_errors import is_conflict, is_lost
 from aftercommit.values import Claim, Ended, Succeeded
 from aftercommit.worker.running.atomic.errors import UnresolvedError
 from aftercommit.worker.running.blocks import left_blocks
+from aftercommit.worker.running.failure import parts_of
 from aftercommit.worker.running.statements import watching
 from aftercommit.worker.runs import now
 
@@ -155,7 +156,7 @@ class TaskTransaction:
             one is not None
             and issubclass(type(one), Error)
             and (self._is_conflict(one) or is_lost(self._raw))
-            for one in (error, self._unresolved.error)
+            for one in (*parts_of(error), self._unresolved.error)
         )
 
     @property
