@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Self
 from uuid import UUID, uuid4
@@ -30,6 +30,7 @@ from aftercommit.worker.running.failure import has_a
 from aftercommit.worker.running.pool import end_after, tidy
 from aftercommit.worker.running.timeouts import Timeouts
 from aftercommit.worker.runs import Run, now
+from aftercommit.worker.share import Share
 from aftercommit.worker.upkeep.loop import LoopThread
 
 logger = logging.getLogger("aftercommit")
@@ -38,28 +39,6 @@ DUE_AT_A_TIME = 1000  # due jobs read at a time, to find those of this worker's 
 TO_JOIN = timedelta(seconds=2)
 TO_LOOK_AROUND = timedelta(seconds=5)  # for rescues before the first claim
 UNTIL_DATABASE_IS_BACK = timedelta(milliseconds=200)  # between two attempts to write an outcome
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """One of several equal parts of all jobs, by their ids.
-
-    Raises ``ConfigurationError`` unless ``1 <= which <= outof``.
-    """
-
-    which: int = 1
-    outof: int = 1
-
-    def __post_init__(self) -> None:
-        check_counts(which=self.which, outof=self.outof)
-        if not self.which <= self.outof:
-            raise ConfigurationError(
-                f"--which {self.which} --outof {self.outof}: expected 1 <= which <= outof."
-            )
-
-    def holds(self, job_id: UUID) -> bool:
-        """Return whether a job belongs to this part."""
-        return job_id.int % self.outof == self.which - 1
 
 
 class InlineWorker:

@@ -9,7 +9,8 @@ from aftercommit import log
 from aftercommit.enqueue.transactions import refuse_inside_transaction
 from aftercommit.errors import ConfigurationError, InsideTransaction
 from aftercommit.process import stop_on_signals
-from aftercommit.worker.inline import InlineWorker, Share
+from aftercommit.worker.inline import InlineWorker
+from aftercommit.worker.share import Share
 
 INTERRUPTED = 130  # the exit status that shells give to a program that Ctrl-C has ended
 
