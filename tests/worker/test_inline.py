@@ -15,7 +15,8 @@ from aftercommit.errors import ConfigurationError
 from aftercommit.models import Job, Lease, State, WorkerPresence
 from aftercommit.store.table import held_jobs
 from aftercommit.worker import inline
-from aftercommit.worker.inline import InlineWorker, Share
+from aftercommit.worker.inline import InlineWorker
+from aftercommit.worker.share import Share
 from tests.app.models import Effect
 from tests.app.tasks import add, atomic_effect, fail, plain_effect
 from tests.store.given import new_job
