@@ -103,5 +103,11 @@ class Table:
 
 
 def held_jobs(lease: Lease) -> dict[UUID, int]:
-    """Return the jobs of a lease and the tokens under which it holds them."""
-    return {UUID(job_id): token for job_id, token in json.loads(lease.jobs).items()}
+    """Return the jobs of a lease and the tokens under which it holds them.
+
+    What cannot be read is left out: one such row must not stop the rescue of all others.
+    """
+    with suppress(ValueError, RecursionError, AttributeError):
+        given = json.loads(lease.jobs).items()
+        return {UUID(one): token for one, token in given if isinstance(token, int)}
+    return {}

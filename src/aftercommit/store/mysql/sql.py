@@ -77,7 +77,9 @@ HELD_JOBS = """
 aftercommit_job.id IN (
     SELECT held.id FROM (
         SELECT held_job.id FROM aftercommit_lease
-        JOIN JSON_TABLE(JSON_KEYS(jobs), '$[*]' COLUMNS (id CHAR(36) PATH '$')) AS held_job
+        JOIN JSON_TABLE(
+            JSON_KEYS(IF(JSON_VALID(jobs), jobs, '{}')), '$[*]' COLUMNS (id CHAR(36) PATH '$')
+        ) AS held_job
         UNION ALL
         SELECT id FROM aftercommit_job WHERE lease_until IS NOT NULL
     ) AS held

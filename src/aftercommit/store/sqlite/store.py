@@ -91,7 +91,7 @@ VALUES (%s, %s, STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW', %s), %s)
 """
 HELD = """
 aftercommit_job.id IN (
-    SELECT held.key FROM aftercommit_lease, json_each(jobs) AS held
+    SELECT held.key FROM aftercommit_lease, json_each(IIF(json_valid(jobs), jobs, '{}')) AS held
     UNION ALL
     SELECT id FROM aftercommit_job WHERE lease_until IS NOT NULL
 )
