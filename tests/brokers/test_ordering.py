@@ -17,6 +17,7 @@ from aftercommit.relay.brokers.base import Away
 from aftercommit.relay.outbox import PUBLISH
 from aftercommit.relay.publish import LONGEST_PAUSE, publish, publish_many
 from aftercommit.store import store_for
+from aftercommit.store.reading import Reading
 from aftercommit.values import ClaimQuery, Failed, Retry, RunError, Succeeded
 from tests.brokers.conftest import kept, run_relay
 from tests.brokers.shop import note
@@ -190,6 +191,24 @@ def test_a_backlog_is_published_without_a_claim_in_vain(keys, broker, claims_in_
     for rest in range(keys):
         of_key = [word for word in broker.published if int(word) % keys == rest]
         assert of_key == [word for word in words if int(word) % keys == rest]
+
+
+def test_of_a_backlog_only_the_oldest_are_read(broker, monkeypatch):
+    read = []
+    found = Reading.messages_in_order
+
+    def note_it(self, *given, **options):
+        read.append(len(rows := found(self, *given, **options)))
+        return rows
+
+    monkeypatch.setattr(Reading, "messages_in_order", note_it)
+    words = [f"{number:03}" for number in range(100)]
+    send(words, key="k")
+
+    assert publish_words(*words[:5]) == {}
+    assert read == [5]
+    assert publish_words(words[50]) == {words[50]: "Snooze"}
+    assert sum(read) < 5 + 2 * 100
 
 
 def test_messages_that_come_meanwhile_are_published_in_order_too(broker):

@@ -144,22 +144,23 @@ def test_messages_that_wait_are_found_wherever_they_stand(store):
     published, _at_work = claim_all(store, limit=2, queue="relay.celery")
     store.finish(published, Succeeded())
 
-    found = store.messages_in_order("relay.celery", ["k", "another"])
+    found = store.messages_in_order("relay.celery", ["k", "another"], limit=9)
     kept = {
         one: store.has_message("relay.celery", one) for one in ("published", "at work", "ready")
     }
 
     assert [one[:2] for one in found] == [("k", "at work"), ("k", "ready")]
     assert all(abs(due - datetime.now(UTC)) < timedelta(minutes=10) for *_, due in found)
+    assert store.messages_in_order("relay.celery", ["k"], limit=1) == found[:1]
     assert kept == {"published": False, "at work": True, "ready": True}
-    assert store.messages_in_order("relay.rq", ["k"]) == []
+    assert store.messages_in_order("relay.rq", ["k"], limit=9) == []
     assert not store.has_message("relay.rq", "ready")
 
 
 @pytest.mark.parametrize(
     "look",
     [
-        lambda store: store.messages_in_order("relay.celery", ["k"]),
+        lambda store: store.messages_in_order("relay.celery", ["k"], limit=9),
         lambda store: store.has_message("relay.celery", "a"),
     ],
     ids=["in order", "one"],
@@ -253,7 +254,7 @@ def test_names_are_compared_by_their_bytes(name, store):
     assert len(store.due(limit=99, name=f"{name}.tasks.a")) == 1
     assert store.due(limit=99, backends=[name]) == [own]
     assert own not in store.due(limit=99, unknown=[f"{name}.tasks.add"])
-    found = store.messages_in_order("relay.rq", [name])
+    found = store.messages_in_order("relay.rq", [name], limit=99)
     assert [one[:2] for one in found if one[0] == name] == [(name, name)]
     assert store.has_message("relay.rq", name)
     Job.objects.filter(queue="relay.rq", meta__message_id=name).delete()

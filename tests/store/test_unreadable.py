@@ -185,6 +185,20 @@ def test_leases_and_workers_with_such_moments_are_read(value, store):
     assert [one.job_id for one in rescued] == [claim.job_id]
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"no id":1}', "[" * 5000])
+def test_a_lease_that_cannot_be_read_does_not_stop_the_rescue_of_others(text, store, caplog):
+    ready_jobs(store, 2)
+    (odd,), (other,) = (claim_all(store, limit=1, lease=ALREADY_OVER) for _ in "12")
+    Lease.objects.filter(id=odd.lease_id).update(jobs=text)
+
+    for found in ([other.job_id], []):
+        assert [one.job_id for one in store.rescue(max_crashes=MOST_CRASHES)] == found
+
+    assert list(Lease.objects.values_list("id", flat=True)) == [odd.lease_id]
+    assert caplog.text.count(str(odd.lease_id)) == 1
+    assert store.release_unstarted(odd.worker_id, begun=()) == []
+
+
 @pytest.mark.parametrize("column", LARGEST)
 def test_a_full_counter_does_not_stop_the_others(column, store):
     odd, *others = ready_jobs(store, 3)

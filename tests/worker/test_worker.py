@@ -72,6 +72,25 @@ def test_a_task_is_looked_up_once_for_each_backend(backends, declare, monkeypatc
     assert asked == [say.module_path] * 2
 
 
+def test_a_drain_runs_what_it_can_and_ends_although_the_rest_is_due(backends, declare, store):
+    say = declare(say_thread)
+    rest = enqueue_many(say.using(priority=50), [()] * 300)
+    for number, columns in enumerate(
+        [{"backend": "gone"}, {"task_path": "shop.tasks.gone"}, {"crashes": 1, "backend": "gone"}]
+    ):
+        Job.objects.filter(id__in=rest[number::3]).update(**columns)
+    (odd,) = enqueue_many(say.using(priority=60), [()])
+    Job.objects.filter(id=odd).update(payload="{")
+    ours = enqueue_many(say, [()] * 5)
+
+    assert work(threads=2) == 0
+
+    assert Job.objects.filter(id__in=ours, state=State.SUCCEEDED).count() == 5
+    assert Job.objects.get(id=odd).state == State.FAILED
+    left = Job.objects.filter(id__in=rest, state=State.READY, attempts=0)
+    assert left.count() == 300
+
+
 def no_run():
     """Be declared with options that make no sense."""
     raise AssertionError("this run must not begin")

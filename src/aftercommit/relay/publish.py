@@ -5,9 +5,9 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -30,6 +30,7 @@ from aftercommit.worker.claiming.broker_share import call_to
 
 if TYPE_CHECKING:
     from aftercommit.models import Job
+    from aftercommit.store.base import Store
 
 logger = logging.getLogger("aftercommit")
 
@@ -176,8 +177,7 @@ def _lines(
     waits: dict[str, timedelta] = {}
     for backend in backends_keeping(broker).values():
         queue, others = queue_in_order(broker), set()
-        found = backend.store.messages_in_order(queue, set(lines), backends=_backend_names())
-        for key, message_id, due in found:
+        for key, message_id, due in _oldest(backend.store, queue, names.keys()):
             if (key, message_id) not in names:
                 others.add(key)
                 wait = min(max(due - timezone.now(), SHORTLY), LONGEST_PAUSE)
@@ -185,6 +185,21 @@ def _lines(
             elif key not in others:
                 lines[key].append(names[key, message_id])
     return lines, waits
+
+
+def _oldest(
+    store: "Store", queue: str, wanted: Set[tuple[str, str]]
+) -> Sequence[tuple[str, str, datetime]]:
+    """Return the oldest messages of the keys of these; as many as there are before the last.
+
+    A key may have a backlog of thousands, and usually the claimed messages are its oldest.
+    """
+    keys, limit = {key for key, _message_id in wanted}, len(wanted)
+    while True:
+        found = store.messages_in_order(queue, keys, limit=limit, backends=_backend_names())
+        if len(found) < limit or wanted <= {one[:2] for one in found}:
+            return found
+        limit *= 2
 
 
 def _note_away(broker: str, error: BaseException, waited: timedelta) -> timedelta:

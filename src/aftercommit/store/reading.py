@@ -73,18 +73,20 @@ class Reading(Table):
 
     def has_message(self, queue: str, message_id: str, *, backends: Collection[str] = ()) -> bool:
         """Return whether a message of the outbox has not reached its broker yet."""
-        return bool(self._unfinished(queue, backends, ["id"], meta__message_id=message_id))
+        found = self._unfinished(queue, backends, ["id"], meta__message_id=message_id)
+        return bool(list(found))
 
     def messages_in_order(
-        self, queue: str, keys: Collection[str], *, backends: Collection[str] = ()
+        self, queue: str, keys: Collection[str], *, limit: int, backends: Collection[str] = ()
     ) -> list[tuple[str, str, datetime]]:
-        """Return the outbox's messages with one of ``keys``, the oldest first.
+        """Return up to ``limit`` of the outbox's messages with one of ``keys``, the oldest first.
 
         Of each the ordering key, the id in its library, and when it is due.
         """
         names = ["enqueued_at", "id", "meta__ordering_key", "meta__message_id", "run_after"]
         found = self._unfinished(queue, backends, names, meta__ordering_key__in=keys)
-        return [(key, message_id, due) for _at, _id, key, message_id, due in sorted(found)]
+        oldest = sorted(found.order_by("enqueued_at", "id")[:limit])
+        return [(key, message_id, due) for _at, _id, key, message_id, due in oldest]
 
     def neglected(self, queues: Collection[str], *, after: timedelta) -> set[str]:
         """Return those of these queues in which a job has been due for longer than ``after``."""
@@ -93,7 +95,7 @@ class Reading(Table):
 
     def _unfinished(
         self, queue: str, backends: Collection[str], names: Sequence[str], **which: object
-    ) -> list[tuple[Any, ...]]:
+    ) -> QuerySet[Job, tuple[Any, ...]]:
         """Return those columns of a queue's ready and running jobs, of all backends if empty.
 
         One statement, because two would miss a job that is claimed or released between them.
@@ -105,7 +107,7 @@ class Reading(Table):
             rows.filter(queue=queue, **which).values_list(*names)
             for rows in (self._claimable(), self._running())
         )
-        return list(ready.union(running, all=True))
+        return ready.union(running, all=True)
 
     def _running(self) -> QuerySet[Job]:
         held = RawSQL(self.held_sql, [], output_field=BooleanField())  # noqa: S611 - no values

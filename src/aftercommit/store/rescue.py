@@ -1,5 +1,6 @@
 """T6: jobs are taken from workers that died or fell silent."""
 
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -8,7 +9,7 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
-from aftercommit.models import Job, State
+from aftercommit.models import Job, Lease, State
 from aftercommit.store.blame import WORKER_DIED, is_given_up, process_crashed
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.columns import LARGEST_COUNT
@@ -19,6 +20,9 @@ from aftercommit.values import Claim, Ended
 # Not the payload, which may be large; "errors" may be as well.
 NEEDED = ("token", "queue", "task_path", "attempts", "crashes", "cancel_requested", "worker_id")
 AT_A_TIME = 10  # rows in memory
+logger = logging.getLogger("aftercommit")
+
+_unreadable: set[UUID] = set()  # leases that were told of
 NONE: Mapping[UUID, str] = MappingProxyType({})
 
 
@@ -90,6 +94,9 @@ class Rescue(Table):
         if lease is None:
             return []
         held = held_jobs(lease)
+        if not held:  # it stays: deleted, its jobs could not even be found by hand
+            _tell_of_unreadable(lease)
+            return []
         rows = self._jobs.filter(id__in=self.running_under(held))
         rescued = self._rescue_jobs(rows, max_crashes, blamed, limit=limit, held=held)
         if not self.running_under(held):
@@ -224,4 +231,15 @@ class Rescue(Table):
             task_path=row.task_path,
             crashes=crashes,
             state=str(state),
+        )
+
+
+def _tell_of_unreadable(lease: Lease) -> None:
+    if lease.id not in _unreadable:
+        _unreadable.add(lease.id)
+        logger.error(
+            "The list of jobs of the lease %s (worker %s) cannot be read, so its jobs stay "
+            "running. End the running jobs of that worker by SQL, then delete the lease.",
+            lease.id,
+            lease.worker_id,
         )

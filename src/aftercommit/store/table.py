@@ -105,9 +105,9 @@ class Table:
 def held_jobs(lease: Lease) -> dict[UUID, int]:
     """Return the jobs of a lease and the tokens under which it holds them.
 
-    What cannot be read is left out: one such row must not stop the rescue of all others.
+    Empty if somebody else has written what cannot be read: a claim writes at least one.
     """
-    with suppress(ValueError, RecursionError, AttributeError):
+    with suppress(AttributeError, TypeError, ValueError, RecursionError):
         given = json.loads(lease.jobs).items()
         return {UUID(one): token for one, token in given if isinstance(token, int)}
     return {}
