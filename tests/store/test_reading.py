@@ -251,6 +251,7 @@ def test_names_are_compared_by_their_bytes(name, store):
     assert set(store.queues()) == {*ALIKE, "relay.rq"}
     assert [group for group in store.due_groups() if group.queue == name] == [(name, name, 0)]
     assert own in store.due(limit=99, name=f"{name}.")
+    assert len(store.due(limit=99, name=f"{name}.tasks.c")) == 2  # that one, and its message
     assert len(store.due(limit=99, name=f"{name}.tasks.a")) == 1
     assert store.due(limit=99, backends=[name]) == [own]
     assert own not in store.due(limit=99, unknown=[f"{name}.tasks.add"])

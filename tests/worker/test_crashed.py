@@ -122,11 +122,11 @@ def test_those_that_this_worker_cannot_run_hide_no_others(column, store, monkeyp
 
     jobs.look()
     assert not jobs.are_near
-    job_id = crash()
+    job_id = crash(queue="RELAY.celery")
     jobs.look(at_once=True)
 
     assert jobs.are_near
-    assert jobs.take(9) == {"default": [job_id]}
+    assert jobs.take(9) == {"RELAY.celery": [job_id]}
 
 
 def test_a_look_that_took_long_is_not_repeated_soon(store, clock, monkeypatch):

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from django.db.models import BooleanField, CharField, ExpressionWrapper, Q, QuerySet, Value
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import Concat
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Concat, Left
 
 from aftercommit.models import Job, State
 from aftercommit.store.clock import DatabaseNow, in_future
@@ -67,7 +68,13 @@ class Reading(Table):
         if backends:
             rows = rows.filter(backend__in=backends)
         if name:
-            rows = rows.filter(Q(task_path__startswith=name) | Q(meta__function__startswith=name))
+            # Both conditions: LIKE of SQLite does not see the case of letters.
+            function = KeyTextTransform("function", "meta")
+            rows = rows.alias(task=Left("task_path", len(name)), run=Left(function, len(name)))
+            rows = rows.filter(
+                Q(task_path__startswith=name, task=name)
+                | Q(meta__function__startswith=name, run=name)
+            )
         ordered = rows.order_by("-priority", "run_after", "id")
         return list(ordered.values_list("id", flat=True)[:limit])
 
@@ -145,7 +152,7 @@ class Reading(Table):
         if queues is not None:
             rows = rows.filter(queue__in=queues)
         elif but_queues is not None:
-            rows = rows.exclude(queue__startswith=but_queues)
+            rows = rows.alias(head=Left("queue", len(but_queues))).exclude(head=but_queues)
         if backends:
             # Not the column itself: by that SQLite would walk the index of claimable jobs.
             name = Concat("backend", Value(""), output_field=CharField())
