@@ -1,6 +1,5 @@
 """T6: jobs are taken from workers that died or fell silent."""
 
-import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,9 +19,6 @@ from aftercommit.values import Claim, Ended
 # Not the payload, which may be large; "errors" may be as well.
 NEEDED = ("token", "queue", "task_path", "attempts", "crashes", "cancel_requested", "worker_id")
 AT_A_TIME = 10  # rows in memory
-logger = logging.getLogger("aftercommit")
-
-_unreadable: set[UUID] = set()  # leases that were told of
 NONE: Mapping[UUID, str] = MappingProxyType({})
 
 
@@ -93,15 +89,24 @@ class Rescue(Table):
         lease = self._locked(self._leases.filter(lost, id=lease_id), skip=True).first()
         if lease is None:
             return []
-        held = held_jobs(lease)
-        if not held:  # it stays: deleted, its jobs could not even be found by hand
-            _tell_of_unreadable(lease)
-            return []
+        held = held_jobs(lease) or self._not_listed(lease)
         rows = self._jobs.filter(id__in=self.running_under(held))
         rescued = self._rescue_jobs(rows, max_crashes, blamed, limit=limit, held=held)
         if not self.running_under(held):
             self._leases.filter(id=lease_id).delete()
         return rescued
+
+    def _not_listed(self, lease: Lease) -> dict[UUID, int]:
+        """Return the running jobs of a worker that none of its other leases lists.
+
+        For a lease whose own list cannot be read.
+        """
+        running = self._jobs.filter(worker_id=lease.worker_id, state=State.RUNNING)
+        held = dict(running.values_list("id", "token"))
+        for other in self._leases.filter(worker_id=lease.worker_id).exclude(id=lease.id):
+            for job_id in held_jobs(other):
+                held.pop(job_id, None)
+        return held
 
     def held_by(self, worker_ids: Collection[UUID]) -> int:
         """Return how many jobs are running under leases of these workers."""
@@ -231,15 +236,4 @@ class Rescue(Table):
             task_path=row.task_path,
             crashes=crashes,
             state=str(state),
-        )
-
-
-def _tell_of_unreadable(lease: Lease) -> None:
-    if lease.id not in _unreadable:
-        _unreadable.add(lease.id)
-        logger.error(
-            "The list of jobs of the lease %s (worker %s) cannot be read, so its jobs stay "
-            "running. End the running jobs of that worker by SQL, then delete the lease.",
-            lease.id,
-            lease.worker_id,
         )
