@@ -289,6 +289,16 @@ def test_e009_using_names_a_database_that_exists(backends):
     assert "default, other" in message.hint
 
 
+def test_e009_an_address_in_place_of_an_alias_does_not_tell_its_password(backends):
+    backends(default=ours(using="postgres://shop:hunter2@db/shop"))
+
+    message = only(found())
+
+    assert message.id == "aftercommit.E009"
+    assert "'postgres://shop:***@db/shop'" in message.msg
+    assert "hunter2" not in str(message)
+
+
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [

@@ -17,6 +17,7 @@ from aftercommit.enqueue.policy import exception_classes
 from aftercommit.enqueue.registry import declared_tasks, option
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import ExceptionTypes
+from aftercommit.printable import without_passwords
 from aftercommit.relay.brokers import broker_for
 
 BACKPORT = "django_tasks"
@@ -65,7 +66,8 @@ def _backend(backend: DatabaseBackend) -> Iterator[CheckMessage]:
         yield from _router(backend.using, where)
     else:
         yield Error(
-            f"{where} keeps its jobs in database {backend.using!r}, which is not in DATABASES.",
+            f"{where} keeps its jobs in database {without_passwords(repr(backend.using))}, which "
+            "is not in DATABASES.",
             hint=f"Set OPTIONS['using'] to one of: {', '.join(connections)}.",
             id="aftercommit.E009",
         )
