@@ -7,7 +7,8 @@ from contextvars import ContextVar, copy_context
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import transaction
+from django.core.cache import caches
+from django.db import connections, transaction
 from django.urls import get_urlconf, set_urlconf
 from django.utils import timezone, translation
 
@@ -169,3 +170,41 @@ def test_async_tasks_of_one_loop_have_contexts_of_their_own(rig):
     assert [rig.run(body).return_value for _ in "12"] == ["unset", "unset"]
     assert VARIABLE.get() == "unset"
     assert copy_context().get(VARIABLE, "unset") == "unset"
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize("in_company", [False, True])
+def test_a_thread_keeps_its_caches_from_run_to_run(rig, together, atomic, in_company):
+    """A new one for each run would connect to the cache each time."""
+    used = []
+    rig.in_company = in_company
+
+    for _ in "12":
+        rig.run(lambda context: used.append(caches["default"]), atomic=atomic)
+
+    assert used[0] is used[1]
+
+
+def test_receivers_in_another_thread_see_the_language_and_have_caches_of_their_own(rig):
+    used, languages = [], []
+
+    def body(context):
+        translation.activate("de")
+        used.append(caches["default"])
+
+    def note(task_result, **_):
+        languages.append(translation.get_language())
+        used.append(caches["default"])
+
+    claim = rig.claim(rig.enqueue(body))
+    rig.put(claim, rig.execute(claim))
+    task_finished.connect(note)
+    try:
+        thread = threading.Thread(target=lambda: (rig.finisher.write(), connections.close_all()))
+        thread.start()
+        thread.join()
+    finally:
+        task_finished.disconnect(note)
+
+    assert languages == ["de"]
+    assert used[0] is not used[1]

@@ -9,7 +9,7 @@ import pytest
 from django.db import DatabaseError, OperationalError, connections
 from django.db.backends.signals import connection_created
 
-from aftercommit import events
+from aftercommit import events, task
 from aftercommit._compat import task_finished
 from aftercommit.errors import ConfigurationError
 from aftercommit.models import Job, Lease, State, WorkerPresence
@@ -18,7 +18,7 @@ from aftercommit.worker import inline
 from aftercommit.worker.inline import InlineWorker
 from aftercommit.worker.share import Share
 from tests.app.models import Effect
-from tests.app.tasks import add, atomic_effect, fail, plain_effect
+from tests.app.tasks import add, atomic_effect, plain_effect
 from tests.store.given import new_job
 from tests.waiting import wait_until
 from tests.worker.rig import commits
@@ -53,6 +53,12 @@ class Away:
         monkeypatch.setattr(kind, "finish_many", finish_many)
         monkeypatch.setattr(kind, "answers", answers)
         monkeypatch.setattr(inline, "UNTIL_DATABASE_IS_BACK", A_MOMENT)
+
+
+@task(backoff=timedelta(hours=1))
+def fail(text):
+    """Fail; the next run is not due in this test, however slow the machine is."""
+    raise ValueError(text)
 
 
 @pytest.mark.parametrize(

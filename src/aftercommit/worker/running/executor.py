@@ -21,6 +21,7 @@ from aftercommit.errors import (
 )
 from aftercommit.safe_log import log_error
 from aftercommit.values import Claim, Failed, Outcome, Released, RunResult, Succeeded
+from aftercommit.worker.contexts import lend, take_back
 from aftercommit.worker.frames import clear_frames
 from aftercommit.worker.running.atomic.transaction import (
     Record,
@@ -76,6 +77,7 @@ class Executor:
             result = prepared
         else:
             result = in_context(run, self._run_sync, prepared)
+            in_context(run, take_back)
         if result.exception is not None:
             clear_frames(result.exception)  # those of the worker, which hold a result
         if run.interrupted_at is not None:
@@ -97,6 +99,7 @@ class Executor:
             finish.return_value = in_context(
                 prepared.run, self._timed_body, prepared, transaction
             )
+            in_context(prepared.run, take_back)
         return RunResult(outcome=transaction.outcome or Succeeded(), recorded=True)
 
     async def arun(self, run: Run) -> RunResult:
@@ -131,6 +134,7 @@ class Executor:
         in there can be shared and change, such as the scope of Sentry or the decimal context.
         """
         run.context = Context()
+        run.context.run(lend)
         return run.context.run(self._prepare_here, run)
 
     def _prepare_here(self, run: Run) -> PreparedRun | RunResult:

@@ -11,6 +11,7 @@ from aftercommit.enqueue.results import finished_result, running_result
 from aftercommit.enqueue.signals import finished, started
 from aftercommit.store.base import Rescued, Store
 from aftercommit.values import Claim, Released, RunResult, Succeeded
+from aftercommit.worker.contexts import arrive
 from aftercommit.worker.runs import Run
 
 
@@ -48,6 +49,7 @@ class Announcer:
         """
         # A copy: the body of a run that was given up may still be in its context.
         context = Context() if run.context is None else run.context.copy()
+        context.run(arrive, context.copy())
         context.run(self._announce, run, result)
 
     def _announce(self, run: Run, result: RunResult) -> None:
