@@ -11,7 +11,7 @@ from pathlib import Path
 
 # It goes with the virtual environment, unless somebody keeps the sources elsewhere.
 CACHE = Path(os.environ.get("AFTERCOMMIT_SOURCES") or Path(sys.prefix, "sources"))
-LONGEST = 300  # seconds that a download may take
+LONGEST = 900  # seconds that a download may take, or a suite on a busy machine
 
 
 class NotFetched(Exception):
