@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,6 @@ from uuid import UUID
 
 from django.apps import apps
 from django.core.checks import CheckMessage, Error
-from django.utils.timezone import is_aware
 
 from aftercommit._compat import (
     BaseTask,
@@ -22,6 +21,7 @@ from aftercommit._compat import (
 )
 from aftercommit.enqueue.discovery import discover
 from aftercommit.enqueue.lookup import known_task
+from aftercommit.enqueue.moments import check_run_after
 from aftercommit.enqueue.payload import check_meta, dump_arguments, with_moment
 from aftercommit.enqueue.policy import max_attempts_of
 from aftercommit.enqueue.registry import LONGEST_TASK_PATH, option, register, registered
@@ -33,7 +33,7 @@ from aftercommit.ids import new_job_ids
 from aftercommit.options.conf import BackendOptions
 from aftercommit.options.queues import LONGEST_NAME, check_queues, is_queue_name
 from aftercommit.store import default_alias, store_for
-from aftercommit.values import FIRST_MOMENT, LAST_MOMENT, NewJob, NewJobs
+from aftercommit.values import NewJob, NewJobs
 
 if TYPE_CHECKING:
     from aftercommit.models import Job
@@ -259,29 +259,6 @@ def _moment_of(task: BaseTask) -> datetime | None:
     ``deschedule()`` finds those by equal payloads.
     """
     return None if isinstance(task, BuiltInTask) else task.run_after
-
-
-def check_run_after(task: Any) -> None:
-    """Refuse anything but a moment, before Django's own check, which expects a datetime."""
-    if task.run_after is not None and not isinstance(task.run_after, datetime):
-        raise InvalidTask(
-            f"{task.module_path}: run_after must be an aware datetime, got "
-            f"{task.run_after!r}. For a span, add it to django.utils.timezone.now()."
-        )
-    if task.run_after is not None and not _is_storable(task.run_after):
-        raise InvalidTask(
-            f"{task.module_path}: run_after must be from {FIRST_MOMENT} to {LAST_MOMENT}, got "
-            f"{task.run_after!r}. Nearer to the ends of datetime, some database or time zone "
-            "could not represent it. To run the job at once, leave run_after out."
-        )
-
-
-def _is_storable(moment: datetime) -> bool:
-    try:
-        utc = moment.astimezone(UTC) if is_aware(moment) else moment.replace(tzinfo=UTC)
-    except (OverflowError, ValueError):
-        return False
-    return FIRST_MOMENT <= utc <= LAST_MOMENT
 
 
 def _check_names(task: BaseTask) -> None:
