@@ -156,7 +156,7 @@ def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _at_once(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:
     """Keep a message instead of a callback, which the process may not live to call."""
-    plain = getattr(Task, original.__name__.removesuffix("_on_commit"))
+    plain = original.__name__.removesuffix("_on_commit")
 
     @wraps(original)
     def send(self: Any, *args: Any, **options: Any) -> None:
@@ -164,7 +164,7 @@ def _at_once(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]
         if self.app.conf.task_always_eager or outbox.alias("celery", when=when) is None:
             original(self, *args, **options)
         else:
-            plain(self, *args, **options)
+            getattr(self, plain)(*args, **options)
 
     return send
 
