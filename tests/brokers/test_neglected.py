@@ -13,6 +13,7 @@ from django.utils import timezone
 from aftercommit.errors import PayloadTooLarge
 from aftercommit.models import Job
 from aftercommit.relay import neglected, outbox
+from aftercommit.windows.doctor import examine
 from tests.brokers.conftest import kept, run_relay
 from tests.brokers.shop import note
 
@@ -51,6 +52,16 @@ def test_check_deploy_says_so(relayed, redis):
     assert "aftercommit relay" in found.hint
     without = checks.run_checks(tags=["aftercommit"])
     assert [one for one in without if one.id == "aftercommit.W011"] == []
+
+
+def test_doctor_says_so(relayed, redis):
+    relayed("celery")
+    keep()
+    (found,) = [one for one in examine("default") if "Messages" in one.text]
+    assert found.is_problem
+    assert SAID in found.text
+    run_relay()
+    assert not [one for one in examine("default") if "Messages" in one.text]
 
 
 def test_a_message_of_the_last_minute_is_nothing_to_say(relayed, redis):

@@ -7,6 +7,8 @@ from datetime import timedelta
 from django.db import Error
 
 from aftercommit.printable import one_line, without_passwords
+from aftercommit.relay.neglected import neglected, sentence
+from aftercommit.relay.outbox import relaying
 from aftercommit.store import store_for
 from aftercommit.store.base import Store
 from aftercommit.store.rehearsal import rehearse
@@ -30,6 +32,7 @@ def examine(using: str) -> Iterator[Finding]:
         rehearse(store)
         yield Finding(text=f"{using}: a job can be enqueued, claimed, renewed and finished.")
         yield from _waiting(store)
+        yield from _messages(using)
     except Error as error:
         why = one_line(without_passwords(f"{type(error).__name__}: {error}".strip()))
         yield Finding(text=f"{using}: a worker cannot do its work: {why}", is_problem=True)
@@ -45,3 +48,10 @@ def _waiting(store: Store) -> Iterator[Finding]:
         text=f"{store.alias}: {workers} worker processes; {ready} jobs are ready, {waits}.",
         is_problem=not workers and age is not None and age > LATE,
     )
+
+
+def _messages(using: str) -> Iterator[Finding]:
+    here = [backend for backend in relaying() if backend.using == using]
+    libraries = dict.fromkeys(library for backend in here for library in neglected(backend))
+    for library in libraries:
+        yield Finding(text=f"{using}: {sentence(library, using=using)}", is_problem=True)
