@@ -26,6 +26,7 @@ from aftercommit.worker.running.tenants import Tenant, return_to, tenant_of
 logger = logging.getLogger("aftercommit")
 
 LONGEST_USE = timedelta(minutes=1)
+IN_TRANS = 1  # PyMySQL: SERVER_STATUS_IN_TRANS
 
 
 class ThreadConnections:
@@ -72,8 +73,8 @@ class ThreadConnections:
     def prepare(self) -> None:
         """Watch the connections before a task runs; close those that the server has ended."""
         for connection in self._open():
-            if _has_something_to_say(connection.connection) and not connection.is_usable():
-                self._close_for_good(connection)
+            if _was_ended(connection):
+                _close_for_good(connection)
         if not self._mine:
             self._mine = list(connections.all())
         for connection in self._mine:
@@ -91,7 +92,7 @@ class ThreadConnections:
         for connection in self._open():
             old = time.monotonic() - self._since.get(connection.alias, time.monotonic())
             if connection.alias in self._changed or _is_spoiled(connection):
-                self._close_for_good(connection)
+                _close_for_good(connection)
             elif connection.errors_occurred or old > LONGEST_USE.total_seconds():
                 connection.close_if_unusable_or_obsolete()
             if connection.connection is None:
@@ -149,19 +150,6 @@ class ThreadConnections:
     def _open(self) -> list[BaseDatabaseWrapper]:
         return [one for one in self._mine if one.connection is not None]
 
-    def _close_for_good(self, connection: Any) -> None:
-        _forget_transaction(connection)  # else Django delays close() to the block's end
-        if connection.vendor == "postgresql":
-            connection.connection.close()  # so that a pool does not use it again
-        if (result := _unread(connection.connection)) is not None:
-            result.unbuffered_active = False  # else it reads on, from no socket, when it is freed
-        try:
-            connection.close()
-        except Error:
-            logger.debug("A connection could not be closed and is dropped", exc_info=True)
-        finally:
-            connection.connection = None
-
     def _watch(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         connection = context["connection"]
         if connection.vendor == "sqlite" or server_side(context):
@@ -194,6 +182,20 @@ def _forget_transaction(connection: Any) -> None:
     connection.atomic_blocks = []
 
 
+def _close_for_good(connection: Any) -> None:
+    _forget_transaction(connection)  # else Django delays close() to the block's end
+    if connection.vendor == "postgresql":
+        connection.connection.close()  # so that a pool does not use it again
+    if (result := _unread(connection.connection)) is not None:
+        result.unbuffered_active = False  # else it reads on, from no socket, when it is freed
+    try:
+        connection.close()
+    except Error:
+        logger.debug("A connection could not be closed and is dropped", exc_info=True)
+    finally:
+        connection.connection = None
+
+
 def _is_spoiled(connection: Any) -> bool:
     return is_lost(connection.connection) or _in_transaction(connection)
 
@@ -211,6 +213,23 @@ def _unread(raw: Any) -> Any:
     """Return the result of PyMySQL that a task has not read to its end (of an SSCursor)."""
     result = getattr(raw, "_result", None)
     return result if getattr(result, "unbuffered_active", False) else None
+
+
+def replace_if_ended(connection: Any, *, ask: bool) -> None:
+    """Close a connection that was ended while nobody used it; the next statement opens another.
+
+    Not if a transaction was open there: its effects are gone, and must not be left out in
+    silence. ``ask``: ask the server, since not every end is told (by a firewall, for example).
+    """
+    raw = connection.connection
+    if raw is None or _in_transaction(connection) or getattr(raw, "server_status", 0) & IN_TRANS:
+        return
+    if _was_ended(connection, ask=ask):
+        _close_for_good(connection)
+
+
+def _was_ended(connection: Any, *, ask: bool = False) -> bool:
+    return (ask or _has_something_to_say(connection.connection)) and not connection.is_usable()
 
 
 def _has_something_to_say(raw: Any) -> bool:

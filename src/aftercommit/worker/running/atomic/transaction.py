@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 
@@ -20,6 +21,7 @@ from aftercommit.transient_errors import is_conflict, is_lost
 from aftercommit.values import Claim, Ended, Succeeded
 from aftercommit.worker.running.atomic.errors import UnresolvedError
 from aftercommit.worker.running.blocks import left_blocks
+from aftercommit.worker.running.connections import replace_if_ended
 from aftercommit.worker.running.failure import parts_of
 from aftercommit.worker.running.statements import watching
 from aftercommit.worker.runs import now
@@ -29,6 +31,8 @@ ABORTED = "25P02"  # PostgreSQL: an earlier statement failed and the task caught
 # Errors after which the transaction still exists on every database. Other errors (a
 # deadlock, a full disk) may roll back the whole transaction.
 OF_ONE_STATEMENT = (DataError, IntegrityError, ProgrammingError)
+# A connection may have been idle for that long; then a round trip to ask for it does not count.
+IDLE = timedelta(seconds=5)
 
 
 class Stage(Enum):
@@ -70,6 +74,7 @@ class TaskTransaction:
         self._record = record
         self._dump = dump
         self._unresolved = UnresolvedError()
+        self._made_at = now()
         self._raw: Any = None  # the driver's connection when the body began
         self.stage = Stage.CLOSED
         self.round_trip = 0.0  # seconds that it took to set the body's savepoint
@@ -84,6 +89,7 @@ class TaskTransaction:
         transaction for rollback, ``TransactionBroken`` if the body has ended it.
         """
         self.stage = Stage.BODY
+        replace_if_ended(self._connection, ask=now() - self._made_at > IDLE.total_seconds())
         try:
             with transaction.atomic(using=self._using, durable=True):
                 # Registered first, so it is called before the callbacks of the body.
