@@ -10,8 +10,9 @@ from typing import Any
 _CONTROLS = re.compile(
     "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ud800-\udfff]"
 )
-# "scheme://user:" before a password, which may itself contain "@" and "/".
-_PASSWORD = re.compile(r"""(://[^\s:/@'"]*:)[^\s'"]+@""")
+# "scheme://user:" before a password, which may itself contain "@" and "/"; not the port of an
+# address. The lengths are bounded, so that the time grows with the text and no faster.
+_PASSWORD = re.compile(r"""(://[^\s:/@'"]{0,100}:)(?!\d{1,5}[/?#])[^\s'"]{1,200}@""")
 
 
 class Lines(str):

@@ -182,3 +182,11 @@ def test_an_address_that_cannot_be_read_is_not_told(url):
         rq.publish({"queue": "default"})
 
     assert "hunter2" not in "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://host:8000/users/@me", "http://localhost:5000?to=a@b", "https://a.b/c@d"],
+)
+def test_an_address_without_a_password_is_left_as_it_is(address):
+    assert hidden(f"GET {address} failed") == f"GET {address} failed"

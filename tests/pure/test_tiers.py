@@ -181,7 +181,7 @@ def test_what_a_tier_leaves_out_is_said(monkeypatch):
     said = "\n".join(plan_of(CHANGE, SERVERS, asked=False).remarks)
 
     assert "make test-full" in said
-    assert "torture: 1 of 3 files on sqlite, postgres, mariadb, mysql" in said
+    assert "torture: 1 of 4 files on sqlite, postgres, mariadb, mysql" in said
     assert "store: 1 of " in said
     assert plan_of(FULL, SERVERS, asked=False).remarks == ()
 
