@@ -37,7 +37,7 @@ def write_many():
 
 
 def iterate():
-    """Use a cursor of the server."""
+    """Use a cursor of the server, where there are such."""
     assert list(Effect.objects.order_by("id").values_list("key").iterator(chunk_size=1))
 
 
@@ -62,7 +62,7 @@ def compose():
     assert sql(statement, "one") == ROWS[:1]
 
 
-FIRST = [read, read_with_percent, write, write_many, iterate, nest, swallow]
+FIRST = [read, read_with_percent, write, write_many, nest, swallow]
 
 
 @pytest.mark.parametrize("first", [*FIRST, pytest.param(compose, marks=on_postgresql)])
@@ -84,6 +84,18 @@ def test_the_first_statement_may_be_any(rig, together, first, fails):
     assert [effects(name) for name in "abc"] == [1, int(not fails), 1]
     written = first in (write, write_many) and not fails
     assert Account.objects.count() == (2 if written else 0)
+
+
+def test_a_cursor_of_the_server_is_used_in_a_transaction_of_its_own(rig, together, vendor):
+    together.add("a")
+    together.add("b", first=iterate)
+    together.add("c")
+    together.run()
+
+    repeated = ["a", "b"] * (vendor == "postgresql")  # what was rolled back with it
+    assert together.calls == [*repeated, "a", "b", "c"]
+    assert set(together.states().values()) == {"succeeded"}
+    assert [effects(name) for name in "abc"] == [1, 1, 1]
 
 
 def test_each_has_one_and_the_first_is_released_for_all(rig, together, monkeypatch):
