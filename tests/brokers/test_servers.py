@@ -62,6 +62,14 @@ def test_apps_without_a_name_of_their_own_have_their_own_servers(apps, redis, el
     assert celery_ids(elsewhere) == [there]
 
 
+def test_an_app_that_the_settings_name_is_imported_by_the_relay(redis, relayed):
+    relayed(libraries={"celery": {"apps": ["tests.brokers.shop.app"]}})
+    with transaction.atomic():
+        result = shop.note.delay("a")
+    run_relay()
+    assert celery_ids(redis) == [result.id]
+
+
 def test_an_app_that_a_function_has_made_is_refused_in_a_transaction(redis, elsewhere, relayed):
     relayed("celery")
     lazy = celery.Celery("lazy", broker=ELSEWHERE, set_as_current=False)

@@ -1,6 +1,8 @@
 """Options are checked when they are given, and every message says what was expected."""
 
 import dataclasses
+import re
+from ast import literal_eval
 from datetime import timedelta
 from itertools import product
 
@@ -12,6 +14,7 @@ from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import LARGEST_COUNT, BackendOptions, WorkerConfig
 from aftercommit.relay.brokers import check_options
+from tests.docs.pages import ROOT
 
 SECOND = timedelta(seconds=1)
 WHERE = "TASKS['default']['OPTIONS']"
@@ -327,7 +330,10 @@ def test_options_that_are_no_dict_are_told_and_do_not_end_the_start(given, setti
     ("name", "given", "said"),
     [
         ("rq", {"urll": "redis://"}, "unknown option 'urll'; it takes url"),
-        ("celery", {"url": "x"}, "unknown option 'url'; it takes none"),
+        ("celery", {"url": "x"}, "unknown option 'url'; it takes apps"),
+        ("celery", {"apps": "site.celery.app"}, "expected a list or a tuple, got a str"),
+        ("celery", {"apps": [object]}, "expected names"),
+        ("dramatiq", {"url": "x"}, "unknown option 'url'; it takes none"),
         ("rq", {"url": 5}, "expected a str, got a int"),
         ("huey", {"instance": object()}, "expected a str, got a object"),
         ("tasks", {"backends": "mail"}, "expected a list or a tuple, got a str"),
@@ -337,3 +343,12 @@ def test_options_that_are_no_dict_are_told_and_do_not_end_the_start(given, setti
 def test_options_of_a_library_are_known_ones(name, given, said):
     with pytest.raises(ConfigurationError, match=said):
         check_options(name, given)
+
+
+def test_the_options_that_the_documentation_shows_are_taken():
+    page = (ROOT / "docs/how-to/relay.md").read_text()
+    shown = [literal_eval(one) for one in re.findall(r'"relay": (\{.*\}\})', page)]
+    assert [next(iter(one)) for one in shown] == ["celery", "rq", "huey", "tasks"]
+    for one in shown:
+        for name, options in one.items():
+            check_options(name, options)

@@ -21,6 +21,7 @@ BROKERS = {
 
 # What each takes in a dict of OPTIONS["relay"], and of which kind.
 OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {
+    "celery": {"apps": (list, tuple)},
     "huey": {"instance": (str,)},
     "rq": {"url": (str,)},
     "tasks": {"backends": (list, tuple)},
@@ -43,6 +44,10 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             raise ConfigurationError(
                 f"OPTIONS['relay'][{name!r}][{option!r}]: expected a {kinds}, got a "
                 f"{type(value).__name__}."
+            )
+        if isinstance(value, (list, tuple)) and not all(isinstance(one, str) for one in value):
+            raise ConfigurationError(
+                f"OPTIONS['relay'][{name!r}][{option!r}]: expected names, got {value!r}."
             )
 
 
