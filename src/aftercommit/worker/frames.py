@@ -1,9 +1,14 @@
 """The local variables that the traceback of an exception keeps alive."""
 
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
+from types import TracebackType
 
+GENERATOR = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
+CLOSES_GENERATORS = sys.version_info < (3, 13)  # frame.clear(), of one that is suspended
 CHAIN = (BaseException.__dict__["__cause__"], BaseException.__dict__["__context__"])
 
 
@@ -16,7 +21,21 @@ def clear_frames(error: BaseException) -> None:
     """
     for one in _all(error):
         with suppress(BaseException):
-            traceback.clear_frames(one.__traceback__)
+            if CLOSES_GENERATORS and one is not error:
+                _clear_functions(one.__traceback__)
+            else:
+                traceback.clear_frames(one.__traceback__)
+
+
+def _clear_functions(found: TracebackType | None) -> None:
+    """Clear the frames of functions, not those of generators.
+
+    A generator that several jobs use may have caught this exception and go on.
+    """
+    for frame, _line in traceback.walk_tb(found):
+        if not frame.f_code.co_flags & GENERATOR:
+            with suppress(RuntimeError):  # it is executed by another thread
+                frame.clear()
 
 
 def _all(error: BaseException) -> Iterator[BaseException]:

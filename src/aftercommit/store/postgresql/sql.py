@@ -270,13 +270,13 @@ RETURNING job.id
 
 # An array, so that the planner looks the jobs up by the primary key, and does not begin a join
 # with all jobs.
-# Not by json_object_keys(): one row that is no JSON would make the statement fail.
+# Not by json_object_keys(): one row that is no JSON would make the statement fail. Not by
+# regexp_matches() either, which takes 100 ms for the 2,000 jobs of a busy process, not 14.
 HELD = """
 aftercommit_job.id = ANY(ARRAY(
-    SELECT replace(held.found[1], '-', '')::uuid
-    FROM aftercommit_lease, regexp_matches(jobs, '"([0-9a-f]{32}|[0-9a-f-]{36})":', 'g')
-        AS held (found)
-    WHERE replace(held.found[1], '-', '') ~ '^[0-9a-f]{32}$'
+    SELECT replace(part, '-', '')::uuid
+    FROM aftercommit_lease, unnest(string_to_array(jobs, '"')) AS part
+    WHERE length(part) IN (32, 36) AND replace(part, '-', '') ~ '^[0-9a-f]{32}$'
     UNION ALL
     SELECT id FROM aftercommit_job WHERE lease_until IS NOT NULL
 ))

@@ -78,7 +78,8 @@ class WorkerProcess:
         if first is None:  # the parent is gone already
             os._exit(1)
         sys.argv[:] = first["argv"]  # settings may look at it, and shall see what they saw there
-        load = partial(_load_project, first["handover"])
+        # A parent of an earlier version hands nothing over.
+        load = partial(_load_project, first.get("handover") or {})
         self._work(config_of(first["config"]), orders, prepare=load)
 
     def run_forked(self, config: WorkerConfig) -> NoReturn:

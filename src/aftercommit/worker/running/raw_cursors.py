@@ -11,6 +11,7 @@ from typing import Any
 FACTORIES = {"postgresql": "cursor_factory", "mysql": "cursorclass"}
 USUAL = "_aftercommit_usual"  # attribute of our classes
 METHODS = ("execute", "executemany", "callproc", "copy", "copy_expert", "stream")
+STATEMENTS = ("query", "statement", "sql", "operation", "procname")  # as drivers call them
 
 Note = Callable[[Any, Any], None]  # receives the statement and the cursor, before it is sent
 
@@ -39,8 +40,10 @@ def _noting(kind: Any, name: str, note: Note) -> Callable[..., Any]:
     original = getattr(kind, name)
     prefix = "CALL " if name == "callproc" else None
 
-    def method(self: Any, statement: Any, *args: Any, **kwargs: Any) -> Any:
-        note(statement if prefix is None else f"{prefix}{statement}", self)
-        return original(self, statement, *args, **kwargs)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = (*args[:1], *(kwargs[one] for one in STATEMENTS if one in kwargs))
+        for statement in given[:1]:  # none: the driver says what is missing
+            note(statement if prefix is None else f"{prefix}{statement}", self)
+        return original(self, *args, **kwargs)
 
     return method

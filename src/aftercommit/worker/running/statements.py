@@ -11,8 +11,9 @@ Wrapper = Callable[[Any, str, Any, bool, dict[str, Any]], Any]
 LONGEST_KEPT = 2_000  # characters; the answer for a longer statement is not cached
 MOST_KEPT = 1_000  # statements
 
-# What may stand before the verb: comments, but for those whose text MySQL executes.
-_PREFIX = r"(?:[\s(]|--[^\n]*(?:\n|\Z)|\#[^\n]*(?:\n|\Z)|/\*(?!M?!).*?\*/|/\*M?!\d*)*"
+# What may stand before the verb: comments, but for those whose text MySQL executes. Possessive:
+# each of many comments could otherwise end at any later "*/", which takes exponential time.
+_PREFIX = r"(?:[\s(]|--[^\n]*(?:\n|\Z)|\#[^\n]*(?:\n|\Z)|/\*(?!M?!).*?\*/|/\*M?!\d*)*+"
 # DO and CALL: what their code does is not known.
 _CHANGES_SESSION = re.compile(
     _PREFIX + r"(set|pragma|lock|use|attach|detach|reset|discard|load|listen|unlisten|prepare|"
