@@ -55,7 +55,7 @@ EFFECT = pattern(r"INSERT INTO .app_effect")
 STATEMENTS = {
     "postgresql": {
         "T0": pattern(r"INSERT INTO aftercommit_job"),
-        "T1": pattern(r"SET state = 'running', claimable = false,\s+token = job.token \+ 1"),
+        "T1": pattern(r"SET state = 'running', claimable = false,\s+token = "),
         "T2": pattern(r"WITH free AS MATERIALIZED"),
         "T3": pattern(r"SET state = 'succeeded'"),
         "T4": pattern(r"WITH ended AS MATERIALIZED.*exception_class_path"),
@@ -67,7 +67,7 @@ TRANSACTIONS = {
     "postgresql": {"COMMIT": EFFECT, "T6": pattern(r"UPDATE \"aftercommit_job\" SET.*crashes")},
     "mysql": {
         "COMMIT": EFFECT,
-        "T1": pattern(r"SET state = 'running', claimable = FALSE, token = token \+ 1"),
+        "T1": pattern(r"SET state = 'running', claimable = FALSE,.*token = "),
         "T2": pattern(r"`lease_until` = \(?UTC_TIMESTAMP"),
         "T3": pattern(r"UPDATE `aftercommit_job`.*'succeeded'"),
         "T4": pattern(r"UPDATE `aftercommit_job`.*exception_class_path"),
