@@ -17,6 +17,7 @@ from aftercommit import task
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.registry import _declared
 from aftercommit.relay.brokers import broker_for
+from aftercommit.relay.neglected import Neglect
 from aftercommit.windows import checks
 from aftercommit.windows.checks import CHECKS, TAG, project, relay, servers
 from aftercommit.windows.checks.databases import settings_of
@@ -524,10 +525,12 @@ def test_w010_session_locks_need_sessions(backends, monkeypatch, session_locks):
     assert [message.id for message in messages] == ["aftercommit.W010"] * session_locks
 
 
-def test_w011_messages_that_nobody_publishes(monkeypatch, backends):
+def test_w011_messages_that_wait_for_a_relay(monkeypatch, backends):
     """The table itself is asked in ``tests/brokers/test_neglected.py``."""
     backends(default=ours(relay=["celery"]))
-    monkeypatch.setattr(relay, "neglected", lambda backend: list(backend.config.libraries))
+    monkeypatch.setattr(
+        relay, "neglected", lambda backend: [Neglect("celery", backend.using, workers=False)]
+    )
 
     assert [message.id for message in relay.check_relay()] == ["aftercommit.W011"]
 

@@ -348,6 +348,16 @@ def test_a_poll_of_an_idle_worker_is_one_statement_whatever_lies_in_the_future(s
     assert read.count <= (QUEUES + 20) * at_most(pages=20, rows=2, steps=150)
 
 
+def test_whether_messages_wait_is_one_step_in_the_index_of_each_queue(store, plans):
+    given = {"backend": "default", "priority": 0, "after": timedelta(minutes=1)}
+    with reads() as read:
+        assert not store.neglected(("idle", "queue 1"), **given)
+
+    assert read.count <= at_most(pages=50, rows=10, steps=500)
+    plans.must_not_read_all()
+    assert store.neglected(("idle", "mail"), **given | {"priority": 1})
+
+
 def fetcher_for(store, queues):
     """Return the fetcher of a worker for queues."""
     served = Served(

@@ -1,19 +1,55 @@
-"""Messages that are kept while nobody publishes them."""
+"""Messages that have been due for a while: no relay runs, or one that does not keep up."""
 
 import logging
 import threading
 import time
 from datetime import timedelta
+from functools import partial
+from typing import NamedTuple
+
+from django.db import Error, transaction
 
 from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.enqueue.transactions import is_open
 from aftercommit.options.queues import queues_of
 
 logger = logging.getLogger("aftercommit")
 
-# A relay that runs claims a message sooner. While a broker is away its messages are not due.
-PATIENCE = timedelta(minutes=1)
+PRIORITY = 0  # of every message
+PATIENCE = timedelta(minutes=1)  # a relay that keeps up claims a message sooner
 LOOK_EVERY = timedelta(minutes=1)
+SEEN_WITHIN = timedelta(minutes=2)  # workers write much more often that they are alive
 FIX = "Run 'manage.py aftercommit relay', or a worker with --relay, for this database."
+READ_ITS_LOG = "If one runs, its log says why it does not publish."
+
+
+class Neglect(NamedTuple):
+    """The messages of a library in a database."""
+
+    library: str
+    using: str
+    workers: bool  # whether a process is alive that may publish them
+
+    @property
+    def what(self) -> str:
+        """Return what is wrong. Which queues a worker serves is not in the database."""
+        why = (
+            "No relay for them runs, or it is behind, or the broker does not answer it."
+            if self.workers
+            else "No process of a worker or a relay has been seen here for 2 minutes."
+        )
+        return (
+            f"Messages for {self.library} have waited in database {self.using!r} for more than "
+            f"{PATIENCE.seconds} s. {why}"
+        )
+
+    @property
+    def fix(self) -> str:
+        """Return what to do."""
+        return f"{FIX} {READ_ITS_LOG}" if self.workers else FIX
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.fix}"
 
 
 class Reminder:
@@ -25,29 +61,42 @@ class Reminder:
         self._next_look = time.monotonic() + LOOK_EVERY.total_seconds()
 
     def look(self, backend: DatabaseBackend) -> None:
-        """Look if it is time, in the transaction that keeps a message."""
+        """Look if it is time, never in the user's transaction: an error would break it."""
+        if time.monotonic() < self._next_look:
+            return
+        connection = transaction.get_connection(backend.using)
+        if any(block._from_testcase for block in connection.atomic_blocks):
+            return  # a test may count the callbacks, and nothing is outside of its transaction
+        if is_open(connection) and not connection.in_atomic_block:
+            return  # nothing tells when it commits
         with self._lock:
             if time.monotonic() < self._next_look:
                 return
             self._next_look = time.monotonic() + LOOK_EVERY.total_seconds()
-        for library in neglected(backend):
-            if (backend.using, library) not in self._said:
-                self._said.add((backend.using, library))
-                logger.warning("%s", sentence(library, using=backend.using))
+        call = partial(self._look, backend)
+        transaction.on_commit(call, using=backend.using, robust=True)
+
+    def _look(self, backend: DatabaseBackend) -> None:
+        try:
+            found = neglected(backend)
+        except Error as error:
+            logger.debug("Whether messages wait for a relay cannot be read: %s", error)
+            return
+        for one in found:
+            if (one.using, one.library) not in self._said:
+                self._said.add((one.using, one.library))
+                logger.warning("%s", one)
 
 
-def neglected(backend: DatabaseBackend) -> list[str]:
+def neglected(backend: DatabaseBackend) -> list[Neglect]:
     """Return the libraries of a backend whose messages have been due for a while."""
-    found = []
-    for library in backend.config.libraries:
-        if backend.store.neglected(queues_of(library), after=PATIENCE):
-            found.append(library)
-    return found
-
-
-def sentence(library: str, *, using: str) -> str:
-    """Return what to say of it."""
-    return (
-        f"Messages for {library} have waited in database {using!r} for more than "
-        f"{PATIENCE.seconds} s, and nobody publishes them. {FIX}"
-    )
+    store = backend.store
+    found = [
+        library
+        for library in backend.config.libraries
+        if store.neglected(
+            queues_of(library), backend=backend.alias, priority=PRIORITY, after=PATIENCE
+        )
+    ]
+    workers = bool(found) and bool(store.workers.count_seen(within=SEEN_WITHIN))
+    return [Neglect(library, backend.using, workers) for library in found]

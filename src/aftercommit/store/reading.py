@@ -12,7 +12,7 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Concat, Left
 
 from aftercommit.models import Job, State
-from aftercommit.store.clock import DatabaseNow, in_future
+from aftercommit.store.clock import DatabaseNow, ago, in_future
 from aftercommit.store.columns import moment_from
 from aftercommit.store.table import Table
 from aftercommit.store.workers import Workers
@@ -95,10 +95,17 @@ class Reading(Table):
         oldest = sorted(found.order_by("enqueued_at", "id")[:limit])
         return [(key, message_id, due) for _at, _id, key, message_id, due in oldest]
 
-    def neglected(self, queues: Collection[str], *, after: timedelta) -> set[str]:
-        """Return those of these queues in which a job has been due for longer than ``after``."""
-        long_due = self._claimable().filter(run_after__lte=in_future(-after))
-        return {queue for queue in queues if long_due.filter(queue=queue).exists()}
+    def neglected(
+        self, queues: Collection[str], *, backend: str, priority: int, after: timedelta
+    ) -> bool:
+        """Return whether a job of one of these queues has been due for longer than ``after``.
+
+        Each queue is one step in the index, whatever it holds: its columns up to the priority
+        are given.
+        """
+        rows = self._claimable().filter(backend=backend, priority=priority)
+        long_due = rows.filter(run_after__lte=ago(after))
+        return any(long_due.filter(queue=queue).exists() for queue in queues)
 
     def _unfinished(
         self, queue: str, backends: Collection[str], names: Sequence[str], **which: object

@@ -7,13 +7,12 @@ from datetime import timedelta
 from django.db import Error
 
 from aftercommit.printable import one_line, without_passwords
-from aftercommit.relay.neglected import neglected, sentence
+from aftercommit.relay.neglected import SEEN_WITHIN, neglected
 from aftercommit.relay.outbox import relaying
 from aftercommit.store import store_for
 from aftercommit.store.base import Store
 from aftercommit.store.rehearsal import rehearse
 
-SEEN_WITHIN = timedelta(minutes=2)  # workers write much more often that they are alive
 LATE = timedelta(minutes=5)  # a job that is due waits no longer if there is a worker
 
 
@@ -52,6 +51,5 @@ def _waiting(store: Store) -> Iterator[Finding]:
 
 def _messages(using: str) -> Iterator[Finding]:
     here = [backend for backend in relaying() if backend.using == using]
-    libraries = dict.fromkeys(library for backend in here for library in neglected(backend))
-    for library in libraries:
-        yield Finding(text=f"{using}: {sentence(library, using=using)}", is_problem=True)
+    for one in dict.fromkeys(one for backend in here for one in neglected(backend)):
+        yield Finding(text=f"{using}: {one}", is_problem=True)

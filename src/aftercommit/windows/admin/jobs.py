@@ -5,11 +5,13 @@ JSON is shown; a pickle is never loaded.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.db import Error, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest
@@ -19,7 +21,7 @@ from django.utils.translation import gettext_lazy
 
 from aftercommit import jobs
 from aftercommit.models import Job, State
-from aftercommit.relay.neglected import neglected, sentence
+from aftercommit.relay.neglected import Neglect, neglected
 from aftercommit.relay.outbox import relaying
 from aftercommit.store import store_for
 from aftercommit.windows.admin import content
@@ -139,11 +141,10 @@ class JobAdmin(Base):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        """Show the jobs, and say if messages are kept and nobody publishes them."""
-        for backend in relaying():
-            for library in neglected(backend):
-                said = sentence(library, using=backend.using)
-                self.message_user(request, said, messages.WARNING, fail_silently=True)
+        """Show the jobs, and say if messages have waited for a relay for long."""
+        if request.method == "GET" and self.has_view_permission(request):
+            for one in _neglected():
+                self.message_user(request, str(one), messages.WARNING, fail_silently=True)
         return super().changelist_view(request, extra_context)
 
     @admin.display(description=gettext_lazy("message id"))
@@ -240,6 +241,16 @@ class JobAdmin(Base):
     def has_delete_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
         """Return False: finished jobs are deleted by ``prune``."""
         return False
+
+
+def _neglected() -> Iterable[Neglect]:
+    """Return what to say of messages; of a database that does not answer nothing is said."""
+    found: dict[Neglect, None] = {}
+    for backend in relaying():
+        # A savepoint, with ATOMIC_REQUESTS: the error would break the transaction of the page.
+        with suppress(Error), transaction.atomic(using=backend.using):
+            found.update(dict.fromkeys(neglected(backend)))
+    return found
 
 
 def _uuid(text: str) -> UUID | None:

@@ -46,7 +46,7 @@ CHECKS = {
     "aftercommit.W008": "tasks are sent to Celery before the commit",
     "aftercommit.W009": "backends relay one library in different ways",
     "aftercommit.W010": "PostgreSQL is behind a pooler in transaction mode, with session locks",
-    "aftercommit.W011": "messages are kept, and nobody publishes them",
+    "aftercommit.W011": "messages have waited for a relay for more than a minute",
     "aftercommit.W012": "the path of the SQLite database is relative",
     "aftercommit.W013": "an index of the table of jobs is missing",
     "aftercommit.W014": "the tables are from a MariaDB that had no type UUID",
