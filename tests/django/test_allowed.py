@@ -2,6 +2,7 @@
 
 import sys
 import sysconfig
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 
@@ -37,6 +38,21 @@ FILES = {
     "__main__.py": "def main(): pass",
     "_sub/__init__.py": "",
     "_sub/jobs.py": "def good(): pass",
+    "made.py": "from {name}._decorators import inner, outer\n"
+    "from {name}.decorators import public_inner\n"
+    "def _impl(): return 'made'\npublic = _impl\n"
+    "def decorated_here(f):\n    def _inner(): return f()\n    return _inner\n"
+    "@decorated_here\ndef local(): return 'made'\n"
+    "@inner\ndef private_decorator(): return 'made'\n"
+    "@public_inner\ndef public_decorator(): return 'made'\n",
+    "_decorators.py": "def inner(f):\n    def _inner(): return f()\n    return _inner\n"
+    "def outer(f): return f\n",
+    "decorators.py": "def public_inner(f):\n    def _inner(): return f()\n    return _inner\n",
+    "migrations/__init__.py": "",
+    "migrations/first.py": "def forwards(): pass",
+    "tests/__init__.py": "",
+    "tests/test_shop.py": "def helper(): return 'helped'",
+    "folder/daily.py": "def good(): return 'good'",  # no __init__.py
     "lazy.py": "asked = []\n"
     "def __getattr__(name): import posixpath; asked.append(name); return posixpath.join",
 }
@@ -232,3 +248,106 @@ def test_an_empty_list_allows_nothing():
 
 def test_the_apps_of_these_tests_are_the_projects_own():
     assert Path(function_at("tests.app.chores.scheduled", USUAL).__code__.co_filename).is_file()
+
+
+@pytest.mark.parametrize("name", ["public", "local", "private_decorator", "public_decorator"])
+def test_the_public_name_of_a_function_that_the_app_has_made_counts(name, package):
+    assert function_at(f"{package()}.made.{name}", USUAL)() == "made"
+
+
+def test_a_listed_module_may_give_its_private_function_a_public_name(package):
+    app = package()
+    listed = BackendOptions(allowed_functions=(f"{app}.made",))
+
+    assert function_at(f"{app}.made.public", listed)() == "made"
+    with pytest.raises(FunctionNotAllowed):
+        function_at(f"{app}.made._impl", listed)
+
+
+@pytest.mark.parametrize("name", ["migrations.first.forwards", "tests.test_shop.helper"])
+def test_migrations_and_tests_are_not_imported(name, package):
+    app = package()
+
+    with pytest.raises(FunctionNotAllowed):
+        function_at(f"{app}.{name}", USUAL)
+
+    assert not [one for one in sys.modules if one.startswith(f"{app}.")]
+    listed = BackendOptions(allowed_functions=(f"{app}.{name}",))
+    assert function_at(f"{app}.{name}", listed)
+
+
+def test_a_test_may_schedule_a_function_of_its_own_module(package):
+    app = package()
+    import_module(f"{app}.tests.test_shop")
+    import_module(f"{app}.migrations.first")
+
+    assert function_at(f"{app}.tests.test_shop.helper", USUAL)() == "helped"
+    with pytest.raises(FunctionNotAllowed):
+        function_at(f"{app}.migrations.first.forwards", USUAL)
+
+
+def test_a_folder_without_an_init_file_is_part_of_the_app(package):
+    assert function_at(f"{package()}.folder.daily.good", USUAL)() == "good"
+
+
+@pytest.mark.parametrize("name", ["plugin", "inner.plugin", "inner"])
+def test_a_part_of_an_app_that_lies_elsewhere_is_not_imported(name, package, tmp_path):
+    elsewhere = tmp_path / "site-packages" / "theirs"
+    for file in ("plugin.py", "inner/__init__.py", "inner/plugin.py"):
+        elsewhere.joinpath(file).parent.mkdir(parents=True, exist_ok=True)
+        elsewhere.joinpath(file).write_text("import sys\nsys.executed = True\ndef good(): pass\n")
+    app = package(**{"__init__.py": f"__path__.append({str(elsewhere)!r})"})
+
+    with pytest.raises(FunctionNotAllowed):
+        function_at(f"{app}.{name}.good", USUAL)
+
+    assert not hasattr(sys, "executed")
+    assert f"{app}.{name.partition('.')[0]}" not in sys.modules
+
+
+@pytest.mark.parametrize("parent", ["", "deep"])
+def test_a_file_may_be_a_link_out_of_the_folder_of_its_app(parent, package, tmp_path):
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    sources.joinpath("linked.py").write_text("def good(): return 'linked'")
+    app = package()
+    folder = tmp_path / app / parent
+    folder.mkdir(exist_ok=True)
+    folder.joinpath("linked.py").symlink_to(sources / "linked.py")
+    name = ".".join(filter(None, (app, parent, "linked", "good")))
+
+    assert function_at(name, USUAL)() == "linked"
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "above"])
+def test_a_link_to_installed_packages_is_not_followed(what, package, tmp_path):
+    installed = tmp_path / "site-packages" / "theirs"
+    installed.mkdir(parents=True)
+    installed.joinpath("linked.py").write_text("import sys\nsys.executed = True\ndef good(): 1\n")
+    app = package(
+        **{"__init__.py": f"__path__.append(__path__[0] + {'/../site-packages/theirs'!r})"}
+    )
+    name = "linked"
+    if what == "file":
+        tmp_path.joinpath(app, "linked.py").symlink_to(installed / "linked.py")
+    if what == "folder":
+        tmp_path.joinpath(app, "theirs").symlink_to(installed, target_is_directory=True)
+        name = "theirs.linked"
+
+    with pytest.raises(FunctionNotAllowed):
+        function_at(f"{app}.{name}.good", USUAL)
+
+    assert not hasattr(sys, "executed")
+
+
+def test_an_app_whose_folder_is_a_link_is_the_projects_own(package, tmp_path):
+    app = package(tmp_path / "sources")
+    for one in [one for one in sys.modules if one.partition(".")[0] == app]:
+        del sys.modules[one]
+    where = tmp_path / "links"
+    where.mkdir()
+    where.joinpath(app).symlink_to(tmp_path / "sources" / app, target_is_directory=True)
+    sys.path.insert(0, str(where))  # undone by syspath_prepend
+    with override_settings(INSTALLED_APPS=["tests.app", "aftercommit", app]):
+        assert function_at(f"{app}.jobs.good", USUAL)() == "good"
+        assert str(where) in sys.modules[f"{app}.jobs"].__file__

@@ -2,7 +2,9 @@
 
 import logging
 import sys
+import time
 from textwrap import dedent
+from types import SimpleNamespace
 
 import pytest
 from django.conf import settings as django_settings
@@ -23,6 +25,7 @@ def _forgotten(monkeypatch):
     kept = {path: one for path, one in registry._declared.items() if ELSEWHERE not in path}
     monkeypatch.setattr(registry, "_declared", kept)
     monkeypatch.setattr(lookup, "_not_found", set())
+    monkeypatch.setattr(lookup, "_failed", {})
     before = set(sys.modules)
     sys.modules.pop(ELSEWHERE, None)
     yield
@@ -114,6 +117,8 @@ def test_a_task_of_another_class_is_found_in_its_module(backends, package):
     assert known_task("shop_lib.jobs.work").call() == "worked"
 
 
+NEVER_IMPORTED = ("shop_lib.migrations.first", "shop_lib.tests.test_jobs")
+
 # ---- not found, and not imported ------------------------------------------------------------
 
 NEVER = [
@@ -136,6 +141,7 @@ NEVER = [
     "subprocess.run",
     "shop_lib.__main__.work",
     "shop_lib.migrations.first.work",
+    "shop_lib.tests.test_jobs.work",
     "shop_lib.jobs.__dict__.work",
     "shop_lib.jobs.work.__globals__",
     "shop_lib.jobs\n.work",
@@ -152,7 +158,7 @@ NEVER = [
 
 @pytest.mark.parametrize("path", NEVER, ids=ascii)
 def test_nothing_is_imported_for_a_path_that_is_not_allowed(backends, package, path, monkeypatch):
-    for module in ("shop_lib.jobs", "shop_lib.__main__", "shop_lib.migrations.first"):
+    for module in (*("shop_lib.jobs", "shop_lib.__main__"), *NEVER_IMPORTED):
         package(module, A_TASK)
     package("evil.jobs", A_TASK)
     package("shop.jobs", A_TASK)
@@ -213,6 +219,49 @@ def test_a_module_that_cannot_be_imported_is_named_once(backends, package, text,
 
     (line,) = caplog.messages
     assert "names the task 'shop_lib.jobs.work', and module 'shop_lib.jobs', where" in line
+
+
+@pytest.fixture
+def moved_clock(monkeypatch):
+    """Return a function that moves the clock of the look-up."""
+    moved = [0.0]
+    usual = time.monotonic
+    monkeypatch.setattr(
+        lookup, "time", SimpleNamespace(monotonic=lambda: usual() + moved[0]), raising=True
+    )
+    return lambda seconds: moved.append(moved.pop() + seconds)
+
+
+@pytest.mark.parametrize("error", ["OSError", "ImportError", "SystemExit", "ModuleNotFoundError"])
+def test_a_module_whose_import_failed_is_tried_again_later(
+    backends, package, moved_clock, monkeypatch, error
+):
+    """As one that asks a service while it is imported, and the service is away."""
+    monkeypatch.setattr(lookup, "away", True, raising=False)
+    text = f"if lookup.away:\n    raise {error}('the service is away')\n" + dedent(A_TASK)
+    package("shop_lib.jobs", text)
+    backends(default=ours(task_packages=["shop_lib"]))
+
+    for path in ("shop_lib.jobs.work", "shop_lib.jobs.work", "shop_lib.jobs.other"):
+        assert known_task(path) is None
+    assert len(package.executed) == 1
+
+    monkeypatch.setattr(lookup, "away", False)
+    moved_clock(lookup.RETRY_AFTER)
+    assert known_task("shop_lib.jobs.other") is None
+    assert known_task("shop_lib.jobs.work").call() == "worked"
+    assert len(package.executed) == 2
+
+
+def test_remembered_failures_are_bounded(backends, package, monkeypatch):
+    monkeypatch.setattr(lookup, "MOST_REMEMBERED", 3)
+    backends(default=ours(task_packages=["shop_lib"]))
+
+    for number in range(10):
+        package(f"shop_lib.jobs{number}", "1 / 0")
+        known_task(f"shop_lib.jobs{number}.work")
+
+    assert 1 <= len(lookup._failed) <= 3
 
 
 def test_a_path_that_leads_nowhere_is_looked_up_once(backends, package):

@@ -3,13 +3,17 @@
 To import a module is to execute it, and the name comes from a row. So a module is imported only
 if it is in the package of an installed app, or below one of ``OPTIONS['task_packages']``: code
 that belongs to the project or that it has chosen to load. Left out are Django's apps and this
-one, which have no tasks of that kind, migrations, and names with two leading underscores
-(``__main__`` is a script). Whatever is found there counts only if it is a task whose own path
-is the name.
+one, which have no tasks of that kind, migrations and tests, and names with two leading
+underscores (``__main__`` is a script). Whatever is found there counts only if it is a task whose
+own path is the name.
+
+A module that cannot be imported may be importable a minute later, when the service that it needs
+answers again. So it is tried again, but not for every look at the table of jobs.
 """
 
 import logging
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
@@ -25,10 +29,13 @@ from aftercommit.enqueue.registry import LONGEST_TASK_PATH, register, registered
 logger = logging.getLogger("aftercommit")
 
 WITHOUT_TASKS = ("django", "aftercommit")
-NEVER_IMPORTED = "migrations"
+MIGRATIONS = "migrations"
+NEVER_IMPORTED = frozenset((MIGRATIONS, "tests"))  # packages inside of an app
 MOST_REMEMBERED = 1000
+RETRY_AFTER = 30.0  # seconds; the import of a module that raises may be slow
 
 _not_found: set[tuple[str, tuple[str, ...]]] = set()
+_failed: dict[str, float] = {}  # modules that raised when they were imported, and when
 
 
 def known_task(path: str) -> Any:
@@ -40,9 +47,9 @@ def known_task(path: str) -> Any:
     tried = (path, packages)
     if tried in _not_found or not _may_be_imported(path, packages):
         return None
-    _import(path)
+    was_executed = _import(path)
     found = registered(path) or _task_in_module(path)
-    if found is None:
+    if found is None and was_executed:
         if len(_not_found) >= MOST_REMEMBERED:
             _not_found.clear()
         _not_found.add(tried)
@@ -73,25 +80,36 @@ def _options() -> list[Any]:
 
 
 def _may_be_imported(path: str, packages: Iterable[str]) -> bool:
-    if len(path) > LONGEST_TASK_PATH or not any(path.startswith(f"{one}.") for one in packages):
-        return False
     *modules, name = path.split(".")
-    return bool(name) and all(
-        part.isidentifier() and not part.startswith("__") and part != NEVER_IMPORTED
-        for part in modules
+    if len(path) > LONGEST_TASK_PATH or not name:
+        return False
+    inner = [path.removeprefix(one).split(".") for one in packages if path.startswith(f"{one}.")]
+    return any(NEVER_IMPORTED.isdisjoint(one[:-1]) for one in inner) and all(
+        part.isidentifier() and not part.startswith("__") for part in modules
     )
 
 
-def _import(path: str) -> None:
+def _import(path: str) -> bool:
+    """Import the module of a path; return False if it exists, and raised this time."""
     module = path.rpartition(".")[0]
+    now = time.monotonic()
+    if now - _failed.get(module, -RETRY_AFTER) < RETRY_AFTER:
+        return False
     try:
         import_module(module)
     except ModuleNotFoundError as error:
         # Of a method, the last part is a class; its module is loaded by now.
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            _warn(path, module, error)
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            return True
+        _warn(path, module, error)
     except (Exception, SystemExit) as error:
         _warn(path, module, error)
+    else:
+        return True
+    if len(_failed) >= MOST_REMEMBERED:
+        _failed.clear()
+    _failed[module] = now
+    return False
 
 
 def _warn(path: str, module: str, error: BaseException) -> None:
