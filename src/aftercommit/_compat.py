@@ -80,7 +80,9 @@ def _both(kind: type[Exception], backports: type[Exception]) -> type[Exception]:
         return kind, self.args
 
     body = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": reduce}
-    return type(kind.__name__, (kind, backports), body)
+    # A backport that subclasses Django's exceptions cannot be named after them among the bases.
+    bases = (backports,) if issubclass(backports, kind) else (kind, backports)
+    return type(kind.__name__, bases, body)
 
 
 __all__ = [

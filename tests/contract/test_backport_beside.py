@@ -169,6 +169,21 @@ def test_an_exception_of_both_travels(backport):
     assert type(raised).__qualname__ == "InvalidTask"
 
 
+def test_an_exception_of_the_backport_may_be_one_of_djangos_as_well(backport, monkeypatch):
+    class Theirs(InvalidTask):
+        """The exception of a backport that builds upon Django's."""
+
+    for name in ("InvalidTask", "InvalidTaskError"):
+        monkeypatch.setattr(backport.exceptions, name, Theirs, raising=False)
+
+    raised = for_both(InvalidTask("refused"))
+
+    assert isinstance(raised, Theirs)
+    assert type(pickle.loads(pickle.dumps(raised))) is InvalidTask  # noqa: S301
+    with pytest.raises(Theirs):
+        tasks.note.using(queue_name="")
+
+
 def test_without_it_the_exceptions_are_djangos():
     error = InvalidTask("refused")
 

@@ -1,7 +1,9 @@
 """What a worker could not tell apart is refused where it is declared, and nothing else is."""
 
+import doctest
 import functools
 import importlib
+import importlib.util
 import subprocess
 import sys
 from datetime import timedelta
@@ -202,6 +204,71 @@ def test_a_module_that_is_imported_anew_replaces_its_tasks(module):
 
     assert first.work is not second.work
     assert registered("declared_here.work") is second.work
+
+
+MARKED = """
+import functools
+
+def marked(function):
+    @functools.wraps(function)
+    def wrapper():
+        return function()
+    return wrapper
+
+@task
+def work():
+    return 1
+
+@task
+@marked
+def wrapped():
+    return 1
+"""
+
+
+def test_a_module_may_be_executed_beside_the_imported_one(module):
+    declared = module(MARKED)
+    spec = importlib.util.spec_from_file_location(declared.__name__, declared.__file__)
+    for _time in range(2):
+        beside = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(beside)
+
+        assert sys.modules[declared.__name__] is declared
+        assert beside.work is not declared.work
+        for name in ("work", "wrapped"):
+            assert registered(f"declared_here.{name}") is getattr(beside, name)
+
+    importlib.reload(declared)
+    assert registered("declared_here.work") is declared.work
+
+
+def test_a_doctest_may_declare_a_task_with_the_name_of_another(module):
+    declared = module(f'''{MARKED}
+def explained():
+    """Explain how a task is declared.
+
+    >>> @task(atomic=True)
+    ... def work():
+    ...     return 2
+    >>> work.call()
+    2
+    """
+''')
+
+    assert doctest.testmod(declared, raise_on_error=True).attempted == 2
+
+
+def test_a_decorator_of_another_module_does_not_hide_that_a_path_is_taken(module):
+    module(
+        "import functools\n\ndef marked(function):\n    @functools.wraps(function)\n"
+        "    def wrapper():\n        return function()\n    del wrapper.__wrapped__\n"
+        "    return wrapper\n",
+        name="decorators_here",
+    )
+    text = "from decorators_here import marked\n" + 2 * "@task\n@marked\ndef work():\n    pass\n"
+
+    with pytest.raises(InvalidTask, match="is the path of two tasks"):
+        module(text)
 
 
 def test_a_monitor_may_wrap_a_function_after_its_module_was_executed(module):

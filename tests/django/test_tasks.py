@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import django
@@ -214,6 +215,35 @@ def test_using_checks_what_it_is_given():
         tasks.note.using(backend="unknown")
 
 
+def labelled():
+    """Be declared with a class of the project's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledTask(Task):
+    """A task of the project's own class, with fields that follow from others."""
+
+    label: str = field(init=False)
+
+    def __post_init__(self):
+        Task.__post_init__(self)
+        object.__setattr__(self, "label", f"{self.queue_name}/{self.priority}")
+
+
+def test_using_computes_again_what_a_subclass_computes_from_its_fields():
+    declared = LabelledTask(
+        func=labelled, priority=1, queue_name="mail", backend="default", run_after=None
+    )
+
+    variant = declared.using(priority=5).using(queue_name="slow")
+
+    assert (type(variant), variant.label) == (LabelledTask, "slow/5")
+    assert declared.label == "mail/1"
+    assert registered(f"{__name__}.labelled") is declared
+    with pytest.raises(ConfigurationError, match="max_attempts: expected a whole"):
+        declared.using(max_attempts=0)
+
+
 # Only what was declared can be run.
 
 
@@ -241,7 +271,7 @@ def test_a_function_that_is_declared_anew_takes_the_place():
 
 def test_a_module_with_tasks_that_cannot_be_imported_is_named():
     with pytest.raises(
-        ConfigurationError, match=r"names 'does\.not\.exist', which cannot be imported"
+        ConfigurationError, match=r"The module 'does\.not\.exist' cannot be imported"
     ):
         discover(["does.not.exist"])
 

@@ -41,8 +41,8 @@ def register(task: Any) -> None:
 
     Raises ``InvalidTask`` if the path belongs to another function, or the function is declared
     with other options: a worker has only one of the two. A module that is executed once more
-    (``importlib.reload``) replaces its tasks, and so does a wrapper that is put around a function
-    later, as monitors do. A declaration that no module holds is replaced as well.
+    (``importlib.reload``, a doctest) replaces its tasks, and so does a wrapper that is put around
+    a function later, as monitors do. A declaration that no module holds is replaced as well.
     """
     path = task.module_path
     known, new = _declared.get(path), Declaration(task, _execution_of(task))
@@ -63,8 +63,16 @@ def option(task: Any, name: str) -> Any:
 
 
 def _execution_of(task: Any) -> object:
-    """Return what is another object each time that a module is executed: its spec."""
-    return getattr(sys.modules.get(task.func.__module__), "__spec__", None)
+    """Return what is another object each time that a module is executed: its spec.
+
+    Beside the imported module, its text may be executed in other globals (``exec_module``, a
+    doctest). Copied globals have the same spec, so these are known by themselves.
+    """
+    name = task.func.__module__
+    imported: dict[str, Any] = getattr(sys.modules.get(name), "__dict__", {})
+    own: dict[str, Any] = getattr(unwrap(task.func), "__globals__", imported)
+    is_beside = own is not imported and own.get("__name__") == name  # else made by a decorator
+    return own if is_beside else imported.get("__spec__")
 
 
 def _is_wrapped_later(known: Declaration, task: Any) -> bool:

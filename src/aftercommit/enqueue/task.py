@@ -101,6 +101,8 @@ class Task(BaseTask):
             "max_attempts": max_attempts,
         }
         changed = {name: value for name, value in given.items() if value is not None}
+        if type(self).__post_init__ is not Task.__post_init__:
+            return replace(self, **changed)  # fields of a subclass may follow from others
         made: Self = variant(self, **changed)
         made._check()
         return made
