@@ -1,7 +1,10 @@
 """A message goes to the server that its sender means, or is refused where it is sent."""
 
 import json
+import re
+import sys
 from datetime import timedelta
+from types import ModuleType
 
 import celery
 import dramatiq
@@ -16,12 +19,18 @@ from rq import Queue
 from aftercommit.errors import ConfigurationError
 from aftercommit.models import Job
 from aftercommit.relay.brokers import broker_for
-from aftercommit.relay.brokers.servers import same_redis
+from aftercommit.relay.brokers.servers import Places, same_redis
 from tests.brokers import shop, yard
 from tests.brokers.addresses import broker_url, queue_name
 from tests.brokers.conftest import kept, run_relay
 
 ELSEWHERE = broker_url("redis").rsplit("/", 1)[0] + "/1"  # another database of the same server
+
+
+class Thing:
+    """Something that has a place."""
+
+
 REFUSED = pytest.raises(ConfigurationError, match="Nothing was sent")
 
 # Two apps without a name, and two with the same.
@@ -80,6 +89,68 @@ def test_an_app_that_a_function_has_made_is_refused_in_a_transaction(redis, else
 
     assert kept() == []
     assert celery_ids(elsewhere) == [outside.id]
+
+
+@pytest.fixture
+def default_app(monkeypatch):
+    """Make an app as a function does, and set it as Celery's default."""
+    monkeypatch.setattr(celery._state, "default_app", None)
+    lazy = celery.Celery("lazy default", broker=ELSEWHERE, set_as_current=False)
+    lazy.conf.task_default_queue = queue_name("celery")
+    lazy.set_default()
+    return lazy
+
+
+def test_celery_s_default_is_another_app_in_another_process(
+    default_app, redis, elsewhere, relayed
+):
+    relayed("celery")
+    assert celery._state.default_app is default_app
+    with transaction.atomic(), REFUSED:
+        default_app.send_task("shop.note", ["a"])
+    assert kept() == []
+
+
+def test_a_row_that_names_celery_s_default_goes_nowhere(default_app, redis, elsewhere, relayed):
+    relayed("celery")
+    with transaction.atomic():
+        other_twin.send_task("shop.note", ["a"])
+    (job,) = kept()
+    names = '"paths": ["celery._state.default_app"]'
+    payload, count = re.subn(r'"paths": \[[^]]*\]', names, job.payload)
+    assert count == 1
+    Job.objects.filter(id=job.id).update(payload=payload, max_attempts=1)
+    run_relay()
+
+    assert {job.state for job in Job.objects.all()} == {"failed"}
+    assert celery_ids(redis) + celery_ids(elsewhere) == []
+
+
+def test_the_app_that_celery_makes_for_a_project_without_one_is_kept(redis, relayed, monkeypatch):
+    relayed("celery")
+    monkeypatch.setattr(celery._state, "default_app", None)
+    monkeypatch.setattr(celery._state._tls, "current_app", None)
+    with transaction.atomic():
+        celery.current_app.send_task("shop.note", ["a"])
+    assert len(kept()) == 1
+
+
+@pytest.mark.parametrize("name", ["__main__", "__mp_main__"])
+def test_the_script_is_another_one_in_another_process(name, monkeypatch):
+    script = ModuleType(name)
+    script.thing = Thing()
+    for alias in ("__main__", name):
+        monkeypatch.setitem(sys.modules, alias, script)
+    assert Places(Thing).of(script.thing) == []
+    assert Places(Thing).find([f"{name}.thing"]) is None
+
+
+def test_the_huey_of_the_settings_is_found(monkeypatch):
+    module = ModuleType("huey.contrib.djhuey")
+    module.HUEY = Thing()
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert Places(Thing).of(module.HUEY) == ["huey.contrib.djhuey.HUEY"]
+    assert Places(Thing).find(["huey.contrib.djhuey.HUEY"]) is module.HUEY
 
 
 @pytest.mark.parametrize("given", ["connection", "producer", "publisher"])

@@ -11,6 +11,9 @@ from weakref import WeakKeyDictionary
 
 SECONDS_TO_ANSWER = 30
 MOST_PATHS = 5  # modules that have loaded it in one process need not be loaded in another
+SCRIPTS = {"__main__", "__mp_main__"}  # the second is its name where a process is spawned
+LIBRARIES = {"celery", "kombu", "huey"}
+BY_SETTINGS = {"huey.contrib.djhuey"}  # its HUEY is made of the settings in every process
 LOCAL = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -29,16 +32,29 @@ class Places:
 
     def find(self, paths: Iterable[str]) -> Any:
         """Return the object with one of these paths whose module is loaded, or None."""
-        found = (loaded(path) for path in paths)
+        # A row that an earlier version has kept may name what this process fills in itself.
+        found = (loaded(path) for path in paths if not _is_its_own(path.rpartition(".")[0]))
         return next((one for one in found if isinstance(one, self._kind)), None)
 
 
 def _paths(thing: object) -> Iterator[str]:
     for name, module in list(sys.modules.items()):
-        if name != "__main__":  # another process has another one
+        if not _is_its_own(name):
             for attribute, value in list(getattr(module, "__dict__", {}).items()):
                 if value is thing:
                     yield f"{name}.{attribute}"
+
+
+def _is_its_own(name: str) -> bool:
+    """Return whether another process may have something else under the names of a module.
+
+    So it is for the script that is run, and for what a library holds as its default:
+    ``celery._state.default_app`` is what ``set_default()`` was called for in each process.
+    """
+    module, script = sys.modules.get(name), sys.modules.get("__main__")
+    if name in SCRIPTS or (script is not None and module is script):
+        return True
+    return name.partition(".")[0] in LIBRARIES and name not in BY_SETTINGS
 
 
 def loaded(path: str) -> Any:

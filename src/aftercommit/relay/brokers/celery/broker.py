@@ -239,7 +239,7 @@ def _address(app: App) -> dict[str, Any]:
 
 def _fault(app: App, options: Mapping[str, Any]) -> str | None:
     """Return why the relay could not publish a message where the caller wants it, or None."""
-    if not _places.of(app):
+    if not _places.of(app) and not _is_made_by_celery(app):
         return not_kept(
             "Celery",
             f"The Celery app {app.main!r} is no attribute of a module, so no relay can find it.",
@@ -254,6 +254,11 @@ def _fault(app: App, options: Mapping[str, Any]) -> str | None:
         f"A connection was given that is not to the server of the Celery app {app.main!r}.",
         "declare an app for that server and send with it",
     )
+
+
+def _is_made_by_celery(app: App) -> bool:
+    """Return whether it is the app of a project that has none: Celery makes it when asked."""
+    return bool(app.main == "default" and app.fixups == [])
 
 
 def _same_server(connection: Any, app: App) -> bool:
