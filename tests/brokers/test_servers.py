@@ -19,6 +19,7 @@ from rq import Queue
 from aftercommit.errors import ConfigurationError
 from aftercommit.models import Job
 from aftercommit.relay.brokers import broker_for
+from aftercommit.relay.brokers.celery.broker import _same_server
 from aftercommit.relay.brokers.servers import Places, same_redis
 from tests.brokers import shop, yard
 from tests.brokers.addresses import broker_url, queue_name
@@ -89,6 +90,37 @@ def test_an_app_that_a_function_has_made_is_refused_in_a_transaction(redis, else
 
     assert kept() == []
     assert celery_ids(elsewhere) == [outside.id]
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "same"),
+    [
+        ("redis://localhost/0", "redis://127.0.0.1/0", True),
+        ("redis://localhost", "redis://127.0.0.1:6379/0", True),
+        ("redis://localhost/0", "redis://:secret@127.0.0.1/0", True),
+        ("redis://localhost/0", "redis://127.0.0.1/1", False),
+        ("redis://localhost/0", "redis://127.0.0.1:6380/0", False),
+        ("redis://localhost/0", "redis://192.0.2.1/0", False),
+        ("amqp://localhost", "amqp://127.0.0.1:5672//", True),
+        ("amqp://localhost//", "pyamqp://guest:guest@127.0.0.1//", True),
+        ("amqp://localhost//", "amqp://127.0.0.1/other", False),
+        ("amqp://localhost:6379//", "redis://127.0.0.1/0", False),
+        ("redis://localhost/0;redis://192.0.2.1/0", "redis://127.0.0.1/0", False),
+        ("memory://one", "memory://other", False),
+        ("redis+socket:///one.sock", "redis+socket:///other.sock", False),
+    ],
+)
+def test_which_servers_of_celery_are_the_same(own, given, same):
+    app = celery.Celery("any", broker=own, set_as_current=False)
+    with celery.Celery(broker=given, set_as_current=False).connection_for_write() as connection:
+        assert _same_server(connection, app) == same
+
+
+def test_a_prefix_of_keys_is_another_place():
+    app = celery.Celery("any", broker="redis://localhost/0", set_as_current=False)
+    app.conf.broker_transport_options = {"global_keyprefix": "mine"}
+    with celery.Celery(broker="redis://127.0.0.1/0", set_as_current=False) as other:
+        assert not _same_server(other.connection_for_write(), app)
 
 
 @pytest.fixture

@@ -1,20 +1,19 @@
 """Which server an object of a library sends to, and where another process finds the object."""
 
 import copy
-import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
+
+from aftercommit.relay.brokers.hosts import same_host
 
 SECONDS_TO_ANSWER = 30
 MOST_PATHS = 5  # modules that have loaded it in one process need not be loaded in another
 SCRIPTS = {"__main__", "__mp_main__"}  # the second is its name where a process is spawned
 LIBRARIES = {"celery", "kombu", "huey"}
 BY_SETTINGS = {"huey.contrib.djhuey"}  # its HUEY is made of the settings in every process
-LOCAL = {"localhost", "127.0.0.1", "::1"}
 
 
 class Places:
@@ -97,21 +96,6 @@ def _redis(client: Any) -> tuple[str, Any]:
         sentinel,
     )
     return str("" if sentinel or rest[1] else options.get("host") or "localhost"), rest
-
-
-@lru_cache
-def same_host(one: str, other: str) -> bool:
-    """Return whether two names of hosts have an address in common."""
-    return bool(_addresses(one) & _addresses(other))
-
-
-def _addresses(host: str) -> set[str]:
-    if host in LOCAL:
-        return LOCAL
-    try:
-        return {str(found[4][0]) for found in socket.getaddrinfo(host, None)} | {host}
-    except OSError:
-        return {host}
 
 
 def not_kept(library: str, what: str, fix: str) -> str:

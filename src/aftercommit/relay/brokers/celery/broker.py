@@ -20,8 +20,16 @@ from aftercommit.enqueue.task import Report
 from aftercommit.enqueue.transactions import open_aliases
 from aftercommit.errors import ConfigurationError
 from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
-from aftercommit.relay.brokers.celery.link import AWAY, Link, away_errors, connect, servers
+from aftercommit.relay.brokers.celery.link import (
+    AWAY,
+    Link,
+    away_errors,
+    connect,
+    server,
+    servers,
+)
 from aftercommit.relay.brokers.celery.recorder import Recorder, quieten_signals, recording
+from aftercommit.relay.brokers.hosts import same_host
 from aftercommit.relay.brokers.per_thread import PerThread
 from aftercommit.relay.brokers.reachable import is_reachable
 from aftercommit.relay.brokers.servers import Places, not_kept
@@ -264,4 +272,9 @@ def _is_made_by_celery(app: App) -> bool:
 def _same_server(connection: Any, app: App) -> bool:
     own = app.connection_for_write()
     mine, given = (one.as_uri(include_password=True) for one in (own, connection))
-    return mine == given or bool(own.alt and own.alt == connection.alt)  # after a failover
+    if mine == given or (own.alt and own.alt == connection.alt):  # after a failover
+        return True
+    where, other = server(own), server(connection)
+    if where is None or other is None or where[1:] != other[1:]:
+        return False
+    return same_host(where[0], other[0])

@@ -187,6 +187,29 @@ def servers(app: App) -> list[list[Address]]:
     return found
 
 
+def server(connection: Connection) -> tuple[Any, ...] | None:
+    """Return the host that a connection is to, and what else a message's place depends on.
+
+    None if that is not known: several hosts, or what its host and its path do not tell. Who
+    logs in does not matter.
+    """
+    transport = connection.transport
+    if transport.driver_type not in TRANSPORTS or len(connection.alt or ()) > 1:
+        return None
+    options = connection.transport_options or {}
+    path = str(connection.virtual_host or "").strip("/")
+    if transport.driver_type == "redis":
+        path = path or "0"
+    return (
+        str(connection.hostname or "localhost"),
+        int(connection.port or transport.default_port),
+        path,
+        transport.driver_type,
+        options.get("master_name"),
+        options.get("global_keyprefix"),
+    )
+
+
 def _name(stored: dict[str, Any]) -> str:
     return json.dumps(stored)
 
