@@ -1,13 +1,17 @@
 """Backends of ``django.tasks`` that are not ours become part of the transaction, too."""
 
+import sys
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import transaction
 
+import tests.app
 from aftercommit._compat import TaskResultDoesNotExist, TaskResultStatus, task_backends
+from aftercommit.enqueue.registry import _declared
 from aftercommit.models import Job
 from aftercommit.relay import publish as relay
 from tests.brokers.conftest import kept, run_relay
@@ -136,6 +140,60 @@ def test_a_name_in_a_row_is_not_imported(mail):
     assert job.state == "failed"
     assert "No task antigravity.geohash is known here" in job.errors
     assert there() == []
+
+
+DECLARED_LATER = """
+try:
+    from django.tasks import task
+except ImportError:
+    from django_tasks import task
+
+@task(backend="mail")
+def note(*words):
+    pass
+"""
+
+
+@pytest.fixture
+def later(mail, tmp_path, monkeypatch):
+    """Return a task of a module of an app that is named otherwise than ``tasks.py``."""
+    (tmp_path / "declared_later.py").write_text(DECLARED_LATER)
+    monkeypatch.setattr(tests.app, "__path__", [*tests.app.__path__, str(tmp_path)])
+    yield import_module("tests.app.declared_later").note
+    forget_later()
+
+
+def forget_later():
+    """Be a process that has not imported the module."""
+    sys.modules.pop("tests.app.declared_later", None)
+    vars(tests.app).pop("declared_later", None)
+    _declared.pop("tests.app.declared_later.note", None)
+
+
+def test_a_task_of_an_app_is_published_by_a_relay_that_has_not_loaded_it(later):
+    with transaction.atomic():
+        result = later.enqueue("a")
+    forget_later()
+    assert task_backends["mail"].get_result(result.id).status == TaskResultStatus.READY
+    forget_later()
+    run_relay()
+
+    assert [one["args"] for one in there()] == [["a"]]
+
+
+@pytest.mark.parametrize("name", ["tests.app.declared_later.json", "tests.app.models.Effect"])
+def test_what_is_no_task_is_not_called(name, mail):
+    with transaction.atomic():
+        mail.enqueue("a")
+    (message,) = kept()
+    payload = message.payload.replace("tests.brokers.elsewhere_tasks.note", name)
+    assert payload != message.payload
+    Job.objects.filter(id=message.id).update(payload=payload, max_attempts=1)
+    run_relay()
+
+    job = Job.objects.get(id=message.id)
+    assert (job.state, there()) == ("failed", [])
+    assert f"No task {name} is known here" in job.errors
 
 
 def test_what_the_backend_refuses_is_refused_at_the_call(mail):

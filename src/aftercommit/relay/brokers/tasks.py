@@ -21,6 +21,7 @@ from aftercommit._compat import (
     TaskResultStatus,
     task_backends,
 )
+from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.payload import dump_arguments
 from aftercommit.errors import ConfigurationError
 from aftercommit.ids import new_job_id
@@ -213,12 +214,14 @@ def _asked_already() -> Iterator[None]:
 
 
 def _loaded_task(path: str) -> Any:
-    """Return a task of a loaded module; a path in a row is never imported."""
+    """Return a task; its module is imported by the rules of ``known_task`` only."""
     task = loaded(path)
     if not isinstance(task, BaseTask):
+        task = known_task(path)
+    if not isinstance(task, BaseTask):
         raise ConfigurationError(
-            f"No task {path} is known here: is its module named tasks.py in an installed app, or "
-            "listed in OPTIONS['task_modules']?\n"
+            f"No task {path} is known here: is its module in an installed app, listed in "
+            "OPTIONS['task_modules'], or below one of OPTIONS['task_packages']?\n"
             "Its message cannot be published, and ends as failed.\n"
             "Fix: name the module there, then retry it."
         )
