@@ -10,9 +10,15 @@ from typing import Any
 _CONTROLS = re.compile(
     "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ud800-\udfff]"
 )
-# "scheme://user:" before a password, which may itself contain "@" and "/"; not the port of an
-# address. The lengths are bounded, so that the time grows with the text and no faster.
-_PASSWORD = re.compile(r"""(://[^\s:/@'"]{0,100}:)(?!\d{1,5}[/?#])[^\s'"]{1,200}@""")
+# "scheme://user:" before a password, which may itself contain "@", "/" and quotes. Not the port
+# of an address, and nothing after a quote that ends it, or in the next address of a list. The
+# lengths are bounded, so that the time grows with the text and no faster.
+_PASSWORD = re.compile(
+    r"""(://(?::|[^\s:/?#'"]{1,100}:(?!\d{1,5}[/?#])))"""
+    r"""(?:[^\s'",;|]|['"](?![\s,;:)\]}]|$)|[,;|](?![a-zA-Z][\w+.-]{0,20}://)){1,200}@"""
+)
+INDENT = "  "  # of the lines of a traceback
+_STANDARD = logging.Formatter()
 
 
 class Lines(str):
@@ -44,13 +50,16 @@ class ReadableParts(logging.Filter):
     """Escapes the control characters in the parts of a message, and hides passwords.
 
     A part may come from a row or from an exception: its line breaks would forge log lines,
-    its ANSI escapes would change the terminal of who reads them.
+    its ANSI escapes would change the terminal of who reads them. The message of an exception may
+    have lines of its own, so those of a traceback are indented: the log begins none of them.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the parts that need it; the others stay the objects that they are."""
         if isinstance(record.args, tuple):
             record.args = tuple(map(_readable, record.args))
+        if record.exc_info and not record.exc_text:  # which formatters take if it is there
+            record.exc_text = _traceback(record.exc_info)
         return True
 
 
@@ -61,11 +70,23 @@ class ReadableLog(logging.Formatter):
         """Return the message, and the lines of its traceback."""
         return lines(without_passwords(super().format(record)))
 
+    def formatException(self, ei: Any) -> str:
+        """Return the traceback with its lines indented."""
+        return _traceback(ei)
+
 
 def make_readable(logger: logging.Logger) -> None:
     """Escape what would forge a line of this log; calling it twice changes nothing."""
     if not any(isinstance(one, ReadableParts) for one in logger.filters):
         logger.addFilter(ReadableParts())
+
+
+def _traceback(exc_info: Any) -> str:
+    try:
+        text = lines(without_passwords(_STANDARD.formatException(exc_info)))
+    except (Exception, SystemExit):  # which its __str__ may raise
+        text = "(an exception that cannot be printed)"
+    return INDENT + text.replace("\n", f"\n{INDENT}")
 
 
 def _readable(part: Any) -> Any:

@@ -9,7 +9,14 @@ import pytest
 from aftercommit import log
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import BackendOptions, WorkerConfig
-from aftercommit.printable import Lines, ReadableLog, lines, make_readable, one_line
+from aftercommit.printable import (
+    Lines,
+    ReadableLog,
+    ReadableParts,
+    lines,
+    make_readable,
+    one_line,
+)
 from aftercommit.printable import without_passwords as hidden
 from aftercommit.worker.running.failure import run_error
 
@@ -92,8 +99,84 @@ def test_a_traceback_on_the_terminal_has_no_control_characters():
         record = logging.LogRecord("a", 40, "f", 1, "m", (), (type(error), error, None))
 
     assert ReadableLog("%(message)s").format(record) == (
-        "m\nValueError: \\x1b[2J\\u202e redis://:***@cache/0"
+        "m\n  ValueError: \\x1b[2J\\u202e redis://:***@cache/0"
     )
+
+
+class Unspeakable(Exception):
+    """An exception that raises a part of its own when it is printed."""
+
+    def __str__(self) -> str:
+        raise Unspeakable
+
+
+class Leaving(Exception):
+    """An exception that ends the process when it is printed."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+@pytest.mark.parametrize("formatter", [logging.Formatter, ReadableLog])
+def test_a_traceback_forges_no_line_of_the_log(formatter):
+    stream = StringIO()
+    logger = logging.Logger("aftercommit.test")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter("%(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    make_readable(logger)
+    try:
+        try:
+            raise OSError("one\nERROR all is lost\r\x1b[2J\u2028ERROR redis://:hunter2@cache/0")
+        except OSError as error:
+            raise ValueError(FORGED) from error
+    except ValueError:
+        logger.exception("%s failed", "it")
+
+    first, *others = stream.getvalue().removesuffix("\n").split("\n")
+    assert first == "ERROR it failed"
+    assert all(line.startswith("  ") for line in others)
+    assert "  ERROR all is lost\\r\\x1b[2J\\u2028ERROR redis://:***@cache/0" in others
+    assert others[0] == "  Traceback (most recent call last):"
+
+
+def test_a_traceback_that_a_formatter_makes_itself_forges_no_line_either():
+    error = ValueError(FORGED)
+    record = logging.LogRecord("a", 40, "f", 1, "m", (), (type(error), error, None))
+
+    assert ReadableLog("%(message)s").format(record).split("\n") == [
+        "m",
+        "  ValueError: shop.tasks.pay",
+        "  2026-01-01 ERROR all is lost",
+    ]
+
+
+@pytest.mark.parametrize("error", [Unspeakable(), Leaving(), Unprintable(), None])
+def test_an_exception_that_cannot_be_printed_can_be_logged(error):
+    record = logging.LogRecord("a", 40, "f", 1, "m", (), (type(error), error, None))
+
+    assert ReadableParts().filter(record)
+
+    assert record.exc_text.startswith("  ")
+    assert record.exc_info[1] is error  # which Sentry takes
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("postgres://u@x:secret@host/db", "postgres://u@x:***@host/db"),
+        ("redis://:pa'ss@h", "redis://:***@h"),
+        ('redis://:pa"ss@h', "redis://:***@h"),
+        ("redis://:123/secret@h", "redis://:***@h"),
+        ("amqp://u:p,q;r|s@h", "amqp://u:***@h"),
+        ("amqp://u:p@h;amqp://v:q@k", "amqp://u:***@h;amqp://v:***@k"),
+        ("'redis://:a@h', 'x@y'", "'redis://:***@h', 'x@y'"),
+        ("'redis://:a@h','x@y'", "'redis://:***@h','x@y'"),
+        ("{'redis://:a@h':'x@y'}", "{'redis://:***@h':'x@y'}"),
+    ],
+)
+def test_a_password_ends_where_its_address_does(given, shown):
+    assert hidden(given) == shown
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -186,7 +269,14 @@ def test_an_address_that_cannot_be_read_is_not_told(url):
 
 @pytest.mark.parametrize(
     "address",
-    ["https://host:8000/users/@me", "http://localhost:5000?to=a@b", "https://a.b/c@d"],
+    [
+        "http://h:80,http://k/?to=a@b",
+        "http://u@h:80/x@y",
+        "http://h?to=a@b:80&c@d",
+        "https://host:8000/users/@me",
+        "http://localhost:5000?to=a@b",
+        "https://a.b/c@d",
+    ],
 )
 def test_an_address_without_a_password_is_left_as_it_is(address):
     assert hidden(f"GET {address} failed") == f"GET {address} failed"
