@@ -6,6 +6,12 @@ from contextlib import suppress
 logger = logging.getLogger("aftercommit")
 
 
+def log_line(level: int, message: str, *arguments: object) -> None:
+    """Log a message without a traceback; never raises, whatever a handler of the project does."""
+    with suppress(BaseException):
+        logger.log(level, message, *arguments)
+
+
 def log_error(
     message: str, *arguments: object, error: BaseException, level: int = logging.ERROR
 ) -> None:
@@ -17,5 +23,4 @@ def log_error(
     try:
         logger.log(level, message, *arguments, exc_info=error)
     except BaseException:  # of a __str__() or a handler; it may be SystemExit
-        with suppress(BaseException):
-            logger.log(level, f"{message} (the traceback cannot be logged)", *arguments)
+        log_line(level, f"{message} (the traceback cannot be logged)", *arguments)

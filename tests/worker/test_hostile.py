@@ -6,12 +6,14 @@ from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
+from django.db import DatabaseError
 
 from aftercommit.models import State
 from aftercommit.values import Failed, Retry, Succeeded
 from aftercommit.worker.running.batch_task import BatchTasks
 from aftercommit.worker.running.pool import end_after
 from aftercommit.worker.upkeep.loop import LoopThread
+from aftercommit.worker.upkeep.trouble import TRIES
 from tests.app.hostile import EXCEPTIONS, VALUES, ExitingText, RaisingTraceback
 from tests.worker.rig import commits
 from tests.worker.test_batch_task import batch_task
@@ -142,14 +144,21 @@ def run_batch(rig, many):
     return [result.outcome for _run, result in ends]
 
 
-@pytest.mark.parametrize("kind", [ExitingText, RaisingTraceback])
+class ExitingError(DatabaseError):
+    """An error of a database router or backend of the project."""
+
+    def __str__(self):
+        raise SystemExit("its text")
+
+
+@pytest.mark.parametrize("kind", [ExitingText, RaisingTraceback, ExitingError])
 def test_a_log_that_cannot_be_written_does_not_end_a_service_thread(kind):
     steps = []
     gone_on = threading.Event()
 
     def step():
         steps.append(1)
-        if len(steps) == 1:
+        if len(steps) <= TRIES:
             raise kind
         gone_on.set()
         return timedelta(minutes=1)

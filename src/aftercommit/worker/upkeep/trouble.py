@@ -5,10 +5,8 @@ import logging
 from django.db import Error
 
 from aftercommit.printable import one_line, without_passwords
-from aftercommit.safe_log import log_error
+from aftercommit.safe_log import log_error, log_line
 from aftercommit.transient_errors import is_away
-
-logger = logging.getLogger("aftercommit")
 
 TRIES = 3  # in a row; an error that is over before that is not worth a line
 TRIES_IF_AWAY = 10  # that the database does not answer is logged by itself
@@ -32,7 +30,8 @@ class Trouble:
             return
         self.reason = reason
         if by_database:
-            logger.error(
+            log_line(
+                logging.ERROR,
                 "%s cannot do its work: %s. It tries again without end; this is said once",
                 self._what,
                 reason,
@@ -43,7 +42,12 @@ class Trouble:
     def over(self) -> None:
         """Note a success; log it if a failure was logged."""
         if self.reason is not None:
-            logger.warning("%s works again, after %s failures", self._what, self._failures)
+            log_line(
+                logging.WARNING,
+                "%s works again, after %s failures",
+                self._what,
+                self._failures,
+            )
         self._failures, self.reason = 0, None
 
 
@@ -58,6 +62,6 @@ def _reason_of(error: BaseException) -> str:
         return name
     try:
         text = without_passwords(str(error)).strip().partition("\n")[0]
-    except Exception:
+    except BaseException:  # of a __str__() of the project; it may be SystemExit
         return name
     return one_line(f"{name}: {text[:LONGEST_REASON]}")
