@@ -11,7 +11,7 @@ from aftercommit.enqueue.task import registered
 from aftercommit.models import Job, State
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store.clock import DatabaseNow
-from aftercommit.worker.claiming import broker_backoff
+from aftercommit.worker.claiming import broker_backoff, turns
 from aftercommit.worker.claiming import fetcher as fetcher_module
 from aftercommit.worker.claiming.fetcher import Fetcher
 from aftercommit.worker.config import Served
@@ -177,7 +177,7 @@ def test_jobs_of_an_alias_that_tasks_does_not_name_hide_no_others(priority, fetc
 
 
 def test_many_queues_from_which_nothing_can_be_claimed_cost_little(fetcher, store, monkeypatch):
-    monkeypatch.setattr(fetcher_module, "MOST_IN_VAIN", 4)
+    monkeypatch.setattr(turns, "MOST_IN_VAIN", 4)
     store.insert([new_job(queue=f"q{one}", task_path="shop.tasks.gone") for one in range(100)])
     room = fetcher(None)
     assert room.fetch(limit=1) == []  # it learns that it does not have this task
@@ -187,12 +187,79 @@ def test_many_queues_from_which_nothing_can_be_claimed_cost_little(fetcher, stor
     with CaptureQueriesContext(connection) as asked:
         assert room.fetch(limit=100) == []
     each = 1 if connection.vendor != "mysql" else 6
-    assert len(asked) <= each * (2 * fetcher_module.MOST_IN_VAIN + 4)
+    assert len(asked) <= each * (2 * turns.MOST_IN_VAIN + 4)
 
     enqueue("q7")
     enqueue("new")
     found = [claim.queue for _number in range(30) for claim in room.fetch(limit=100)]
     assert sorted(found) == ["new", "q7"]
+
+
+@pytest.fixture
+def asked(store, monkeypatch):
+    """Return the list of claims: the queue of each, and how many jobs it got."""
+    real, asked = store.claim, []
+
+    def claim(query):
+        claims = real(query)
+        asked.append((query.queue, len(claims)))
+        return claims
+
+    monkeypatch.setattr(store, "claim", claim)
+    return asked
+
+
+def look_each_time(monkeypatch):
+    """Let each claim of a busy worker look for due jobs."""
+    monkeypatch.setattr(fetcher_module, "LOOK_EVERY", timedelta(0))
+    monkeypatch.setattr(fetcher_module, "SHARE", 1000)
+
+
+def test_a_queue_that_was_empty_does_not_wait_for_the_end_of_a_backlog(
+    fetcher, asked, monkeypatch
+):
+    look_each_time(monkeypatch)
+    enqueue("a", 60)
+    enqueue("b")
+    room = fetcher(None)
+    for _round in range(3):
+        asked.clear()
+        for _number in range(8):
+            room.fetch(limit=1)
+        assert ("b", 0) in asked  # it is empty, and was asked
+        ids = enqueue("b", 2)
+
+        seen = [claim.job_id for _number in range(6) for claim in room.fetch(limit=1)]
+
+        assert set(ids) <= set(seen)
+
+
+def test_queues_that_must_not_be_asked_do_not_hide_the_others(monkeypatch):
+    monkeypatch.setattr(turns, "MOST_IN_VAIN", 2)
+    held, queues = {"h1", "h2", "h3"}, ["h1", "h2", "h3", "last"]
+    order = turns.Turns(may_ask=lambda queue: queue not in held)
+    for queue in queues:
+        order.asked(queue, in_vain=True)
+
+    assert list(order.order(queues)) == ["last"]
+    order.looked(queues)
+    assert list(order.order(queues)) == ["last"]
+
+
+def test_queues_that_are_asked_in_vain_go_ahead_in_turn_and_not_without_end(monkeypatch):
+    monkeypatch.setattr(turns, "MOST_AHEAD", 2)
+    order = turns.Turns(may_ask=lambda _queue: True)
+    for queue in ("v1", "v2", "v3"):
+        order.asked(queue, in_vain=True)
+
+    seen = []
+    for _look in range(2):
+        order.looked(["a", "v1", "v2", "v3"])
+        for _fetch in range(3):
+            order.begin()
+            seen.append(next(order.order(["a", "v1", "v2", "v3"])))
+
+    assert seen == ["v1", "v2", "a", "v3", "v1", "a"]
 
 
 def test_a_job_that_cannot_be_read_hides_no_others(fetcher):
@@ -276,8 +343,7 @@ def test_a_worker_that_always_finds_some_looks_for_what_is_new(
     fetcher, queue, priority, monkeypatch
 ):
     """Some, but never as many as it may claim: it is not idle, and its claims are not full."""
-    monkeypatch.setattr(fetcher_module, "LOOK_EVERY", timedelta(0))
-    monkeypatch.setattr(fetcher_module, "SHARE", 1000)
+    look_each_time(monkeypatch)
     room = fetcher(None)
     enqueue("a")
     room.fetch(limit=5)

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from aftercommit.values import Claim, ClaimQuery, Group, Position, Released
 from aftercommit.worker.claiming.broker_share import is_held_back
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.claiming.in_order import InOrder
+from aftercommit.worker.claiming.turns import Turns
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.leases import Leases
@@ -35,7 +36,6 @@ SHARE = 0.02  # of the time, that these looks may take
 LONGEST_PAUSE = timedelta(seconds=2)  # also where an open transaction makes looks slow
 ENDED_TOGETHER = 8  # leases that a claim deletes; the heartbeat deletes fewer
 KEPT = timedelta(seconds=5)  # a queue, after its last claim: its next job is claimed at once
-MOST_IN_VAIN = 20  # queues in one fetch, from which the last claim got nothing
 MOST_KEPT = 4  # queues; each costs every claim a statement
 
 ClaimWithFacts = tuple[Claim, "TaskFacts"]
@@ -45,8 +45,7 @@ class Fetcher:
     """Claims due jobs queue by queue, beginning with another queue each time.
 
     One statement finds all queues with due jobs, and one claims jobs of a queue. The first
-    queue changes, so that a full queue does not starve the other queues; so does the first
-    backend of a queue.
+    queue changes; so does the first backend of a queue.
     """
 
     def __init__(
@@ -73,14 +72,13 @@ class Fetcher:
         self._busy = False  # the last claim has found jobs
         self._claimed_at: dict[str, float] = {}  # by queue
         self._cursors: defaultdict[str, ClaimCursor] = defaultdict(ClaimCursor)
-        self._turn = 0
-        self._in_vain: dict[str, None] = {}  # queues with due jobs; the last claim got none
+        self._turns = Turns(may_ask=self._may_ask)
 
     def fetch(self, *, limit: int) -> list[ClaimWithFacts]:
         """Claim up to ``limit`` jobs of tasks that this process has; return the facts as well."""
         if self._served.crashed and self._served.only is None:
             return self._fetch_crashed(limit=limit)
-        self._turn += 1
+        self._turns.begin()
         self.in_order.begin()
         # A busy worker looks now and then for queues and priorities that are new; an idle one
         # claims at once where it has found the last job.
@@ -106,11 +104,9 @@ class Fetcher:
 
     def _walk(self, queues: Sequence[str], *, limit: int) -> list[ClaimWithFacts]:
         claims: list[ClaimWithFacts] = []
-        for queue in self._in_turn(queues):
+        for queue in self._turns.order(queues):
             if len(claims) >= limit:
                 break
-            if is_held_back(queue) or self.in_order.must_wait(queue):
-                continue
             left = self.in_order.limit(queue, limit - len(claims))
             try:
                 found = self._claim_in_order(queue, limit=left)
@@ -121,18 +117,8 @@ class Fetcher:
             claims += self._with_facts(found)
         return claims
 
-    def _in_turn(self, queues: Sequence[str]) -> Iterator[str]:
-        """Yield the queues to claim from, beginning with another one each time.
-
-        Of those where the last claim got nothing, a few: all their due jobs may be of tasks that
-        this process does not have, or locked, and there may be a thousand such queues.
-        """
-        first = self._turn % max(len(queues), 1)
-        turned = [*queues[first:], *queues[:first]]
-        asked = set(queues)
-        in_vain = [queue for queue in self._in_vain if queue in asked][:MOST_IN_VAIN]
-        yield from (queue for queue in turned if queue not in self._in_vain)
-        yield from in_vain
+    def _may_ask(self, queue: str) -> bool:
+        return not is_held_back(queue) and not self.in_order.must_wait(queue)
 
     def _with_facts(self, claims: Iterable[Claim]) -> list[ClaimWithFacts]:
         known: list[ClaimWithFacts] = []
@@ -172,9 +158,7 @@ class Fetcher:
         self.in_order.claimed(queue, claims)
         if claims:
             self._claimed_at[queue] = time.monotonic()
-        self._in_vain.pop(queue, None)
-        if not claims:
-            self._in_vain[queue] = None  # at the end
+        self._turns.asked(queue, in_vain=not claims)
         if len(claims) < limit and len(self._groups) > MOST_KEPT:
             del self._groups[queue]  # empty now; the next look finds it if it has jobs again
         return claims
@@ -185,7 +169,7 @@ class Fetcher:
         backends = sorted({group.backend for group in found})
 
         def place(group: Group) -> tuple[int, int]:
-            turn = backends.index(group.backend) + self._turn
+            turn = backends.index(group.backend) + self._turns.number
             return -group.priority, turn % len(backends)
 
         return [(one.backend, one.priority) for one in sorted(found, key=place)]
@@ -263,8 +247,7 @@ class Fetcher:
             if self._serves(group.backend, group.queue):
                 found.setdefault(group.queue, []).append(group)
         self._groups = kept | found
-        # The next due job of the others is claimed at once.
-        self._in_vain = {queue: None for queue in self._in_vain if queue in found}
+        self._turns.looked(found)
         ended = time.monotonic()
         pause = min((ended - began) / SHARE, LONGEST_PAUSE.total_seconds())
         self._next_look = ended + max(LOOK_EVERY.total_seconds(), pause)

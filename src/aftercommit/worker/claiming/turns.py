@@ -1,0 +1,59 @@
+"""In which order a fetch asks the queues with due jobs."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
+
+MOST_IN_VAIN = 20  # queues in one fetch, from which the last claim got nothing
+MOST_AHEAD = 5  # of these queues, after each look: one in a fetch goes before all others
+
+
+class Turns:
+    """Begins with another queue in each fetch, so that no queue starves another.
+
+    All due jobs of a queue may be of tasks that this process does not have, or locked, and there
+    may be a thousand such queues. So of the queues where the last claim got nothing, a few are
+    asked, the longest unasked first, and behind the others. These may have so many jobs that a
+    fetch never gets behind them, while the locks are gone or new jobs have arrived: after each
+    look for due jobs, some go ahead.
+    """
+
+    def __init__(self, *, may_ask: Callable[[str], bool]) -> None:
+        self._may_ask = may_ask
+        self.number = 0  # of fetches
+        self._in_vain: dict[str, None] = {}  # queues with due jobs; the last claim got none
+        self._ahead = 0  # how many of these may go ahead until the next look
+
+    def begin(self) -> None:
+        """Note that a new fetch begins."""
+        self.number += 1
+
+    def looked(self, due: Collection[str]) -> None:
+        """Note the queues with due jobs. The next due job of another is claimed at once."""
+        self._in_vain = {queue: None for queue in self._in_vain if queue in due}
+        self._ahead = min(len(self._in_vain), MOST_AHEAD)
+
+    def asked(self, queue: str, *, in_vain: bool) -> None:
+        """Note the answer to a claim."""
+        self._in_vain.pop(queue, None)
+        if in_vain:
+            self._in_vain[queue] = None  # at the end
+
+    def order(self, queues: Sequence[str]) -> Iterator[str]:
+        """Yield the queues to claim from; whether one may be asked is determined at its turn."""
+        others = [queue for queue in queues if queue not in self._in_vain]
+        first = self.number % max(len(others), 1)
+        present = set(queues)
+        in_vain = [queue for queue in self._in_vain if queue in present]
+        few = islice(filter(self._may_ask, in_vain), MOST_IN_VAIN)
+        if self._ahead:
+            for queue in self._put_off(islice(few, 1)):
+                self._ahead -= 1
+                yield queue
+        yield from filter(self._may_ask, [*others[first:], *others[:first]])
+        yield from self._put_off(few)
+
+    def _put_off(self, queues: Iterable[str]) -> Iterator[str]:
+        """Yield queues, each moved to the end first: its claim may raise an error each time."""
+        for queue in queues:
+            self.asked(queue, in_vain=True)
+            yield queue
