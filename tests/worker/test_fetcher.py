@@ -11,9 +11,10 @@ from aftercommit.enqueue.task import registered
 from aftercommit.models import Job, State
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store.clock import DatabaseNow
-from aftercommit.worker.claiming import broker_backoff, turns
+from aftercommit.worker.claiming import broker_backoff, broker_share, turns
 from aftercommit.worker.claiming import fetcher as fetcher_module
 from aftercommit.worker.claiming.fetcher import Fetcher
+from aftercommit.worker.claiming.in_order import InOrder
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.facts import Catalogue
@@ -290,6 +291,51 @@ def test_claims_are_not_forgotten_when_the_next_queue_fails(fetcher, store, monk
     assert len(first) == 1
     assert len(second) == 2
     assert not Job.objects.filter(state=State.READY).exists()
+
+
+def test_claims_are_not_forgotten_when_the_next_queue_raises_what_is_no_database_error(
+    fetcher, store, monkeypatch
+):
+    for queue in QUEUES:
+        enqueue(queue)
+    real, asked = store.claim, []
+
+    def claim(query):
+        asked.append(query.queue)
+        if len(asked) == 2:
+            raise ValueError
+        return real(query)
+
+    monkeypatch.setattr(store, "claim", claim)
+    room = fetcher(QUEUES)
+
+    assert len(room.fetch(limit=10)) == 1
+    with pytest.raises(ValueError, match=r"^$"):  # it is not swallowed
+        room.fetch(limit=10)
+    assert len(room.fetch(limit=10)) == 2
+
+
+def test_a_call_to_a_broker_may_end_while_it_is_asked_for_its_age(monkeypatch):
+    class Ending(list):
+        def __len__(self):
+            return 1  # as it was a moment ago
+
+    monkeypatch.setitem(broker_share._began, "relay.rq", Ending())
+    assert not broker_share.is_used_up("relay.rq")
+
+
+def test_queues_with_messages_in_order_may_be_asked_while_others_look_at_them():
+    class Open:
+        def is_open(self, _lease_id):
+            return True
+
+    in_order = InOrder(Open())
+    in_order._latest = {"a": {uuid4()}, "b": {uuid4()}}
+    assert in_order.must_wait("a")
+    others = iter(in_order._waits_for)
+    assert in_order.must_wait("b")
+    assert len(list(others)) == 1
+    assert len(in_order._waits_for) == 2
 
 
 def test_a_database_that_does_not_answer_at_all_is_told(fetcher, store, monkeypatch):

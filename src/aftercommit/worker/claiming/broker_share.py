@@ -33,7 +33,7 @@ def is_held_back(queue: str) -> bool:
 
 def is_used_up(queue: str) -> bool:
     """Return whether no call may begin now, so that jobs of a queue must not be claimed."""
-    calls = _began.get(queue)
+    calls = tuple(_began.get(queue, ()))  # a copy: a call may end in another thread meanwhile
     if not calls:
         return False
     return len(calls) >= _most or time.monotonic() - min(calls) > STALLED.total_seconds()

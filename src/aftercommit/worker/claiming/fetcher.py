@@ -72,12 +72,16 @@ class Fetcher:
         self._busy = False  # the last claim has found jobs
         self._claimed_at: dict[str, float] = {}  # by queue
         self._cursors: defaultdict[str, ClaimCursor] = defaultdict(ClaimCursor)
+        self._error: Exception | None = None  # to be raised by the next fetch
         self._turns = Turns(may_ask=self._may_ask)
 
     def fetch(self, *, limit: int) -> list[ClaimWithFacts]:
         """Claim up to ``limit`` jobs of tasks that this process has; return the facts as well."""
         if self._served.crashed and self._served.only is None:
             return self._fetch_crashed(limit=limit)
+        if (error := self._error) is not None:
+            self._error = None
+            raise error
         self._turns.begin()
         self.in_order.begin()
         # A busy worker looks now and then for queues and priorities that are new; an idle one
@@ -97,25 +101,35 @@ class Fetcher:
             for queue, job_ids in taken.items():
                 if not is_held_back(queue):
                     query = self._query(queue, limit=len(job_ids), only=job_ids)
-                    claims += self._with_facts(self._ask(query))
+                    try:
+                        claims += self._with_facts(self._ask(query))
+                    except Exception as error:
+                        self._put_off(error, claims)
         if claims:
             self._crashed.claimed()
         return claims
 
     def _walk(self, queues: Sequence[str], *, limit: int) -> list[ClaimWithFacts]:
         claims: list[ClaimWithFacts] = []
-        for queue in self._turns.order(queues):
-            if len(claims) >= limit:
-                break
-            left = self.in_order.limit(queue, limit - len(claims))
-            try:
-                found = self._claim_in_order(queue, limit=left)
-            except Error:
-                if not claims:
-                    raise
-                break  # the claims on the queues before this one are committed: return them
-            claims += self._with_facts(found)
+        try:
+            for queue in self._turns.order(queues):
+                if len(claims) >= limit:
+                    break
+                left = self.in_order.limit(queue, limit - len(claims))
+                claims += self._with_facts(self._claim_in_order(queue, limit=left))
+        except Exception as error:
+            self._put_off(error, claims)
         return claims
+
+    def _put_off(self, error: Exception, claims: Sequence[object]) -> None:
+        """Raise an error now if there are no claims: these are committed, and must be returned.
+
+        The next fetch raises it; an error of the database only if it lasts.
+        """
+        if not claims:
+            raise error
+        if not isinstance(error, Error):
+            self._error = error
 
     def _may_ask(self, queue: str) -> bool:
         return not is_held_back(queue) and not self.in_order.must_wait(queue)
@@ -124,7 +138,11 @@ class Fetcher:
         known: list[ClaimWithFacts] = []
         unknown: list[Claim] = []
         for claim in claims:
-            facts = self._facts_of(claim)
+            try:
+                facts = self._facts_of(claim)
+            except Exception as error:  # of the project's backend, say
+                self._put_off(error, [claim])
+                facts = None
             if facts is None:
                 unknown.append(claim)
             else:
@@ -150,9 +168,8 @@ class Fetcher:
             began = time.monotonic()
             try:
                 claims += self._ask(replace(query, limit=limit - len(claims), after=None))
-            except Error:
-                if not claims:
-                    raise
+            except Exception as error:
+                self._put_off(error, claims)
             cursor.looked_from_front(seconds=time.monotonic() - began)
         cursor.claimed(claims, groups=groups, full=len(claims) == limit)
         self.in_order.claimed(queue, claims)

@@ -28,7 +28,7 @@ class InOrder:
     def must_wait(self, queue: str) -> bool:
         """Return whether outcomes have to be written before the next claim from a queue."""
         unwritten = set(filter(self._leases.is_open, self._latest.get(queue, ())))
-        self._waits_for |= unwritten
+        self._waits_for = self._waits_for | unwritten  # new: others iterate
         return bool(unwritten)
 
     def limit(self, queue: str, limit: int) -> int:
