@@ -6,7 +6,7 @@ open its connections to the cache anew.
 
 import threading
 from contextlib import suppress
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any
 
 from django.core.cache import caches
@@ -33,6 +33,8 @@ def lend() -> None:
 
 def take_back() -> None:
     """Keep the objects that a run has made for the next run of this thread."""
+    if not copy_context():  # no variables, so no objects: to ask for each costs much more
+        return
     for number, handler in enumerate(HANDLERS):
         with suppress(Exception):  # the setting makes no sense; whoever uses it hears of it
             for alias in handler.settings:

@@ -47,6 +47,9 @@ class Announcer:
         There is no signal for a run that was released before it had begun. Receivers find the
         context variables as the run has left them.
         """
+        good = isinstance(result.outcome, Succeeded)
+        if good and not self._ended.any(logging.DEBUG) and not finished.any(logging.INFO):
+            return  # nobody listens: the context would be made for nothing
         # A copy: the body of a run that was given up may still be in its context.
         context = Context() if run.context is None else run.context.copy()
         context.run(arrive, context.copy())
