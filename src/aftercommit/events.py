@@ -79,9 +79,10 @@ class Listeners:
         if (now := time.monotonic()) > self._kept_until:
             self._kept_until = now + HANDLERS_KEPT.total_seconds()
             self._written.clear()
-        if level not in self._written:
-            self._written[level] = _is_written(self._log, level)
-        return self._written[level]
+        written = self._written.get(level)  # once: another thread may clear it at any time
+        if written is None:
+            written = self._written[level] = _is_written(self._log, level)
+        return written
 
 
 def _is_written(log: logging.Logger, level: int) -> bool:

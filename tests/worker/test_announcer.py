@@ -288,3 +288,14 @@ def test_what_nobody_hears_is_not_built(rig, monkeypatch):
 
     assert job.state == State.SUCCEEDED
     assert built == []
+
+
+def test_the_levels_of_a_log_may_be_forgotten_while_another_thread_reads_them():
+    class Cleared(dict):
+        def __contains__(self, level):
+            return True  # as it was a moment ago
+
+    listeners = events.Listeners(events.job_ended, log=events.logger, own=events.LOG_RECEIVER)
+    listeners._kept_until = float("inf")
+    listeners._written = Cleared()
+    assert listeners._writes(50) in {True, False}

@@ -74,3 +74,10 @@ def test_measured_anew_jobs_are_prefetched_as_soon_as_some_runs_have_ended():
     for _ in range(FIRST_RUNS):
         known.ran(SHORT)
     assert known.jobs > 0
+
+
+def test_a_run_may_end_while_another_thread_begins_to_measure_anew():
+    class Reset(Prefetch):
+        _runs = property(lambda self: 0, lambda self, number: None)
+
+    Reset(threads=1).ran(0.5)

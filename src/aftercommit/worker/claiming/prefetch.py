@@ -23,8 +23,9 @@ class Prefetch:
 
     def ran(self, seconds: float) -> None:
         """Note the duration of a run."""
-        self._runs += 1
-        weight = max(WEIGHT, 1 / self._runs)
+        runs = self._runs + 1  # read once: another thread may set it to 0 at any time
+        self._runs = runs
+        weight = max(WEIGHT, 1 / runs)
         self._mean += (seconds - self._mean) * weight
 
     def measure_anew(self) -> None:
