@@ -90,7 +90,7 @@ VENDORS = {
         "recursive": "",
         "id": f"(lpad(to_hex(floor(1000 * (extract(epoch FROM now()) - {AGE}))::bigint), 12, '0')"
         " || '70008' || lpad(to_hex(i), 15, '0'))::uuid",
-        "name_of_queue": f"'queue ' || i / 16 % {QUEUES}",
+        "name_of_queue": f"'queue ' || (i / 16 % {QUEUES})",
         "later": "now() + interval '1 day' + i * interval '1 second'",
         "earlier": f"now() - {AGE} * interval '1 second'",
         "numbers": f"generate_series(1, {ROWS}) AS i",
@@ -108,7 +108,7 @@ VENDORS = {
         "recursive": RECURSIVE,
         "id": "printf('%012x70008%015x',"
         f" CAST(1000 * (strftime('%s', 'now') - {AGE}) AS INTEGER), i)",
-        "name_of_queue": f"'queue ' || i / 16 % {QUEUES}",
+        "name_of_queue": f"'queue ' || (i / 16 % {QUEUES})",
         "later": "strftime('%Y-%m-%d %H:%M:%f000', 'now', '+1 day', '+' || i || ' seconds')",
         "earlier": f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '-' || {AGE} || ' seconds')",
         "numbers": "numbers",

@@ -155,7 +155,7 @@ class Operations(Table):
         found: dict[UUID, datetime | None] = {}
         for rows in self._finished(states, older_than):
             if len(found) < limit:
-                found |= dict(rows[: limit - len(found)])
+                found |= {row.id: row.finished_at for row in rows[: limit - len(found)]}
         return self._after_deadlock(partial(self._prune, found)) if found else 0
 
     def _prune(self, found: Mapping[UUID, datetime | None]) -> int:
@@ -167,9 +167,7 @@ class Operations(Table):
             _all, by_model = self._jobs.filter(id__in=gone, state__in=FINISHED).delete()
             return by_model.get(Job._meta.label, 0)
 
-    def _finished(
-        self, states: Sequence[str], older_than: timedelta
-    ) -> Iterator[QuerySet[Job, tuple[UUID, datetime | None]]]:
+    def _finished(self, states: Sequence[str], older_than: timedelta) -> Iterator[QuerySet[Job]]:
         """Yield the jobs to delete, the oldest first.
 
         Ids begin with the time at which they were made, so the primary key is walked up to
@@ -185,5 +183,7 @@ class Operations(Table):
             yield _by_id(old.filter(state=State.SUCCEEDED))
 
 
-def _by_id(rows: QuerySet[Job]) -> QuerySet[Job, tuple[UUID, datetime | None]]:
-    return rows.order_by("id").values_list("id", "finished_at")
+def _by_id(rows: QuerySet[Job]) -> QuerySet[Job]:
+    # Not values_list(): it would be ordered by the checked value that SQLite is asked for,
+    # which no index has.
+    return rows.order_by("id").only("id", "finished_at")
