@@ -12,7 +12,9 @@ from aftercommit.models import State
 from tests.app.models import Effect
 from tests.worker.rig import call, commits, effects, leave, sql
 
-pytestmark = commits
+# The event loop may end a generator of rows after its connection: SQLite says so, and no more.
+late = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [commits, late]
 
 ROWS = 250  # more than an iterator reads at once
 OWN = {call.__code__.co_filename, __file__}  # of the task and what it calls
@@ -181,8 +183,6 @@ def test_a_finalizer_uses_the_connection_before_the_run_is_over(rig):
     assert result.exception is not None
 
 
-# The event loop ends the generator of rows after the connection: SQLite says so, and no more.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_an_async_task_leaves_is_freed_before_it_is_over(rig):
     freed = []
 

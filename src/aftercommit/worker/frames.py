@@ -21,19 +21,21 @@ def clear_frames(error: BaseException) -> None:
     """
     for one in _all(error):
         with suppress(BaseException):
-            if CLOSES_GENERATORS and one is not error:
-                _clear_functions(one.__traceback__)
+            if CLOSES_GENERATORS:
+                _clear_ended(one.__traceback__, raised=one is error)
             else:
                 traceback.clear_frames(one.__traceback__)
 
 
-def _clear_functions(found: TracebackType | None) -> None:
-    """Clear the frames of functions, not those of generators.
+def _clear_ended(found: TracebackType | None, *, raised: bool) -> None:
+    """Clear frames, but for those of generators and coroutines that may go on.
 
-    A generator that several jobs use may have caught this exception and go on.
+    A generator that several jobs use may have caught the cause of an exception. Of the exception
+    that was raised, the worker's own coroutine has caught it and waits for this call.
     """
     for frame, _line in traceback.walk_tb(found):
-        if not frame.f_code.co_flags & GENERATOR:
+        ours = frame.f_globals.get("__name__", "").startswith("aftercommit.")
+        if not frame.f_code.co_flags & GENERATOR or (raised and not ours):
             with suppress(RuntimeError):  # it is executed by another thread
                 frame.clear()
 
