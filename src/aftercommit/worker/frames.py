@@ -30,12 +30,15 @@ def clear_frames(error: BaseException) -> None:
 def _clear_ended(found: TracebackType | None, *, raised: bool) -> None:
     """Clear frames, but for those of generators and coroutines that may go on.
 
-    A generator that several jobs use may have caught the cause of an exception. Of the exception
-    that was raised, the worker's own coroutine has caught it and waits for this call.
+    A generator of the project that several jobs use may have caught the cause of what was raised.
+    The worker's coroutine has caught it, and waits; the worker's generators are blocks that were
+    left.
     """
     for frame, _line in traceback.walk_tb(found):
+        flags = frame.f_code.co_flags
         ours = frame.f_globals.get("__name__", "").startswith("aftercommit.")
-        if not frame.f_code.co_flags & GENERATOR or (raised and not ours):
+        goes_on = flags & CO_COROUTINE if ours else flags & GENERATOR and not raised
+        if not goes_on:
             with suppress(RuntimeError):  # it is executed by another thread
                 frame.clear()
 
