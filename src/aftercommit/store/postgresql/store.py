@@ -19,6 +19,7 @@ from aftercommit.store.columns import INSERTED, row_from
 from aftercommit.store.finish import ending
 from aftercommit.store.groups import HEADS
 from aftercommit.store.postgresql import prepared
+from aftercommit.store.postgresql.locks import FREE_LOCKS, LOOK
 from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
 from aftercommit.store.postgresql.savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql.sql import (
@@ -26,13 +27,11 @@ from aftercommit.store.postgresql.sql import (
     CRASHED,
     ENDED,
     FINISH,
-    FREE_LOCKS,
     FROM_POSITION,
     HELD,
     IN_GROUPS,
     INSERT_ALIKE,
     INSERT_MANY,
-    LOOK,
     NAMED,
     OR_SKIP,
     READY_HOLDER,
