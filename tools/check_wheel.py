@@ -1,6 +1,7 @@
 """Use the installed package as a new project would; see check_wheel.sh."""
 
 from importlib import import_module, metadata, resources
+from pathlib import Path
 
 import django
 from django.conf import settings
@@ -10,7 +11,7 @@ settings.configure(
     DATABASES={
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": "wheel.sqlite3",
+            "NAME": Path(__file__).resolve().with_name("wheel.sqlite3"),
             "OPTIONS": {"transaction_mode": "IMMEDIATE"},
         }
     },

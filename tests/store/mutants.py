@@ -702,8 +702,7 @@ def prune_unfinished(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Delete jobs of any state that someone names."""
 
     def finished(self: Store, states: Any, older_than: Any) -> Any:
-        old = self._jobs.filter(state__in=states, enqueued_at__lt=in_future(-older_than))
-        yield old.values_list("id", "finished_at")
+        yield self._jobs.filter(state__in=states, enqueued_at__lt=in_future(-older_than))
 
     patch.setattr(operations, "FINISHED", tuple(State))
     patch.setattr(Operations, "_finished", finished)
