@@ -48,7 +48,7 @@ def main() -> None:
 
 def work() -> None:
     """Let a worker of one thread drain the queue."""
-    from aftercommit.options.conf import WorkerConfig  # noqa: PLC0415
+    from aftercommit.options.worker import WorkerConfig  # noqa: PLC0415
     from aftercommit.worker.quota import RunQuota  # noqa: PLC0415
     from aftercommit.worker.worker import Worker  # noqa: PLC0415
 

@@ -12,7 +12,8 @@ from django.apps import apps
 from django.db import models
 
 import aftercommit
-from aftercommit.options.conf import BackendOptions, WorkerConfig
+from aftercommit.options.conf import BackendOptions
+from aftercommit.options.worker import WorkerConfig
 
 WORDS = {
     "Cancel",

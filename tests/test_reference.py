@@ -16,11 +16,13 @@ from django.dispatch import Signal
 import aftercommit
 from aftercommit import errors, events
 from aftercommit.enqueue import outcomes as control
+from aftercommit.enqueue.decorator import task
 from aftercommit.enqueue.functions import deschedule, schedule
-from aftercommit.enqueue.task import Task, task
+from aftercommit.enqueue.task import Task
 from aftercommit.models import Dependency, Job, Lease, Received, State, WorkerPresence
 from aftercommit.options import backoff as retry
-from aftercommit.options.conf import BackendOptions, WorkerConfig
+from aftercommit.options.conf import BackendOptions
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.windows import checks
 from aftercommit.worker.processes.launch import SUBCOMMAND
 from aftercommit.worker.running.context import JobContext

@@ -8,8 +8,10 @@ from aftercommit.relay.ordering import ordering_key
 
 if TYPE_CHECKING:
     from aftercommit.enqueue.backend import DatabaseBackend
+    from aftercommit.enqueue.decorator import task
     from aftercommit.enqueue.functions import deschedule, schedule
-    from aftercommit.enqueue.task import Task, enqueue_many, task
+    from aftercommit.enqueue.many import enqueue_many
+    from aftercommit.enqueue.task import Task
     from aftercommit.relay.inbox import once
 
 __version__ = "0.1.0"
@@ -21,10 +23,10 @@ _WORDS = {  # CeleryBackend is not in __all__, because Celery is optional
     "DatabaseBackend": "aftercommit.enqueue.backend",
     "Task": "aftercommit.enqueue.task",
     "deschedule": "aftercommit.enqueue.functions",
-    "enqueue_many": "aftercommit.enqueue.task",
+    "enqueue_many": "aftercommit.enqueue.many",
     "once": "aftercommit.relay.inbox",
     "schedule": "aftercommit.enqueue.functions",
-    "task": "aftercommit.enqueue.task",
+    "task": "aftercommit.enqueue.decorator",
 }
 
 __all__ = [

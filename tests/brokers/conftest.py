@@ -6,8 +6,8 @@ import pytest
 import redis as redis_client
 
 from aftercommit.models import Job
-from aftercommit.options.conf import WorkerConfig
 from aftercommit.options.queues import queues_of
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.relay import publish as relay
 from aftercommit.relay.brokers import BROKERS
 from aftercommit.worker.claiming import broker_backoff

@@ -15,7 +15,7 @@ from django.db import connections, transaction
 import aftercommit
 from aftercommit._compat import BaseTask, InvalidTask, task_backends
 from aftercommit.errors import ConfigurationError, PayloadError
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.relay.celery.consumer import RUN
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.worker import Worker

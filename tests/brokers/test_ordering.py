@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 
 from aftercommit import Snooze, ordering_key
-from aftercommit.enqueue.task import registered
+from aftercommit.enqueue.registry import registered
 from aftercommit.models import Job
 from aftercommit.options.queues import queue_in_order
 from aftercommit.relay.brokers import broker_for

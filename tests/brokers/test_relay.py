@@ -10,7 +10,7 @@ from django.db import transaction
 from aftercommit.enqueue.outcomes import Snooze
 from aftercommit.errors import ClaimLost, ConfigurationError, TimedOut
 from aftercommit.models import Job
-from aftercommit.options.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
+from aftercommit.options.worker import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
 from aftercommit.relay import publish as relay_module
 from aftercommit.relay.brokers import broker_for
 from aftercommit.relay.brokers.base import Away

@@ -13,8 +13,8 @@ from django.db import transaction
 from aftercommit.enqueue.outcomes import Snooze
 from aftercommit.errors import TimedOut
 from aftercommit.models import Job
-from aftercommit.options.conf import RELAY_TOO, WorkerConfig
 from aftercommit.options.queues import queues_of
+from aftercommit.options.worker import RELAY_TOO, WorkerConfig
 from aftercommit.relay import publish as relay
 from aftercommit.relay.brokers import broker_for
 from aftercommit.relay.brokers.base import Away

@@ -6,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from aftercommit.enqueue.task import registered
+from aftercommit.enqueue.registry import registered
 from aftercommit.management.commands import aftercommit
 from aftercommit.models import Job, State
 from aftercommit.worker.processes.forking import forking

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.worker.processes import child
 from aftercommit.worker.processes.child import WorkerProcess
 

@@ -12,7 +12,9 @@ from django.apps import apps
 from aftercommit import Exponential
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.errors import ConfigurationError
-from aftercommit.options.conf import LARGEST_COUNT, BackendOptions, WorkerConfig
+from aftercommit.options.checked import LARGEST_COUNT
+from aftercommit.options.conf import BackendOptions
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.relay.brokers import check_options
 from tests.docs.pages import ROOT
 

@@ -8,7 +8,8 @@ import pytest
 
 from aftercommit import log
 from aftercommit.errors import ConfigurationError
-from aftercommit.options.conf import BackendOptions, WorkerConfig
+from aftercommit.options.conf import BackendOptions
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.printable import (
     Lines,
     ReadableLog,

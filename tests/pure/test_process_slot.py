@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.worker.processes import slot as slots
 from aftercommit.worker.processes.slot import IN_VAIN, LONGEST_PAUSE, ProcessSlot
 

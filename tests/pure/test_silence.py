@@ -6,7 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from aftercommit.options.conf import BackendOptions, WorkerConfig
+from aftercommit.options.conf import BackendOptions
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.worker.config import Served
 from aftercommit.worker.in_flight import ID, InFlight
 from aftercommit.worker.processes import silence

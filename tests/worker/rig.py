@@ -17,7 +17,8 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import Error, connections
 
-from aftercommit.enqueue.task import Task, task
+from aftercommit.enqueue.decorator import task
+from aftercommit.enqueue.task import Task
 from aftercommit.models import Job, Lease, State
 from aftercommit.options.conf import BackendOptions
 from aftercommit.values import Claim, ClaimQuery, RunResult

@@ -7,7 +7,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
-from aftercommit.enqueue.task import registered
+from aftercommit.enqueue.registry import registered
 from aftercommit.models import Job, State
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store.clock import DatabaseNow

@@ -11,7 +11,8 @@ from aftercommit import deschedule, jobs, schedule
 from aftercommit._compat import TaskResultStatus, task_finished, tasks_signals
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.models import Job, Lease, State
-from aftercommit.options.conf import BackendOptions, WorkerConfig
+from aftercommit.options.conf import BackendOptions
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.store.blame import DEATHS_FOR_EACH_BLAME
 from aftercommit.worker.config import served
 from aftercommit.worker.in_flight import InFlight

@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from aftercommit import enqueue_many, task
 from aftercommit.models import Job, State
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.values import ClaimQuery, Failed, Retry, RunError, RunResult, Succeeded
 from aftercommit.worker.alias import AliasWorker
 from aftercommit.worker.claiming import payloads

@@ -10,7 +10,7 @@ from aftercommit import enqueue_many, task
 from aftercommit.enqueue import registry
 from aftercommit.errors import TimedOut
 from aftercommit.models import Job, State
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.worker import facts
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.running import timeouts

@@ -21,13 +21,14 @@ from aftercommit._compat import (
 )
 from aftercommit.enqueue.discovery import discover
 from aftercommit.enqueue.lookup import known_task
+from aftercommit.enqueue.many import Arguments, split_call
 from aftercommit.enqueue.moments import check_run_after
 from aftercommit.enqueue.payload import check_meta, dump_arguments, with_moment
 from aftercommit.enqueue.policy import max_attempts_of
 from aftercommit.enqueue.registry import LONGEST_TASK_PATH, option, register, registered
 from aftercommit.enqueue.results import JobResult, enqueued_result, result_of
 from aftercommit.enqueue.signals import enqueued
-from aftercommit.enqueue.task import Arguments, BuiltInTask, Task, split_call
+from aftercommit.enqueue.task import BuiltInTask, Task
 from aftercommit.errors import ConfigurationError
 from aftercommit.ids import new_job_ids
 from aftercommit.options.conf import BackendOptions

@@ -10,7 +10,8 @@ from aftercommit._compat import BaseTask
 from aftercommit.enqueue.registry import option
 from aftercommit.errors import ConfigurationError, TimedOut
 from aftercommit.options.backoff import Backoff, backoff_from
-from aftercommit.options.conf import BackendOptions, ExceptionTypes
+from aftercommit.options.checked import ExceptionTypes
+from aftercommit.options.conf import BackendOptions
 
 ExceptionClasses = tuple[type[BaseException], ...]
 USUALLY_RETRIED: ExceptionClasses = (Exception, TimedOut)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from importlib import import_module
 from inspect import iscoroutinefunction
-from typing import Any, Protocol, Self, overload
+from typing import Any, Protocol, Self
 
 from asgiref.sync import sync_to_async
 
@@ -15,22 +15,19 @@ from aftercommit._compat import (
     TaskResult,
     TaskResultMismatch,
     for_both,
-    task_backends,
 )
+from aftercommit.enqueue.many import Arguments, enqueue_many
 from aftercommit.enqueue.registry import register, registered
 from aftercommit.enqueue.variants import variant
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.backoff import BackoffOption, backoff_from
-from aftercommit.options.conf import (
-    ExceptionOption,
+from aftercommit.options.checked import (
     ExceptionTypes,
     check_counts,
     check_flags,
     check_spans,
     exception_types,
 )
-
-Arguments = tuple[Any, ...] | list[Any] | dict[str, Any]
 
 
 class Report(Protocol):
@@ -174,86 +171,6 @@ def _unpickled(module: str, path: str, changes: dict[str, Any]) -> Task:
         raise ValueError(f"Expected {path!r} to point to a Task instance.")
     found: Task = replace(declared, **changes)
     return found
-
-
-@overload
-def task(function: Callable[..., Any]) -> Task: ...
-@overload
-def task(
-    *,
-    priority: int = 0,
-    queue_name: str = "default",
-    backend: str = "default",
-    takes_context: bool = False,
-    max_attempts: int | None = None,
-    backoff: BackoffOption | None = None,
-    retry_on: ExceptionOption | None = None,
-    discard_on: ExceptionOption | None = None,
-    atomic: bool | None = None,
-    timeout: timedelta | None = None,
-) -> Callable[[Callable[..., Any]], Task]: ...
-def task(
-    function: Callable[..., Any] | None = None,
-    *,
-    priority: int = 0,
-    queue_name: str = "default",
-    backend: str = "default",
-    takes_context: bool = False,
-    **options: Any,
-) -> Task | Callable[[Callable[..., Any]], Task]:
-    """Declare a function as a task: Django's decorator, with the options of ``Task``.
-
-    A backend of another library does not use these options. Raises ``ConfigurationError`` for an
-    option that is not possible, ``TypeError`` for an option that does not exist, and
-    ``InvalidTask`` for a function that cannot be a task.
-    """
-    if "run_after" in options:
-        raise TypeError(
-            "run_after belongs to a call, not to the declaration of a task: "
-            "use .using(run_after=...)."
-        )
-
-    def declare(func: Callable[..., Any]) -> Task:
-        theirs: Any = getattr(task_backends[backend], "task_class", BaseTask)
-        # A backend with a task class of its own needs that class.
-        task_class: Callable[..., Task] = Task if issubclass(Task, theirs) else theirs
-        return task_class(
-            func=func,
-            priority=priority,
-            queue_name=queue_name,
-            backend=backend,
-            takes_context=takes_context,
-            run_after=None,
-            **options,
-        )
-
-    return declare if function is None else declare(function)
-
-
-def enqueue_many(task: BaseTask, calls: Iterable[Arguments]) -> list[str]:
-    """Enqueue one job of ``task``, of any class, for each call; see ``Task.enqueue_many``."""
-    backend: Any = task.get_backend()
-    if hasattr(backend, "enqueue_many"):
-        ids: list[str] = backend.enqueue_many(task, calls)
-        return ids
-    split = [split_call(call, index) for index, call in enumerate(calls)]
-    return [str(backend.enqueue(task, args, kwargs).id) for args, kwargs in split]
-
-
-def split_call(call: Arguments, index: int) -> tuple[list[Any], dict[str, Any]]:
-    """Return one of many calls as positional and keyword arguments.
-
-    Raises ``TypeError`` for anything but a tuple, a list or a dict: a string would be
-    read as a list of letters.
-    """
-    if isinstance(call, dict):
-        return [], call
-    if isinstance(call, (tuple, list)):
-        return list(call), {}
-    raise TypeError(
-        f"calls[{index}]: expected a tuple or list of positional arguments or a dict of "
-        f"keyword arguments, got {call!r}."
-    )
 
 
 def _check_options(task: Task) -> None:

@@ -10,8 +10,9 @@ from aftercommit.enqueue.configured import our_backends
 from aftercommit.enqueue.discovery import discover
 from aftercommit.enqueue.functions import register_function_task
 from aftercommit.errors import ConfigurationError
-from aftercommit.options.conf import RELAY_ONLY, RELAY_TOO, BackendOptions, WorkerConfig
+from aftercommit.options.conf import BackendOptions
 from aftercommit.options.queues import queues_of
+from aftercommit.options.worker import RELAY_ONLY, RELAY_TOO, WorkerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,8 @@ from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.transactions import refuse_inside_transaction
 from aftercommit.errors import ConfigurationError, Stopped
 from aftercommit.models import Job, State
-from aftercommit.options.conf import WorkerConfig, check_counts
+from aftercommit.options.checked import check_counts
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.process import Bell
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, Released, RunResult

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from aftercommit.errors import ConfigurationError
-from aftercommit.options.conf import check_counts
+from aftercommit.options.checked import check_counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

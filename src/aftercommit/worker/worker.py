@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 from aftercommit.enqueue.configured import our_backends
-from aftercommit.options.conf import RELAY_ONLY, WorkerConfig
+from aftercommit.options.worker import RELAY_ONLY, WorkerConfig
 from aftercommit.process import Bell
 from aftercommit.values import NO_TIME
 from aftercommit.worker.alias import AliasWorker

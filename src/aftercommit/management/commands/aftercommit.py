@@ -20,8 +20,8 @@ from django.utils.autoreload import run_with_reloader
 from aftercommit import log
 from aftercommit.enqueue.transactions import refuse_inside_transaction
 from aftercommit.errors import ConfigurationError, InsideTransaction
-from aftercommit.options.conf import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
 from aftercommit.options.queues import is_queue_name
+from aftercommit.options.worker import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
 from aftercommit.process import stop_on_signals
 from aftercommit.relay.outbox import relaying
 from aftercommit.windows.doctor import examine

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.store import STORES
 from aftercommit.windows.checks.isolation import SERVER_DEFAULT, isolation_error
 from aftercommit.windows.checks.subjects import job_databases

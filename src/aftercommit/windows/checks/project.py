@@ -16,7 +16,7 @@ from aftercommit.enqueue.configured import our_backends
 from aftercommit.enqueue.policy import exception_classes
 from aftercommit.enqueue.registry import declared_tasks, option
 from aftercommit.errors import ConfigurationError
-from aftercommit.options.conf import ExceptionTypes
+from aftercommit.options.checked import ExceptionTypes
 from aftercommit.printable import without_passwords
 from aftercommit.relay.brokers import broker_for
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from weakref import WeakSet
 
 from aftercommit.forked import keep_to_worker
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.options.worker import WorkerConfig
 
 Message = dict[str, Any]
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import django
 
 from aftercommit.forked import keep_connections_to_worker
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.process import STOP_SIGNALS, leave_signals_to_parent
 from aftercommit.worker.descriptors import Descriptors
 from aftercommit.worker.in_flight import InFlight

@@ -20,7 +20,7 @@ from typing import IO
 from django.conf import UserSettingsHolder, settings
 
 from aftercommit.errors import ConfigurationError
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.worker.config import served_backends
 from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.processes.channel import Channel, message_of

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.values import NO_TIME
 from aftercommit.worker.config import Served
 from aftercommit.worker.runs import now

@@ -9,7 +9,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from aftercommit.errors import ConfigurationError
-from aftercommit.options.conf import WorkerConfig
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.printable import Lines
 from aftercommit.process import Bell
 from aftercommit.values import NO_TIME

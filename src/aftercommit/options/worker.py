@@ -1,0 +1,50 @@
+"""What one worker is told, as a frozen, checked value."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from aftercommit.errors import ConfigurationError
+from aftercommit.options.checked import (
+    CheckedOptions,
+    check_counts,
+    check_flags,
+    check_not_negative,
+    names_in,
+    shown,
+)
+from aftercommit.options.queues import check_queues
+
+MOST_AT_ONCE = 1000  # processes of a worker, threads of a process
+RELAY_ONLY, RELAY_TOO, NO_MESSAGES = "only", "too", "no"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig(CheckedOptions):
+    """What one worker is told. Built once, at the edge, then only read."""
+
+    backends: tuple[str, ...] = ()  # aliases of TASKS; empty: all that are ours
+    queues: tuple[str, ...] = ()  # empty: every queue of the backends
+    processes: int = 1
+    threads: int = 4  # jobs that one process runs at once
+    drain: bool = False  # end when nothing is due
+    max_jobs: int | None = None  # end after this many, over all processes
+    grace: timedelta = timedelta(seconds=30)  # how long a stop waits for running jobs
+    watchdog: timedelta | None = None  # of silent processes; None: the longest lease; 0: none
+    fork: bool = True  # let processes be forks of this one, where that is safe
+    relay: str = NO_MESSAGES  # whether messages for brokers are published: "only" they, "too"
+    crashed: bool = False  # run only jobs that were on a dead worker; else only the others
+    only: tuple[str, ...] = ()  # ids of jobs to run; empty: any
+
+    def __post_init__(self) -> None:
+        for name in ("backends", "queues", "only"):
+            object.__setattr__(self, name, names_in(name, getattr(self, name)) or ())
+        check_queues(self.queues, where="queues")
+        check_counts(MOST_AT_ONCE, processes=self.processes, threads=self.threads)
+        if self.max_jobs is not None:
+            check_counts(max_jobs=self.max_jobs)
+        check_flags(drain=self.drain, fork=self.fork, crashed=self.crashed)
+        if self.relay not in (RELAY_ONLY, RELAY_TOO, NO_MESSAGES):
+            raise ConfigurationError(f"relay: expected only, too or no, got {shown(self.relay)}.")
+        check_not_negative(grace=self.grace)
+        if self.watchdog is not None:
+            check_not_negative(watchdog=self.watchdog)
