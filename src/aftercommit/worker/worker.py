@@ -16,6 +16,7 @@ from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter
 from aftercommit.worker.claiming.prefetch import Prefetch
 from aftercommit.worker.config import served
 from aftercommit.worker.in_flight import InFlight
+from aftercommit.worker.process_wide import ProcessWide
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.running.pool import Pool
 from aftercommit.worker.running.timeouts import Timeouts
@@ -79,19 +80,16 @@ class Worker:
         worker_id = uuid4()
         if board is not None:
             board.sign(worker_id)
-        aliases = [
-            AliasWorker(
-                one,
-                worker_id=worker_id,
-                pool=self._pool,
-                capacity=self._capacity,
-                quota=self._quota,
-                finished=self._finished,
-                prefetch=self._prefetch,
-                threads=self._config.threads,
-            )
-            for one in served(self._config)
-        ]
+        process = ProcessWide(
+            worker_id=worker_id,
+            threads=self._config.threads,
+            pool=self._pool,
+            capacity=self._capacity,
+            quota=self._quota,
+            finished=self._finished,
+            prefetch=self._prefetch,
+        )
+        aliases = [AliasWorker(one, process) for one in served(self._config)]
         if self._config.drain:
             self._finished.listeners += [alias.ring for alias in aliases]
         return aliases

@@ -1,0 +1,22 @@
+"""What all database aliases of one worker process share."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter
+from aftercommit.worker.claiming.prefetch import Prefetch
+from aftercommit.worker.quota import RunQuota
+from aftercommit.worker.running.pool import Pool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessWide:
+    """The threads, limits and counters of a worker process."""
+
+    worker_id: UUID
+    threads: int
+    pool: Pool
+    capacity: Capacity
+    quota: RunQuota
+    finished: FinishedCounter
+    prefetch: Prefetch
