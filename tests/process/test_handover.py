@@ -7,7 +7,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from aftercommit.enqueue.registry import registered
-from aftercommit.management.commands import aftercommit
+from aftercommit.management.subcommands import worker as worker_command
 from aftercommit.models import Job, State
 from aftercommit.worker.processes.forking import forking
 from tests.app.models import Effect
@@ -70,8 +70,8 @@ def test_they_serve_a_database_that_the_program_has_added(third, settings, monke
     job_id = plain_effect.enqueue("there").id
     settings.TASKS = MOVED
     # Django allows this process no connections to a database that the test has added.
-    monkeypatch.setattr(aftercommit.Command, "_check_databases", lambda *_, **__: None)
-    monkeypatch.setattr(aftercommit.Command, "_unfinished", lambda *_: 0)
+    monkeypatch.setattr(worker_command.Worker, "_check_databases", lambda *_, **__: None)
+    monkeypatch.setattr(worker_command.Worker, "_unfinished", lambda *_: 0)
 
     call_command(*WORKER)
 

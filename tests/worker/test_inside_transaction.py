@@ -6,7 +6,7 @@ from django.db import connection, connections, transaction
 from django.test import TestCase
 
 from aftercommit.errors import InsideTransaction
-from aftercommit.management.commands import aftercommit
+from aftercommit.management.subcommands import worker as worker_command
 from aftercommit.models import Job, State
 from aftercommit.worker import inline
 from aftercommit.worker.inline import InlineWorker
@@ -31,7 +31,7 @@ def _nothing_begins(monkeypatch):
     def begin(*_, **__):
         raise AssertionError("it has begun")
 
-    monkeypatch.setattr(aftercommit, "Supervisor", begin)
+    monkeypatch.setattr(worker_command, "Supervisor", begin)
     monkeypatch.setattr(inline, "InlineAlias", begin)
 
 

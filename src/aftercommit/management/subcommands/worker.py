@@ -1,0 +1,160 @@
+"""``manage.py aftercommit worker`` and ``relay``: run the jobs of this project."""
+
+import atexit
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.core.checks import Tags
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
+from django.utils.autoreload import run_with_reloader
+
+from aftercommit import log
+from aftercommit.enqueue.transactions import refuse_inside_transaction
+from aftercommit.errors import ConfigurationError, InsideTransaction
+from aftercommit.management.subcommands.answers import TO_ANSWER, Check
+from aftercommit.management.subcommands.base import Subcommand
+from aftercommit.management.subcommands.worker_options import (
+    add_process_arguments,
+    add_worker_arguments,
+    config_from,
+)
+from aftercommit.options.worker import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
+from aftercommit.process import stop_on_signals
+from aftercommit.relay.outbox import relaying
+from aftercommit.worker.config import served
+from aftercommit.worker.processes.orphans import Orphans
+from aftercommit.worker.processes.silence import longest_silence
+from aftercommit.worker.processes.status_line import status_line
+from aftercommit.worker.processes.supervisor import Supervisor
+
+
+class Worker(Subcommand):
+    """Run jobs until told to stop."""
+
+    name = "worker"
+    help = "run jobs until told to stop"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare what a worker takes."""
+        add_worker_arguments(parser)
+        parser.add_argument(
+            "--relay",
+            action="store_const",
+            const=RELAY_TOO,
+            help="publish messages for brokers as well (OPTIONS['relay'])",
+        )
+
+    def run(self, options: dict[str, Any]) -> int:
+        """Work; return the status."""
+        config = config_from(options)
+        if not self.from_command_line:
+            _refuse_inside_transaction(f"aftercommit {self.name}")
+        reload = settings.DEBUG if options["reload"] is None else options["reload"]
+        finite = config.drain or config.max_jobs is not None
+        if reload and not finite:
+            run_with_reloader(lambda: self._work(config, reloads=True))
+            return 0
+        return self._work(config)
+
+    def _work(self, config: WorkerConfig, *, reloads: bool = False) -> int:
+        log.show_log()
+        log.write_log()
+        try:
+            serving = served(config)  # mistakes are said here, once
+            orphans = Orphans(serving, may_fork=config.fork)
+            supervisor = Supervisor(
+                config, died=orphans, longest_silence=longest_silence(config, serving)
+            )
+        except ConfigurationError as error:
+            raise CommandError(str(error)) from error
+        aliases = [one.using for one in serving]
+        if reloads:
+            atexit.register(supervisor.end_children)
+        with stop_on_signals(supervisor.stop) as received:  # a deploy may end what has just begun
+            self._check_databases(aliases, enough=lambda: supervisor.stopping)
+            self._remind_of_messages(config)
+            hint = f"{config.processes} processes, {config.threads} threads each. Ctrl-C stops."
+            if self.from_command_line:
+                _close_connections()
+            with status_line(
+                aliases,
+                supervisor.progress,
+                self._command.stdout,
+                hint=hint,
+                may_fork=config.fork,
+            ):
+                status = supervisor.run()
+            orphans.settle()
+            if config.drain or config.max_jobs is not None:
+                status = status or self._unfinished(orphans, supervisor.worker_ids)
+        if signal.SIGINT in received and not self.from_command_line:
+            raise KeyboardInterrupt  # the caller was interrupted, too
+        return status
+
+    def _unfinished(self, orphans: Orphans, worker_ids: set[UUID]) -> int:
+        """Return 1, and say so, if jobs of ours are still running in a table, or may be."""
+        left: dict[str, int] = {}
+        check = Check(lambda: left.update(orphans.left(worker_ids)))
+        check.join(TO_ANSWER.total_seconds())
+        if check.is_alive() or check.error is not None:
+            self.complain("A database does not answer: whether all outcomes are written is open.")
+            return 1
+        for using, number in left.items():
+            self.complain(
+                f"Database {using!r}: the outcomes of {number} job(s) that this worker has "
+                "claimed are not written. These jobs are still running there, and run again when "
+                "their leases end."
+            )
+        return int(bool(left))
+
+    def _remind_of_messages(self, config: WorkerConfig) -> None:
+        """Say if somebody else has to publish what this project keeps for its brokers."""
+        names = sorted({name for backend in relaying() for name in backend.config.libraries})
+        if names and config.relay == NO_MESSAGES:
+            self.complain(
+                f"Messages for {', '.join(names)} are not published by this worker: run "
+                "'manage.py aftercommit relay' beside it, or give it --relay."
+            )
+
+    def _check_databases(self, aliases: list[str], *, enough: Callable[[], bool]) -> None:
+        """Say at the start what would go wrong later."""
+        # Not the command's own check(), which waits for an answer in a thread as well.
+        check = partial(BaseCommand.check, self._command, tags=[Tags.database])
+        checks = [Check(partial(check, databases=[one])) for one in aliases]
+        self._answers.wait_for(checks, enough=enough)
+
+
+class Relay(Worker):
+    """Publish messages for brokers, nothing else."""
+
+    name = "relay"
+    help = "publish messages for brokers, nothing else"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare what a worker takes, without the queues."""
+        parser.set_defaults(relay=RELAY_ONLY, queues=None)
+        add_process_arguments(parser)
+
+
+def _refuse_inside_transaction(what: str) -> None:
+    """Refuse: worker processes see nothing of it, and on SQLite they would wait for its end."""
+    try:
+        refuse_inside_transaction(what)
+    except InsideTransaction as error:
+        raise CommandError(str(error)) from error
+
+
+def _close_connections() -> None:
+    """Close what the project has opened at its start, or else no process could be a fork.
+
+    Not for a program that calls this command: a connection of its may hold a lock.
+    """
+    for connection in connections.all():
+        connection.close()
+        if hasattr(connection, "close_pool"):
+            connection.close_pool()
