@@ -38,7 +38,7 @@ def test_a_suspect_that_takes_too_long_is_ended_as_well(rig):
 
 
 def test_a_run_ends_when_its_cancellation_is_requested(rig):
-    rig.settings(heartbeat=0.2)  # which is how the worker hears of it
+    rig.settings(lease=3600, heartbeat=1000)  # which must not be how the worker hears of it
     jobs = [
         rig.enqueue(until_cancelled, "in a thread"),
         rig.enqueue(slow_coroutine, "on the event loop", lasting=60),

@@ -298,6 +298,32 @@ def test_whatever_makes_a_job_ready_again_is_announced(store, listening):
     assert hears(listening) == ["default"]
 
 
+def is_asked(presence):
+    """Whether a request has come for this worker before a word of our own, which comes last."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify('aftercommit', 'the end')")
+    wait_until(lambda: presence.wait(SOON))
+    return presence.take_requests()
+
+
+def test_a_request_to_stop_reaches_the_worker_that_runs_the_job(store, listening):
+    ready_job(store), ready_job(store)
+    mine, theirs = claim_one(store, worker_id=listening.worker_id), claim_one(store)
+    assert not is_asked(listening)
+
+    store.cancel([theirs.job_id])
+    assert not is_asked(listening)
+
+    with transaction.atomic():
+        store.cancel([mine.job_id])
+        transaction.set_rollback(True)
+    assert not is_asked(listening)
+
+    store.cancel([mine.job_id])
+    assert is_asked(listening)
+    assert not is_asked(listening)
+
+
 def test_news_end_a_wait(store, listening):
     ready_job(store)
 

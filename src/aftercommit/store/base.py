@@ -10,6 +10,7 @@ claim       ``claim``, ``renew``, ``end_leases``                           T1, T
 finish      ``finish``, ``finish_many``                                    T3-T5, T7, T8'
 rescue      ``rescue``, ``release_unstarted``, ``release_forgotten``       T6, T7
 operations  ``cancel``, ``retry``, ``prune``                               T8-T10
+requests    ``asked_to_stop``                                              before T8'
 reading     ``job``, ``due``, ``counts``, ``look`` …
 ==========  =============================================================  ==============
 """

@@ -15,7 +15,7 @@ from aftercommit.models import FINISHED, UNSUCCESSFUL, Job, State
 from aftercommit.options.backoff import LONGEST_WAIT
 from aftercommit.store.clock import DatabaseNow, ago
 from aftercommit.store.columns import unique_lock
-from aftercommit.store.table import Table
+from aftercommit.store.requests import Requests
 from aftercommit.values import Ended
 
 ONE_CANCEL = 500  # rows that one statement names
@@ -42,7 +42,7 @@ class Retried:
     clashed: frozenset[UUID]
 
 
-class Operations(Table):
+class Operations(Requests):
     """Changes jobs from outside their worker."""
 
     # ---- T8 cancel --------------------------------------------------------------
@@ -69,9 +69,9 @@ class Operations(Table):
         # Lock first: the two updates would miss a job that changes from ready to running and
         # back between them. In the order of ids, as in every statement that locks many jobs.
         rows = self._locked(self._jobs.filter(id__in=job_ids)).order_by("id")
-        states = dict(rows.values_list("id", "state"))
-        ready = [job_id for job_id, state in states.items() if state == State.READY]
-        running = [job_id for job_id, state in states.items() if state == State.RUNNING]
+        found = list(rows.values_list("id", "state", "worker_id"))
+        ready = [job_id for job_id, state, _worker in found if state == State.READY]
+        running = [job_id for job_id, state, _worker in found if state == State.RUNNING]
         self._jobs.filter(id__in=ready, state=State.READY).update(
             state=State.CANCELLED,
             claimable=False,
@@ -81,6 +81,8 @@ class Operations(Table):
         )
         self._jobs.filter(id__in=running, state=State.RUNNING).update(cancel_requested=True)
         requested.update(running)
+        if running:
+            self._tell({worker for _job_id, state, worker in found if state == State.RUNNING})
         return self._ended([Ended(job_id, State.CANCELLED) for job_id in ready])
 
     def cancel_equal(self, *, task_path: str, payload: str) -> Sequence[Ended]:

@@ -9,6 +9,9 @@ from uuid import UUID
 from aftercommit.forked import keep_to_worker
 from aftercommit.process import readable
 
+# The channel by which workers hear that their running jobs are cancelled, where there is one.
+REQUESTS = "aftercommit_requests"
+
 
 class Presence(ABC):
     """A separate connection, or a file, that holds the session lock of a worker.
@@ -23,6 +26,7 @@ class Presence(ABC):
 
     def __init__(self, worker_id: UUID) -> None:
         self.worker_id = worker_id
+        self._requests = False
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         for end in (self._reader, self._writer):
@@ -40,6 +44,11 @@ class Presence(ABC):
         Raises ``django.db.Error`` or ``OSError`` when the connection, and with it the
         lock, is lost.
         """
+
+    def take_requests(self) -> bool:
+        """Return whether running jobs of this worker may have been asked to stop meanwhile."""
+        requests, self._requests = self._requests, False
+        return requests
 
     def interrupt(self) -> None:
         """End the present ``wait()`` from another thread."""

@@ -31,7 +31,11 @@ class AliasWorker:
         self.done = 0  # runs recorded since the start; released runs do not count
         self._process = process
         self._rooms = assemble(
-            served, worker_id=process.worker_id, news=self.ring, recorded=self._recorded
+            served,
+            worker_id=process.worker_id,
+            news=self.ring,
+            asked=self._look_for_requests,
+            recorded=self._recorded,
         )
         self._away = False
         self._endings = Endings(
@@ -59,7 +63,9 @@ class AliasWorker:
             longest_wait=QUICK,
             at_end=rooms.presence.sign_off,
         )
+        self._requests_loop = loop("requests", rooms.requests.step)
         self._other_loops = [
+            self._requests_loop,
             loop(
                 "heartbeat",
                 rooms.heartbeat.step,
@@ -104,6 +110,9 @@ class AliasWorker:
     def ring(self) -> None:
         """Claim jobs now, without waiting for the next poll."""
         self._fetch_loop.ring()
+
+    def _look_for_requests(self) -> None:
+        self._requests_loop.ring()
 
     def _write_soon(self) -> None:
         self._finish_loop.ring()

@@ -20,6 +20,7 @@ from aftercommit.worker.upkeep.announcer import Announcer
 from aftercommit.worker.upkeep.finisher import Finisher
 from aftercommit.worker.upkeep.heartbeat import Heartbeat
 from aftercommit.worker.upkeep.presence import OwnPresence
+from aftercommit.worker.upkeep.requests import Requests
 from aftercommit.worker.upkeep.rescuer import Rescuer
 
 
@@ -38,6 +39,7 @@ class Rooms:
     finisher: Finisher
     heartbeat: Heartbeat
     presence: OwnPresence
+    requests: Requests
     rescuer: Rescuer
 
 
@@ -46,11 +48,13 @@ def assemble(
     *,
     worker_id: UUID,
     news: Callable[[], None] = lambda: None,
+    asked: Callable[[], None] = lambda: None,
     recorded: Callable[[Run, RunResult], None] = lambda _run, _result: None,
 ) -> Rooms:
     """Build the components of the worker process ``worker_id`` for an alias.
 
-    ``news`` is called when new jobs may be due, ``recorded`` when the result of a run is in
+    ``news`` is called when new jobs may be due, ``asked`` when running jobs of this process
+    may have been asked to stop, ``recorded`` when the result of a run is in
     the table; each in the thread of the component that notices it.
     """
     options = served.options
@@ -66,8 +70,22 @@ def assemble(
     )
     crashed = CrashedJobs(store, served)
     catalogue = Catalogue(_groups(executor, store))
+
+    def heard() -> None:
+        requests.heard()
+        asked()
+
     presence = OwnPresence(
-        store, worker_id=worker_id, session_locks=options.session_locks, news=news
+        store,
+        worker_id=worker_id,
+        session_locks=options.session_locks,
+        news=news,
+        asked=heard,
+    )
+    requests = Requests(
+        store,
+        runs,
+        notified=lambda: store.wakes_workers and options.session_locks and not presence.pooled,
     )
 
     def rescued(one: Rescued) -> None:
@@ -90,6 +108,7 @@ def assemble(
             store, runs, leases, lease=options.lease, heartbeat=options.heartbeat
         ),
         presence=presence,
+        requests=requests,
         rescuer=Rescuer(
             store,
             options,

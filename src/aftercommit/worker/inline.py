@@ -147,7 +147,7 @@ class InlineAlias:
         self._served = served
         self._worker_id = worker_id
         self.unknown: set[str] = set()  # paths of tasks that this process does not have
-        self._rooms = assemble(served, worker_id=worker_id)
+        self._rooms = assemble(served, worker_id=worker_id, asked=self._look_for_requests)
         self._run: Run | None = None
         self._connections = ThreadConnections()
         self._bell = Bell()
@@ -157,7 +157,9 @@ class InlineAlias:
     def _make_loops(self) -> list[LoopThread]:
         using, rooms = self._served.using, self._rooms
         timeouts = Timeouts([rooms.runs], give_up=lambda _run: None)
+        self._requests_loop = LoopThread(f"requests-{using}", rooms.requests.step)
         return [
+            self._requests_loop,
             LoopThread(f"presence-{using}", rooms.presence.step, at_end=rooms.presence.sign_off),
             LoopThread(
                 f"rescue-{using}",
@@ -169,6 +171,9 @@ class InlineAlias:
             ),
             LoopThread(f"timeouts-{using}", timeouts.step),
         ]
+
+    def _look_for_requests(self) -> None:
+        self._requests_loop.ring()
 
     def __enter__(self) -> Self:
         self._connections.__enter__()

@@ -11,6 +11,8 @@ from contextvars import Context
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aftercommit.enqueue.outcomes import Cancel
+from aftercommit.errors import ClaimLost, TimedOut
 from aftercommit.process import forks, forks_end_here
 from aftercommit.values import Claim, RunResult
 from aftercommit.worker.frames import clear_frames
@@ -54,12 +56,14 @@ class Run:
     interrupted_at: float | None = None
     lost = False  # the claim has ended, so another worker may run the job
     cancel_requested = False
+    in_company = False  # other runs are in the same call: what ends it would end them as well
     kept = 0  # characters of a result that waits to be written
     given_up = False  # the outcome is decided; the body's result is ignored
     context: Context | None = None  # of task_started and the body; None: it has not begun
     _thread_id: int | None = None  # of the body, while it runs
     _coroutine: asyncio.Task[Any] | None = None
     _why: type[BaseException] | None = None
+    _raised = False  # the body has raised it itself, at a checkpoint
 
     def __init__(
         self,
@@ -92,6 +96,8 @@ class Run:
         try:
             self._enter(timeout)
             try:
+                if self.cancel_requested and not self.in_company:
+                    raise Cancel
                 return function(*args, **(kwargs or {}))
             finally:
                 if forks.count != before:
@@ -106,6 +112,8 @@ class Run:
         self._coroutine = asyncio.current_task()
         self._set_deadline(timeout)
         try:
+            if self.cancel_requested:
+                raise Cancel
             with forks_end_here():
                 return await call()
         except asyncio.CancelledError:
@@ -119,20 +127,49 @@ class Run:
         """Raise ``why`` inside the body, once; do nothing if the body is not running.
 
         Python raises it in the body's thread between two bytecodes: a call into C that
-        does not return is not interrupted.
+        does not return is not interrupted. After a ``Cancel``, which a body may swallow,
+        there can be another one for another reason.
         """
         # With a limit: an exception may hit the body's thread while it holds the lock.
-        if self.interrupted_at is not None or not self._lock.acquire(timeout=1):
+        if not self._may_follow(why) or not self._lock.acquire(timeout=1):
             return
         try:
             self._interrupt(why)
         finally:
             self._lock.release()
 
-    def _interrupt(self, why: type[BaseException]) -> None:
-        if not self.in_body:
+    def ask_to_stop(self) -> None:
+        """Raise ``Cancel`` in the body, or as soon as it begins; others in its call go on."""
+        self.cancel_requested = True  # first: a body that begins meanwhile looks at it
+        if not self.in_company:
+            self.interrupt(Cancel)
+
+    def checkpoint(self) -> None:
+        """Raise in the body that calls this what it is to end with, each time it is called."""
+        why: type[BaseException]
+        if self.lost:
+            why = ClaimLost
+        elif self.cancel_requested:
+            why = Cancel
+        elif self.deadline is not None and now() >= self.deadline:
+            why = TimedOut
+        else:
             return
-        self._why = why
+        with self._lock:
+            # The body hears of it now: an interrupt would only disturb its last steps.
+            self._why, self._raised = why, True
+            self.interrupted_at = self.interrupted_at or now()
+            if self._thread_id == threading.get_ident():
+                _raise_in_thread(self._thread_id, None)
+        raise why
+
+    def _may_follow(self, why: type[BaseException]) -> bool:
+        return self._why is None or (self._why is Cancel and why is not Cancel)
+
+    def _interrupt(self, why: type[BaseException]) -> None:
+        if not self.in_body or not self._may_follow(why):
+            return
+        self._why, self._raised = why, False
         self.interrupted_at = now()
         if self._coroutine is not None:
             self._coroutine.get_loop().call_soon_threadsafe(self._cancel)
@@ -140,7 +177,8 @@ class Run:
             _raise_in_thread(self._thread_id, why)
 
     def _cancel(self) -> None:
-        if self._coroutine is not None:  # else the body has ended in the meantime
+        # Else the body has ended in the meantime, or has heard of it at a checkpoint.
+        if self._coroutine is not None and not self._raised:
             self._coroutine.cancel()
 
     def end(self, result: RunResult, *, took: float | None) -> None:

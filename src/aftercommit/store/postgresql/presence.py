@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from aftercommit.store.presence import Presence
+from aftercommit.store.presence import REQUESTS, Presence
 
 # A router may drop an idle connection silently. Without these options the worker would get
 # no notification, and believe for two hours that it holds its session lock.
@@ -63,6 +63,7 @@ class PostgreSQLPresence(Presence):
         self._raw: Any = self._wrapper.connection
         with self._wrapper.wrap_database_errors:
             self._raw.execute("LISTEN aftercommit")
+            self._raw.execute(f"LISTEN {REQUESTS}")
             if session_locks:
                 self._look_for_pooler(connection)
             self._take_lock()
@@ -77,13 +78,19 @@ class PostgreSQLPresence(Presence):
         with self._wrapper.wrap_database_errors:
             self._take_lock()
             if self._check_session():
-                return True  # psycopg may have read a notification together with the answer
+                # psycopg may have read a notification together with the answer.
+                self._requests = True
+                return True
             if not self._select(limit, self._raw.fileno()):
                 return False
             notified = list(self._raw.notifies(timeout=0))
             if not notified:  # readable without a notification: the connection was closed
                 self._raw.execute("SELECT 1")
-            return bool(notified)
+            others = [one for one in notified if one.channel != REQUESTS]
+            self._requests |= any(
+                one.channel == REQUESTS and one.payload == str(self.worker_id) for one in notified
+            )
+            return bool(others)
 
     def close(self) -> None:
         """Close the connection, which releases the lock."""

@@ -92,6 +92,8 @@ FOR SHARE
 """
 WAKE = "SELECT pg_notify('aftercommit', queue) FROM unnest(%(queues)s::text[]) AS queue"
 
+TELL = "SELECT pg_notify(%(channel)s, id) FROM unnest(%(workers)s::text[]) AS id"
+
 ONLY = "AND id = ANY(%(only)s::uuid[])"
 CRASHED = {True: "AND crashes > 0 ", False: "AND crashes = 0 "}
 # The state as well: a program of version 0.1 may not have written the flag yet.

@@ -37,10 +37,11 @@ from aftercommit.store.postgresql.sql import (
     READY_HOLDER,
     RENEW,
     SUCCEED,
+    TELL,
     WAKE,
     insert_one,
 )
-from aftercommit.store.presence import Presence
+from aftercommit.store.presence import REQUESTS, Presence
 from aftercommit.store.reading import Look
 from aftercommit.store.savepoint import Savepoint
 from aftercommit.values import (
@@ -208,6 +209,10 @@ class PostgreSQLStore(Store):
     def _wake(self, queues: Iterable[str]) -> None:
         if names := sorted(queues):
             self._run(WAKE, {"queues": names})
+
+    def _tell(self, worker_ids: Iterable[UUID | None]) -> None:
+        names = sorted(str(one) for one in worker_ids if one is not None)
+        self._run(TELL, {"channel": REQUESTS, "workers": names})
 
     @contextmanager
     def _write(self) -> Iterator[None]:

@@ -51,6 +51,8 @@ class BatchTasks:
             results[prepared.run] = self._result(prepared, error, value)
 
         first = calls[0].run  # an interrupt of this run ends the call for all
+        for one in calls:
+            one.run.in_company = len(calls) > 1
         arguments: list[Any] = [[one.kwargs for one in calls], report]
         error: BaseException = RuntimeError("the task did not report how this job ended")
         try:

@@ -17,6 +17,10 @@ def _never() -> bool:
     return False
 
 
+def _go_on() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobContext(TaskContext):  # type: ignore[misc]
     """Django's ``TaskContext``, with the job's id and the way to finish it by hand."""
@@ -25,6 +29,7 @@ class JobContext(TaskContext):  # type: ignore[misc]
         default=_no_commit, repr=False
     )
     is_cancel_requested: Callable[[], bool] = field(default=_never, repr=False)
+    check: Callable[[], None] = field(default=_go_on, repr=False)
 
     @property
     def job_id(self) -> str:
@@ -33,9 +38,22 @@ class JobContext(TaskContext):  # type: ignore[misc]
         return job_id
 
     @property
-    def cancel_requested(self) -> bool:
+    def cancelled(self) -> bool:
         """Whether this job should stop: it is cancelled, or its claim is lost."""
         return self.is_cancel_requested()
+
+    @property
+    def cancel_requested(self) -> bool:
+        """The same as ``cancelled``, which is shorter."""
+        return self.is_cancel_requested()
+
+    def checkpoint(self) -> None:
+        """Raise ``Cancel`` if this job is cancelled, ``TimedOut`` if its time is over.
+
+        Each time that it is called, also if the task has swallowed an earlier exception. It
+        asks no database. Raises ``ClaimLost`` if another worker may have the job.
+        """
+        self.check()
 
     def commit(self) -> AbstractContextManager[Any]:
         """Open the transaction that holds the task's effects and its completion.

@@ -138,7 +138,9 @@ class Executor:
         return run.context.run(self._prepare_here, run)
 
     def _prepare_here(self, run: Run) -> PreparedRun | RunResult:
-        if run.stale or run.lost:  # the process was suspended: another worker may have the job
+        # If the process was suspended, another worker may have the job. One that somebody has
+        # cancelled is cancelled by its release.
+        if run.stale or run.lost or run.cancel_requested:
             return RunResult(outcome=Released())
         try:
             return self._prepare(run)
@@ -245,6 +247,7 @@ def _context(run: Run, result: TaskResult, transaction: TaskTransaction) -> JobC
         task_result=result,
         enter_commit=enter_commit,
         is_cancel_requested=lambda: run.cancel_requested or run.lost,
+        check=run.checkpoint,
     )
 
 

@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 from aftercommit.enqueue.finished import send_finished
-from aftercommit.enqueue.outcomes import Cancel
 from aftercommit.errors import ClaimLost
 from aftercommit.store.base import Store
 from aftercommit.worker.leases import Leases
@@ -51,8 +50,7 @@ class Heartbeat:
                 if run.claim.lease_id in extended:
                     run.renewed_at = began
                 if held[run.claim.job_id]:
-                    run.cancel_requested = True
-                    run.interrupt(Cancel)
+                    run.ask_to_stop()
 
     def _release_forgotten(self) -> None:
         """Release jobs that this process has claimed, but neither runs nor has ended.

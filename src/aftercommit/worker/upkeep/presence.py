@@ -32,11 +32,13 @@ class OwnPresence:
         worker_id: UUID,
         session_locks: bool,
         news: Callable[[], None],
+        asked: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._worker_id = worker_id
         self._session_locks = session_locks
         self._news = news
+        self._asked = asked  # called when running jobs of this worker are asked to stop
         self._presence: Presence | None = None
         self._announced: bool | None = None
         self.pooled = False  # the database is behind a pooler in transaction mode
@@ -47,6 +49,8 @@ class OwnPresence:
         try:
             if presence.wait(LONGEST_WAIT):
                 self._news()
+            if presence.take_requests():
+                self._asked()
         except (Error, OSError) as error:
             self.close()
             raise OperationalError("The connection that holds the session lock broke.") from error
@@ -92,6 +96,7 @@ class OwnPresence:
         self._announced = None
         self._announce(presence)
         self._news()  # jobs may have been enqueued before the LISTEN
+        self._asked()  # and running jobs asked to stop
         return presence
 
     def _announce(self, presence: Presence) -> None:
