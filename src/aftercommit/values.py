@@ -146,6 +146,9 @@ class RunError:
 
     exception_class_path: str
     traceback: str
+    # For the log; not stored, since the traceback ends with it.
+    message: str = ""
+    place: str = ""  # "file:line in function" of the project's own code
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,7 @@ class Failed:
     """The run failed for good."""
 
     error: RunError
+    discarded: bool = False  # the task has decided so, by ``Discard``
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ def test_a_drain_whose_outcomes_are_not_written_says_so(rig):
         transaction.set_rollback(True)
 
     assert status == 1
-    assert "Database 'default': the outcomes of 1 job(s) that this worker has claimed" in said
+    assert "Database 'default': the outcomes of 1 job that this worker has claimed" in said
 
 
 def test_a_grace_of_no_time_is_no_time(rig):

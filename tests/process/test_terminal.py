@@ -21,7 +21,7 @@ def test_a_terminal_shows_a_line_that_counts(rig, screen):
     wait_until(lambda: "12 done" in screen.text, deadline=STARTED)
     wait_until(lambda: " 0 running · 0 ready" in screen.text, deadline=STARTED)
 
-    assert "1 processes, 4 threads each. Ctrl-C stops." in screen.text
+    assert "1 process, 4 threads each. Ctrl-C stops." in screen.text
     worker.signal(signal.SIGINT)
     assert worker.wait() == 0
 

@@ -149,5 +149,5 @@ def test_a_class_path_is_cut_to_what_the_column_holds():
 
 def test_a_run_error_is_a_value():
     assert run_error(ValueError("x")) == RunError(
-        exception_class_path="builtins.ValueError", traceback="ValueError: x\n"
+        exception_class_path="builtins.ValueError", traceback="ValueError: x\n", message="x"
     )

@@ -88,7 +88,7 @@ def test_lines_that_are_meant_stay_lines(logged):
 
 
 def test_the_log_of_the_package_is_readable(caplog):
-    log.logger.warning("%s", FORGED)
+    log.lines.logger.warning("%s", FORGED)
 
     assert caplog.messages == [one_line(FORGED)]
 

@@ -1,6 +1,7 @@
 """The log: each event is one line, and says what an operator needs."""
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -22,7 +23,16 @@ from aftercommit.values import (
 
 JOB, WORKER = UUID(int=1), UUID(int=2)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ERROR = RunError(exception_class_path="builtins.ValueError", traceback="password=secret")
+ERROR = RunError(
+    exception_class_path="builtins.ValueError",
+    traceback="password=secret",
+    message="no such user",
+    place="shop/tasks.py:14 in charge",
+)
+HARMLESS = replace(ERROR, traceback="")
+DISCARDED = RunError(exception_class_path="aftercommit.Discard", traceback="", message="gone")
+TOLD = "ValueError: no such user (shop/tasks.py:14 in charge)"
+TOOK = timedelta(milliseconds=412)
 CLAIM = Claim(
     job_id=JOB,
     token=4,
@@ -64,33 +74,122 @@ def lines(caplog):
 @pytest.mark.parametrize(
     ("outcome", "level", "text"),
     [
-        (Succeeded(), "DEBUG", f"{NAME} succeeded in attempt 4"),
+        (Succeeded(), "DEBUG", "succeeded in attempt 4 in 0.4 s"),
         (
             Retry(ERROR, timedelta(seconds=9)),
             "WARNING",
-            f"{NAME} failed in attempt 3 of 5 (builtins.ValueError); again in 0:00:09",
+            f"failed in attempt 3 of 5 after 0.4 s: {TOLD}; runs again in 9 s",
         ),
-        (Failed(ERROR), "ERROR", f"{NAME} failed for good: builtins.ValueError"),
-        (Cancelled(ERROR), "INFO", f"{NAME} was cancelled"),
+        (Failed(ERROR), "ERROR", f"failed for good in attempt 3 of 5 after 0.4 s: {TOLD}"),
+        (
+            Failed(DISCARDED, discarded=True),
+            "INFO",
+            "was discarded after 0.4 s: aftercommit.Discard: gone",
+        ),
+        (Cancelled(), "INFO", "was cancelled after 0.4 s"),
+        (Cancelled(ERROR), "INFO", f"was cancelled after 0.4 s: {TOLD}"),
         (
             Released(),
             "INFO",
-            f"{NAME} was released without counting an attempt (it was not finished); "
-            "due again in 0:00:00",
+            "was released without counting an attempt (it was not finished); due again at once",
         ),
         (
             Released(timedelta(seconds=2), conflict=True),
             "INFO",
-            f"{NAME} was released without counting an attempt (a conflict in the database); "
-            "due again in 0:00:02",
+            "was released without counting an attempt (a conflict in the database); "
+            "due again in 2 s",
         ),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_the_end_of_a_run_is_one_line(lines, outcome, level, text):
-    events.job_ended.send_robust(sender=None, claim=CLAIM, ran=RunResult(outcome=outcome))
+    send_ended(outcome)
 
-    assert lines() == [(level, text)]
+    assert lines() == [(level, f"{NAME} {text}")]
+
+
+def send_ended(outcome, *, claim=CLAIM, duration=TOOK):
+    events.job_ended.send_robust(
+        sender=None, claim=claim, ran=RunResult(outcome=outcome), duration=duration
+    )
+
+
+def test_a_run_that_did_not_begin_took_no_time(lines):
+    send_ended(Failed(ERROR), duration=None)
+
+    assert lines() == [("ERROR", f"{NAME} failed for good in attempt 3 of 5: {TOLD}")]
+
+
+def test_a_line_carries_fields_for_programs(lines, caplog):
+    claim = CLAIM._replace(claimed_at=NOW + timedelta(seconds=1.5))
+
+    send_ended(Retry(ERROR, timedelta(seconds=9)), claim=claim)
+    send_ended(Succeeded('"secret"'), claim=claim)
+
+    failed, succeeded = ({name: vars(one).get(name) for name in FIELDS} for one in caplog.records)
+    same = {
+        "job_id": str(JOB),
+        "task": "app.tasks.send",
+        "queue": "default",
+        "backend": "default",
+        "attempt": 4,
+        "duration": 0.412,
+        "wait": 1.5,
+    }
+    assert failed == {
+        **same,
+        "outcome": "retry",
+        "exception": "builtins.ValueError",
+        "error": "no such user",
+        "place": "shop/tasks.py:14 in charge",
+        "traceback": "password=secret",
+    }
+    nothing = dict.fromkeys(("exception", "error", "place", "traceback"))
+    assert succeeded == {**same, "outcome": "succeeded", **nothing}
+
+
+FIELDS = (
+    *("job_id", "task", "queue", "backend", "attempt", "duration", "wait", "outcome"),
+    *("exception", "error", "place", "traceback"),
+)
+
+
+def test_a_clock_that_was_set_back_makes_no_wait_below_zero(lines, caplog):
+    send_ended(Failed(ERROR), claim=CLAIM._replace(claimed_at=NOW - timedelta(seconds=1)))
+
+    assert caplog.records[0].wait == 0
+
+
+def test_a_record_factory_of_the_project_may_use_the_same_names(lines, monkeypatch):
+    make = logging.getLogRecordFactory()
+
+    def with_a_task(*args, **kwargs):
+        record = make(*args, **kwargs)
+        record.task = "of the project"
+        return record
+
+    logging.setLogRecordFactory(with_a_task)
+    try:
+        send_ended(Failed(ERROR))
+    finally:
+        logging.setLogRecordFactory(make)
+
+    assert lines() == [("ERROR", f"{NAME} failed for good in attempt 3 of 5 after 0.4 s: {TOLD}")]
+
+
+def test_a_message_of_several_lines_is_one_line(lines):
+    send_ended(Failed(replace(ERROR, message="one\nERROR all is lost", place="")))
+
+    ((_, text),) = lines()
+    assert text.endswith(": ValueError: one\\nERROR all is lost")
+
+
+def test_a_job_that_dies_with_its_worker_for_the_last_time_is_an_error(lines, caplog):
+    events.job_rescued.send_robust(sender=None, rescued=replace(RESCUED, state="failed"))
+
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert (record.outcome, record.crashes, record.state) == ("crashed", 2, "failed")
 
 
 def test_a_lost_claim_is_one_line(lines):
@@ -132,10 +231,25 @@ def test_a_worker_says_when_it_comes_and_goes(lines):
     ]
 
 
-def test_neither_arguments_nor_tracebacks_are_logged(lines):
-    for outcome in (Succeeded('"secret"'), Retry(ERROR), Failed(ERROR), Cancelled(ERROR)):
-        events.job_ended.send_robust(sender=None, claim=CLAIM, ran=RunResult(outcome=outcome))
+def test_no_line_has_arguments_or_results(lines, caplog):
+    for outcome in (
+        Succeeded('"secret"'),
+        Retry(HARMLESS),
+        Failed(HARMLESS),
+        Cancelled(HARMLESS),
+    ):
+        send_ended(outcome)
     events.claim_lost.send_robust(sender=None, claim=CLAIM)
 
     assert len(lines()) == 5
-    assert not [text for _level, text in lines() if "secret" in text]
+    assert not [one for one in caplog.records if "secret" in str(vars(one))]
+
+
+def test_a_log_that_settings_have_disabled_without_meaning_to_is_there_again():
+    """By default LOGGING disables each logger that exists and that it does not name."""
+    logger = logging.getLogger("aftercommit")
+    logger.disabled = True
+
+    log.show_log()
+
+    assert not logger.disabled

@@ -19,7 +19,7 @@ from aftercommit.values import Ended
 if TYPE_CHECKING:
     from aftercommit.store.base import Rescued, Store
 
-READY = "ready"
+READY, CANCELLED = "ready", "cancelled"
 AT_A_TIME = 500  # rows read by one statement
 
 
@@ -57,4 +57,5 @@ def _send(store: "Store", job_ids: Sequence[UUID]) -> None:
             task = task_at(job.task_path)
             if task is not None and job.finished_at is not None:  # else it was retried meanwhile
                 result = result_of(job, task, ended_by_a_run=False)
-                finished.send(sender=sender_of(job.backend), task_result=result)
+                send = finished.send_decided if job.state == CANCELLED else finished.send
+                send(sender=sender_of(job.backend), task_result=result)

@@ -11,6 +11,8 @@ from aftercommit import events
 from aftercommit._compat import BACKPORT, beside, tasks_signals
 from aftercommit.events import Listeners
 
+# The level of the end of a job that somebody has decided; None: that of Django.
+_worth: ContextVar[int | None] = ContextVar("aftercommit_worth", default=None)
 _sent_already: ContextVar[bool] = ContextVar("aftercommit_sent_already", default=False)
 
 
@@ -33,6 +35,15 @@ class TaskSignal:
     def has_others(self) -> bool:
         """Whether it has receivers besides those of the two libraries, which only log."""
         return self._listeners.has_others or self._backports() is not None
+
+    def send_decided(self, *, sender: object, task_result: Any) -> None:
+        """Send it for an end that somebody has decided, which is no error in Django's log."""
+        tasks_signals.logger.addFilter(_by_worth)  # does nothing if it is there
+        token = _worth.set(logging.INFO)
+        try:
+            self.send(sender=sender, task_result=task_result)
+        finally:
+            _worth.reset(token)
 
     def send(self, *, sender: object, task_result: Any) -> None:
         """Send it; an exception of a receiver is logged."""
@@ -59,6 +70,15 @@ class _Silence:
 
     def __exit__(self, *_: object) -> None:
         _sent_already.reset(self._token)
+
+
+def _by_worth(record: logging.LogRecord) -> bool:
+    """Lower the level of a line; return whether it is still written."""
+    worth = _worth.get()
+    if worth is None or record.levelno <= worth:
+        return True
+    record.levelno, record.levelname, record.exc_info = worth, logging.getLevelName(worth), None
+    return tasks_signals.logger.isEnabledFor(worth)
 
 
 def _is_new(record: logging.LogRecord) -> bool:

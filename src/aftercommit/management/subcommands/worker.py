@@ -26,6 +26,7 @@ from aftercommit.management.subcommands.worker_options import (
 from aftercommit.options.worker import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
 from aftercommit.process import stop_on_signals
 from aftercommit.relay.outbox import relaying
+from aftercommit.wording import counted
 from aftercommit.worker.config import served
 from aftercommit.worker.processes.orphans import Orphans
 from aftercommit.worker.processes.silence import longest_silence
@@ -78,7 +79,10 @@ class Worker(Subcommand):
         with stop_on_signals(supervisor.stop) as received:  # a deploy may end what has just begun
             self._check_databases(aliases, enough=lambda: supervisor.stopping)
             self._remind_of_messages(config)
-            hint = f"{config.processes} processes, {config.threads} threads each. Ctrl-C stops."
+            hint = (
+                f"{counted(config.processes, 'process', 'processes')}, "
+                f"{counted(config.threads, 'thread')} each. Ctrl-C stops."
+            )
             if self.from_command_line:
                 _close_connections()
             with status_line(
@@ -106,9 +110,9 @@ class Worker(Subcommand):
             return 1
         for using, number in left.items():
             self.complain(
-                f"Database {using!r}: the outcomes of {number} job(s) that this worker has "
-                "claimed are not written. These jobs are still running there, and run again when "
-                "their leases end."
+                f"Database {using!r}: the outcomes of {counted(number, 'job')} that this worker "
+                "has claimed are not written. In the table they are still running, and run again "
+                "when their leases end."
             )
         return int(bool(left))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import Error, connections
 
 from aftercommit.store import store_for
+from aftercommit.wording import spoken
 from aftercommit.worker.processes.aside import Aside
 from aftercommit.worker.processes.channel import Channel
 from aftercommit.worker.processes.progress import Progress
@@ -128,4 +129,4 @@ class Line:
             connections.close_all()
             return "?", "?"
         oldest = max(ages, default=timedelta(0))
-        return f"{ready:,}", str(timedelta(seconds=int(oldest.total_seconds())))
+        return f"{ready:,}", spoken(timedelta(seconds=int(oldest.total_seconds())))

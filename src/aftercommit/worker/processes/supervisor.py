@@ -13,6 +13,7 @@ from aftercommit.options.worker import WorkerConfig
 from aftercommit.printable import Lines
 from aftercommit.process import Bell
 from aftercommit.values import NO_TIME
+from aftercommit.wording import spoken
 from aftercommit.worker.processes.aside import Aside, bury_asides
 from aftercommit.worker.processes.child import HURRY, STOP, THROUGH
 from aftercommit.worker.processes.launch import Child, Launcher
@@ -210,7 +211,7 @@ class Supervisor:
         if reason not in self._reasons:
             self._reasons.add(reason)
             logger.error("A worker process did not get to its first job: %s", reason)
-        logger.debug("The next try is in %s. %s", pause, Lines(traceback))
+        logger.debug("The next try is in %s. %s", spoken(pause), Lines(traceback))
         if slot.failed_starts >= MOST_FAILED_STARTS or (self._finite and not ready):
             self._give_up(slot)
 

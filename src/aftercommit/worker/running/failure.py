@@ -4,14 +4,17 @@ import traceback
 
 from aftercommit.printable import without_passwords
 from aftercommit.values import RunError
+from aftercommit.worker.place import from_the_users_frame, place_of
 
 LONGEST_TRACEBACK = 64 * 1024  # characters, three quarters of them from its end
 HEAD = 16 * 1024
+LONGEST_MESSAGE = 1000  # characters, in the log
 LONGEST_CLASS_PATH = 255
 # Rows outlive the layout: Cancel and its kind are stored by their public path.
 PUBLIC = {"aftercommit.enqueue.outcomes": "aftercommit"}
 NO_TEXT = "<unknown>"
 # Not cls.__module__: a metaclass of the project may raise.
+TRACEBACK = BaseException.__dict__["__traceback__"]
 MODULE, QUALNAME = type.__dict__["__module__"], type.__dict__["__qualname__"]
 UNPRINTABLE = "(the exception cannot be printed: its __str__ or its traceback raises)"
 
@@ -68,11 +71,27 @@ def run_error(exception: BaseException) -> RunError:
     """
     if type(exception) is Unreadable:
         return RunError(exception_class_path=exception.path, traceback=UNPRINTABLE)
+    found = from_the_users_frame(TRACEBACK.__get__(exception))
     try:
-        text = without_passwords("".join(traceback.format_exception(exception)))
+        lines = traceback.format_exception(type(exception), exception, found)
+        text = without_passwords("".join(lines))
     except BaseException:
         text = UNPRINTABLE
-    return RunError(exception_class_path=class_path(type(exception)), traceback=_cut(text))
+    return RunError(
+        exception_class_path=class_path(type(exception)),
+        traceback=_cut(text),
+        message=_message(exception),
+        place=place_of(found),
+    )
+
+
+def _message(exception: BaseException) -> str:
+    """Return what the exception says; its notes, and the rest of a long text, are left out."""
+    try:
+        text = without_passwords(str(exception)[: 2 * LONGEST_MESSAGE])
+    except BaseException:
+        return UNPRINTABLE
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}…"
 
 
 def class_path(cls: type) -> str:

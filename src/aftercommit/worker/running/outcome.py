@@ -71,7 +71,7 @@ def _asked_for(error: BaseException) -> Outcome | None:
     if any(is_a(one, Cancel) for one in parts):
         return Cancelled(run_error(error))
     if any(is_a(one, NOT_AGAIN) for one in parts):
-        return Failed(run_error(error))
+        return Failed(run_error(error), discarded=any(is_a(one, Discard) for one in parts))
     if len(delays) == len(parts) and None not in delays:
         return Released(max(filter(None, delays), default=NO_TIME))
     return None

@@ -10,8 +10,9 @@ from aftercommit.enqueue.finished import send_rescued, sender_of
 from aftercommit.enqueue.results import finished_result, running_result
 from aftercommit.enqueue.signals import finished, started
 from aftercommit.store.base import Rescued, Store
-from aftercommit.values import Claim, Released, RunResult, Succeeded
+from aftercommit.values import Cancelled, Claim, Failed, Outcome, Released, RunResult, Succeeded
 from aftercommit.worker.contexts import arrive
+from aftercommit.worker.place import from_the_users_frame
 from aftercommit.worker.runs import Run
 
 
@@ -75,13 +76,16 @@ class Announcer:
         ended = finished_result(claim, run.facts.task, result.outcome, duration=run.duration)
         if ended is None:
             return
+        send = finished.send_decided if _is_decided(result.outcome) else finished.send
         try:
             if result.exception is not None:
                 raise result.exception  # Django's log reads it from sys.exc_info()
-        except BaseException:
-            finished.send(sender=sender_of(claim.backend), task_result=ended)
+        except BaseException as error:
+            if error is result.exception:  # without the lines of this one and of the worker
+                error.__traceback__ = from_the_users_frame(error.__traceback__)
+            send(sender=sender_of(claim.backend), task_result=ended)
         else:
-            finished.send(sender=sender_of(claim.backend), task_result=ended)
+            send(sender=sender_of(claim.backend), task_result=ended)
 
     def rescued(self, rescued: Rescued) -> None:
         """Announce that a job was rescued from a dead worker; the rescue may have ended it."""
@@ -90,3 +94,8 @@ class Announcer:
     def lost(self, claim: Claim) -> None:
         """Announce that an outcome was not written, because the claim was lost."""
         events.send(events.claim_lost, sender=DatabaseBackend, claim=claim)
+
+
+def _is_decided(outcome: Outcome) -> bool:
+    """Return whether somebody has decided the end: the task by its exception, or an operator."""
+    return isinstance(outcome, Cancelled) or (isinstance(outcome, Failed) and outcome.discarded)

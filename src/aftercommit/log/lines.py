@@ -1,0 +1,51 @@
+"""The log of a worker: the only module that connects events to log lines."""
+
+import logging
+from typing import Any
+
+from aftercommit import events
+from aftercommit.log.ends import claim_lost, job_rescued, run_ended
+from aftercommit.log.mail import spare_admins
+from aftercommit.printable import ReadableLog
+
+logger = logging.getLogger("aftercommit")
+
+
+def show_log() -> None:
+    """Write the log of this command to the terminal, unless LOGGING has a handler for it."""
+    # By default LOGGING disables loggers that it does not name and that settings have made.
+    logger.disabled = False
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(ReadableLog("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+
+
+def write_log() -> None:
+    """Log every event of this process, from now on; calling it twice changes nothing."""
+    spare_admins()
+    events.job_ended.connect(run_ended, dispatch_uid=events.LOG_RECEIVER)
+    events.claim_lost.connect(claim_lost, dispatch_uid=events.LOG_RECEIVER)
+    events.job_rescued.connect(job_rescued, dispatch_uid=events.LOG_RECEIVER)
+    events.database_away.connect(_database_away, dispatch_uid=events.LOG_RECEIVER)
+    events.database_back.connect(_database_back, dispatch_uid=events.LOG_RECEIVER)
+    events.worker_started.connect(_worker_started, dispatch_uid=events.LOG_RECEIVER)
+    events.worker_stopped.connect(_worker_stopped, dispatch_uid=events.LOG_RECEIVER)
+
+
+def _database_away(using: str, error: Exception, **_: Any) -> None:
+    # Only the class: a driver's message may contain the address and the user.
+    logger.error("Database %r does not answer (%s); waiting for it", using, type(error).__name__)
+
+
+def _database_back(using: str, **_: Any) -> None:
+    logger.info("Database %r answers again", using)
+
+
+def _worker_started(worker_id: Any, using: str, **_: Any) -> None:
+    logger.info("Worker %s serves %r", worker_id, using)
+
+
+def _worker_stopped(worker_id: Any, using: str, **_: Any) -> None:
+    logger.info("Worker %s has left %r", worker_id, using)
