@@ -132,6 +132,7 @@ MIGRATIONS = [
     "0004_indexes",
     "0005_old_indexes",
     "0006_received_by_bytes",
+    "0007_rule",
 ]
 COLUMNS = {
     "aftercommit_job": {
@@ -194,6 +195,14 @@ COLUMNS = {
         "consumer": "CharField(255)",
         "received_at": "DateTimeField",
     },
+    "aftercommit_rule": {
+        "id": "BigAutoField",
+        "kind": "CharField(10)",
+        "name": "CharField(255)",
+        "paused_since": "DateTimeField NULL",
+        "paused_by": "CharField(255)",
+        "paused_because": "CharField(255)",
+    },
 }
 INDEXES = {
     "aftercommit_job_claimable": ["backend", "queue", "-priority", "run_after", "id"],
@@ -207,6 +216,7 @@ UNIQUE = {
     "aftercommit_job_slot": ["limit_key", "slot"],
     "aftercommit_dependency_once": ["job_id", "needs_id"],
     "aftercommit_received_once": ["message_id", "consumer"],
+    "aftercommit_rule_once": ["kind", "name"],
 }
 CHECKED = {"aftercommit_job_consistent"}
 

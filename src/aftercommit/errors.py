@@ -241,6 +241,19 @@ class InsideTransaction(AftercommitError, RuntimeError):
         self.using = using
 
 
+class NothingToPause(AftercommitError, LookupError):
+    """A queue, a task or a broker was to be paused that this project does not have."""
+
+    def __init__(self, *, what: str, known: Iterable[str]) -> None:
+        names = ", ".join(sorted(known)) or "none"
+        super().__init__(
+            f"This project has no {what}: nothing was paused.\n"
+            "A pause of a name that is misspelt would let the jobs run that were to be stopped.\n"
+            f"Fix: one of the names that there are: {names}."
+        )
+        self.what = what
+
+
 class NotPublishedYet(AftercommitError, RuntimeError):
     """Something was asked of a message that is kept in the transaction that is still open."""
 

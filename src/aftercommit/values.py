@@ -10,6 +10,7 @@ from uuid import UUID
 from aftercommit.ids import new_job_id
 from aftercommit.stored import read_errors
 
+QUEUE, TASK = "queue", "task"  # what operators may pause
 NO_TIME = timedelta(0)
 # A day from the ends of ``datetime``, so that a moment can be shown in every time zone.
 FIRST_MOMENT = datetime(1, 1, 2, tzinfo=UTC)
@@ -89,6 +90,28 @@ class Claim(NamedTuple):  # not a dataclass: batches of claims must be quick to 
             for entry in entries
         ]
         return errors, [entry["worker_id"] for entry in entries]
+
+
+class Pause(NamedTuple):
+    """A queue or a task of which no job is claimed until somebody resumes it."""
+
+    kind: str  # queue or task
+    name: str
+    since: datetime
+    by: str  # empty: nobody has said
+    why: str  # the same
+
+    @property
+    def what(self) -> str:
+        """What is paused."""
+        return f"the {self.kind} {self.name!r}"
+
+    @property
+    def details(self) -> str:
+        """Since when, by whom and why, as far as that is known."""
+        by = f" by {self.by}" * bool(self.by)
+        why = f": {self.why}" * bool(self.why)
+        return f"since {self.since:%Y-%m-%d %H:%M:%S} UTC{by}{why}"
 
 
 class Group(NamedTuple):

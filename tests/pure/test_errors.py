@@ -27,6 +27,7 @@ EXAMPLES = [
     errors.AlreadyCommitted(),
     errors.InsideTransaction(what="flush_queue", using=["default"], in_test=False),
     errors.NotPublishedYet(message_id="m-7", what="get()"),
+    errors.NothingToPause(what="queue 'mial'", known=["mail"]),
     errors.NotRunByWorker(),
 ]
 FACTS = {
@@ -36,6 +37,7 @@ FACTS = {
     "Unreadable": ["arguments", "it is not JSON"],
     "InsideTransaction": ["flush_queue", "'default'"],
     "NotPublishedYet": ["m-7", "get()"],
+    "NothingToPause": ["'mial'", "mail"],
     "NoMessageId": ["shop.tasks.send", "None"],
     "FunctionNotAllowed": ["os.system", "mail, shop"],
     "NotAFunction": ["shop.tasks", "it is a module"],

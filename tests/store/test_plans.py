@@ -20,6 +20,7 @@ from aftercommit.worker.claiming.fetcher import Fetcher
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.leases import Leases
+from aftercommit.worker.pauses import Pauses
 from tests import tiers
 from tests.store.callers import Held, answer, statements
 from tests.store.given import (
@@ -363,11 +364,13 @@ def fetcher_for(store, queues):
     served = Served(
         using=store.alias, queues=queues, backends=(), options=BackendOptions(), relays=False
     )
+    pauses = Pauses(store)
     return Fetcher(
         store,
         served,
-        CrashedJobs(store, served),
+        CrashedJobs(store, served, pauses),
         Leases(),
+        pauses,
         worker_id=uuid4(),
         facts_of=lambda _claim: None,
     )

@@ -109,7 +109,7 @@ def test_sqlmigrate_executes_nothing(used):
     before = used.shape()
 
     printed = StringIO()
-    for name in ("0003", "0004", "0005"):
+    for name in ("0003", "0004", "0005", "0007"):
         call_command("sqlmigrate", "aftercommit", name, database=ALIAS, stdout=printed)
 
     assert used.shape() == before
@@ -127,10 +127,10 @@ def test_what_sqlmigrate_prints_makes_the_same_tables(used, fresh):
     if tables.vendor != "postgresql":
         pytest.skip("there are no scripts of several statements")
 
-    for name in ("0003", "0004", "0005"):
+    for name in ("0003", "0004", "0005", "0007"):
         printed = StringIO()
         call_command("sqlmigrate", "aftercommit", name, database=ALIAS, stdout=printed)
-        if name == "0003":
+        if name in ("0003", "0007"):
             tables.run(printed.getvalue())
         else:
             for statement in printed.getvalue().split(";\n"):

@@ -1,4 +1,4 @@
-"""The tables: jobs, their leases and dependencies, workers that are alive, received messages."""
+"""The tables: jobs, their leases and dependencies, workers, received messages, rules."""
 
 from aftercommit.models.dependency import Dependency
 from aftercommit.models.job import FINISHED, LIVE, UNSUCCESSFUL, Job, State
@@ -12,6 +12,7 @@ from aftercommit.models.portable import (
     UtcNow,
 )
 from aftercommit.models.received import Received
+from aftercommit.models.rule import Rule
 from aftercommit.models.worker import WorkerPresence
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Name",
     "PartialIndex",
     "Received",
+    "Rule",
     "State",
     "UniqueByBytes",
     "UniqueWhenSet",

@@ -12,6 +12,7 @@ rescue      ``rescue``, ``release_unstarted``, ``release_forgotten``       T6, T
 operations  ``cancel``, ``retry``, ``prune``                               T8-T10
 requests    ``asked_to_stop``                                              before T8'
 reading     ``job``, ``due``, ``counts``, ``look`` …
+rules       ``pauses``, ``pause``, ``resume``
 ==========  =============================================================  ==============
 """
 
@@ -28,11 +29,12 @@ from aftercommit.store.operations import CancelAnswer, Operations, Retried
 from aftercommit.store.presence import Presence
 from aftercommit.store.reading import Reading
 from aftercommit.store.rescue import Rescue, Rescued
+from aftercommit.store.rules import Rules
 
 __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique_lock"]
 
 
-class Store(Inserting, Claims, Finishing, Rescue, Operations, Reading, Inbox):
+class Store(Inserting, Claims, Finishing, Rescue, Operations, Reading, Inbox, Rules):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 
     wakes_workers = False  # whether a presence is notified of new jobs

@@ -23,6 +23,7 @@ class Presence(ABC):
 
     # A pooler gives each transaction another session: there is no lock, and no notification.
     pooled = False
+    rules_changed = False  # a notification said so, since somebody has looked here
 
     def __init__(self, worker_id: UUID) -> None:
         self.worker_id = worker_id

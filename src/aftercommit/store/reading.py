@@ -57,14 +57,15 @@ class Reading(Table):
         name: str = "",
         backends: Collection[str] = (),
         unknown: Collection[str] = (),
+        paused: Collection[str] = (),
     ) -> list[UUID]:
         """Return up to ``limit`` due jobs, the most urgent first.
 
         With ``name`` only those whose task's path, or whose function's path for
         ``schedule()``, begins with it. ``backends``: empty means all. Jobs of ``unknown`` tasks
-        are left out.
+        and in ``paused`` queues are left out.
         """
-        rows = self._due().exclude(task_path__in=unknown)
+        rows = self._due().exclude(task_path__in=unknown).exclude(queue__in=paused)
         if backends:
             rows = rows.filter(backend__in=backends)
         if name:
@@ -168,6 +169,15 @@ class Reading(Table):
         ordered = rows.annotate(is_due=is_due).order_by("-priority", "run_after", "id")
         names = ordered.values_list("id", "queue", "task_path", "is_due")
         return [CrashedJob._make(row) for row in names[:limit]]
+
+    def due_in(self, queue: str, *, backends: Collection[str]) -> int:
+        """Return how many jobs of these backends are due in a queue."""
+        return self._due().filter(backend__in=backends, queue=queue).count()
+
+    def crashed_queues(self) -> list[str]:
+        """Return the queues that have ready jobs with crashes."""
+        crashed = self._claimable().filter(crashes__gt=0)
+        return list(crashed.values_list("queue", flat=True).distinct())
 
     def look(self, worker_id: UUID) -> Look:
         """Return what a worker has to know of the others, in as few statements as possible."""

@@ -12,6 +12,7 @@ from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.facts import Catalogue, GroupRunner, TaskFacts
 from aftercommit.worker.leases import Leases
+from aftercommit.worker.pauses import Pauses
 from aftercommit.worker.running.atomic.shared import SharedTransactions
 from aftercommit.worker.running.batch_task import BatchTasks
 from aftercommit.worker.running.executor import Executor
@@ -41,6 +42,7 @@ class Rooms:
     presence: OwnPresence
     requests: Requests
     rescuer: Rescuer
+    pauses: Pauses
 
 
 def assemble(
@@ -68,7 +70,8 @@ def assemble(
         started=announcer.started,
         heard=announcer.start_is_heard,
     )
-    crashed = CrashedJobs(store, served)
+    pauses = Pauses(store)
+    crashed = CrashedJobs(store, served, pauses)
     catalogue = Catalogue(_groups(executor, store))
 
     def heard() -> None:
@@ -81,6 +84,7 @@ def assemble(
         session_locks=options.session_locks,
         news=news,
         asked=heard,
+        rules_changed=pauses.expire,
     )
     requests = Requests(
         store,
@@ -100,7 +104,13 @@ def assemble(
         crashed=crashed,
         announcer=announcer,
         fetcher=Fetcher(
-            store, served, crashed, leases, worker_id=worker_id, facts_of=catalogue.facts_of
+            store,
+            served,
+            crashed,
+            leases,
+            pauses,
+            worker_id=worker_id,
+            facts_of=catalogue.facts_of,
         ),
         executor=executor,
         finisher=Finisher(store, runs, announcer, recorded=recorded),
@@ -118,6 +128,7 @@ def assemble(
             forgotten=presence.announce_again,
             trusts_locks=lambda: not presence.pooled,
         ),
+        pauses=pauses,
     )
 
 

@@ -11,7 +11,7 @@ from aftercommit.enqueue.discovery import discover
 from aftercommit.enqueue.functions import register_function_task
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import BackendOptions
-from aftercommit.options.queues import queues_of
+from aftercommit.options.queues import QUEUE_PREFIX, queues_of
 from aftercommit.options.worker import RELAY_ONLY, RELAY_TOO, WorkerConfig
 
 
@@ -26,6 +26,12 @@ class Served:
     relays: bool  # if it serves every queue: the relay's queues, too
     crashed: bool = False  # True: only jobs with crashes; False: only jobs without
     only: tuple[UUID, ...] | None = None  # claim only these jobs; None: any job
+
+    def serves(self, queue: str) -> bool:
+        """Return whether jobs of a queue are to be run here."""
+        if self.queues is None:
+            return self.relays or not queue.startswith(QUEUE_PREFIX)
+        return queue in self.queues
 
     @property
     def known_backends(self) -> Sequence[str]:

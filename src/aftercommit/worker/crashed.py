@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from aftercommit.enqueue.lookup import known_task
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.base import Store
 from aftercommit.worker.config import Served
+from aftercommit.worker.pauses import Pauses
 from aftercommit.worker.runs import now
 
 DUE_WITHIN = timedelta(minutes=1)  # a process for such jobs is worth its start
@@ -20,9 +22,10 @@ AT_A_TIME = 100  # jobs
 class CrashedJobs:
     """Finds them by their index now and then, and keeps their ids; they are claimed by these."""
 
-    def __init__(self, store: Store, served: Served) -> None:
+    def __init__(self, store: Store, served: Served, pauses: Pauses) -> None:
         self._store = store
         self._served = served
+        self._pauses = pauses
         self._unknown: set[str] = set()  # paths of tasks that this process does not know
         self._due: deque[tuple[str, UUID]] = deque()  # (queue, job)
         self._lock = threading.Lock()
@@ -60,7 +63,7 @@ class CrashedJobs:
     def _found_only_unknown(self) -> bool:
         rows = self._store.crashed_jobs(
             due_within=DUE_WITHIN,
-            queues=self._served.queues,
+            queues=self._queues(),
             backends=self._served.known_backends,
             but_queues=None if self._served.relays else QUEUE_PREFIX,
             unknown=sorted(self._unknown),
@@ -72,3 +75,11 @@ class CrashedJobs:
         self.are_near = bool(runnable)
         self._due = deque((row.queue, row.job_id) for row in runnable if row.is_due)
         return bool(unknown) and not runnable
+
+    def _queues(self) -> Collection[str] | None:
+        self._pauses.refresh()
+        paused = self._pauses.queues
+        if not paused:
+            return self._served.queues
+        found = self._store.crashed_queues()
+        return [one for one in found if self._served.serves(one) and one not in paused]

@@ -1,6 +1,7 @@
 """Runs due jobs in the calling thread: for ``flush_queue``, and for tests."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -22,6 +23,7 @@ from aftercommit.values import Claim, ClaimQuery, Released, RunResult
 from aftercommit.worker.assembly import assemble
 from aftercommit.worker.config import Served, served
 from aftercommit.worker.facts import TaskFacts
+from aftercommit.worker.paused_jobs import PausedJobs, paused_jobs
 from aftercommit.worker.processes.orphans import Orphans
 from aftercommit.worker.processes.silence import longest_silence
 from aftercommit.worker.processes.supervisor import Supervisor
@@ -58,6 +60,7 @@ class InlineWorker:
         self._alone: Supervisor | None = None
         self._stopping = False
         self._left_alone: set[UUID] = set()  # jobs with crashes that could not be run
+        self.left_paused: Sequence[PausedJobs] = ()  # due jobs that ``run()`` has left
 
     def run(self) -> int:
         """Run every due job of every backend; return the number of runs.
@@ -66,7 +69,10 @@ class InlineWorker:
         open: each run closes the connections that are in one.
         """
         refuse_inside_transaction("flush_queue")
-        return sum(self._run_alias(one) for one in served(WorkerConfig()))
+        serving = served(WorkerConfig())
+        count = sum(self._run_alias(one) for one in serving)
+        self.left_paused = paused_jobs(serving)
+        return count
 
     def stop(self) -> None:
         """Stop after the present job; on the second call release the present job, too."""
@@ -205,8 +211,14 @@ class InlineAlias:
 
     def due(self, *, limit: int, name: str) -> list[UUID]:
         """Return due jobs; not those that this process is known to be unable to run."""
-        backends = self._served.known_backends
-        return self.store.due(limit=limit, name=name, backends=backends, unknown=self.unknown)
+        self._rooms.pauses.refresh()
+        return self.store.due(
+            limit=limit,
+            name=name,
+            backends=self._served.known_backends,
+            unknown=self.unknown,
+            paused=self._rooms.pauses.queues,
+        )
 
     def run(self, job: Job) -> bool:
         """Claim a job, run it and write its outcome; False if it could not be claimed."""

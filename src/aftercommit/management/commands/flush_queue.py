@@ -45,6 +45,8 @@ class Command(BaseCommand):
         with stop_on_signals(worker.stop) as received:
             count = worker.run()
         self.stdout.write(f"{count} jobs were run.")
+        for left in worker.left_paused:
+            self.stderr.write(str(left))
         if signal.SIGINT in received:  # whoever has called this must not go on either
             if self._called_from_command_line:  # type: ignore[attr-defined]
                 raise SystemExit(INTERRUPTED)

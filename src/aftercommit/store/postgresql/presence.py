@@ -20,6 +20,7 @@ KEEPALIVES = {
     "tcp_user_timeout": 20_000,  # milliseconds
 }
 
+RULES = "aftercommit_rules"  # the channel for changes of rules
 SESSION = "SELECT pg_backend_pid()"
 CHECK_EVERY = timedelta(seconds=10)
 
@@ -64,6 +65,7 @@ class PostgreSQLPresence(Presence):
         with self._wrapper.wrap_database_errors:
             self._raw.execute("LISTEN aftercommit")
             self._raw.execute(f"LISTEN {REQUESTS}")
+            self._raw.execute(f"LISTEN {RULES}")
             if session_locks:
                 self._look_for_pooler(connection)
             self._take_lock()
@@ -79,11 +81,12 @@ class PostgreSQLPresence(Presence):
             self._take_lock()
             if self._check_session():
                 # psycopg may have read a notification together with the answer.
-                self._requests = True
+                self._requests = self.rules_changed = True
                 return True
             if not self._select(limit, self._raw.fileno()):
                 return False
             notified = list(self._raw.notifies(timeout=0))
+            self.rules_changed |= any(one.channel == RULES for one in notified)
             if not notified:  # readable without a notification: the connection was closed
                 self._raw.execute("SELECT 1")
             others = [one for one in notified if one.channel != REQUESTS]

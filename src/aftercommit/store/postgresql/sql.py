@@ -90,6 +90,7 @@ SELECT id FROM aftercommit_job
 WHERE unique_lock = %(unique_lock)s AND state = 'ready'
 FOR SHARE
 """
+RULES_CHANGED = "SELECT pg_notify('aftercommit_rules', '')"
 WAKE = "SELECT pg_notify('aftercommit', queue) FROM unnest(%(queues)s::text[]) AS queue"
 
 TELL = "SELECT pg_notify(%(channel)s, id) FROM unnest(%(workers)s::text[]) AS id"

@@ -36,6 +36,7 @@ from aftercommit.store.postgresql.sql import (
     OR_SKIP,
     READY_HOLDER,
     RENEW,
+    RULES_CHANGED,
     SUCCEED,
     TELL,
     WAKE,
@@ -213,6 +214,9 @@ class PostgreSQLStore(Store):
     def _tell(self, worker_ids: Iterable[UUID | None]) -> None:
         names = sorted(str(one) for one in worker_ids if one is not None)
         self._run(TELL, {"channel": REQUESTS, "workers": names})
+
+    def _tell_workers(self) -> None:
+        self._run(RULES_CHANGED, {})
 
     @contextmanager
     def _write(self) -> Iterator[None]:

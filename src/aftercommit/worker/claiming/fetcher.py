@@ -14,7 +14,6 @@ from django.db import Error
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.lookup import known_task
-from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, Group, Position, Released
 from aftercommit.worker.claiming.broker_share import is_held_back
@@ -24,6 +23,7 @@ from aftercommit.worker.claiming.turns import Turns
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.leases import Leases
+from aftercommit.worker.pauses import Pauses
 
 if TYPE_CHECKING:
     from aftercommit.worker.facts import TaskFacts
@@ -54,6 +54,7 @@ class Fetcher:
         served: Served,
         crashed: CrashedJobs,
         leases: Leases,
+        pauses: Pauses,
         *,
         worker_id: UUID,
         facts_of: Callable[[Claim], "TaskFacts | None"],
@@ -62,6 +63,7 @@ class Fetcher:
         self._served = served
         self._crashed = crashed
         self._leases = leases
+        self._pauses = pauses
         self.in_order = InOrder(leases)
         self._worker_id = worker_id
         self._facts_of = facts_of
@@ -98,8 +100,9 @@ class Fetcher:
         """Claim jobs with crashes by their ids; other workers may be faster, or hold locks."""
         claims: list[ClaimWithFacts] = []
         while not claims and (taken := self._crashed.take(limit)):
+            self._pauses.refresh()
             for queue, job_ids in taken.items():
-                if not is_held_back(queue):
+                if not is_held_back(queue) and queue not in self._pauses.queues:
                     query = self._query(queue, limit=len(job_ids), only=job_ids)
                     try:
                         claims += self._with_facts(self._ask(query))
@@ -111,6 +114,8 @@ class Fetcher:
 
     def _walk(self, queues: Sequence[str], *, limit: int) -> list[ClaimWithFacts]:
         claims: list[ClaimWithFacts] = []
+        if queues:
+            self._pauses.refresh()
         try:
             for queue in self._turns.order(queues):
                 if len(claims) >= limit:
@@ -132,7 +137,9 @@ class Fetcher:
             self._error = error
 
     def _may_ask(self, queue: str) -> bool:
-        return not is_held_back(queue) and not self.in_order.must_wait(queue)
+        if queue in self._pauses.queues or is_held_back(queue):
+            return False
+        return not self.in_order.must_wait(queue)
 
     def _with_facts(self, claims: Iterable[Claim]) -> list[ClaimWithFacts]:
         known: list[ClaimWithFacts] = []
@@ -275,14 +282,10 @@ class Fetcher:
         return sorted(found)
 
     def _serves(self, backend: str, queue: str) -> bool:
-        served = self._served
-        if served.queues is None:
-            if queue.startswith(QUEUE_PREFIX) and not served.relays:
-                return False
-        elif queue not in served.queues:
+        if not self._served.serves(queue):
             return False
-        if served.backends:
-            return backend in served.backends
+        if self._served.backends:
+            return backend in self._served.backends
         if backend not in task_backends.settings:
             self._warn_of_backend(backend)
             return False

@@ -33,12 +33,14 @@ class OwnPresence:
         session_locks: bool,
         news: Callable[[], None],
         asked: Callable[[], None] = lambda: None,
+        rules_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._worker_id = worker_id
         self._session_locks = session_locks
         self._news = news
         self._asked = asked  # called when running jobs of this worker are asked to stop
+        self._rules_changed = rules_changed  # called before ``news`` is
         self._presence: Presence | None = None
         self._announced: bool | None = None
         self.pooled = False  # the database is behind a pooler in transaction mode
@@ -48,7 +50,7 @@ class OwnPresence:
         presence = self._presence or self._open()
         try:
             if presence.wait(LONGEST_WAIT):
-                self._news()
+                self._hear(presence)
             if presence.take_requests():
                 self._asked()
         except (Error, OSError) as error:
@@ -56,6 +58,12 @@ class OwnPresence:
             raise OperationalError("The connection that holds the session lock broke.") from error
         self._announce(presence)
         return timedelta(0)
+
+    def _hear(self, presence: Presence) -> None:
+        if presence.rules_changed:
+            presence.rules_changed = False
+            self._rules_changed()
+        self._news()
 
     @property
     def announced(self) -> bool:
@@ -95,6 +103,7 @@ class OwnPresence:
         )
         self._announced = None
         self._announce(presence)
+        self._rules_changed()  # perhaps before the LISTEN
         self._news()  # jobs may have been enqueued before the LISTEN
         self._asked()  # and running jobs asked to stop
         return presence

@@ -1,0 +1,142 @@
+"""``aftercommit.queues``: what operators may do about queues, on whatever database they are."""
+
+import pytest
+from django.db import transaction
+
+from aftercommit import queues
+from aftercommit.errors import ConfigurationError, NothingToPause
+from aftercommit.store import store_for
+from aftercommit.values import NewJob
+from tests.django.conftest import ours
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
+TWO = {"default": ours(using="default"), "slow": ours(using="other")}
+
+
+def ready_job(queue, using="default"):
+    """Insert a job."""
+    given = {"task_path": "tests.app.tasks.add", "payload": "{}", "queue": queue}
+    store_for(using).insert([NewJob(**given)])
+
+
+def paused(using=None):
+    """Return what is paused, without when."""
+    return [(one.using, one.name, one.by, one.why) for one in queues.paused(using)]
+
+
+def test_a_queue_is_paused_in_every_database_that_holds_jobs(backends):
+    backends(**TWO)
+    ready_job("mail")
+
+    answer = queues.pause("mail", by="ann", why="the provider is down")
+
+    assert answer == queues.Answer(changed=[("default", "mail"), ("other", "mail")])
+    assert paused() == [
+        ("default", "mail", "ann", "the provider is down"),
+        ("other", "mail", "ann", "the provider is down"),
+    ]
+    assert queues.pause("mail").changed == []
+    assert queues.resume("mail").changed == [("default", "mail"), ("other", "mail")]
+    assert queues.resume("mail").changed == []
+    assert paused() == []
+
+
+def test_each_database_has_its_own_pauses(backends):
+    backends(**TWO)
+
+    queues.pause("mail", using="other")
+
+    assert paused() == paused("other") == [("other", "mail", "", "")]
+    assert paused("default") == []
+    assert queues.resume("mail", using="default").changed == []
+
+
+def test_a_pause_in_a_transaction_is_part_of_it(backends):
+    backends(default=ours())
+    with pytest.raises(LookupError), transaction.atomic():
+        queues.pause("mail")
+        raise LookupError
+
+    assert paused() == []
+
+
+def test_both_queues_of_a_broker_are_paused_however_it_is_named(backends):
+    backends(default=ours(relay=["rq", "celery"]))
+    both = ["relay.rq", "relay.rq.in_order"]
+
+    for given in ({"broker": "rq"}, {"queue": "relay.rq"}, {"queue": "relay.rq.in_order"}):
+        answer = queues.pause(**given)
+        assert [name for _using, name in answer.changed] == both
+        assert not answer.unused
+        assert [name for _using, name in queues.resume(**given).changed] == both
+
+
+def test_a_broker_that_nobody_relays_to_is_an_error(backends):
+    backends(default=ours(relay=["celery"]))
+
+    for given in ({"broker": "rq"}, {"queue": "relay.rq"}):
+        with pytest.raises(NothingToPause, match=r"no relay to 'rq'[^:]*: nothing[\s\S]*celery"):
+            queues.pause(**given)
+    assert paused() == []
+
+
+def test_a_queue_that_no_backend_accepts_is_an_error_unless_jobs_of_before_wait(backends):
+    backends(default=ours(queues=["mail", "reports"]))
+
+    with pytest.raises(NothingToPause, match=r"no queue 'mial'[\s\S]*there are: mail, reports"):
+        queues.pause("mial")
+    ready_job("mial")
+
+    assert queues.pause("mial").changed == [("default", "mial")]
+
+
+def test_a_queue_that_nobody_uses_yet_is_paused_and_that_is_said(backends):
+    backends(default=ours())
+
+    assert queues.pause("tomorrow").unused
+    assert not queues.pause("default").unused  # tasks enqueue there
+    ready_job("today")
+    assert not queues.pause("today").unused
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"queue": "a", "broker": "rq"},
+        {"queue": ""},
+        {"queue": "a\n"},
+        {"queue": "x" * 101},
+        {"queue": 7},
+        {"queue": "a", "using": "gone"},
+        {"queue": "a", "by": "x" * 256},
+        {"queue": "a", "why": "two\nlines"},
+        {"queue": "a", "by": None},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_paused_is_refused(given, backends):
+    backends(default=ours())
+    with pytest.raises(ConfigurationError):
+        queues.pause(**given)
+    assert paused() == []
+
+
+def test_the_queues_that_there_are_can_be_listed(backends):
+    backends(default=ours(queues=["mail"], relay=["rq"]), slow=ours(using="other"))
+    ready_job("old")
+    ready_job("late", using="other")
+    queues.pause("mail", using="default", by="ann")
+
+    found = queues.list()
+
+    assert [(one.using, one.name) for one in found] == [
+        ("default", "mail"),
+        ("default", "old"),
+        ("default", "relay.rq"),
+        ("default", "relay.rq.in_order"),
+        ("other", "late"),
+    ]
+    assert [one.pause.by for one in found if one.pause] == ["ann"]
+    assert [one.name for one in queues.list("other")] == ["late"]
