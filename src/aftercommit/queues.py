@@ -36,6 +36,7 @@ class Paused:
     since: datetime
     by: str
     why: str
+    details: str  # the same as a sentence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,14 @@ def _queues_in(alias: str) -> Iterator[Queue]:
 
 def _paused_in(alias: str) -> Iterator[Paused]:
     for one in sorted(store_for(alias).pauses() or ()):
-        yield Paused(using=alias, name=one.name, since=one.since, by=one.by, why=one.why)
+        yield Paused(
+            using=alias,
+            name=one.name,
+            since=one.since,
+            by=one.by,
+            why=one.why,
+            details=one.details,
+        )
 
 
 def _names(queue: str | None, broker: str | None) -> Sequence[str]:

@@ -9,10 +9,11 @@ from django.core.management.base import BaseCommand, CommandParser
 from aftercommit.management.subcommands.answers import Answers, Check
 from aftercommit.management.subcommands.base import Subcommand, accept_here_as_well
 from aftercommit.management.subcommands.doctor import Doctor
+from aftercommit.management.subcommands.pause import Pause, Queues, Resume
 from aftercommit.management.subcommands.process import Process
 from aftercommit.management.subcommands.worker import Relay, Worker
 
-SUBCOMMANDS: Sequence[type[Subcommand]] = (Worker, Relay, Doctor, Process)
+SUBCOMMANDS: Sequence[type[Subcommand]] = (Worker, Relay, Doctor, Pause, Resume, Queues, Process)
 
 
 class Command(BaseCommand):

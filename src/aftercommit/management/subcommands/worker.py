@@ -27,7 +27,8 @@ from aftercommit.options.worker import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, Worke
 from aftercommit.process import stop_on_signals
 from aftercommit.relay.outbox import relaying
 from aftercommit.wording import counted
-from aftercommit.worker.config import served
+from aftercommit.worker.config import Served, served
+from aftercommit.worker.paused_jobs import PausedJobs, paused_jobs
 from aftercommit.worker.processes.orphans import Orphans
 from aftercommit.worker.processes.silence import longest_silence
 from aftercommit.worker.processes.status_line import status_line
@@ -96,9 +97,18 @@ class Worker(Subcommand):
             orphans.settle()
             if config.drain or config.max_jobs is not None:
                 status = status or self._unfinished(orphans, supervisor.worker_ids)
+                self._say_paused(serving)
         if signal.SIGINT in received and not self.from_command_line:
             raise KeyboardInterrupt  # the caller was interrupted, too
         return status
+
+    def _say_paused(self, serving: list[Served]) -> None:
+        """Say which due jobs are left because of a pause."""
+        left: list[PausedJobs] = []
+        check = Check(lambda: left.extend(paused_jobs(serving)))
+        check.join(TO_ANSWER.total_seconds())
+        for one in left:
+            self.complain(str(one))
 
     def _unfinished(self, orphans: Orphans, worker_ids: set[UUID]) -> int:
         """Return 1, and say so, if jobs of ours are still running in a table, or may be."""
