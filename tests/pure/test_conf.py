@@ -198,6 +198,8 @@ def test_a_lease_holds_for_more_than_two_heartbeats():
         ({"threads": 0}, f"threads: {FEW}, got 0."),
         ({"threads": "4"}, f"threads: {FEW}, got '4'."),
         ({"max_jobs": 0}, f"max_jobs: {COUNT}, got 0."),
+        ({"max_jobs_per_process": 0}, f"max_jobs_per_process: {COUNT}, got 0."),
+        ({"max_memory": "512M"}, "max_memory: expected a whole number from 1 to "),
         ({"drain": 1}, f"drain: {FLAG}, got 1."),
         (
             {"grace": -SECOND},

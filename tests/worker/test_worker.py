@@ -216,3 +216,21 @@ def test_what_such_a_body_does_in_the_end_changes_nothing(backends, declare, in_
     assert worker.done == 1
     assert worker.running == 0
     assert worker._aliases[0]._rooms.finisher.empty  # else it would be told as a lost claim
+
+
+def test_a_process_that_is_replaced_waits_for_its_jobs_once(backends, declare, in_c):
+    job_id = declare(wait_in_c).enqueue().id
+    worker = Worker(WorkerConfig(threads=1, grace=HOUR), quota=RunQuota(None))
+    ended = []
+    thread = threading.Thread(target=lambda: ended.append(worker.run()))
+    thread.start()
+    wait_until(worker._bodies, why="the body has begun")
+
+    worker.ask_for_replacement("for this test")
+    worker._replaced_by -= HOUR.total_seconds()  # the grace is over
+    thread.join(20)
+
+    assert ended == [REPLACE_ME]
+    job = Job.objects.get(pk=job_id)
+    assert (job.state, job.attempts) == (State.READY, 0)
+    in_c.let_go()

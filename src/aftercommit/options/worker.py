@@ -15,6 +15,7 @@ from aftercommit.options.checked import (
 from aftercommit.options.queues import check_queues
 
 MOST_AT_ONCE = 1000  # processes of a worker, threads of a process
+MOST_MEMORY = 2**50  # bytes
 RELAY_ONLY, RELAY_TOO, NO_MESSAGES = "only", "too", "no"
 
 
@@ -28,6 +29,8 @@ class WorkerConfig(CheckedOptions):
     threads: int = 4  # jobs that one process runs at once
     drain: bool = False  # end when nothing is due
     max_jobs: int | None = None  # end after this many, over all processes
+    max_jobs_per_process: int | None = None  # then a process is replaced
+    max_memory: int | None = None  # bytes; a process that occupies more is replaced
     grace: timedelta = timedelta(seconds=30)  # how long a stop waits for running jobs
     watchdog: timedelta | None = None  # of silent processes; None: the longest lease; 0: none
     fork: bool = True  # let processes be forks of this one, where that is safe
@@ -42,6 +45,10 @@ class WorkerConfig(CheckedOptions):
         check_counts(MOST_AT_ONCE, processes=self.processes, threads=self.threads)
         if self.max_jobs is not None:
             check_counts(max_jobs=self.max_jobs)
+        if self.max_jobs_per_process is not None:
+            check_counts(max_jobs_per_process=self.max_jobs_per_process)
+        if self.max_memory is not None:
+            check_counts(MOST_MEMORY, max_memory=self.max_memory)
         check_flags(drain=self.drain, fork=self.fork, crashed=self.crashed)
         if self.relay not in (RELAY_ONLY, RELAY_TOO, NO_MESSAGES):
             raise ConfigurationError(f"relay: expected only, too or no, got {shown(self.relay)}.")

@@ -135,6 +135,11 @@ class AliasWorker:
         return self._claims.at_rest
 
     @property
+    def all_written(self) -> bool:
+        """Whether no result waits to be written."""
+        return self._rooms.finisher.empty
+
+    @property
     def quiet_since(self) -> int:
         """How many runs had ended when a claim last found no job while nothing was running."""
         return self._claims.quiet_since

@@ -91,7 +91,7 @@ class Claims:
         free = 0
         if self._open:
             free = process.capacity.free(prefetch=prefetch, otherwise=self._ring)
-            free = min(free, self._fitting())
+            free = min(free, self._fitting(), process.per_process.left)
         allowed = process.quota.take(free)
         if not allowed:
             return None
@@ -103,6 +103,7 @@ class Claims:
         finally:
             process.quota.give(allowed - taken)
         process.capacity.occupy(taken)
+        process.per_process.claimed(taken)
         self._payloads.claimed([len(claim.payload) for claim, _facts in claims])
         runs = self._rooms.runs.add_all(claims, owner, asked_at=asked_at)
         if self._open:

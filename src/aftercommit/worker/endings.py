@@ -82,6 +82,7 @@ class Endings:
             run.given_up = True
             self._rooms.finisher.put(run, RELEASED)
         self._process.quota.give(len(runs))
+        self._process.per_process.claimed(-len(runs))
         self._process.capacity.vacate(len(runs))
         self._ring()
 

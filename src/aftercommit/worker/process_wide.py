@@ -6,6 +6,7 @@ from uuid import UUID
 from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter
 from aftercommit.worker.claiming.prefetch import Prefetch
 from aftercommit.worker.quota import RunQuota
+from aftercommit.worker.recycling import JobsPerProcess
 from aftercommit.worker.running.pool import Pool
 
 
@@ -18,5 +19,6 @@ class ProcessWide:
     pool: Pool
     capacity: Capacity
     quota: RunQuota
+    per_process: JobsPerProcess
     finished: FinishedCounter
     prefetch: Prefetch

@@ -1,6 +1,7 @@
 """One worker process, from its first claim to its last outcome."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,6 +19,7 @@ from aftercommit.worker.config import served
 from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.process_wide import ProcessWide
 from aftercommit.worker.quota import RunQuota
+from aftercommit.worker.recycling import JobsPerProcess, MemoryLimit
 from aftercommit.worker.running.pool import Pool
 from aftercommit.worker.running.timeouts import Timeouts
 from aftercommit.worker.runs import Run, now
@@ -26,10 +28,12 @@ from aftercommit.worker.upkeep.loop import LoopThread
 logger = logging.getLogger("aftercommit")
 
 LOOK_EVERY = timedelta(milliseconds=250)
-LOOK_OFTEN = timedelta(milliseconds=20)  # in a drain, because a caller waits for its end
+# In a drain, because a caller waits for its end, and when another process is to begin.
+LOOK_OFTEN = timedelta(milliseconds=20)
 PATIENCE = timedelta(milliseconds=250)  # a prefetched job that waits longer is released
 LAST_WRITES = timedelta(seconds=5)  # for writing outcomes, when all bodies have ended
 REPLACE_ME = 75  # exit status that asks for a new process; EX_TEMPFAIL of sysexits.h
+OUTGROWN = 71  # exit status of a process whose jobs need too much memory; EX_OSERR
 TO_JOIN = timedelta(seconds=2)
 # How long a process for jobs with crashes waits for the next such job before it ends.
 IDLE_WITHOUT_CRASHED = timedelta(seconds=30)
@@ -55,6 +59,9 @@ class Worker:
         self._config = config
         self._quota = quota
         self._bell = Bell()
+        self._per_process = JobsPerProcess(config.max_jobs_per_process, used_up=self._bell.ring)
+        self._memory = MemoryLimit(config.max_memory)
+        self._outgrown = False
         self._lock = threading.Lock()
         self._stopping = False
         self._hurry = False
@@ -86,6 +93,7 @@ class Worker:
             pool=self._pool,
             capacity=self._capacity,
             quota=self._quota,
+            per_process=self._per_process,
             finished=self._finished,
             prefetch=self._prefetch,
         )
@@ -99,20 +107,28 @@ class Worker:
 
         ``every`` is called at least four times a second, to report progress. Returns the
         exit status: ``REPLACE_ME`` after ``ask_for_replacement()``, or if a thread is lost to a
-        task that does not end.
+        task that does not end; ``OUTGROWN`` if jobs that need more than ``max_memory`` did not
+        end in time: they were not given back, and count a crash.
         """
+        if self._memory.warning:
+            logger.warning("%s", self._memory.warning)
         self._pool.start()
         self._timeouts.start()
         for alias in self._aliases:
             alias.start()
         while not self._stopping and not self._through:
-            self._bell.wait(LOOK_OFTEN if self._config.drain else LOOK_EVERY)
+            often = self._config.drain or self._replaced_by is not None
+            self._bell.wait(LOOK_OFTEN if often else LOOK_EVERY)
             patience = PATIENCE if self._replaced_by is None else NO_TIME
             if waiting := self._pool.unstarted(held_for=patience):
                 self._prefetch.measure_anew()
                 self._release_unstarted(waiting)
+            self._recycle()
             if every is not None:
                 every(self)
+        if self._outgrown and not self._stopping and self._bodies():
+            self._wait(lambda: self._all_written, limit=LAST_WRITES)
+            return OUTGROWN
         self._shut_down()
         return 0 if self._replaced_by is None or self._stopping else REPLACE_ME
 
@@ -126,10 +142,21 @@ class Worker:
         self._hurry = True
         self.stop()
 
-    def ask_for_replacement(self, why: str) -> None:
+    def _recycle(self) -> None:
+        """Ask for a new process when this one has done, or grown, enough."""
+        if self._replaced_by is not None:
+            return
+        if self._per_process.used_up:
+            why = f"Worker process {os.getpid()} has claimed its last job, and is replaced."
+            self.ask_for_replacement(why, level=logging.INFO)
+        elif too_large := self._memory.exceeded(done=self.done, running=self.running):
+            self._outgrown = True
+            self.ask_for_replacement(too_large, level=logging.WARNING)
+
+    def ask_for_replacement(self, why: str, *, level: int = logging.ERROR) -> None:
         """Claim no more jobs, and end when the running ones have; from any thread.
 
-        ``why`` is logged, once.
+        ``why`` is logged, once. What still runs when ``grace`` is over is released.
         """
         with self._lock:
             if self._replaced_by is not None:
@@ -138,7 +165,7 @@ class Worker:
         for alias in self._aliases:
             alias.stop_fetching()
         self._bell.ring()
-        logger.error("%s", why)
+        logger.log(level, "%s", why)
 
     @property
     def done(self) -> int:
@@ -177,6 +204,14 @@ class Worker:
     def _at_rest(self) -> bool:
         return all(alias.at_rest for alias in self._aliases)
 
+    @property
+    def _all_written(self) -> bool:
+        return all(alias.all_written for alias in self._aliases)
+
+    def _bodies(self) -> list[Run]:
+        """Return the runs whose body has begun and is not over."""
+        return [run for run in self._held() if run.has_begun and not run.is_over]
+
     def _held(self) -> list[Run]:
         return [run for alias in self._aliases for run in alias.runs.all()]
 
@@ -196,7 +231,9 @@ class Worker:
         for alias in self._aliases:
             alias.stop_fetching()
         self._release_unstarted(self._pool.unstarted())
-        self._wait(lambda: self._hurry or self._at_rest, limit=self._config.grace)
+        # The grace of a process that is replaced is over, or it has nothing to wait for.
+        grace = self._config.grace if self._stopping or self._replaced_by is None else NO_TIME
+        self._wait(lambda: self._hurry or self._at_rest, limit=grace)
         self._release([run for run in self._held() if not run.given_up])
         self._wait(lambda: self._at_rest, limit=LAST_WRITES)
         for alias in self._aliases:

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError
 
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.queues import is_queue_name
+from aftercommit.options.sizes import bytes_of
 from aftercommit.options.worker import WorkerConfig
 
 
@@ -31,6 +32,18 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="jobs at once in each process (default: 4)")
     parser.add_argument("--drain", action="store_true", help="run what is due, then end")
     parser.add_argument("--max-jobs", type=int, help="end after so many runs (default: never)")
+    parser.add_argument(
+        "--max-jobs-per-process",
+        type=int,
+        metavar="N",
+        help="replace a process after so many jobs (default: never)",
+    )
+    parser.add_argument(
+        "--max-memory",
+        type=_bytes,
+        metavar="SIZE",
+        help="replace a process that occupies more memory, such as 512M or 2G (default: never)",
+    )
     parser.add_argument(
         "--grace", type=_seconds, help="seconds that a stop waits for running jobs (default: 30)"
     )
@@ -73,6 +86,15 @@ def _names(text: str) -> tuple[str, ...]:
             f"expected queues with commas between them, such as default,mail; got {text!r}"
         )
     return names
+
+
+def _bytes(text: str) -> int:
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected a size of memory, such as 512M or 2G; got {text!r}"
+        ) from error
 
 
 def _seconds(text: str) -> timedelta:

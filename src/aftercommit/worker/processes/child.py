@@ -40,7 +40,8 @@ USED_UP = (
     "ls -l /proc/{pid}/fd; to raise the limit: LimitNOFILE= or ulimit -n."
 )
 LONGEST_REASON = 1000  # characters
-REPLACE_ME = 75  # see worker.worker; not imported, because that needs the models
+REPLACE_ME, OUTGROWN = 75, 71  # see worker.worker; not imported, because that needs the models
+GROWN = "it needed more memory than --max-memory, for longer than --grace"
 HURRY, STOP = "hurry", "stop"  # orders
 THROUGH, REPLACE = "through", "replace"  # how a process ended
 
@@ -99,6 +100,10 @@ class WorkerProcess:
         self._channel.send(ready=True)
         status = worker.run(every=self._report)
         self._report(worker)
+        if status == OUTGROWN:
+            # Not in good order: its jobs have to be taken back as those of a process that died.
+            self._channel.send(killed_for=GROWN)
+            _leave_now(status)
         self._channel.send(end=REPLACE if status == REPLACE_ME else THROUGH)
         _leave(status)
 
@@ -198,6 +203,10 @@ def _leave(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     if status == REPLACE_ME:
-        logging.shutdown()
-        os._exit(status)
+        _leave_now(status)
     sys.exit(status)
+
+
+def _leave_now(status: int) -> NoReturn:
+    logging.shutdown()
+    os._exit(status)

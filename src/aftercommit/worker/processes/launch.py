@@ -67,7 +67,7 @@ class Child:
     running: int = 0
     sees_crashed: bool = False  # it sees jobs with crashes, or a dead worker that may leave some
     silence: Silence = field(default_factory=Silence)
-    killed_for: str | None = None  # why its supervisor has killed it, if what it ran is the cause
+    killed_for: str | None = None  # why it was ended by us, if what it ran is the cause
     oom_kills: int = field(default_factory=oom_kills)  # when it was seen alive, not long ago
     oom_kills_noted: float = field(default_factory=now)
 
@@ -108,6 +108,7 @@ class Child:
             self.reason = message.get("failed", self.reason)
             self.traceback = message.get("traceback", self.traceback)
             self.end = message.get("end", self.end)
+            self.killed_for = message.get("killed_for", self.killed_for)
             self.done = message.get("done", self.done)
             self.running = message.get("running", self.running)
             self.sees_crashed = message.get("sees_crashed", self.sees_crashed)
