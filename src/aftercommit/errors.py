@@ -1,5 +1,6 @@
 """Every exception that aftercommit raises, each with its message and its fix."""
 
+import reprlib
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Self
@@ -42,6 +43,17 @@ class MissingBackport(ConfigurationError):
             "No task can be defined or run without one of them.\n"
             "Fix: pip install 'aftercommit[backport]' and add 'django_tasks' to "
             "INSTALLED_APPS, or use Django 6.0 or newer."
+        )
+
+
+class BadSelection(AftercommitError, ValueError):
+    """``jobs.find()``, or an operation on what it finds, was asked for something impossible."""
+
+    def __init__(self, name: str, expected: str, got: object) -> None:
+        super().__init__(
+            f"{name}: expected {expected}, got {reprlib.repr(got)}.\n"
+            "It selects no job, or asks for what cannot be done. Nothing was read or changed.\n"
+            f"Fix: pass another {name}, or leave it out."
         )
 
 

@@ -14,6 +14,7 @@ from aftercommit.errors import AftercommitError
 JOB = UUID(int=7)
 EXAMPLES = [
     errors.MissingBackport(),
+    errors.BadSelection("state", "one of ready, failed", "done"),
     errors.PayloadError(path="args[0]", problem="UUID is not JSON", task_path="app.send"),
     errors.PayloadTooLarge(what="the arguments", size=2048, limit=1024, task_path="app.send"),
     errors.EnqueueFailed(unique_key="user-1"),
@@ -31,6 +32,7 @@ EXAMPLES = [
     errors.NotRunByWorker(),
 ]
 FACTS = {
+    "BadSelection": ["state", "one of ready, failed", "'done'"],
     "PayloadError": ["args[0]", "UUID", "app.send"],
     "PayloadTooLarge": ["2,048", "1,024", "app.send"],
     "EnqueueFailed": ["user-1"],

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
 
 from aftercommit.models import Job, Lease, State
-from aftercommit.store import clock, operations
+from aftercommit.store import clock, operations, selecting
 from aftercommit.store import finish as finishing
 from aftercommit.store import rescue as rescuing
 from aftercommit.store.base import Store
@@ -24,6 +24,7 @@ from aftercommit.store.insert import Inserting
 from aftercommit.store.mysql import store as mysql
 from aftercommit.store.operations import Operations
 from aftercommit.store.rescue import Rescue, Rescued
+from aftercommit.store.selecting import Finding
 from aftercommit.store.sqlite import store as sqlite
 from aftercommit.store.table import Table, held_jobs
 from aftercommit.values import ClaimQuery, Ended, Renewed
@@ -621,7 +622,7 @@ def a_running_holder_is_locked(patch: pytest.MonkeyPatch, store: type[Store]) ->
 def cancel_running_as_if_ready(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """End running jobs at once."""
 
-    def cancel(self: Store, job_ids: Any, requested: Any) -> list[Ended]:
+    def cancel(self: Store, job_ids: Any, among: Q, requested: Any) -> list[Ended]:
         live = self._jobs.filter(id__in=job_ids, state__in=["ready", "running"])
         ended = [Ended(job_id, "cancelled") for job_id in live.values_list("id", flat=True)]
         live.update(
@@ -640,7 +641,7 @@ def cancel_running_as_if_ready(patch: pytest.MonkeyPatch, store: type[Store]) ->
 def cancel_without_a_lock(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Try the one state, then the other."""
 
-    def cancel(self: Store, job_ids: Any, requested: Any) -> list[Ended]:
+    def cancel(self: Store, job_ids: Any, among: Q, requested: Any) -> list[Ended]:
         ended = []
         for job_id in job_ids:
             ready = self._jobs.filter(id=job_id, state="ready")
@@ -666,23 +667,50 @@ def retry_from_the_first_token(patch: pytest.MonkeyPatch, store: type[Store]) ->
 
 
 def _retry(patch: pytest.MonkeyPatch, *, token: Any, states: list[str]) -> None:
-    def retry_one(self: Store, job_id: Any) -> bool:
-        rows = self._jobs.filter(id=job_id, state__in=states)
-        return bool(
-            rows.update(
-                state="ready",
-                claimable=True,
-                unsuccessful=False,
-                token=token,
-                attempts=0,
-                crashes=0,
-                run_after=DatabaseNow(),
-                finished_at=None,
-                worker_id=None,
-            )
+    def retry_some(self: Store, job_ids: Any, among: Q) -> Any:
+        rows = self._jobs.filter(id__in=job_ids, state__in=states)
+        found = list(rows.values_list("id", flat=True))
+        rows.update(
+            state="ready",
+            claimable=True,
+            unsuccessful=False,
+            token=token,
+            attempts=0,
+            crashes=0,
+            run_after=DatabaseNow(),
+            finished_at=None,
+            worker_id=None,
         )
+        return found, []
 
-    patch.setattr(Operations, "_retry_one", retry_one)
+    patch.setattr(Operations, "_retry_some", retry_some)
+
+
+def select_by_id(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Change what was found, whether or not it still meets the criteria."""
+    found = selecting.condition
+
+    def windows(self: Finding, wanted: Any, after: Any) -> Any:
+        yield self._jobs.filter(found(wanted))
+
+    patch.setattr(Finding, "_windows", windows)
+    patch.setattr(selecting, "condition", lambda wanted: Q())
+
+
+def change_what_is_running(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Move and reprioritise jobs that a worker has."""
+    patch.setattr(selecting, "NOT_STARTED", tuple(State))
+
+
+def delete_what_goes_on(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Delete jobs of any state."""
+    patch.setattr(selecting, "FINISHED", tuple(State))
+
+
+def retry_as_found(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Retry what was failed when it was found."""
+    select_by_id(patch, store)
+    patch.setattr(operations, "UNSUCCESSFUL", tuple(State))
 
 
 def prune_by_id(patch: pytest.MonkeyPatch, store: type[Store]) -> None:

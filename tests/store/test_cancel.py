@@ -5,7 +5,7 @@ from django.db import transaction
 
 from aftercommit.ids import new_job_id
 from aftercommit.models import State
-from aftercommit.store.operations import ONE_CANCEL
+from aftercommit.store.operations import ONE_WRITE
 from aftercommit.values import Ended, Failed, Released, Succeeded
 from tests.store.callers import Held, answer, at_statement
 from tests.store.given import (
@@ -74,7 +74,7 @@ def test_each_of_many_jobs_gets_its_own_answer(store):
 
 
 def test_more_jobs_than_one_statement_names_are_all_cancelled(store):
-    ids = ready_jobs(store, ONE_CANCEL + 1)
+    ids = ready_jobs(store, ONE_WRITE + 1)
 
     assert store.cancel(ids).cancelled == set(ids)
 

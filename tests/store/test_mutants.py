@@ -20,6 +20,7 @@ from tests.store import (
     test_rescue,
     test_retry,
     test_schedules,
+    test_selecting,
     test_sqlite,
     test_unique_keys,
 )
@@ -425,6 +426,34 @@ MUTANTS = [
         (by(test_retry.test_jobs_that_are_ready_running_or_done_are_left_alone),),
     ),
     Mutant(mutants.retry_from_the_first_token, (FIRST_LIFE,)),
+    Mutant(
+        mutants.select_by_id,
+        (
+            by(
+                test_selecting.test_a_job_that_starts_just_now_is_not_cancelled_when_only_ready_ones_are_wanted
+            ),
+        ),
+    ),
+    Mutant(
+        mutants.change_what_is_running,
+        tuple(
+            by(test_selecting.test_a_job_that_starts_just_now_stays_where_it_is, change=one)
+            for one in ("move", "reprioritise")
+        ),
+    ),
+    Mutant(
+        mutants.delete_what_goes_on,
+        (by(test_selecting.test_only_finished_jobs_are_deleted),),
+    ),
+    Mutant(
+        mutants.retry_as_found,
+        (
+            by(test_retry.test_jobs_that_are_ready_running_or_done_are_left_alone),
+            by(
+                test_selecting.test_a_job_that_somebody_else_retries_just_now_is_not_retried_twice,
+            ),
+        ),
+    ),
     Mutant(
         mutants.prune_by_id,
         (

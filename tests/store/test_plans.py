@@ -15,6 +15,8 @@ from django.utils import timezone
 
 from aftercommit.models import Job
 from aftercommit.options.conf import BackendOptions
+from aftercommit.store.criteria import Criteria
+from aftercommit.store.selecting import ONE_BATCH, ONE_WINDOW
 from aftercommit.values import Failed, Retry, Succeeded
 from aftercommit.worker.claiming.fetcher import Fetcher
 from aftercommit.worker.config import Served
@@ -499,6 +501,37 @@ def test_jobs_are_read_cancelled_and_retried_by_primary_key(store, plans, primar
 
     assert all(primary in text for text in plans.texts)
     plans.must_not_read_all()
+
+
+@pytest.mark.parametrize("states", [("failed",), ("failed", "cancelled")], ids=str)
+def test_failed_jobs_are_found_by_an_index_that_has_no_others(store, plans, states):
+    first = next(store.find(Criteria(states=states, queue="default")))
+
+    assert len(first) == ONE_BATCH
+    assert all(UNSUCCESSFUL in text for text in plans.texts)
+
+
+def test_other_jobs_are_found_by_primary_key_a_window_at_a_time(store, primary):
+    with reads() as found:
+        rare = next(store.find(Criteria(states=("ready",), queue="queue 7")))
+
+    assert rare
+    each = at_most(pages=1, rows=3, steps=40)
+    assert found.count <= each * 3 * ONE_WINDOW
+
+
+def test_a_batch_is_changed_by_primary_key(store, plans, primary):
+    failed = Criteria(states=("failed",))
+    ids = next(store.find(failed))
+    before = len(plans.texts)
+
+    assert len(store.retry_among(ids, failed).ready) == ONE_BATCH
+    assert store.move(ids, Criteria(), queue="moved") == ONE_BATCH
+    assert store.reprioritise(ids, Criteria(), priority=99) == ONE_BATCH
+    assert len(store.cancel_among(ids, Criteria()).cancelled) == ONE_BATCH
+    assert store.delete(ids, Criteria()) == ONE_BATCH
+
+    assert all(primary in text for text in plans.texts[before:])
 
 
 def test_the_holder_of_a_key_is_found_by_the_index_of_keys(store, plans):

@@ -11,6 +11,7 @@ finish      ``finish``, ``finish_many``                                    T3-T5
 rescue      ``rescue``, ``release_unstarted``, ``release_forgotten``       T6, T7
 operations  ``cancel``, ``retry``, ``prune``                               T8-T10
 requests    ``asked_to_stop``                                              before T8'
+selecting   ``find``, ``count``, ``delete``, ``move``, ``reprioritise``    T8-T10
 reading     ``job``, ``due``, ``counts``, ``look`` …
 rules       ``pauses``, ``pause``, ``resume``
 ==========  =============================================================  ==============
@@ -25,16 +26,17 @@ from aftercommit.store.columns import unique_lock
 from aftercommit.store.finish import Finishing
 from aftercommit.store.inbox import Inbox
 from aftercommit.store.insert import Inserting
-from aftercommit.store.operations import CancelAnswer, Operations, Retried
+from aftercommit.store.operations import CancelAnswer, Retried
 from aftercommit.store.presence import Presence
 from aftercommit.store.reading import Reading
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.store.rules import Rules
+from aftercommit.store.selecting import Selecting
 
 __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique_lock"]
 
 
-class Store(Inserting, Claims, Finishing, Rescue, Operations, Reading, Inbox, Rules):
+class Store(Inserting, Claims, Finishing, Rescue, Selecting, Reading, Inbox, Rules):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 
     wakes_workers = False  # whether a presence is notified of new jobs

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from aftercommit.ids import first_id_of
@@ -18,7 +19,8 @@ from aftercommit.store.columns import unique_lock
 from aftercommit.store.requests import Requests
 from aftercommit.values import Ended
 
-ONE_CANCEL = 500  # rows that one statement names
+ONE_WRITE = 500  # rows that one statement names
+ANY = Q()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,28 +49,29 @@ class Operations(Requests):
 
     # ---- T8 cancel --------------------------------------------------------------
 
-    def cancel(self, job_ids: Iterable[UUID]) -> CancelAnswer:
+    def cancel(self, job_ids: Iterable[UUID], *, among: Q = ANY) -> CancelAnswer:
         """Cancel ready jobs at once; ask the workers of running jobs to stop.
 
-        A job that has finished stays as it is. In a transaction of the caller, the change is
-        part of it, and until the transaction ends no other transaction can change the jobs.
+        A job that has finished, or does not meet ``among``, stays as it is. In a transaction of
+        the caller, the change is part of it, and until the transaction ends no other
+        transaction can change the jobs.
         """
         wanted = sorted(set(job_ids))
         ended: list[Ended] = []
         requested: set[UUID] = set()
-        for start in range(0, len(wanted), ONE_CANCEL):
-            some = wanted[start : start + ONE_CANCEL]
-            ended += self._after_deadlock(partial(self._cancel, some, requested))
+        for start in range(0, len(wanted), ONE_WRITE):
+            some = wanted[start : start + ONE_WRITE]
+            ended += self._after_deadlock(partial(self._cancel, some, among, requested))
         return CancelAnswer(ended=ended, requested=frozenset(requested))
 
-    def _cancel(self, job_ids: list[UUID], requested: set[UUID]) -> list[Ended]:
+    def _cancel(self, job_ids: list[UUID], among: Q, requested: set[UUID]) -> list[Ended]:
         with self._write():
-            return self._cancel_locked(job_ids, requested)
+            return self._cancel_locked(job_ids, among, requested)
 
-    def _cancel_locked(self, job_ids: list[UUID], requested: set[UUID]) -> list[Ended]:
+    def _cancel_locked(self, job_ids: list[UUID], among: Q, requested: set[UUID]) -> list[Ended]:
         # Lock first: the two updates would miss a job that changes from ready to running and
         # back between them. In the order of ids, as in every statement that locks many jobs.
-        rows = self._locked(self._jobs.filter(id__in=job_ids)).order_by("id")
+        rows = self._locked(self._jobs.filter(among, id__in=job_ids)).order_by("id")
         found = list(rows.values_list("id", "state", "worker_id"))
         ready = [job_id for job_id, state, _worker in found if state == State.READY]
         running = [job_id for job_id, state, _worker in found if state == State.RUNNING]
@@ -94,48 +97,54 @@ class Operations(Requests):
 
     # ---- T9 retry ---------------------------------------------------------------
 
-    def retry(self, job_ids: Iterable[UUID]) -> Retried:
+    def retry(self, job_ids: Iterable[UUID], *, among: Q = ANY) -> Retried:
         """Make failed and cancelled jobs ready again, with all their attempts.
 
-        The token is not reset, so zombies of the earlier runs stay fenced. A job whose unique
-        key is held by another job now is left as it is and reported. The call waits for other
-        transactions that have inserted the same key and have not ended.
+        The token is not reset, so zombies of the earlier runs stay fenced. A job that does not
+        meet ``among`` is left as it is. One whose unique key is held by another job now is left
+        and reported; the call waits for other transactions that have inserted the same key and
+        have not ended.
         """
-        ready, clashed = set(), set()
-        for job_id in sorted(set(job_ids)):
-            try:
-                if self._after_deadlock(partial(self._retry_one, job_id)):
-                    ready.add(job_id)
-            except IntegrityError:
-                clashed.add(job_id)
+        wanted = sorted(set(job_ids))
+        ready: set[UUID] = set()
+        clashed: set[UUID] = set()
+        for start in range(0, len(wanted), ONE_WRITE):
+            some = wanted[start : start + ONE_WRITE]
+            done, keyed = self._after_deadlock(partial(self._retry_some, some, among))
+            ready.update(done)
+            # Each in a transaction of its own: one that held several keys could deadlock with
+            # a caller that enqueues the same ones, whose transaction might be the victim.
+            for job_id in keyed:
+                try:
+                    if self._after_deadlock(partial(self._retry_one, job_id, among)):
+                        ready.add(job_id)
+                except IntegrityError:
+                    clashed.add(job_id)
         return Retried(ready=frozenset(ready), clashed=frozenset(clashed))
 
-    def _retry_one(self, job_id: UUID) -> bool:
+    def _retry_some(self, job_ids: list[UUID], among: Q) -> tuple[list[UUID], list[UUID]]:
+        """Retry the jobs without a unique key; return their ids, and those with a key."""
         with self._write():
-            return self._retry_in_transaction(job_id)
+            ended = self._jobs.filter(among, id__in=job_ids, state__in=UNSUCCESSFUL)
+            rows = self._locked(ended).order_by("id").only("id", "queue", "unique_key")
+            queues = {row.id: row.queue for row in rows if row.unique_key is None}
+            keyed = [row.id for row in rows if row.unique_key is not None]
+            free = self._jobs.filter(id__in=list(queues), state__in=UNSUCCESSFUL)
+            free.update(**_second_life(None))
+            self._wake(set(queues.values()))
+            return list(queues), keyed
 
-    def _retry_in_transaction(self, job_id: UUID) -> bool:
-        # These two columns never change, so they can be read before the update.
-        job = self._jobs.filter(id=job_id).only("queue", "unique_key").first()
-        if job is None:
-            return False
-        ended = self._jobs.filter(id=job_id, state__in=UNSUCCESSFUL)
-        retried = ended.update(
-            state=State.READY,
-            claimable=True,
-            unsuccessful=False,
-            attempts=0,
-            crashes=0,
-            conflicts=0,
-            run_after=DatabaseNow(),
-            finished_at=None,
-            result=None,
-            cancel_requested=False,
-            unique_lock=unique_lock(job.unique_key),
-        )
-        if retried:
-            self._wake({job.queue})
-        return bool(retried)
+    def _retry_one(self, job_id: UUID, among: Q) -> bool:
+        with self._write():
+            # The key never changes, and a sleeping worker of another queue may be woken.
+            job = self._jobs.filter(id=job_id).only("queue", "unique_key").first()
+            if job is None:
+                return False
+            ended = self._jobs.filter(among, id=job_id, state__in=UNSUCCESSFUL)
+            retried = ended.update(**_second_life(job.unique_key))
+            if retried:
+                self._wake({job.queue})
+            return bool(retried)
 
     # ---- T10 prune --------------------------------------------------------------
 
@@ -183,6 +192,23 @@ class Operations(Requests):
             yield _by_id(old.filter(unsuccessful=True, state__in=bad))
         if State.SUCCEEDED in states:
             yield _by_id(old.filter(state=State.SUCCEEDED))
+
+
+def _second_life(unique_key: str | None) -> dict[str, Any]:
+    """Return what a job is when it is ready again with all its attempts."""
+    return {
+        "state": State.READY,
+        "claimable": True,
+        "unsuccessful": False,
+        "attempts": 0,
+        "crashes": 0,
+        "conflicts": 0,
+        "run_after": DatabaseNow(),
+        "finished_at": None,
+        "result": None,
+        "cancel_requested": False,
+        "unique_lock": unique_lock(unique_key),
+    }
 
 
 def _by_id(rows: QuerySet[Job]) -> QuerySet[Job]:

@@ -1,0 +1,63 @@
+"""The operations on jobs that commands, pages and code use."""
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from aftercommit.enqueue.finished import send_finished
+from aftercommit.jobs.asked import criteria
+from aftercommit.jobs.selection import Progress, Selection
+from aftercommit.store import default_alias, store_for
+
+if TYPE_CHECKING:
+    from aftercommit.store.base import CancelAnswer, Retried
+
+__all__ = ["Progress", "Selection", "cancel", "find", "retry"]
+
+
+def cancel(job_ids: Iterable[UUID], *, using: str) -> "CancelAnswer":
+    """Cancel ready jobs of a database alias at once; ask the workers of running jobs to stop.
+
+    In a transaction of the caller, the change is part of it. ``task_finished`` is sent after
+    the commit, for each job that was ended.
+    """
+    store = store_for(using)
+    answer = store.cancel(job_ids)
+    send_finished(store, answer.ended)
+    return answer
+
+
+def retry(job_ids: Iterable[UUID], *, using: str) -> "Retried":
+    """Make failed and cancelled jobs of a database alias ready again, with all their attempts."""
+    return store_for(using).retry(job_ids)
+
+
+def find(
+    *,
+    state: str | Collection[str] | None = None,
+    task: Any = None,
+    queue: str | None = None,
+    enqueued_before: datetime | timedelta | None = None,
+    error_contains: str | None = None,
+    after: UUID | None = None,
+    using: str | None = None,
+) -> Selection:
+    """Return the jobs of a database alias that meet all conditions; nothing is read yet.
+
+    ``state``: one or several. ``task``: a task, or its path. ``enqueued_before``: a moment, or
+    for how long they have been there. ``error_contains``: a part of the exception's class or of
+    the traceback of one of their failed runs. ``after``: only ids behind this one, to go on
+    where an operation was stopped. ``using``: the database alias, by default where the router
+    writes jobs.
+
+    Raises ``BadSelection`` for what cannot be true of a job.
+    """
+    wanted = criteria(
+        state=state,
+        task=task,
+        queue=queue,
+        enqueued_before=enqueued_before,
+        error_contains=error_contains,
+    )
+    return Selection(wanted, using=using or default_alias(), after=after)

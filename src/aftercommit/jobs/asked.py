@@ -1,0 +1,83 @@
+"""What callers ask for becomes ``Criteria``, or is refused."""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+from aftercommit._compat import BaseTask
+from aftercommit.errors import BadSelection
+from aftercommit.options.queues import LONGEST_NAME, QUEUE_PREFIX, is_queue_name
+from aftercommit.store.criteria import STATES, Criteria
+
+LOWEST, HIGHEST = -100, 100  # priorities, as in Django
+
+
+def criteria(
+    *,
+    state: str | Collection[str] | None,
+    task: Any,
+    queue: str | None,
+    enqueued_before: datetime | timedelta | None,
+    error_contains: str | None,
+) -> Criteria:
+    """Return the criteria; raises ``BadSelection`` for what cannot be true of a job."""
+    if queue is not None:
+        _check_queue("queue", queue)
+    if error_contains is not None and not (isinstance(error_contains, str) and error_contains):
+        raise BadSelection("error_contains", "a text", error_contains)
+    return Criteria(
+        states=STATES if state is None else _states(state),
+        task_path=None if task is None else _task_path(task),
+        queue=queue,
+        enqueued_before=_before(enqueued_before),
+        error_contains=error_contains,
+    )
+
+
+def target(queue: object) -> str:
+    """Return a queue into which jobs may be moved."""
+    _check_queue("queue", queue)
+    if str(queue).startswith(QUEUE_PREFIX):
+        raise BadSelection("queue", "a queue of jobs; this one is of a broker's messages", queue)
+    return str(queue)
+
+
+def priority(value: object) -> int:
+    """Return a priority as Django allows it."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not LOWEST <= value <= HIGHEST:  # type: ignore[operator]
+        raise BadSelection("priority", f"a whole number from {LOWEST} to {HIGHEST}", value)
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def _states(given: object) -> tuple[str, ...]:
+    wanted = [given] if isinstance(given, str) else given
+    if not isinstance(wanted, (list, tuple, set, frozenset)) or not wanted:
+        raise BadSelection("state", "a state, or several", given)
+    for one in wanted:
+        if one not in STATES:
+            raise BadSelection("state", f"one of {', '.join(STATES)}", one)
+    return tuple(one for one in STATES if one in wanted)
+
+
+def _task_path(given: Any) -> str:
+    path = given.module_path if isinstance(given, BaseTask) else given
+    if not isinstance(path, str) or not path:
+        raise BadSelection("task", "a task, or its path such as 'shop.tasks.send_mail'", given)
+    return path
+
+
+def _before(given: object) -> datetime | timedelta | None:
+    if given is None:
+        return None
+    is_span = isinstance(given, timedelta) and given >= timedelta(0)
+    is_moment = isinstance(given, datetime) and given.tzinfo is not None
+    if not is_span and not is_moment:
+        what = "an aware datetime, or a timedelta that is not negative"
+        raise BadSelection("enqueued_before", what, given)
+    return given  # type: ignore[return-value]
+
+
+def _check_queue(name: str, given: object) -> None:
+    if not is_queue_name(given):
+        raise BadSelection(name, f"a name of 1 to {LONGEST_NAME} printable characters", given)

@@ -1,0 +1,148 @@
+"""A selection of jobs: what meets some criteria, whenever it is asked."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from aftercommit.enqueue.finished import send_finished
+from aftercommit.errors import BadSelection
+from aftercommit.jobs import asked
+from aftercommit.store import store_for
+from aftercommit.store.criteria import Criteria
+
+if TYPE_CHECKING:
+    from aftercommit.models import Job
+    from aftercommit.store.base import Store
+
+LIVE = ("ready", "running")
+UNSUCCESSFUL = ("failed", "cancelled")
+FINISHED = ("succeeded", *UNSUCCESSFUL)
+NOT_STARTED = ("ready", *UNSUCCESSFUL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far an operation has come, in jobs; it is committed up to here."""
+
+    found: int = 0  # met the criteria when they were found
+    changed: int = 0
+    asked: int = 0  # of those: running jobs that are asked to stop
+    clashed: int = 0  # left as they are: another job has their unique key
+    position: UUID | None = None  # of the last one that was found; see ``find(after=...)``
+
+    @property
+    def left(self) -> int:
+        """Those that were left as they are: they are so already, or somebody was faster."""
+        return self.found - self.changed
+
+
+Watcher = Callable[[Progress], object]
+
+
+class Selection:
+    """The jobs of one database alias that meet the criteria. Nothing is remembered.
+
+    Each operation works in batches of 500 jobs, in the order of their ids. A batch is one
+    short transaction, whose statements repeat the criteria; ``progress`` is called after its
+    commit. What it raises ends the operation, whose batches before it stay as they are. To go
+    on later, call the operation again: what is changed does not meet it any more. In a
+    transaction of the caller all batches are part of it.
+    """
+
+    def __init__(self, criteria: Criteria, *, using: str, after: UUID | None = None) -> None:
+        self._criteria = criteria
+        self._using = using
+        self._after = after
+
+    def __repr__(self) -> str:
+        return f"<Selection on {self._using!r}: {self._criteria}>"
+
+    def count(self) -> int:
+        """Return how many jobs there are now. It reads all of them, in several statements."""
+        return self._store.count(self._criteria, after=self._after)
+
+    def __iter__(self) -> Iterator["Job"]:
+        """Yield the jobs as they are, the oldest ids first; change none of them yourself."""
+        for job_ids in self._store.find(self._criteria, after=self._after):
+            yield from self._store.jobs_among(job_ids, self._criteria)
+
+    def retry(self, *, progress: Watcher | None = None) -> Progress:
+        """Make the failed and cancelled jobs ready again, with all their attempts."""
+
+        def write(job_ids: Sequence[UUID], wanted: Criteria) -> Progress:
+            done = self._store.retry_among(job_ids, wanted)
+            return Progress(changed=len(done.ready), clashed=len(done.clashed))
+
+        return self._each("retry", UNSUCCESSFUL, write, progress)
+
+    def cancel(self, *, progress: Watcher | None = None) -> Progress:
+        """Cancel the ready jobs, and ask the workers of the running ones to stop."""
+
+        def write(job_ids: Sequence[UUID], wanted: Criteria) -> Progress:
+            answer = self._store.cancel_among(job_ids, wanted)
+            send_finished(self._store, answer.ended)
+            both = len(answer.ended) + len(answer.requested)
+            return Progress(changed=both, asked=len(answer.requested))
+
+        return self._each("cancel", LIVE, write, progress)
+
+    def delete(self, *, progress: Watcher | None = None) -> Progress:
+        """Delete the finished jobs; rows of yours that point at them follow ``on_delete``."""
+
+        def write(job_ids: Sequence[UUID], wanted: Criteria) -> Progress:
+            return Progress(changed=self._store.delete(job_ids, wanted))
+
+        return self._each("delete", FINISHED, write, progress)
+
+    def move(self, *, queue: str, progress: Watcher | None = None) -> Progress:
+        """Put the jobs that are not running and have not succeeded into another queue."""
+        queue = asked.target(queue)
+
+        def write(job_ids: Sequence[UUID], wanted: Criteria) -> Progress:
+            return Progress(changed=self._store.move(job_ids, wanted, queue=queue))
+
+        return self._each("move", NOT_STARTED, write, progress)
+
+    def reprioritise(self, priority: int, *, progress: Watcher | None = None) -> Progress:
+        """Give the jobs that are not running and have not succeeded another priority."""
+        priority = asked.priority(priority)
+
+        def write(job_ids: Sequence[UUID], wanted: Criteria) -> Progress:
+            changed = self._store.reprioritise(job_ids, wanted, priority=priority)
+            return Progress(changed=changed)
+
+        return self._each("reprioritise", NOT_STARTED, write, progress)
+
+    def _each(
+        self,
+        name: str,
+        states: tuple[str, ...],
+        write: Callable[[Sequence[UUID], Criteria], Progress],
+        watcher: Watcher | None,
+    ) -> Progress:
+        wanted = self._criteria.within(states)
+        if not wanted.states:
+            raise BadSelection("state", f"one of {', '.join(states)} for {name}()", self._states)
+        done = Progress()
+        for job_ids in self._store.find(wanted, after=self._after):
+            written = write(job_ids, wanted)
+            done = replace(
+                done,
+                found=done.found + len(job_ids),
+                changed=done.changed + written.changed,
+                asked=done.asked + written.asked,
+                clashed=done.clashed + written.clashed,
+                position=job_ids[-1],
+            )
+            if watcher is not None:
+                watcher(done)
+        return done
+
+    @property
+    def _states(self) -> str:
+        return ", ".join(self._criteria.states)
+
+    @property
+    def _store(self) -> "Store":
+        return store_for(self._using)

@@ -1,0 +1,23 @@
+"""Which jobs an operation is about: a frozen value, checked when it is built."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Self
+
+STATES = ("ready", "running", "succeeded", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criteria:
+    """What must be true of a job; what is None does not matter."""
+
+    states: tuple[str, ...] = STATES
+    task_path: str | None = None
+    queue: str | None = None
+    tag: str | None = None
+    enqueued_before: datetime | timedelta | None = None  # a span: longer ago than this
+    error_contains: str | None = None
+
+    def within(self, states: tuple[str, ...]) -> Self:
+        """Return the same, of those states only."""
+        return replace(self, states=tuple(one for one in self.states if one in states))

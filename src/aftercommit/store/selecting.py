@@ -1,0 +1,164 @@
+"""Finds and changes jobs by what is true of them, in batches, beside workers.
+
+A batch is found by a read that locks nothing, and is written by a statement that repeats the
+whole condition, so a job that a worker has changed in between is left alone.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Func, IntegerField, Q, QuerySet, Value
+from django.db.models.lookups import GreaterThan
+
+from aftercommit.models import FINISHED, UNSUCCESSFUL, Job, State
+from aftercommit.options.queues import QUEUE_PREFIX
+from aftercommit.store.clock import ago
+from aftercommit.store.criteria import STATES, Criteria
+from aftercommit.store.operations import CancelAnswer, Operations, Retried
+from aftercommit.store.table import Table
+
+ONE_BATCH = 500  # jobs that one transaction changes
+ONE_WINDOW = 10_000  # rows that one statement reads
+NOT_STARTED = (State.READY, *UNSUCCESSFUL)  # what no worker has in its hands
+
+
+class Place(Func):
+    """Where a text begins in a column, compared by bytes; 0 if it is not in there."""
+
+    function = "STRPOS"
+    output_field = IntegerField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """Not LIKE, which does not see the case of letters."""
+        return self.as_sql(compiler, connection, function="INSTR", **context)
+
+    def as_mysql(self, compiler: Any, connection: Any, **_context: Any) -> Any:
+        """By bytes, whatever the collation of the column is."""
+        parts = [compiler.compile(one) for one in self.get_source_expressions()]
+        sql = ", ".join(f"CAST({part} AS BINARY)" for part, _given in parts)
+        return f"INSTR({sql})", [value for _part, given in parts for value in given]
+
+
+def condition(wanted: Criteria) -> Q:
+    """Return criteria as a condition for the ORM."""
+    found = Q()
+    if wanted.states != STATES:
+        found &= Q(state__in=wanted.states)
+    if wanted.task_path is not None:
+        found &= Q(task_path=wanted.task_path)
+    if wanted.queue is not None:
+        found &= Q(queue=wanted.queue)
+    if wanted.tag is not None:
+        found &= _contains("tags", json.dumps(wanted.tag))
+    if wanted.error_contains is not None:
+        # As it stands in the JSON of the column.
+        found &= _contains("errors", json.dumps(wanted.error_contains)[1:-1])
+    before = wanted.enqueued_before
+    if before is not None:
+        moment = ago(before) if isinstance(before, timedelta) else before
+        found &= Q(enqueued_at__lt=moment)
+    return found
+
+
+def _contains(column: str, text: str) -> Q:
+    return Q(GreaterThan(Place(column, Value(text)), 0))
+
+
+class Finding(Table):
+    """Walks the table, or an index that has all that is wanted."""
+
+    def find(self, wanted: Criteria, *, after: UUID | None = None) -> Iterator[list[UUID]]:
+        """Yield the ids of the jobs that meet the criteria, in their order, in batches.
+
+        No statement reads more than ``ONE_WINDOW`` rows, however few of them are wanted.
+        Jobs that begin to meet the criteria behind the walk are not found.
+        """
+        for rows in self._windows(wanted, after):
+            ids = [row.id for row in rows.order_by("id").only("id") if row.id is not None]
+            for start in range(0, len(ids), ONE_BATCH):
+                yield ids[start : start + ONE_BATCH]
+
+    def count(self, wanted: Criteria, *, after: UUID | None = None) -> int:
+        """Return how many jobs meet the criteria."""
+        return sum(rows.count() for rows in self._windows(wanted, after))
+
+    def jobs_among(self, job_ids: Sequence[UUID], wanted: Criteria) -> list[Job]:
+        """Return those of these jobs that still meet the criteria, in the order of ids."""
+        return list(self._jobs.filter(condition(wanted), id__in=job_ids).order_by("id"))
+
+    def _windows(self, wanted: Criteria, after: UUID | None) -> Iterator[QuerySet[Job]]:
+        walked, found = self._walked(wanted.states), condition(wanted)
+        while wanted.states:
+            rest = walked if after is None else walked.filter(id__gt=after)
+            # Not values_list(): see ``operations.prune``.
+            ends = list(rest.order_by("id").only("id")[ONE_WINDOW - 1 : ONE_WINDOW])
+            if not ends:
+                yield rest.filter(found)
+                return
+            yield rest.filter(found, id__lte=ends[0].id)
+            after = ends[0].id
+
+    def _walked(self, states: Sequence[str]) -> QuerySet[Job]:
+        """Return as few rows as an index has that may be in one of these states."""
+        if set(states) <= set(UNSUCCESSFUL):
+            return self._jobs.filter(unsuccessful=True)
+        return self._jobs.all()
+
+
+class Selecting(Finding, Operations):
+    """Changes some of the jobs that were found, those that still meet the criteria."""
+
+    def retry_among(self, job_ids: Sequence[UUID], wanted: Criteria) -> Retried:
+        """Retry them; see ``retry``."""
+        return self.retry(job_ids, among=condition(wanted))
+
+    def cancel_among(self, job_ids: Sequence[UUID], wanted: Criteria) -> CancelAnswer:
+        """Cancel those that are not asked to stop already; see ``cancel``."""
+        return self.cancel(job_ids, among=condition(wanted) & Q(cancel_requested=False))
+
+    def delete(self, job_ids: Sequence[UUID], wanted: Criteria) -> int:
+        """Delete those that have finished; return how many. Locked rows are skipped.
+
+        Rows of the user's models that point at a job follow their ``on_delete``.
+        """
+        return self._after_deadlock(partial(self._delete, job_ids, wanted))
+
+    def _delete(self, job_ids: Sequence[UUID], wanted: Criteria) -> int:
+        with self._write():
+            chosen = self._jobs.filter(condition(wanted), id__in=job_ids, state__in=FINISHED)
+            rows = self._locked(chosen, skip=True).order_by("id").only("id")
+            gone = [row.id for row in rows]
+            _all, by_model = self._jobs.filter(id__in=gone, state__in=FINISHED).delete()
+            return by_model.get(Job._meta.label, 0)
+
+    def move(self, job_ids: Sequence[UUID], wanted: Criteria, *, queue: str) -> int:
+        """Put jobs that no worker has into another queue; return how many were elsewhere.
+
+        Messages for brokers stay where they are: their queue says which broker it is.
+        """
+        others = ~Q(queue=queue) & ~Q(queue__startswith=QUEUE_PREFIX)
+        return self._after_deadlock(
+            partial(self._change, job_ids, condition(wanted) & others, {"queue": queue})
+        )
+
+    def reprioritise(self, job_ids: Sequence[UUID], wanted: Criteria, *, priority: int) -> int:
+        """Give jobs that no worker has another priority; return how many had a different one."""
+        others = condition(wanted) & ~Q(priority=priority)
+        return self._after_deadlock(
+            partial(self._change, job_ids, others, {"priority": priority})
+        )
+
+    def _change(self, job_ids: Sequence[UUID], which: Q, values: dict[str, Any]) -> int:
+        with self._write():
+            chosen = self._jobs.filter(which, id__in=job_ids, state__in=NOT_STARTED)
+            rows = self._locked(chosen).order_by("id").only("id", "state", "queue")
+            locked = {row.id: row for row in rows}
+            same = self._jobs.filter(id__in=list(locked), state__in=NOT_STARTED)
+            changed = same.update(**values)
+            ready = [row for row in locked.values() if row.state == State.READY]
+            self._wake({values.get("queue", row.queue) for row in ready})
+            return changed

@@ -1,0 +1,186 @@
+"""``jobs.find()``: what may be asked, and what is done in batches."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from django.db import transaction
+
+from aftercommit import jobs
+from aftercommit._compat import task_finished
+from aftercommit.errors import BadSelection
+from aftercommit.models import Job
+from aftercommit.store import selecting, store_for
+from aftercommit.values import Failed
+from tests.app.tasks import add
+from tests.django.conftest import claim_only_job
+from tests.django.test_jobs import ERROR, failed_job, job, ready_job
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"state": "done"},
+        {"state": "Failed"},
+        {"state": ()},
+        {"state": 3},
+        {"state": ["failed", "done"]},
+        {"task": 3},
+        {"task": ""},
+        {"queue": ""},
+        {"queue": 3},
+        {"queue": "a\nb"},
+        {"enqueued_before": 3600},
+        {"enqueued_before": "yesterday"},
+        {"enqueued_before": datetime(2026, 1, 1)},
+        {"enqueued_before": timedelta(seconds=-1)},
+        {"error_contains": ""},
+        {"error_contains": 3},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_true_of_a_job_is_refused(given):
+    (name,) = given
+
+    with pytest.raises(BadSelection, match=rf"^{name}: expected "):
+        jobs.find(**given)
+
+
+@pytest.mark.parametrize("priority", [101, -101, 1.5, "3", True, None])
+def test_a_priority_that_django_does_not_have_is_refused(priority):
+    with pytest.raises(BadSelection, match=r"^priority: expected a whole number"):
+        jobs.find().reprioritise(priority)
+
+
+@pytest.mark.parametrize("queue", ["", 3, "relay.celery"])
+def test_jobs_are_not_moved_to_what_is_no_queue_of_jobs(queue):
+    with pytest.raises(BadSelection, match=r"^queue: expected "):
+        jobs.find().move(queue=queue)
+
+
+@pytest.mark.parametrize(
+    ("state", "operation"),
+    [("succeeded", "retry"), ("failed", "cancel"), ("running", "delete"), ("ready", "retry")],
+)
+def test_an_operation_that_the_states_do_not_have_is_refused(state, operation):
+    with pytest.raises(BadSelection, match=rf"for {operation}\(\), got '{state}'"):
+        getattr(jobs.find(state=state), operation)()
+
+
+def test_a_selection_reads_when_it_is_asked_and_each_time_anew(django_assert_num_queries):
+    with django_assert_num_queries(0):
+        found = jobs.find(state="ready", task=add)
+    first = ready_job()
+
+    assert [one.id for one in found] == [first]
+    second = ready_job()
+    assert (found.count(), [one.id for one in found]) == (2, [first, second])
+    assert jobs.find(task="tests.app.tasks.add").count() == 2
+    assert jobs.find(task="tests.app.tasks.mul").count() == 0
+    assert jobs.find(using="other").count() == 0
+
+
+def test_only_failed_jobs_are_retried_unless_told_otherwise():
+    failed, other = failed_job(), failed_job()
+    Job.objects.filter(pk=other).update(state="cancelled")
+
+    done = jobs.find(state="failed").retry()
+
+    assert (done.found, done.changed, done.left, done.position) == (1, 1, 0, failed)
+    assert (job(failed).state, job(other).state) == ("ready", "cancelled")
+    assert jobs.find().retry().changed == 1
+
+
+def test_a_job_whose_key_is_taken_is_counted_and_left():
+    failed_job(unique_key="key")
+    ready_job(unique_key="key")
+
+    done = jobs.find(state="failed").retry()
+
+    assert (done.found, done.changed, done.clashed, done.left) == (1, 0, 1, 1)
+
+
+def test_a_cancellation_is_announced_and_running_jobs_are_asked(
+    django_capture_on_commit_callbacks,
+):
+    heard = []
+    task_finished.connect(
+        lambda task_result, **_: heard.append(task_result.id), weak=False, dispatch_uid="heard"
+    )
+    running = ready_job(queue="running")
+    claim_only_job(queue="running")
+    ready = ready_job()
+
+    with django_capture_on_commit_callbacks(execute=True):
+        done = jobs.find().cancel()
+
+    task_finished.disconnect(dispatch_uid="heard")
+    assert (done.changed, done.asked) == (2, 1)
+    assert (job(ready).state, job(running).cancel_requested) == ("cancelled", True)
+    assert heard == [str(ready)]
+    assert jobs.find().cancel().changed == 0
+
+
+def test_finished_jobs_are_deleted():
+    failed, ready = failed_job(), ready_job()
+
+    assert jobs.find().delete().changed == 1
+
+    assert list(Job.objects.values_list("pk", flat=True)) == [ready]
+    assert failed != ready
+
+
+def test_jobs_are_moved_and_reprioritised():
+    job_id = ready_job()
+
+    assert jobs.find(queue="default").move(queue="mail").changed == 1
+    assert jobs.find(queue="mail").reprioritise(-100).changed == 1
+
+    assert (job(job_id).queue, job(job_id).priority) == ("mail", -100)
+
+
+@pytest.fixture
+def batches_of_two(monkeypatch):
+    monkeypatch.setattr(selecting, "ONE_BATCH", 2)
+
+
+@pytest.mark.usefixtures("batches_of_two")
+def test_progress_is_told_after_each_batch_and_can_stop_the_rest():
+    ids = sorted(failed_job() for _ in range(5))
+    told = []
+
+    def stop_at_four(progress):
+        told.append((progress.found, progress.changed, progress.position))
+        if progress.found == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        jobs.find(state="failed").retry(progress=stop_at_four)
+
+    assert told == [(2, 2, ids[1]), (4, 4, ids[3])]
+    assert [one.id for one in jobs.find(state="failed")] == ids[4:]
+    assert [one.id for one in jobs.find(after=ids[3])] == ids[4:]
+
+
+@pytest.mark.usefixtures("batches_of_two")
+def test_in_a_transaction_all_batches_belong_to_it():
+    for _ in range(3):
+        failed_job()
+
+    with transaction.atomic():
+        assert jobs.find(state="failed").retry().changed == 3
+        transaction.set_rollback(True)
+
+    assert jobs.find(state="failed").count() == 3
+
+
+def test_an_error_is_found_by_a_part_of_it():
+    (wanted, other) = (ready_job(queue="one"), ready_job(queue="two"))
+    found = {"one": ERROR, "two": replace(ERROR, traceback="KeyError: 'card'")}
+    for queue, error in found.items():
+        store_for("default").finish(claim_only_job(queue=queue), Failed(error))
+
+    assert [one.id for one in jobs.find(error_contains="ValueError: no")] == [wanted]
+    assert [one.id for one in jobs.find(error_contains="'card'")] == [other]
