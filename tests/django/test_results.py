@@ -228,9 +228,9 @@ def test_a_manual_retry_counts_anew_and_forgets_no_error(refresh, store):
 
 
 def test_a_result_can_be_pickled_before_and_after_its_run(store):
-    result = tasks.answer.using(priority=3).enqueue(1, two=[2])
+    result = tasks.note.using(priority=3).enqueue(1, two=[2])
     store.finish(claim_only_job(), Succeeded("42"))
-    finished = tasks.answer.get_result(result.id)
+    finished = tasks.note.get_result(result.id)
 
     for one in (result, finished):
         assert pickle.loads(pickle.dumps(one)) == one  # noqa: S301

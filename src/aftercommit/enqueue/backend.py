@@ -28,6 +28,7 @@ from aftercommit.enqueue.policy import max_attempts_of
 from aftercommit.enqueue.registry import LONGEST_TASK_PATH, option, register, registered
 from aftercommit.enqueue.results import JobResult, enqueued_result, result_of
 from aftercommit.enqueue.signals import enqueued
+from aftercommit.enqueue.signature import check_call
 from aftercommit.enqueue.task import BuiltInTask, Task
 from aftercommit.errors import ConfigurationError
 from aftercommit.ids import new_job_ids
@@ -108,8 +109,9 @@ class DatabaseBackend(BaseTaskBackend):
     ) -> JobResult:
         """Insert one job, in the transaction that is open on the jobs' database.
 
-        Raises ``InvalidTask``, ``PayloadError`` or ``PayloadTooLarge`` before anything
-        is written, ``django.db`` errors as any INSERT does.
+        Raises ``InvalidTask``, ``PayloadError`` or ``PayloadTooLarge`` before anything is
+        written, and ``TypeError`` for arguments that the function does not take; ``django.db``
+        errors as any INSERT does.
         """
         return self._insert(task, self.new_job(task, args, kwargs))
 
@@ -139,6 +141,8 @@ class DatabaseBackend(BaseTaskBackend):
         )
         calls = [split_call(call, index) for index, call in enumerate(calls)]
         payloads = [with_moment(dump(*call), _moment_of(task)) for call in calls]
+        for call in calls:
+            check_call(task, *call)
         ids = new_job_ids(len(payloads))
         if ids:
             like = self._job(task, payload="")
@@ -166,6 +170,7 @@ class DatabaseBackend(BaseTaskBackend):
             check_meta(meta, task_path=path, limit=limit)
         strict = self.config.strict_json
         payload = dump_arguments(args, kwargs, task_path=path, limit=limit, strict=strict)
+        check_call(task, args, kwargs)
         return self._job(task, with_moment(payload, _moment_of(task)), meta)
 
     def _job(self, task: Task, payload: str, meta: dict[str, Any] | None = None) -> NewJob:

@@ -19,6 +19,7 @@ from aftercommit.enqueue.backend import validate
 from aftercommit.enqueue.payload import dump_arguments
 from aftercommit.enqueue.policy import max_attempts_of, policy_of
 from aftercommit.enqueue.signals import enqueued
+from aftercommit.enqueue.signature import check_call
 from aftercommit.enqueue.task import Task
 from aftercommit.options.conf import BackendOptions
 from aftercommit.relay.celery.consumer import RUN, Attempt
@@ -75,6 +76,7 @@ class CeleryBackend(BaseTaskBackend):
             limit=self.config.max_payload,
             strict=self.config.strict_json,
         )
+        check_call(task, args, kwargs)
         arguments = json.loads(dumped)
         attempt = Attempt(max_attempts_of(task, self.config))
         app = self.app

@@ -13,6 +13,7 @@ from django.db import Error, connections
 
 from aftercommit._compat import BaseTask, TaskResult
 from aftercommit.enqueue.payload import load_arguments
+from aftercommit.enqueue.signature import misfit
 from aftercommit.errors import (
     AlreadyCommitted,
     PayloadError,
@@ -228,6 +229,9 @@ class Executor:
             if has_a(error, TransactionBroken):
                 run.facts.durations.keep_apart()
             conflict, in_doubt = transaction.broken_off(error), transaction.in_doubt
+        unfit = misfit(error, run.facts.task, prepared.args, prepared.kwargs)
+        if unfit is not None:
+            return RunResult(outcome=Failed(run_error(unfit)), exception=unfit)
         outcome = outcome_of(error, run.claim, run.facts.policy, conflict=conflict)
         return RunResult(outcome=outcome, exception=error, in_doubt=in_doubt)
 
