@@ -111,7 +111,7 @@ SETTINGS = {
         "relay_when",
     },
     WorkerConfig: {
-        *("backends", "queues", "processes", "threads", "drain", "max_jobs", "grace"),
+        *("backends", "queues", "strict", "processes", "threads", "drain", "max_jobs", "grace"),
         *("max_jobs_per_process", "max_memory"),
         *("watchdog", "fork", "relay"),
         *("crashed", "only"),  # for worker processes that we start ourselves, since 0.2

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from aftercommit.models import Job
+from aftercommit.options.choice import QueueChoice
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store.criteria import Criteria
 from aftercommit.store.selecting import ONE_BATCH, ONE_WINDOW
@@ -364,7 +365,11 @@ def test_whether_messages_wait_is_one_step_in_the_index_of_each_queue(store, pla
 def fetcher_for(store, queues):
     """Return the fetcher of a worker for queues."""
     served = Served(
-        using=store.alias, queues=queues, backends=(), options=BackendOptions(), relays=False
+        using=store.alias,
+        queues=None if queues is None else QueueChoice.of(queues),
+        backends=(),
+        options=BackendOptions(),
+        relays=False,
     )
     pauses = Pauses(store)
     return Fetcher(

@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 
 from aftercommit.models import Job
+from aftercommit.options.choice import QueueChoice
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store.clock import in_future
 from aftercommit.worker import crashed as crashed_module
@@ -80,7 +81,9 @@ def test_one_that_is_due_soon_is_near_but_not_taken(store):
 
 
 @pytest.mark.parametrize(
-    "given", [{"queues": ("mail",)}, {"backends": ("second",)}], ids=["queues", "backends"]
+    "given",
+    [{"queues": QueueChoice.of(["mail"])}, {"backends": ("second",)}],
+    ids=["queues", "backends"],
 )
 def test_jobs_that_this_worker_does_not_serve_are_not_near(store, given):
     crash()

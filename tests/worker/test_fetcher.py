@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from aftercommit.enqueue.registry import registered
 from aftercommit.models import Job, State
+from aftercommit.options.choice import QueueChoice
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.worker.claiming import broker_backoff, broker_share, turns
@@ -39,7 +40,7 @@ def fetcher(store):
     def build(queues, leases=None):
         served = Served(
             using=store.alias,
-            queues=queues,
+            queues=None if queues is None else QueueChoice.of(queues),
             backends=(),
             options=BackendOptions(lease=LEASE),
             relays=False,

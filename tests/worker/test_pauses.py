@@ -3,7 +3,6 @@
 import logging
 from contextlib import contextmanager
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from django.db import OperationalError, connection
@@ -11,53 +10,16 @@ from django.test.utils import CaptureQueriesContext
 
 from aftercommit import queues
 from aftercommit.models import Job, Rule, State
-from aftercommit.options.conf import BackendOptions
 from aftercommit.worker import pauses as pauses_module
-from aftercommit.worker.claiming.fetcher import Fetcher
-from aftercommit.worker.config import Served
-from aftercommit.worker.crashed import CrashedJobs
-from aftercommit.worker.facts import Catalogue
 from aftercommit.worker.inline import InlineWorker
-from aftercommit.worker.leases import Leases
-from aftercommit.worker.pauses import KNOWN_FOR, WITHOUT_TABLE, Pauses
+from aftercommit.worker.pauses import KNOWN_FOR, WITHOUT_TABLE
 from aftercommit.worker.runs import now
-from tests.app.tasks import add
-from tests.worker.rig import LEASE, commits
+from tests.worker.rig import commits
+from tests.worker.room import Room, enqueue
 
 pytestmark = commits
 
 A_MOMENT = timedelta(milliseconds=1)
-
-
-class Room:
-    """The claiming of a worker process, with a clock that a test moves."""
-
-    def __init__(self, store, **given):
-        served = Served(
-            **{
-                "using": store.alias,
-                "queues": None,
-                "backends": (),
-                "options": BackendOptions(lease=LEASE),
-                "relays": False,
-                **given,
-            }
-        )
-        self.pauses = Pauses(store)
-        self.crashed = CrashedJobs(store, served, self.pauses)
-        self.fetcher = Fetcher(
-            store,
-            served,
-            self.crashed,
-            Leases(),
-            self.pauses,
-            worker_id=uuid4(),
-            facts_of=Catalogue(lambda _facts: None).facts_of,
-        )
-
-    def fetch(self, limit=100):
-        """Return the queues of the jobs that it claims now."""
-        return sorted(claim.queue for claim, _facts in self.fetcher.fetch(limit=limit))
 
 
 @pytest.fixture(autouse=True)
@@ -85,13 +47,6 @@ def reads_of_rules():
     with CaptureQueriesContext(connection) as asked:
         yield found
     found += [one["sql"] for one in asked if "aftercommit_rule" in one["sql"]]
-
-
-def enqueue(queue, number=1, **columns):
-    """Enqueue so many jobs that are due."""
-    for _number in range(number):
-        job_id = add.using(queue_name=queue).enqueue(1, 2).id
-        Job.objects.filter(id=job_id).update(**columns)
 
 
 def test_a_paused_queue_is_not_asked_and_the_others_are(store):

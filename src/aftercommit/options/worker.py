@@ -12,7 +12,7 @@ from aftercommit.options.checked import (
     names_in,
     shown,
 )
-from aftercommit.options.queues import check_queues
+from aftercommit.options.choice import QueueChoice
 
 MOST_AT_ONCE = 1000  # processes of a worker, threads of a process
 MOST_MEMORY = 2**50  # bytes
@@ -24,7 +24,9 @@ class WorkerConfig(CheckedOptions):
     """What one worker is told. Built once, at the edge, then only read."""
 
     backends: tuple[str, ...] = ()  # aliases of TASKS; empty: all that are ours
-    queues: tuple[str, ...] = ()  # empty: every queue of the backends
+    # Names, patterns, each perhaps with a weight; empty: every queue of the backends.
+    queues: tuple[str, ...] = ()
+    strict: bool = False  # a queue is asked when those before it have no due job
     processes: int = 1
     threads: int = 4  # jobs that one process runs at once
     drain: bool = False  # end when nothing is due
@@ -41,7 +43,8 @@ class WorkerConfig(CheckedOptions):
     def __post_init__(self) -> None:
         for name in ("backends", "queues", "only"):
             object.__setattr__(self, name, names_in(name, getattr(self, name)) or ())
-        check_queues(self.queues, where="queues")
+        check_flags(strict=self.strict)
+        _ = self.choice  # which refuses what makes no sense
         check_counts(MOST_AT_ONCE, processes=self.processes, threads=self.threads)
         if self.max_jobs is not None:
             check_counts(max_jobs=self.max_jobs)
@@ -55,3 +58,8 @@ class WorkerConfig(CheckedOptions):
         check_not_negative(grace=self.grace)
         if self.watchdog is not None:
             check_not_negative(watchdog=self.watchdog)
+
+    @property
+    def choice(self) -> QueueChoice:
+        """What ``queues`` and ``strict`` say."""
+        return QueueChoice.parsed(self.queues, strict=self.strict)

@@ -10,6 +10,7 @@ from aftercommit.enqueue.configured import our_backends
 from aftercommit.enqueue.discovery import discover
 from aftercommit.enqueue.functions import register_function_task
 from aftercommit.errors import ConfigurationError
+from aftercommit.options.choice import QueueChoice
 from aftercommit.options.conf import BackendOptions
 from aftercommit.options.queues import QUEUE_PREFIX, queues_of
 from aftercommit.options.worker import RELAY_ONLY, RELAY_TOO, WorkerConfig
@@ -20,7 +21,7 @@ class Served:
     """One database alias: the queues to serve there, and how."""
 
     using: str
-    queues: tuple[str, ...] | None  # None: every queue that has jobs
+    queues: QueueChoice | None  # None: every queue that has jobs
     backends: tuple[str, ...]  # aliases in TASKS; empty: all that use this database
     options: BackendOptions  # of the first backend of this alias
     relays: bool  # if it serves every queue: the relay's queues, too
@@ -84,16 +85,17 @@ def _served(using: str, backends: dict[str, DatabaseBackend], config: WorkerConf
     brokers = {name for backend in here for name in backend.config.relay}
     messages = {queue for name in brokers for queue in queues_of(name)}
     if config.relay == RELAY_ONLY:
-        queues: tuple[str, ...] | None = tuple(sorted(messages))
+        queues: QueueChoice | None = QueueChoice.of(sorted(messages))
     elif config.queues:
-        queues = config.queues
-        unknown = set(config.queues) - names - messages
+        queues = config.choice
+        unknown = queues.unused(names | messages)
         if unknown and all(backend.queues for backend in backends.values()):
             everywhere = {name for one in backends.values() for name in one.queues}
-            _refuse(unknown - everywhere, everywhere)
+            _refuse(queues.unused(names | messages | everywhere), everywhere)
     else:
         names |= messages if config.relay == RELAY_TOO else set()
-        queues = None if any(not backend.queues for backend in here) else tuple(sorted(names))
+        every = any(not backend.queues for backend in here)
+        queues = None if every else QueueChoice.of(sorted(names))
     return Served(
         using=using,
         queues=None if config.only else queues,

@@ -79,7 +79,8 @@ class CrashedJobs:
     def _queues(self) -> Collection[str] | None:
         self._pauses.refresh()
         paused = self._pauses.queues
-        if not paused:
-            return self._served.queues
+        chosen = self._served.queues
+        if not paused and (chosen is None or chosen.names is not None):
+            return None if chosen is None else chosen.names
         found = self._store.crashed_queues()
         return [one for one in found if self._served.serves(one) and one not in paused]

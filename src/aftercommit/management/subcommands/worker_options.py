@@ -15,7 +15,17 @@ from aftercommit.options.worker import WorkerConfig
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``worker`` takes; defaults live in ``WorkerConfig``."""
-    parser.add_argument("--queues", type=_names, help="queues, with commas (default: every one)")
+    parser.add_argument(
+        "--queues",
+        type=_names,
+        help="names or patterns, with commas, each with a weight if need be: mail,reports*:2 "
+        "(default: every queue)",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="ask a queue only when those before it in --queues have no due job",
+    )
     add_process_arguments(parser)
 
 

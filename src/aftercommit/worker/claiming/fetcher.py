@@ -44,8 +44,7 @@ ClaimWithFacts = tuple[Claim, "TaskFacts"]
 class Fetcher:
     """Claims due jobs queue by queue, beginning with another queue each time.
 
-    One statement finds all queues with due jobs, and one claims jobs of a queue. The first
-    queue changes; so does the first backend of a queue.
+    One statement finds all queues with due jobs, and one claims jobs of a queue.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Fetcher:
         self._claimed_at: dict[str, float] = {}  # by queue
         self._cursors: defaultdict[str, ClaimCursor] = defaultdict(ClaimCursor)
         self._error: Exception | None = None  # to be raised by the next fetch
-        self._turns = Turns(may_ask=self._may_ask)
+        self._turns = Turns(may_ask=self._may_ask, choice=served.queues)
 
     def fetch(self, *, limit: int) -> list[ClaimWithFacts]:
         """Claim up to ``limit`` jobs of tasks that this process has; return the facts as well."""

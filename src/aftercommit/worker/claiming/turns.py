@@ -3,6 +3,9 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
+from aftercommit.options.choice import QueueChoice
+from aftercommit.worker.claiming.shares import Shares
+
 MOST_IN_VAIN = 20  # queues in one fetch, from which the last claim got nothing
 MOST_AHEAD = 5  # of these queues, after each look: one in a fetch goes before all others
 
@@ -17,8 +20,12 @@ class Turns:
     look for due jobs, some go ahead.
     """
 
-    def __init__(self, *, may_ask: Callable[[str], bool]) -> None:
+    def __init__(
+        self, *, may_ask: Callable[[str], bool], choice: QueueChoice | None = None
+    ) -> None:
         self._may_ask = may_ask
+        self._choice = choice
+        self._shares = Shares(choice) if choice is not None and choice.is_weighted else None
         self.number = 0  # of fetches
         self._in_vain: dict[str, None] = {}  # queues with due jobs; the last claim got none
         self._ahead = 0  # how many of these may go ahead until the next look
@@ -40,8 +47,18 @@ class Turns:
 
     def order(self, queues: Sequence[str]) -> Iterator[str]:
         """Yield the queues to claim from; whether one may be asked is determined at its turn."""
+        if self._choice is None or not self._choice.strict:
+            yield from self._in_turn(queues)
+            return
+        ranks: dict[int, list[str]] = {}
+        for queue in queues:
+            rank = self._choice.rank(queue)
+            ranks.setdefault(len(self._choice.parts) if rank is None else rank, []).append(queue)
+        for rank in sorted(ranks):
+            yield from self._in_turn(ranks[rank])
+
+    def _in_turn(self, queues: Sequence[str]) -> Iterator[str]:
         others = [queue for queue in queues if queue not in self._in_vain]
-        first = self.number % max(len(others), 1)
         present = set(queues)
         in_vain = [queue for queue in self._in_vain if queue in present]
         few = islice(filter(self._may_ask, in_vain), MOST_IN_VAIN)
@@ -49,8 +66,14 @@ class Turns:
             for queue in self._put_off(islice(few, 1)):
                 self._ahead -= 1
                 yield queue
-        yield from filter(self._may_ask, [*others[first:], *others[:first]])
+        yield from filter(self._may_ask, self._beginning_with_another(others))
         yield from self._put_off(few)
+
+    def _beginning_with_another(self, queues: Sequence[str]) -> Sequence[str]:
+        if self._shares is not None:
+            return self._shares.order([queue for queue in queues if self._may_ask(queue)])
+        first = self.number % max(len(queues), 1)
+        return [*queues[first:], *queues[:first]]
 
     def _put_off(self, queues: Iterable[str]) -> Iterator[str]:
         """Yield queues, each moved to the end first: its claim may raise an error each time."""
