@@ -22,6 +22,8 @@ pytestmark = pytest.mark.django_db(databases=["default", "other"])
 @pytest.mark.parametrize(
     "given",
     [
+        {"ids": "abc"},
+        {"ids": ["abc"]},
         {"state": "done"},
         {"state": "Failed"},
         {"state": ()},
@@ -36,6 +38,7 @@ pytestmark = pytest.mark.django_db(databases=["default", "other"])
         {"enqueued_before": "yesterday"},
         {"enqueued_before": datetime(2026, 1, 1)},
         {"enqueued_before": timedelta(seconds=-1)},
+        {"finished_before": 7},
         {"error_contains": ""},
         {"error_contains": 3},
     ],

@@ -1,6 +1,6 @@
 """Jobs are found by what is true of them, and changed only while it is."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
@@ -90,6 +90,20 @@ def test_by_how_long_they_have_been_there(store):
 
     for before in (timedelta(hours=1), timezone.now() - timedelta(hours=1)):
         assert found(store, Criteria(enqueued_before=before)) == [old]
+
+
+def test_by_how_long_ago_they_have_ended(store):
+    old, new = failed_jobs(store, 2)
+    Job.objects.filter(id=old).update(finished_at=timezone.now() - timedelta(hours=2))
+    ready_job(store)
+
+    for before in (timedelta(hours=1), timezone.now() - timedelta(hours=1)):
+        assert found(store, Criteria(finished_before=before)) == [old]
+    assert found(store, Criteria(finished_before=timedelta(0))) == [old, new]
+    for never in (timedelta.max, datetime.min.replace(tzinfo=UTC)):
+        assert found(store, Criteria(enqueued_before=never)) == []
+    for_ever = Criteria(enqueued_before=datetime.max.replace(tzinfo=UTC) - timedelta(days=2))
+    assert len(found(store, for_ever)) == 3
 
 
 @pytest.mark.parametrize("text", ['No "such" card', "50 % of", "a_b", "Größe\nnull", "ABC"])

@@ -33,31 +33,35 @@ def retry(job_ids: Iterable[UUID], *, using: str) -> "Retried":
     return store_for(using).retry(job_ids)
 
 
-def find(
+def find(  # noqa: PLR0913 - each of them narrows the selection
     *,
+    ids: Collection[UUID] | None = None,
     state: str | Collection[str] | None = None,
     task: Any = None,
     queue: str | None = None,
     enqueued_before: datetime | timedelta | None = None,
+    finished_before: datetime | timedelta | None = None,
     error_contains: str | None = None,
     after: UUID | None = None,
     using: str | None = None,
 ) -> Selection:
     """Return the jobs of a database alias that meet all conditions; nothing is read yet.
 
-    ``state``: one or several. ``task``: a task, or its path. ``enqueued_before``: a moment, or
-    for how long they have been there. ``error_contains``: a part of the exception's class or of
-    the traceback of one of their failed runs. ``after``: only ids behind this one, to go on
-    where an operation was stopped. ``using``: the database alias, by default where the router
-    writes jobs.
+    ``ids``: UUIDs of jobs. ``state``: one or several. ``task``: a task, or its path.
+    ``enqueued_before``, ``finished_before``: a moment, or how long ago. ``error_contains``: a
+    part of the exception's class or of the traceback of one of their failed runs. ``after``:
+    only ids behind this one, to go on where an operation was stopped. ``using``: the database
+    alias, by default where the router writes jobs.
 
     Raises ``BadSelection`` for what cannot be true of a job.
     """
     wanted = criteria(
+        ids=ids,
         state=state,
         task=task,
         queue=queue,
         enqueued_before=enqueued_before,
+        finished_before=finished_before,
         error_contains=error_contains,
     )
     return Selection(wanted, using=using or default_alias(), after=after)

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from aftercommit._compat import BaseTask
 from aftercommit.errors import BadSelection
@@ -14,10 +15,12 @@ LOWEST, HIGHEST = -100, 100  # priorities, as in Django
 
 def criteria(
     *,
+    ids: Collection[UUID] | None,
     state: str | Collection[str] | None,
     task: Any,
     queue: str | None,
     enqueued_before: datetime | timedelta | None,
+    finished_before: datetime | timedelta | None,
     error_contains: str | None,
 ) -> Criteria:
     """Return the criteria; raises ``BadSelection`` for what cannot be true of a job."""
@@ -26,10 +29,12 @@ def criteria(
     if error_contains is not None and not (isinstance(error_contains, str) and error_contains):
         raise BadSelection("error_contains", "a text", error_contains)
     return Criteria(
+        ids=None if ids is None else _ids(ids),
         states=STATES if state is None else _states(state),
         task_path=None if task is None else _task_path(task),
         queue=queue,
-        enqueued_before=_before(enqueued_before),
+        enqueued_before=_before("enqueued_before", enqueued_before),
+        finished_before=_before("finished_before", finished_before),
         error_contains=error_contains,
     )
 
@@ -50,6 +55,13 @@ def priority(value: object) -> int:
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
+def _ids(given: object) -> tuple[UUID, ...]:
+    several = isinstance(given, (list, tuple, set, frozenset))
+    if not several or not all(isinstance(one, UUID) for one in given):  # type: ignore[attr-defined]
+        raise BadSelection("ids", "a list of UUIDs", given)
+    return tuple(given)  # type: ignore[arg-type]
+
+
 def _states(given: object) -> tuple[str, ...]:
     wanted = [given] if isinstance(given, str) else given
     if not isinstance(wanted, (list, tuple, set, frozenset)) or not wanted:
@@ -67,14 +79,14 @@ def _task_path(given: Any) -> str:
     return path
 
 
-def _before(given: object) -> datetime | timedelta | None:
+def _before(name: str, given: object) -> datetime | timedelta | None:
     if given is None:
         return None
     is_span = isinstance(given, timedelta) and given >= timedelta(0)
     is_moment = isinstance(given, datetime) and given.tzinfo is not None
     if not is_span and not is_moment:
         what = "an aware datetime, or a timedelta that is not negative"
-        raise BadSelection("enqueued_before", what, given)
+        raise BadSelection(name, what, given)
     return given  # type: ignore[return-value]
 
 

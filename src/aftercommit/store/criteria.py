@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
+from uuid import UUID
 
 STATES = ("ready", "running", "succeeded", "failed", "cancelled")
 
@@ -12,10 +13,12 @@ class Criteria:
     """What must be true of a job; what is None does not matter."""
 
     states: tuple[str, ...] = STATES
+    ids: tuple[UUID, ...] | None = None
     task_path: str | None = None
     queue: str | None = None
     tag: str | None = None
     enqueued_before: datetime | timedelta | None = None  # a span: longer ago than this
+    finished_before: datetime | timedelta | None = None
     error_contains: str | None = None
 
     def within(self, states: tuple[str, ...]) -> Self:

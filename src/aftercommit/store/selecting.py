@@ -6,15 +6,18 @@ whole condition, so a job that a worker has changed in between is left alone.
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Func, IntegerField, Q, QuerySet, Value
 from django.db.models.lookups import GreaterThan
+from django.utils import timezone
 
+from aftercommit.ids import first_id_of
 from aftercommit.models import FINISHED, UNSUCCESSFUL, Job, State
+from aftercommit.options.backoff import LONGEST_WAIT
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.clock import ago
 from aftercommit.store.criteria import STATES, Criteria
@@ -23,6 +26,7 @@ from aftercommit.store.table import Table
 
 ONE_BATCH = 500  # jobs that one transaction changes
 ONE_WINDOW = 10_000  # rows that one statement reads
+CLOCKS_APART = timedelta(days=1)  # at most, of callers and the database
 NOT_STARTED = (State.READY, *UNSUCCESSFUL)  # what no worker has in its hands
 
 
@@ -45,23 +49,40 @@ class Place(Func):
 
 def condition(wanted: Criteria) -> Q:
     """Return criteria as a condition for the ORM."""
-    found = Q()
-    if wanted.states != STATES:
-        found &= Q(state__in=wanted.states)
-    if wanted.task_path is not None:
-        found &= Q(task_path=wanted.task_path)
-    if wanted.queue is not None:
-        found &= Q(queue=wanted.queue)
+    plain = {
+        "id__in": wanted.ids,
+        "state__in": None if wanted.states == STATES else wanted.states,
+        "task_path": wanted.task_path,
+        "queue": wanted.queue,
+        "enqueued_at__lt": _moment(wanted.enqueued_before),
+        "finished_at__lt": _moment(wanted.finished_before),
+    }
+    found = Q(**{name: value for name, value in plain.items() if value is not None})
     if wanted.tag is not None:
         found &= _contains("tags", json.dumps(wanted.tag))
     if wanted.error_contains is not None:
         # As it stands in the JSON of the column.
         found &= _contains("errors", json.dumps(wanted.error_contains)[1:-1])
-    before = wanted.enqueued_before
-    if before is not None:
-        moment = ago(before) if isinstance(before, timedelta) else before
-        found &= Q(enqueued_at__lt=moment)
     return found
+
+
+def _moment(before: datetime | timedelta | None) -> Any:
+    return ago(before) if isinstance(before, timedelta) else before
+
+
+def _end_of(wanted: Criteria) -> UUID | None:
+    """Return an id behind all that were made before the moments that are asked for.
+
+    Ids begin with the time at which they were made, by the clock of the caller.
+    """
+    given = [one for one in (wanted.enqueued_before, wanted.finished_before) if one is not None]
+    now = timezone.now()
+    moments = [
+        now - min(one, LONGEST_WAIT) if isinstance(one, timedelta) else one for one in given
+    ]
+    latest = datetime.max.replace(tzinfo=UTC) - CLOCKS_APART
+    ends = [first_id_of(min(one, latest) + CLOCKS_APART) for one in moments]
+    return min(ends, default=None)
 
 
 def _contains(column: str, text: str) -> Q:
@@ -91,7 +112,7 @@ class Finding(Table):
         return list(self._jobs.filter(condition(wanted), id__in=job_ids).order_by("id"))
 
     def _windows(self, wanted: Criteria, after: UUID | None) -> Iterator[QuerySet[Job]]:
-        walked, found = self._walked(wanted.states), condition(wanted)
+        walked, found = self._walked(wanted), condition(wanted)
         while wanted.states:
             rest = walked if after is None else walked.filter(id__gt=after)
             # Not values_list(): see ``operations.prune``.
@@ -102,11 +123,14 @@ class Finding(Table):
             yield rest.filter(found, id__lte=ends[0].id)
             after = ends[0].id
 
-    def _walked(self, states: Sequence[str]) -> QuerySet[Job]:
-        """Return as few rows as an index has that may be in one of these states."""
-        if set(states) <= set(UNSUCCESSFUL):
-            return self._jobs.filter(unsuccessful=True)
-        return self._jobs.all()
+    def _walked(self, wanted: Criteria) -> QuerySet[Job]:
+        """Return as few rows as an index has in one piece that may meet the criteria."""
+        rows, end = self._jobs.all(), _end_of(wanted)
+        if wanted.ids is not None:
+            return rows.filter(id__in=wanted.ids)
+        if set(wanted.states) <= set(UNSUCCESSFUL):
+            rows = rows.filter(unsuccessful=True)
+        return rows if end is None else rows.filter(id__lt=end)
 
 
 class Selecting(Finding, Operations):

@@ -8,18 +8,33 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from aftercommit.management.subcommands.answers import Answers, Check
 from aftercommit.management.subcommands.base import Subcommand, accept_here_as_well
+from aftercommit.management.subcommands.change import Cancel, Move, Prune, Retry
 from aftercommit.management.subcommands.doctor import Doctor
+from aftercommit.management.subcommands.jobs import Jobs
 from aftercommit.management.subcommands.pause import Pause, Queues, Resume
 from aftercommit.management.subcommands.process import Process
 from aftercommit.management.subcommands.worker import Relay, Worker
 
-SUBCOMMANDS: Sequence[type[Subcommand]] = (Worker, Relay, Doctor, Pause, Resume, Queues, Process)
+SUBCOMMANDS: Sequence[type[Subcommand]] = (
+    Worker,
+    Relay,
+    Doctor,
+    Jobs,
+    Retry,
+    Cancel,
+    Move,
+    Prune,
+    Pause,
+    Resume,
+    Queues,
+    Process,
+)
 
 
 class Command(BaseCommand):
     """Each subcommand has a module of its own in ``management/subcommands``."""
 
-    help = "Background jobs: run a worker, or the relay."
+    help = "Background jobs: run workers, look at jobs, change them."
     stealth_options = ("stdin",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

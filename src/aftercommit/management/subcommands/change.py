@@ -1,0 +1,96 @@
+"""``manage.py aftercommit retry``, ``cancel``, ``move``, ``prune``: many jobs at once."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from aftercommit.jobs import Progress, Selection
+from aftercommit.management.subcommands.selected import Change, span
+
+Watcher = Callable[[Progress], object]
+
+
+class Retry(Change):
+    """Make failed and cancelled jobs ready again; without --state, failed ones only."""
+
+    name = "retry"
+    help = "make failed jobs ready again"
+    done = "ready again"
+    states = ("failed", "cancelled")
+
+    def usual(self) -> dict[str, Any]:
+        """Return that they failed: a cancelled job was meant not to run."""
+        return {"state": "failed"}
+
+    def change(self, found: Selection, options: dict[str, Any], progress: Watcher) -> Progress:
+        """Retry."""
+        return found.retry(progress=progress)
+
+
+class Cancel(Change):
+    """Cancel ready jobs; ask the workers of running ones to stop."""
+
+    name = "cancel"
+    help = "cancel jobs that wait, and ask running ones to stop"
+    done = "cancelled"
+    states = ("ready", "running")
+
+    def usual(self) -> dict[str, Any]:
+        """Return what can be cancelled."""
+        return {"state": self.states}
+
+    def change(self, found: Selection, options: dict[str, Any], progress: Watcher) -> Progress:
+        """Cancel."""
+        return found.cancel(progress=progress)
+
+
+class Move(Change):
+    """Put jobs that wait into another queue."""
+
+    name = "move"
+    help = "put jobs that wait into another queue"
+    done = "moved"
+    states = ("ready", "failed", "cancelled")
+
+    def add_change(self, parser: CommandParser) -> None:
+        """Declare where to."""
+        parser.add_argument("--to", metavar="QUEUE", required=True, help="the other queue")
+        super().add_change(parser)
+
+    def usual(self) -> dict[str, Any]:
+        """Return that they wait."""
+        return {"state": "ready"}
+
+    def change(self, found: Selection, options: dict[str, Any], progress: Watcher) -> Progress:
+        """Move."""
+        return found.move(queue=options["to"], progress=progress)
+
+
+class Prune(Change):
+    """Delete jobs that have ended longer ago than a span."""
+
+    name = "prune"
+    help = "delete jobs that have ended long ago"
+    done = "deleted"
+    states = ("succeeded", "failed", "cancelled")
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare how long ago."""
+        parser.add_argument(
+            "--ended-before", type=span, metavar="SPAN", required=True, help="90s, 15m, 2h, 7d"
+        )
+        parser.add_argument("--state", action="append", help="in this state; may be repeated")
+        self.add_change(parser)
+
+    def selections(self, options: dict[str, Any]) -> dict[str, Selection]:
+        """Return those that ended before."""
+        given = {
+            "state": options["state"] or self.states,
+            "finished_before": options["ended_before"],
+        }
+        return self.find(options, given)
+
+    def change(self, found: Selection, options: dict[str, Any], progress: Watcher) -> Progress:
+        """Delete."""
+        return found.delete(progress=progress)

@@ -1,0 +1,224 @@
+"""``aftercommit retry``, ``cancel``, ``move``, ``prune``, ``jobs``: windows on ``jobs.find``."""
+
+import json
+from datetime import timedelta
+from io import StringIO
+from uuid import UUID
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from aftercommit.ids import first_id_of, new_job_id
+from aftercommit.management.subcommands import selected
+from aftercommit.models import Job
+from aftercommit.store import selecting
+from tests.django.conftest import claim_only_job
+from tests.django.test_jobs import failed_job, job, ready_job
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+NOTHING, LEFT = selected.NOTHING_FOUND, selected.SOME_LEFT
+
+
+def run(*words):
+    """Return the status of a command, and what it writes to its two outputs."""
+    outputs = {"stdout": StringIO(), "stderr": StringIO()}
+    status = 0
+    try:
+        call_command("aftercommit", *words, skip_checks=True, **outputs)
+    except SystemExit as end:
+        status = end.code
+    return status, *(one.getvalue() for one in outputs.values())
+
+
+def test_failed_jobs_of_every_database_are_retried():
+    here, there = failed_job(), failed_job("other")
+
+    status, said, complained = run("retry", "--all")
+
+    assert said.splitlines() == ["default: 1 job ready again.", "other: 1 job ready again."]
+    assert (status, complained) == (0, "")
+    assert (job(here).state, job(there, "other").state) == ("ready", "ready")
+
+
+def test_a_dry_run_says_how_many_there_are_and_changes_nothing():
+    job_id = failed_job()
+
+    status, said, _ = run("retry", "--task", "tests.app.tasks.add", "--dry-run")
+
+    assert said.splitlines()[0] == "default: 1 job would be ready again."
+    assert (status, job(job_id).state) == (0, "failed")
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=str)
+def test_a_script_sees_that_there_was_nothing_to_do(more):
+    assert run("retry", "--queue", "none", *more)[0] == NOTHING
+
+
+def test_a_script_sees_that_some_were_left():
+    failed_job(unique_key="key")
+    ready_job(unique_key="key")
+
+    status, said, _ = run("retry", "--all", "--database", "default")
+
+    assert status == LEFT
+    assert said == (
+        "default: 0 jobs ready again, 1 left as they are, 1 of these share a unique key.\n"
+    )
+
+
+def test_json_for_programs():
+    job_id = failed_job()
+
+    status, said, complained = run("retry", "--all", "--json", "--database", "default")
+
+    assert json.loads(said) == {
+        "default": {
+            "found": 1,
+            "changed": 1,
+            "left": 0,
+            "asked": 0,
+            "clashed": 0,
+            "position": str(job_id),
+        }
+    }
+    assert (status, complained) == (0, "")
+    assert json.loads(run("retry", "--all", "--json", "--dry-run")[1]) == {
+        "default": {"found": 0},
+        "other": {"found": 0},
+    }
+
+
+def test_jobs_are_cancelled_by_id():
+    chosen, other = ready_job(), ready_job()
+
+    assert run("cancel", str(chosen))[0] == 0
+
+    assert (job(chosen).state, job(other).state) == ("cancelled", "ready")
+
+
+def test_running_jobs_are_asked_to_stop():
+    running = ready_job(queue="running")
+    claim_only_job(queue="running")
+
+    _, said, _ = run("cancel", "--queue", "running", "--database", "default")
+
+    assert said == "default: 1 job cancelled, 1 of them are asked to stop.\n"
+    assert job(running).cancel_requested
+
+
+def test_waiting_jobs_are_moved_and_failed_ones_if_asked_for():
+    ready, failed = ready_job(), failed_job()
+
+    assert run("move", "--all", "--to", "mail")[0] == 0
+    assert (job(ready).queue, job(failed).queue) == ("mail", "failing")
+    assert run("move", "--state", "failed", "--to", "mail")[0] == 0
+    assert job(failed).queue == "mail"
+
+
+def test_jobs_that_ended_long_ago_are_deleted():
+    long_ago = timezone.now() - timedelta(days=8)
+    old, new, ready = failed_job(id=first_id_of(long_ago)), failed_job(), ready_job()
+    Job.objects.filter(pk=old).update(finished_at=long_ago)
+
+    status, said, _ = run("prune", "--ended-before", "7d", "--database", "default")
+
+    assert (status, said) == (0, "default: 1 job deleted.\n")
+    assert set(Job.objects.values_list("pk", flat=True)) == {new, ready}
+    assert run("prune", "--ended-before", "7d", "--state", "succeeded")[0] == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["retry"], "Say which jobs"),
+        (["cancel"], "Say which jobs"),
+        (["retry", "--state", "ready"], "--state: expected one of failed, cancelled"),
+        (["retry", "--state", "done"], "--state: expected one of failed, cancelled"),
+        (["prune", "--ended-before", "7d", "--state", "running"], "--state: expected one of"),
+        (["prune", "--ended-before", "7"], "expected a span such as 90s"),
+        (["prune"], "--ended-before"),
+        (["retry", "--older-than", "1 day"], "expected a span such as 90s"),
+        (["move", "--all", "--to", "relay.celery"], "queue: expected a queue of jobs"),
+        (["retry", "--all", "--database", "replica"], "known: default"),
+        (["cancel", "7"], "invalid UUID value"),
+        (["jobs", "list", "--state", "done"], "state: expected one of"),
+        (["jobs", "list", "--limit", "0"], "--limit: expected at least 1"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_said_and_nothing_is_changed(words, message):
+    job_id = ready_job()
+
+    with pytest.raises(CommandError, match=message):
+        run(*words)
+
+    assert job(job_id).state == "ready"
+
+
+def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(monkeypatch):
+    monkeypatch.setattr(selecting, "ONE_BATCH", 2)
+    monkeypatch.setattr(selected, "SAY_EVERY", 2)
+    for _ in range(5):
+        failed_job()
+
+    _, _, complained = run("retry", "--all", "--database", "default")
+
+    assert complained.splitlines() == [
+        "default: 2 jobs ready again …",
+        "default: 4 jobs ready again …",
+    ]
+
+
+def test_ctrl_c_says_what_is_done(monkeypatch):
+    monkeypatch.setattr(selecting, "ONE_BATCH", 1)
+    first, second = sorted([failed_job(), failed_job()])
+    stderr = StringIO()
+
+    def interrupt(_self, *_given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(selected.Change, "_in_lines", lambda *_, **__: interrupt)
+    words = ["retry", "--all", "--database", "default"]
+    with pytest.raises(KeyboardInterrupt):
+        call_command("aftercommit", *words, skip_checks=True, stderr=stderr)
+
+    assert stderr.getvalue() == "default: stopped. 1 job ready again; these stay so.\n"
+    assert (job(first).state, job(second).state) == ("ready", "failed")
+
+
+def test_jobs_are_listed_and_one_is_shown():
+    ready, failed = ready_job(), failed_job()
+
+    status, said, _ = run("jobs", "list", "--database", "default")
+    assert status == 0
+    assert said.splitlines() == [
+        f"{ready}  ready      default  tests.app.tasks.add",
+        f"{failed}  failed     failing  tests.app.tasks.add",
+    ]
+    (row,) = json.loads(run("jobs", "list", "--state", "failed", "--json")[1])
+    assert (row["id"], row["database"], row["attempts"]) == (str(failed), "default", 1)
+    assert len(json.loads(run("jobs", "list", "--limit", "1", "--json")[1])) == 1
+
+    status, said, _ = run("jobs", "show", str(failed))
+    assert status == 0
+    assert "args: [1, 2]" in said
+    assert "error 1: builtins.ValueError\nValueError: no" in said
+    shown = json.loads(run("jobs", "show", str(failed), "--json")[1])
+    assert (shown["args"], shown["errors"][0]["traceback"]) == ([1, 2], "ValueError: no")
+
+
+def test_a_job_that_is_not_there():
+    assert run("jobs", "show", str(new_job_id()))[0] == NOTHING
+    assert run("jobs", "list", "--queue", "none")[0] == NOTHING
+
+
+def test_a_row_that_cannot_be_read_is_shown_all_the_same():
+    job_id = ready_job()
+    Job.objects.update(payload="no JSON", task_path="a\nb")
+
+    status, said, _ = run("jobs", "show", str(job_id))
+
+    assert status == 0
+    assert "a\nb" not in said
+    assert UUID(said.partition("id: ")[2][:36]) == job_id
