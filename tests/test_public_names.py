@@ -109,6 +109,7 @@ SETTINGS = {
             "relay",
         ),
         "relay_when",
+        "on_conflict",
     },
     WorkerConfig: {
         *("backends", "queues", "strict", "processes", "threads", "drain", "max_jobs", "grace"),

@@ -4,6 +4,7 @@ import reprlib
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Self
+from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -122,6 +123,21 @@ class EnqueueFailed(AftercommitError):
             "Fix: enqueue again; if it happens often, the key is too coarse."
         )
         self.unique_key = unique_key
+
+
+class JobExists(AftercommitError):
+    """A unique job was enqueued with ``on_conflict="raise"``, and a live job has its key."""
+
+    def __init__(self, *, task_path: str, job_id: UUID | None) -> None:
+        other = f"The job {job_id}" if job_id else "Another call of the same enqueue_many()"
+        super().__init__(
+            f"{task_path}: {other} has the unique key of this call.\n"
+            'Nothing was enqueued, because the task or the call says on_conflict="raise".\n'
+            'Fix: catch this error where a second call is expected, or use on_conflict="return" '
+            "to get the result of the job that is there."
+        )
+        self.task_path = task_path
+        self.job_id = job_id
 
 
 class FunctionNotAllowed(AftercommitError):

@@ -48,6 +48,21 @@ class NewJobs:
         return [replace(self.like, id=UUID(job_id), payload=text) for job_id, text in pairs]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnConflict:
+    """What is done when the unique key of a new job has a holder; by default it is named."""
+
+    refuses: bool = False  # with JobExists
+    replaces: bool = False  # arguments, priority and run_after of a holder that has not started
+    debounce: timedelta | None = None  # such a holder starts this long after the last call
+    debounce_max: timedelta | None = None  # but not later than this after the first one
+
+    @property
+    def changes_holder(self) -> bool:
+        """Whether anything is written to a holder that has not started."""
+        return self.replaces or self.debounce is not None
+
+
 class Claim(NamedTuple):  # not a dataclass: batches of claims must be quick to make
     """The right to run one attempt of one job until its lease ends.
 

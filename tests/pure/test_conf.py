@@ -149,6 +149,7 @@ def test_every_option_can_be_given():
         "strict_json": True,
         "relay": {"celery": {}},
         "relay_when": "always",
+        "on_conflict": "raise",
     }
 
     built = options(**given)

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
 
 from aftercommit.models import Job, Lease, State
-from aftercommit.store import clock, operations, selecting
+from aftercommit.store import clock, operations, selecting, unique
 from aftercommit.store import finish as finishing
 from aftercommit.store import rescue as rescuing
 from aftercommit.store.base import Store
@@ -27,7 +27,8 @@ from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.store.selecting import Finding
 from aftercommit.store.sqlite import store as sqlite
 from aftercommit.store.table import Table, held_jobs
-from aftercommit.values import ClaimQuery, Ended, Renewed
+from aftercommit.store.unique import Placed
+from aftercommit.values import ClaimQuery, Ended, NewJob, OnConflict, Renewed
 
 POSTGRESQL = connection.vendor == "postgresql"
 CHOICES = ("IN_GROUPS", "FROM_POSITION", "NAMED")  # of due jobs, on PostgreSQL
@@ -606,6 +607,40 @@ def repeated_in_manual_transactions(patch: pytest.MonkeyPatch, store: type[Store
 def a_holder_may_start_early(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Name the holder of a key without holding it back."""
     patch.setattr(store, "_holder", Inserting._holder)
+
+
+def a_holder_is_changed_unlocked(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Look at a holder that is to be changed as at one that is only named, or not at all."""
+    a_holder_may_start_early(patch, store)
+
+
+def a_holder_is_changed_although_it_has_started(
+    patch: pytest.MonkeyPatch, store: type[Store]
+) -> None:
+    """Write new arguments to whoever holds the key."""
+
+    def met(self: Store, holder: Job, job: NewJob, rule: OnConflict) -> Placed:
+        if holder.id == job.id:
+            return Placed(job.id)
+        self._jobs.filter(id=holder.id).update(payload=job.payload)
+        return Placed(holder.id, holder)
+
+    patch.setattr(store, "_met", met)
+
+
+def one_try_at_a_key(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Give up if the holder of a key is gone when it is looked at."""
+    patch.setattr(unique, "TRIES_AT_UNIQUE_KEY", 1)
+
+
+def an_own_job_is_another(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Take the job that this call has inserted for one of somebody else."""
+    met = store._met
+
+    def met_anyone(self: Store, holder: Job, job: NewJob, rule: OnConflict) -> Placed | None:
+        return met(self, holder, replace(job, id=uuid4()), rule)
+
+    patch.setattr(store, "_met", met_anyone)
 
 
 def a_running_holder_is_locked(patch: pytest.MonkeyPatch, store: type[Store]) -> None:

@@ -23,6 +23,7 @@ from tests.store import (
     test_selecting,
     test_sqlite,
     test_unique_keys,
+    test_unique_rules,
 )
 from tests.store.given import ERROR, insert_alike
 from tests.store.mutants import Weaken
@@ -408,6 +409,33 @@ MUTANTS = [
             ),
         ),
         SERVERS,
+    ),
+    Mutant(
+        mutants.a_holder_is_changed_unlocked,
+        (
+            by(
+                test_unique_rules.test_between_the_look_at_a_holder_and_its_change_no_worker_starts_it
+            ),
+        ),
+        SERVERS,
+    ),
+    Mutant(
+        mutants.a_holder_is_changed_although_it_has_started,
+        (
+            by(
+                test_unique_rules.test_a_call_that_waits_for_the_start_of_the_holder_does_not_change_what_runs,
+                rule=test_unique_rules.REPLACE,
+                until_started=False,
+            ),
+        ),
+    ),
+    Mutant(
+        mutants.one_try_at_a_key,
+        (by(test_unique_rules.test_a_holder_that_cannot_be_changed_any_more_is_met_again),),
+    ),
+    Mutant(
+        mutants.an_own_job_is_another,
+        (by(test_unique_rules.test_after_a_lost_answer_the_same_job_is_no_conflict),),
     ),
     Mutant(
         mutants.cancel_running_as_if_ready,

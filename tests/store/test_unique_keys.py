@@ -250,7 +250,7 @@ def test_outside_transactions_nobody_is_refused(store, new_caller):
 
 def test_a_holder_that_comes_and_goes_three_times_is_said_aloud(store, monkeypatch):
     ready_job(store, unique_key="key")
-    monkeypatch.setattr(type(store), "_holder", lambda _store, _lock: None)
+    monkeypatch.setattr(type(store), "_holder", lambda _store, _lock, change: None)
 
     with pytest.raises(EnqueueFailed, match="'key'"):
         ready_job(store, unique_key="key")

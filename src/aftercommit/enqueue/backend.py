@@ -30,6 +30,7 @@ from aftercommit.enqueue.results import JobResult, enqueued_result, result_of
 from aftercommit.enqueue.signals import enqueued
 from aftercommit.enqueue.signature import check_call
 from aftercommit.enqueue.task import BuiltInTask, Task
+from aftercommit.enqueue.unique import insert_unique, keyed
 from aftercommit.errors import ConfigurationError
 from aftercommit.ids import new_job_ids
 from aftercommit.options.conf import BackendOptions
@@ -109,6 +110,7 @@ class DatabaseBackend(BaseTaskBackend):
     ) -> JobResult:
         """Insert one job, in the transaction that is open on the jobs' database.
 
+        Of a unique task the result may be that of another job: see ``enqueue.unique``.
         Raises ``InvalidTask``, ``PayloadError`` or ``PayloadTooLarge`` before anything is
         written, and ``TypeError`` for arguments that the function does not take; ``django.db``
         errors as any INSERT does.
@@ -122,7 +124,13 @@ class DatabaseBackend(BaseTaskBackend):
         return self._insert(task, self.new_job(task, args, {}, meta=meta))
 
     def _insert(self, task: Task, job: NewJob) -> JobResult:
-        enqueued_at = self.store.insert_one(job)
+        if job.unique_key is None:
+            enqueued_at = self.store.insert_one(job)
+        else:
+            (placed,) = insert_unique(self.store, task, [job], self.config)
+            if placed.holder is not None:
+                return result_of(placed.holder, task)
+            enqueued_at = placed.enqueued_at
         return self._announce(task, str(job.id), job.payload, enqueued_at=enqueued_at)
 
     def enqueue_many(self, task: Task, calls: Iterable[Arguments]) -> list[str]:
@@ -143,6 +151,8 @@ class DatabaseBackend(BaseTaskBackend):
         payloads = [with_moment(dump(*call), _moment_of(task)) for call in calls]
         for call in calls:
             check_call(task, *call)
+        if option(task, "unique") is not None:
+            return self._many_unique(task, payloads)
         ids = new_job_ids(len(payloads))
         if ids:
             like = self._job(task, payload="")
@@ -151,6 +161,14 @@ class DatabaseBackend(BaseTaskBackend):
             for job_id, payload in zip(ids, payloads, strict=True):
                 self._announce(task, job_id, payload)
         return ids
+
+    def _many_unique(self, task: Task, payloads: list[str]) -> list[str]:
+        jobs = [keyed(self._job(task, payload), task) for payload in payloads]
+        placed = insert_unique(self.store, task, jobs, self.config) if jobs else []
+        for job, one in zip(jobs, placed, strict=True):
+            if one.holder is None and enqueued.any(logging.DEBUG):
+                self._announce(task, str(job.id), job.payload)
+        return [str(one.job_id) for one in placed]
 
     def new_job(
         self,
@@ -171,7 +189,8 @@ class DatabaseBackend(BaseTaskBackend):
         strict = self.config.strict_json
         payload = dump_arguments(args, kwargs, task_path=path, limit=limit, strict=strict)
         check_call(task, args, kwargs)
-        return self._job(task, with_moment(payload, _moment_of(task)), meta)
+        job = self._job(task, with_moment(payload, _moment_of(task)), meta)
+        return job if option(task, "unique") is None else keyed(job, task)
 
     def _job(self, task: Task, payload: str, meta: dict[str, Any] | None = None) -> NewJob:
         return NewJob(

@@ -1,8 +1,8 @@
 """``@task``: declares a function as a task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from aftercommit._compat import BaseTask, task_backends
 from aftercommit.enqueue.task import Task
@@ -25,6 +25,12 @@ def task(
     discard_on: ExceptionOption | None = None,
     atomic: bool | None = None,
     timeout: timedelta | None = None,
+    unique: Literal["until_started", "until_finished"] | None = None,
+    unique_by: Collection[str] | None = None,
+    unique_key: str | None = None,
+    on_conflict: Literal["return", "replace", "raise"] | None = None,
+    debounce: timedelta | None = None,
+    debounce_max: timedelta | None = None,
 ) -> Callable[[Callable[..., Any]], Task]: ...
 def task(
     function: Callable[..., Any] | None = None,

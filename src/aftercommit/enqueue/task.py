@@ -17,7 +17,8 @@ from aftercommit._compat import (
     for_both,
 )
 from aftercommit.enqueue.many import Arguments, enqueue_many
-from aftercommit.enqueue.registry import register, registered
+from aftercommit.enqueue.registry import FIXED, register, registered
+from aftercommit.enqueue.unique import check_unique
 from aftercommit.enqueue.variants import variant
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.backoff import BackoffOption, backoff_from
@@ -48,7 +49,8 @@ class Task(BaseTask):
     number of failed runs. ``retry_on``, ``discard_on``: exception classes (or their
     dotted paths), one or a tuple, that are retried (default: every ``Exception``, and a
     timeout) or never. ``atomic``: run in one transaction with the completion of the job.
-    ``timeout``: the longest run.
+    ``timeout``: the longest run. ``unique`` and the options below it: at most one job for calls
+    that are alike, see ``enqueue.unique``.
 
     Raises ``ConfigurationError`` for a value that is not possible, ``InvalidTask`` for a
     function that cannot be a task.
@@ -62,6 +64,12 @@ class Task(BaseTask):
     discard_on: ExceptionTypes | None = None
     atomic: bool | None = None
     timeout: timedelta | None = None
+    unique: str | None = None  # "until_started" or "until_finished"
+    unique_by: tuple[str, ...] | None = None  # names of arguments; None: all
+    unique_key: str | None = None  # instead of arguments
+    on_conflict: str | None = None  # "return", "replace" or "raise"
+    debounce: timedelta | None = None
+    debounce_max: timedelta | None = None
 
     def __post_init__(self) -> None:
         self._check()
@@ -82,6 +90,8 @@ class Task(BaseTask):
         run_after: datetime | None = None,
         backend: str | None = None,
         max_attempts: int | None = None,
+        unique_key: str | None = None,
+        on_conflict: str | None = None,
         **others: Any,
     ) -> Self:
         """Return a variant of this task for the calls that follow.
@@ -96,6 +106,8 @@ class Task(BaseTask):
             "run_after": run_after,
             "backend": backend,
             "max_attempts": max_attempts,
+            "unique_key": unique_key,
+            "on_conflict": on_conflict,
         }
         changed = {name: value for name, value in given.items() if value is not None}
         if type(self).__post_init__ is not Task.__post_init__:
@@ -191,6 +203,7 @@ def _check_options(task: Task) -> None:
         check_flags(atomic=task.atomic)
     for name in ("discard_on", "retry_on"):
         object.__setattr__(task, name, exception_types(name, getattr(task, name)))
+    check_unique(task)
 
 
 def _fixed_by_declaration(task: Task, others: Iterable[str]) -> str:
@@ -199,7 +212,8 @@ def _fixed_by_declaration(task: Task, others: Iterable[str]) -> str:
     if wrong:
         return f"{task.module_path}: using() has no option {wrong[0]!r}."
     name = min(others)
+    why = "the worker takes it from" if name in FIXED else "it belongs to"
     return (
-        f"{task.module_path}: {name!r} cannot vary from call to call, because the worker "
-        f"takes it from the declaration: write @task({name}=...) there."
+        f"{task.module_path}: {name!r} cannot vary from call to call, because {why} "
+        f"the declaration: write @task({name}=...) there."
     )

@@ -20,6 +20,7 @@ from aftercommit.options.checked import (
     names_in,
     shown,
 )
+from aftercommit.options.unique import check_on_conflict
 
 USUAL_BACKOFF = Exponential()
 POLL_IF_WOKEN = timedelta(seconds=1)  # longest wait for a wake-up that was lost
@@ -40,6 +41,7 @@ class BackendOptions(CheckedOptions):
     atomic: bool = False  # run each task in one transaction with its completion
     timeout: timedelta | None = None  # None: a task may run for ever
     fuse: bool = True  # let short atomic tasks share a commit, each in its savepoint
+    on_conflict: str = "return"  # of unique jobs: or "replace", or "raise"
     # Guards.
     max_crashes: int = 3  # deaths of a process that ran the job alone; see life-of-a-job
     max_payload: int = 1024 * 1024  # bytes of JSON, for arguments and for results
@@ -73,6 +75,7 @@ class BackendOptions(CheckedOptions):
         if self.timeout is not None:
             check_spans(timeout=self.timeout)
         backoff_from(self.backoff)
+        check_on_conflict(self.on_conflict)
         self._accept_lists()
         object.__setattr__(self, "relay", _relay(self.relay))
         if self.relay_when not in RELAY_WHEN:

@@ -4,7 +4,7 @@ Each transition of a job (T0 to T10) is one method, and each of its writes has t
 condition in its WHERE. The caller must check what the method returns.
 
 ==========  =============================================================  ==============
-insert      ``insert``, ``insert_alike``                                   T0
+insert      ``insert``, ``insert_alike``, ``insert_unique``                T0
 groups      ``due_groups``, ``queues``                                     before T1
 claim       ``claim``, ``renew``, ``end_leases``                           T1, T2
 finish      ``finish``, ``finish_many``                                    T3-T5, T7, T8'

@@ -10,16 +10,15 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
 
-from aftercommit.errors import EnqueueFailed
-from aftercommit.store.columns import moment_from, unique_lock
-from aftercommit.store.table import Table
-from aftercommit.values import NewJob, NewJobs
+from aftercommit.store.columns import moment_from
+from aftercommit.store.unique import Placed, UniqueKeys
+from aftercommit.values import NewJob, NewJobs, OnConflict
 
-TRIES_AT_UNIQUE_KEY = 3
+IS_FINE = OnConflict()
 Answer = TypeVar("Answer")
 
 
-class Inserting(Table, ABC):
+class Inserting(UniqueKeys, ABC):
     """Inserts jobs."""
 
     inserts_in_one_statement = True
@@ -66,6 +65,17 @@ class Inserting(Table, ABC):
         """
         self._once_more_if_broken(partial(self._insert_alike, jobs))
 
+    def insert_unique(self, jobs: Sequence[NewJob], rule: OnConflict) -> list[Placed]:
+        """Enqueue jobs with unique keys in the caller's transaction, all or none.
+
+        As ``insert`` does, but ``rule`` says what is done about a holder of a key, and the
+        answer has the holder's row. A holder that has not started is locked for the caller alone
+        if the rule changes it: others that enqueue with the key wait for the caller's end.
+
+        Raises as ``insert`` does, and ``JobExists`` if the rule says so.
+        """
+        return self._once_more_if_broken(partial(self._insert_unique, jobs, rule))
+
     def _once_more_if_broken(self, write: Callable[..., Answer]) -> Answer:
         """Call ``write``; in autocommit call it again if the connection broke meanwhile."""
         if self._in_transaction():
@@ -84,40 +94,37 @@ class Inserting(Table, ABC):
             self._insert_rows(jobs, or_skip=repeated)
             return [jobs[0].id]
         free = [job for job in jobs if job.unique_key is None]
-        keyed = [(lock, job) for job in jobs if (lock := unique_lock(job.unique_key))]
-        one_statement = not keyed and (self.inserts_in_one_statement or len(free) == 1)
+        keyed = [job for job in jobs if job.unique_key is not None]
+        if keyed:
+            return self._after_deadlock(partial(self._insert_both, jobs, free, keyed, repeated))
+        one_statement = self.inserts_in_one_statement or len(free) == 1
         with nullcontext() if one_statement else self._write():
+            self._insert_rows(free, or_skip=repeated)
+        return [job.id for job in jobs]
+
+    def _insert_both(
+        self, jobs: Sequence[NewJob], free: list[NewJob], keyed: list[NewJob], repeated: bool
+    ) -> list[UUID]:
+        with self._write():
             if free:
                 self._insert_rows(free, or_skip=repeated)
-            # In the order of the keys: two callers with the same keys cannot deadlock.
-            in_order = sorted(keyed, key=lambda one: one[0])
-            holders = {job.id: self._insert_unique(job, lock) for lock, job in in_order}
-        return [holders.get(job.id, job.id) for job in jobs]
+            placed = zip(keyed, self._place(keyed, IS_FINE), strict=True)
+            ids = {job.id: one.job_id for job, one in placed}
+        return [ids.get(job.id, job.id) for job in jobs]
+
+    def _insert_unique(
+        self, jobs: Sequence[NewJob], rule: OnConflict, *, repeated: bool
+    ) -> list[Placed]:
+        def write() -> list[Placed]:
+            with self._write():
+                return self._place(jobs, rule)
+
+        # InnoDB reports a deadlock to a transaction that waits for a unique key beside another
+        # one when the transaction that had inserted the key rolls back.
+        return self._after_deadlock(write)
 
     def _insert_alike(self, jobs: NewJobs, *, repeated: bool) -> None:
         self._insert(jobs.each(), repeated=repeated)
-
-    @abstractmethod
-    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
-        """Insert jobs; ``or_skip`` leaves out those whose id exists or whose key is held.
-
-        Returns what the database returns of the rows; of a single job ``enqueued_at`` is first.
-        """
-
-    def _insert_unique(self, job: NewJob, lock: str) -> UUID:
-        for _try in range(TRIES_AT_UNIQUE_KEY):
-            self._insert_rows([job], or_skip=True)
-            holder = self._holder(lock)
-            if holder is not None:
-                return holder
-        raise EnqueueFailed(unique_key=str(job.unique_key))
-
-    def _holder(self, lock: str) -> UUID | None:
-        """Return the job that holds a unique key now; a ready one waits for the caller's commit.
-
-        The row of a running job is not locked: its worker could not renew or finish the job.
-        """
-        return self._jobs.filter(unique_lock=lock).values_list("id", flat=True).first()
 
     @abstractmethod
     def _broke(self, raw: Any, error: Exception) -> bool:

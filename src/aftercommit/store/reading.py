@@ -13,7 +13,6 @@ from django.db.models.functions import Concat, Left
 
 from aftercommit.models import Job, State
 from aftercommit.store.clock import DatabaseNow, ago, in_future
-from aftercommit.store.columns import moment_from
 from aftercommit.store.table import Table
 from aftercommit.store.workers import Workers
 
@@ -38,7 +37,6 @@ class Look(NamedTuple):
 class Reading(Table):
     """Reads jobs, queues and workers."""
 
-    now_sql: str
     # The ids of the jobs that workers hold: of those of version 0.1, too.
     held_sql: str
 
@@ -193,11 +191,6 @@ class Reading(Table):
     @abstractmethod
     def free_locks(self, worker_ids: set[UUID]) -> set[UUID]:
         """Return the workers whose session lock is free."""
-
-    def _clock(self) -> datetime:
-        with self.connection.cursor() as cursor:
-            cursor.execute(self.now_sql, [])
-            return moment_from(cursor.fetchone()[0])
 
     @property
     def workers(self) -> Workers:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 
 from aftercommit.models import Job, Lease, State
+from aftercommit.store.columns import moment_from
 from aftercommit.transient_errors import is_deadlock
 from aftercommit.values import Ended
 
@@ -21,6 +23,8 @@ TRIES_AFTER_DEADLOCK = 3
 
 class Table:
     """The rows, the fence and the row locks. The connection is the calling thread's."""
+
+    now_sql: str
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
@@ -43,6 +47,12 @@ class Table:
     def connection(self) -> BaseDatabaseWrapper:
         """The calling thread's connection to this alias."""
         return connections[self.alias]
+
+    def _clock(self) -> datetime:
+        """Return the present moment by the database's clock."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(self.now_sql, [])
+            return moment_from(cursor.fetchone()[0])
 
     @property
     def _jobs(self) -> QuerySet[Job]:

@@ -18,16 +18,13 @@ ROW = """(
 # Not INSERT IGNORE: it would skip rows that violate other constraints, and cut long texts.
 OR_SKIP = "ON DUPLICATE KEY UPDATE aftercommit_job.id = aftercommit_job.id"
 RETURNING = " RETURNING enqueued_at"  # MariaDB
-READY_HOLDER = """
-SELECT id FROM aftercommit_job FORCE INDEX (aftercommit_job_unique)
-WHERE unique_lock = %s AND state = 'ready'
-LOCK IN SHARE MODE
-"""
 HOLDER = """
-SELECT id FROM aftercommit_job FORCE INDEX (aftercommit_job_unique)
-WHERE unique_lock = %s
-LOCK IN SHARE MODE
+SELECT * FROM aftercommit_job FORCE INDEX (aftercommit_job_unique)
+WHERE unique_lock = %s {ready}
+{lock}
 """
+READY = "AND state = 'ready'"
+TO_READ, TO_CHANGE = "LOCK IN SHARE MODE", "FOR UPDATE"
 
 # Jumps from one group of the index to the next ("Using index for group-by" in EXPLAIN), which
 # demands that the GROUP BY names the index's columns from the first one on, and no DESC among

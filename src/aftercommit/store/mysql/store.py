@@ -7,9 +7,9 @@ from itertools import compress
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, transaction
 
-from aftercommit.models import State
+from aftercommit.models import Job, State
 from aftercommit.store.base import Store
 from aftercommit.store.claim import chosen, jobs_of_lease, marks
 from aftercommit.store.columns import INSERTED, claim_from, id_from, row_from
@@ -30,20 +30,29 @@ from aftercommit.store.mysql.sql import (
     LOCK_IS_FREE,
     NAMED,
     OR_SKIP,
-    READY_HOLDER,
+    READY,
     RETURNING,
     ROW,
     SUCCEED,
+    TO_CHANGE,
+    TO_READ,
 )
 from aftercommit.store.presence import Presence
-from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
+from aftercommit.store.unique import Placed
+from aftercommit.values import (
+    Claim,
+    ClaimQuery,
+    Ended,
+    NewJob,
+    OnConflict,
+    Outcome,
+    Succeeded,
+)
 
 # A statement must fit into max_allowed_packet, which is usually at least 16 MiB.
 MOST_ROWS = 500
 MOST_BYTES = 4 * 1024 * 1024
 SHARE_OF_PACKET = 4  # the payloads of a statement, because they grow when they are escaped
-DEADLOCK = 1213
-TRIES_AFTER_DEADLOCK = 3
 # Server gone, lost during the query, killed, shut down, idle for too long.
 LOST_CONNECTION = {2006, 2013, 2055, 1927, 1053, 4031}
 
@@ -98,32 +107,23 @@ class MySQLStore(Store):
         row |= {"id": self._uuid(job.id), "run_after": adapt(job.run_after)}
         return list(row.values())
 
-    def _insert(self, jobs: Sequence[NewJob], *, repeated: bool) -> list[UUID]:
-        # InnoDB reports a deadlock to a transaction that waits for a unique key beside another
-        # one when the transaction that had inserted the key rolls back.
-        for _try in range(0 if self._in_transaction() else TRIES_AFTER_DEADLOCK):
-            try:
-                return super()._insert(jobs, repeated=repeated)
-            except OperationalError as error:
-                if error.args[0] != DEADLOCK:
-                    raise
-        return super()._insert(jobs, repeated=repeated)
-
-    def _insert_unique(self, job: NewJob, lock: str) -> UUID:
+    def _place_one(self, job: NewJob, lock: str, rule: OnConflict) -> Placed:
         # A refused INSERT locks the holder's row until the caller commits, and the holder's
         # worker could not finish it. READ COMMITTED sees the present holder, so read first.
-        holder = self._holder(lock) if self._reads_committed() else None
-        return holder or super()._insert_unique(job, lock)
+        change = rule.changes_holder
+        holder = self._holder(lock, change=change) if self._reads_committed() else None
+        placed = self._met(holder, job, rule) if holder else None
+        return placed or super()._place_one(job, lock, rule)
 
-    def _holder(self, lock: str) -> UUID | None:
+    def _holder(self, lock: str, *, change: bool) -> Job | None:
+        to_lock = TO_CHANGE if change else TO_READ
         if not self._reads_committed():  # only a locking read sees the present rows
-            rows = self._run(HOLDER, [lock])
-            return id_from(rows[0][0]) if rows else None
-        holder = self._jobs.filter(unique_lock=lock).only("state").first()
+            return next(iter(self._jobs.raw(HOLDER.format(ready="", lock=to_lock), [lock])), None)
+        holder = super()._holder(lock, change=change)
         if holder is not None and holder.state == State.READY:
-            rows = self._run(READY_HOLDER, [lock])
-            return id_from(rows[0][0]) if rows else super()._holder(lock)
-        return None if holder is None else holder.id
+            ready = self._jobs.raw(HOLDER.format(ready=READY, lock=to_lock), [lock])
+            return next(iter(ready), None) or self._running_holder(lock)
+        return holder
 
     def _broke(self, raw: Any, error: Exception) -> bool:
         # By number: some drivers reconnect when they are asked whether they are connected.

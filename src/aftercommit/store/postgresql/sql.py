@@ -84,13 +84,14 @@ SELECT pg_notify('aftercommit', %(queue)s)
 WHERE {SHARED["run_after"]} <= statement_timestamp()
 """  # noqa: S608 - fixed names
 
-# FOR SHARE: many callers may lock the same job, and no worker claims it before they commit.
 READY_HOLDER = """
-SELECT id FROM aftercommit_job
+SELECT * FROM aftercommit_job
 WHERE unique_lock = %(unique_lock)s AND state = 'ready'
-FOR SHARE
+{lock}
 """
 RULES_CHANGED = "SELECT pg_notify('aftercommit_rules', '')"
+# In both no worker claims the job before the caller commits. FOR SHARE: many may count on it.
+TO_READ, TO_CHANGE = "FOR SHARE", "FOR NO KEY UPDATE"
 WAKE = "SELECT pg_notify('aftercommit', queue) FROM unnest(%(queues)s::text[]) AS queue"
 
 TELL = "SELECT pg_notify(%(channel)s, id) FROM unnest(%(workers)s::text[]) AS id"

@@ -12,7 +12,7 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzLoader
 
-from aftercommit.models import State
+from aftercommit.models import Job, State
 from aftercommit.options.backoff import LONGEST_WAIT
 from aftercommit.store.base import Store
 from aftercommit.store.columns import INSERTED, row_from
@@ -39,6 +39,8 @@ from aftercommit.store.postgresql.sql import (
     RULES_CHANGED,
     SUCCEED,
     TELL,
+    TO_CHANGE,
+    TO_READ,
     WAKE,
     insert_one,
 )
@@ -68,6 +70,7 @@ class PostgreSQLStore(Store):
     due_sql = "WHERE head.run_after <= statement_timestamp()"
     held_sql = HELD
     wakes_workers = True
+    tells_inserted = True
 
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
         if len(jobs) == 1:
@@ -84,9 +87,10 @@ class PostgreSQLStore(Store):
         given |= {"ids": _array(jobs.ids), "payloads": f"[{','.join(jobs.payloads)}]"}
         self._run_insert(INSERT_ALIKE.format(or_skip=OR_SKIP * repeated), given)
 
-    def _holder(self, lock: str) -> UUID | None:
-        ready = self._run(READY_HOLDER, {"unique_lock": lock})
-        return ready[0][0] if ready else super()._holder(lock)
+    def _holder(self, lock: str, *, change: bool) -> Job | None:
+        sql = READY_HOLDER.format(lock=TO_CHANGE if change else TO_READ)
+        ready = self._jobs.raw(sql, {"unique_lock": lock})
+        return next(iter(ready), None) or self._running_holder(lock)
 
     def _broke(self, raw: Any, error: Exception) -> bool:
         return bool(raw.closed)

@@ -121,6 +121,7 @@ class SQLiteStore(Store):
     heads_sql = HEADS.format(claimable=CLAIMABLE)
     due_sql = DUE_HEAD
     held_sql = HELD
+    tells_inserted = True
 
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
         sql = INSERT.format(or_skip="ON CONFLICT DO NOTHING" if or_skip else "")

@@ -1,0 +1,119 @@
+"""T0 with a unique key: at most one ready or running job has it.
+
+The key is held by the column ``unique_lock``, which has a unique index. A claim clears it if the
+key is to be free once the job has started, every end of the job clears it otherwise.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from aftercommit.errors import EnqueueFailed, JobExists
+from aftercommit.models import Job, State
+from aftercommit.store.clock import DatabaseNow
+from aftercommit.store.columns import moment_from, unique_lock
+from aftercommit.store.table import Table
+from aftercommit.values import NewJob, OnConflict
+
+TRIES_AT_UNIQUE_KEY = 3
+
+
+class Placed(NamedTuple):
+    """What became of a job with a unique key: inserted, or the key has another holder."""
+
+    job_id: UUID  # of the job that has the key
+    holder: Job | None = None  # the other job, as it is now; None: the job was inserted
+    enqueued_at: datetime | None = None  # of the inserted row, where the statement returns it
+
+
+class UniqueKeys(Table, ABC):
+    """Inserts jobs with unique keys."""
+
+    tells_inserted = False  # whether an INSERT returns only a row that it has inserted
+
+    @abstractmethod
+    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
+        """Insert jobs; ``or_skip`` leaves out those whose id exists or whose key is held.
+
+        Returns what the database returns of the rows; of a single job ``enqueued_at`` is first.
+        """
+
+    def _place(self, jobs: Sequence[NewJob], rule: OnConflict) -> list[Placed]:
+        """Insert jobs with keys, or meet the holders of the keys; needs an open transaction."""
+        if rule.debounce is not None:
+            due = self._clock() + rule.debounce
+            jobs = [replace(job, run_after=due) for job in jobs]
+        keyed = [(unique_lock(job.unique_key) or "", place) for place, job in enumerate(jobs)]
+        if rule.refuses and len({lock for lock, _place in keyed}) < len(jobs):
+            raise JobExists(task_path=jobs[0].task_path, job_id=None)
+        placed = [Placed(job.id) for job in jobs]
+        # In the order of the keys: two callers with the same keys cannot deadlock.
+        for lock, place in sorted(keyed):
+            placed[place] = self._place_one(jobs[place], lock, rule)
+        return placed
+
+    def _place_one(self, job: NewJob, lock: str, rule: OnConflict) -> Placed:
+        for _try in range(TRIES_AT_UNIQUE_KEY):
+            rows = self._insert_rows([job], or_skip=True)
+            if rows and self.tells_inserted:
+                return Placed(job.id, enqueued_at=moment_from(rows[0][0]))
+            holder = self._holder(lock, change=rule.changes_holder)
+            if holder is not None and (placed := self._met(holder, job, rule)):
+                return placed
+        raise EnqueueFailed(unique_key=str(job.unique_key))
+
+    def _holder(self, lock: str, *, change: bool) -> Job | None:
+        """Return the job that holds a unique key now; a ready one waits for the caller's commit.
+
+        ``change``: lock a ready one for the caller alone. The row of a running job is not
+        locked: its worker could not renew or finish the job.
+        """
+        return self._jobs.filter(unique_lock=lock).first()
+
+    def _running_holder(self, lock: str) -> Job | None:
+        # Not one that is ready by now: nothing would hold it back.
+        return self._jobs.filter(unique_lock=lock, state=State.RUNNING).first()
+
+    def _met(self, holder: Job, job: NewJob, rule: OnConflict) -> Placed | None:
+        """Do what ``rule`` says about a holder; None if it has started in the meantime."""
+        if holder.id == job.id:  # inserted, by this statement or before its answer was lost
+            return Placed(job.id, enqueued_at=holder.enqueued_at)
+        if rule.refuses:
+            raise JobExists(task_path=holder.task_path, job_id=holder.id)
+        waits = holder.state == State.READY and holder.started_at is None
+        if rule.changes_holder and waits and not self._change(holder, job, rule):
+            return None
+        return Placed(holder.id, holder)
+
+    def _change(self, holder: Job, job: NewJob, rule: OnConflict) -> bool:
+        """Give a holder that has not started what the new call says; False if it has started."""
+        changes: dict[str, Any] = {}
+        if rule.replaces:
+            changes = {"payload": job.payload, "priority": job.priority}
+        if rule.debounce is not None:
+            changes["run_after"] = _pushed(holder, job, rule)
+        elif rule.replaces:
+            changes["run_after"] = job.run_after or DatabaseNow()
+        waiting = self._jobs.filter(id=holder.id, state=State.READY, started_at__isnull=True)
+        if not waiting.update(**changes):
+            return False
+        for name in changes.keys() - {"run_after"}:
+            setattr(holder, name, changes[name])
+        if rule.debounce is None and job.run_after is None:
+            self._wake({holder.queue})
+        return True
+
+
+def _pushed(holder: Job, job: NewJob, rule: OnConflict) -> datetime:
+    """Return when a debounced job is due after one more call.
+
+    Never earlier than before: of two calls the earlier one may commit later.
+    """
+    before: datetime = holder.run_after
+    due = job.run_after or before
+    if rule.debounce_max is not None:
+        due = min(due, holder.enqueued_at + rule.debounce_max)
+    return max(due, before)

@@ -1,0 +1,232 @@
+"""Uniqueness under everything at once: rollbacks, retries, rescues, retries by hand (TORTURE 19).
+
+Fifty callers want the same keys at the same time. Some roll back, some replace, some refuse;
+beside them jobs are run, fail, lose their workers and are retried by hand. Whoever was
+told of a job must have it, no key may ever have two live jobs, and nobody hears of an
+IntegrityError.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Event
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import OperationalError, connection, connections, transaction
+
+from aftercommit.errors import EnqueueFailed, JobExists
+from aftercommit.models import LIVE, UNSUCCESSFUL, Job
+from aftercommit.store import store_for
+from aftercommit.transient_errors import is_conflict, is_deadlock
+from aftercommit.values import ClaimQuery, Failed, OnConflict, Released, Retry, Succeeded
+from tests.store.given import ALREADY_OVER, ERROR, LEASE, new_job
+from tests.store.test_isolation import set_isolation
+from tests.waiting import SOON
+
+RULES = [OnConflict(), OnConflict(), OnConflict(replaces=True), OnConflict(refuses=True)]
+ENDS = [Succeeded(), Failed(ERROR), Retry(ERROR), Released()]
+ROLLS_BACK, IN_TRANSACTION, LOSES_ITS_WORKER = 0.3, 0.6, 0.2  # shares
+ISOLATIONS = [USUAL := "READ COMMITTED", "REPEATABLE READ"]
+LONG = SOON.total_seconds() * 20
+SMALL = {"callers": 8, "workers": 2, "keys": 12}
+LARGE = {"callers": 50, "workers": 4, "keys": 1000}
+
+
+class RolledBack(Exception):
+    """A caller has changed its mind."""
+
+
+@dataclass
+class Storm:
+    """What happens to some keys, and what was said about it."""
+
+    keys: int
+    until_started: bool
+    over: Event = field(default_factory=Event)
+    told: set[UUID] = field(default_factory=set)  # ids of whose existence a caller is sure
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def enqueue(self, number: int) -> None:
+        """Want every key once, in a transaction or not."""
+        chance = random.Random(number)
+        for key in range(self.keys):
+            self._enqueue(f"key {key}", chance)
+
+    def _enqueue(self, key: str, chance: random.Random) -> None:
+        rule, in_transaction = chance.choice(RULES), chance.random() < IN_TRANSACTION
+        rolls_back = in_transaction and chance.random() < ROLLS_BACK
+        for _try in range(200):
+            try:
+                self._enqueue_once(key, rule, alone=not in_transaction, rolls_back=rolls_back)
+            except JobExists:
+                self.seen["refused"] += 1
+            except RolledBack:
+                self.seen["rolled back"] += 1
+            except EnqueueFailed:
+                self.seen["holders came and went"] += 1
+                continue
+            except OperationalError as error:
+                if not is_conflict(error, vendor=connection.vendor):
+                    raise
+                # Outside of a transaction only SQLite's callers may have waited too long.
+                assert in_transaction or connection.vendor == "sqlite", error
+                self.seen["repeated"] += 1
+                continue
+            return
+        raise AssertionError(f"{key} could not be enqueued in 200 tries")
+
+    def _enqueue_once(self, key: str, rule: OnConflict, *, alone: bool, rolls_back: bool) -> None:
+        job = new_job(unique_key=key, unique_until_started=self.until_started)
+        if alone:
+            (placed,) = store_for("default").insert_unique([job], rule)
+        else:
+            with transaction.atomic():
+                (placed,) = store_for("default").insert_unique([job], rule)
+                if rolls_back:
+                    raise RolledBack
+        self.told.add(placed.job_id)
+        self.seen["met" if placed.holder else "inserted"] += 1
+
+    def work(self, number: int) -> None:
+        """Run jobs, whatever comes of them."""
+        chance, store = random.Random(-number), store_for("default")
+        while not self.over.is_set():
+            dies = chance.random() < LOSES_ITS_WORKER
+            query = ClaimQuery(
+                queue="default",
+                limit=5,
+                worker_id=uuid4(),
+                lease=ALREADY_OVER if dies else LEASE,
+            )
+            with self._deadlocks():
+                claims = store.claim(query)
+                if not dies:
+                    ended = store.finish_many([(claim, chance.choice(ENDS)) for claim in claims])
+                    self.seen.update(f"ended as {one.state}" for one in ended)
+
+    @contextmanager
+    def _deadlocks(self) -> Iterator[None]:
+        """Go on after a deadlock with a caller's transaction, as a worker does."""
+        try:
+            yield
+        except OperationalError as error:
+            if not is_deadlock(error):
+                raise
+            self.seen["deadlocks of workers"] += 1
+
+    def rescue_and_retry(self) -> None:
+        """Be the rescuer, and somebody who retries by hand all that has failed."""
+        store = store_for("default")
+        while not self.over.is_set():
+            with self._deadlocks():
+                self.seen["rescued"] += len(store.rescue(max_crashes=3))
+            failed = Job.objects.filter(state__in=UNSUCCESSFUL).values_list("id", flat=True)
+            answer = store.retry(list(failed[:20]))
+            self.seen["retried"] += len(answer.ready)
+            self.seen["clashed"] += len(answer.clashed)
+
+    def watch(self) -> None:
+        """See that no key ever has two live jobs which count."""
+        while not self.over.is_set():
+            held = live_keys()
+            assert max(held.values(), default=1) == 1, held.most_common(3)
+            self.seen["looks"] += 1
+
+
+def live_keys() -> Counter[str]:
+    """Count the live jobs of each key; not those that have given it back at their start."""
+    rows = Job.objects.filter(state__in=LIVE)
+    given_back = rows.filter(unique_until_started=True, unique_lock=None)
+    return Counter(rows.exclude(id__in=given_back).values_list("unique_key", flat=True))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[Callable[..., Future[None]]]:
+    """Run things beside each other, each on a connection of its own, of an isolation."""
+
+    def whole(isolation: str, call: Callable[..., None], *args: object) -> None:
+        try:
+            if connection.vendor != "sqlite":
+                set_isolation(isolation)
+            call(*args)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(count) as pool:
+        yield partial(pool.submit, whole)
+
+
+@pytest.fixture(params=ISOLATIONS)
+def isolation(request, vendor):
+    """Return the isolation of the callers' sessions."""
+    if vendor == "sqlite" and request.param != ISOLATIONS[0]:
+        pytest.skip("SQLite knows one isolation")
+    return request.param
+
+
+def run(storm: Storm, isolation: str, *, callers: int, workers: int) -> None:
+    """Let it rage until every caller has wanted every key."""
+    with threads(callers + workers + 2) as start:
+        others = [partial(storm.work, number) for number in range(workers)]
+        others += [storm.rescue_and_retry, storm.watch] if workers else []
+        beside = [start(USUAL, other) for other in others]
+        begun = [start(isolation, storm.enqueue, number) for number in range(callers)]
+        try:
+            for one in begun:
+                one.result(LONG)
+        finally:
+            storm.over.set()
+        for one in beside:
+            one.result(LONG)
+
+
+def check_callers_only(isolation, *, callers, workers, keys):
+    """Nobody ends a job: each key has one in the end, and everybody was told of it."""
+    storm = Storm(keys=keys, until_started=False)
+
+    run(storm, isolation, callers=callers, workers=0)
+
+    assert live_keys() == {f"key {number}": 1 for number in range(keys)}
+    assert storm.told == set(Job.objects.values_list("id", flat=True))
+    assert storm.seen["inserted"] == keys
+    assert storm.seen["rolled back"] > 0
+    assert storm.seen["met"] > storm.seen["inserted"]
+
+
+def check_everything(isolation, *, until_started, callers, workers, keys):
+    """Whatever happens beside: whoever was told of a job has it, and each key has one."""
+    storm = Storm(keys=keys, until_started=until_started)
+
+    run(storm, isolation, callers=callers, workers=workers)
+
+    assert storm.told <= set(Job.objects.values_list("id", flat=True))
+    for happened in ("inserted", "met", "rolled back", "rescued", "retried", "looks"):
+        assert storm.seen[happened] > 0, (happened, storm.seen)
+    last = [new_job(unique_key=f"key {number}") for number in range(keys)]
+    store_for("default").insert_unique(last, OnConflict())
+    assert live_keys() == {f"key {number}": 1 for number in range(keys)}
+
+
+def test_however_many_want_a_key_one_of_them_gets_it_and_all_know(isolation):
+    check_callers_only(isolation, **SMALL)
+
+
+@pytest.mark.parametrize("until_started", [False, True])
+def test_retries_and_rescues_double_no_key(isolation, until_started):
+    check_everything(isolation, until_started=until_started, **SMALL)
+
+
+@pytest.mark.long
+def test_fifty_callers_want_a_thousand_keys(isolation):
+    check_callers_only(isolation, **LARGE)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("until_started", [False, True])
+def test_fifty_callers_beside_retries_and_rescues(isolation, until_started):
+    check_everything(isolation, until_started=until_started, **LARGE)
