@@ -152,7 +152,7 @@ def test_a_key_does_not_show_arguments():
 def test_a_call_that_the_function_would_not_take_is_refused():
     with pytest.raises(TypeError, match="user_id"):
         tasks.whole.enqueue()
-    with pytest.raises(TypeError, match="too many positional"):
+    with pytest.raises(TypeError, match="3 were given"):
         tasks.whole.enqueue(1, 2, 3)
 
     assert Job.objects.count() == 0

@@ -174,7 +174,7 @@ def test_a_call_that_waits_for_the_start_of_the_holder_does_not_change_what_runs
 
 def test_a_holder_that_cannot_be_changed_any_more_is_met_again(store, monkeypatch):
     place(store, REPLACE, "old")
-    change, seen = type(store)._change, []
+    change, seen = type(store)._change_holder, []
 
     def too_late(self, holder, *given):
         seen.append(holder.id)
@@ -182,7 +182,7 @@ def test_a_holder_that_cannot_be_changed_any_more_is_met_again(store, monkeypatc
             Job.objects.filter(id=holder.id).delete()
         return change(self, holder, *given)
 
-    monkeypatch.setattr(type(store), "_change", too_late)
+    monkeypatch.setattr(type(store), "_change_holder", too_late)
     placed = place(store, REPLACE, "new")
 
     assert (placed.holder, text_of(store, placed.job_id)) == (None, "new")

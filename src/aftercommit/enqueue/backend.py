@@ -1,10 +1,9 @@
 """DatabaseBackend: turns a Task into a NewJob, and a Job into a TaskResult."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -14,18 +13,16 @@ from django.core.checks import CheckMessage, Error
 from aftercommit._compat import (
     BaseTask,
     BaseTaskBackend,
-    InvalidTask,
     TaskResultDoesNotExist,
     for_both,
-    is_task,
 )
+from aftercommit.enqueue.declared import validate
 from aftercommit.enqueue.discovery import discover
 from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.many import Arguments, split_call
-from aftercommit.enqueue.moments import check_run_after
 from aftercommit.enqueue.payload import check_meta, dump_arguments, with_moment
 from aftercommit.enqueue.policy import max_attempts_of
-from aftercommit.enqueue.registry import LONGEST_TASK_PATH, option, register, registered
+from aftercommit.enqueue.registry import option, registered
 from aftercommit.enqueue.results import JobResult, enqueued_result, result_of
 from aftercommit.enqueue.signals import enqueued
 from aftercommit.enqueue.signature import check_call
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
     from aftercommit.store.base import Store
 
 MOST_VALIDATED = 1000  # tasks that a backend remembers
-UNREACHABLE = {"__main__", "__mp_main__"}  # modules that other processes do not find by name
 
 
 class DatabaseBackend(BaseTaskBackend):
@@ -243,63 +239,9 @@ def task_at(path: str, modules: Iterable[str] = ()) -> BaseTask | None:
     return found
 
 
-def validate(task: Any, options: BackendOptions, by_django: Callable[[Any], None]) -> None:
-    """Refuse a task that could not be stored, found or run; ``by_django``: Django's own check.
-
-    Raises an ``InvalidTask`` that code for the backport of ``django.tasks`` catches as well.
-    """
-    try:
-        check_run_after(task)
-        by_django(task)
-        check_declared(task, options)
-        if not isinstance(task, Task):  # ours are registered where they are declared
-            register(task)
-    except InvalidTask as error:
-        raise for_both(error) from None
-
-
-def check_declared(task: Any, options: BackendOptions) -> None:
-    """Refuse a task that aftercommit's worker would not know, or could not run."""
-    if not is_task(task):
-        raise InvalidTask(f"Expected a task of django.tasks, got {task!r}.")
-    _check_names(task)
-    if task.func.__module__ in UNREACHABLE:
-        raise InvalidTask(
-            f"{task.module_path} is declared in the script that was started. A worker imports a "
-            "task by the name of its module, and has another __main__: move the function to a "
-            "module of an installed app, and import it from there."
-        )
-    atomic = option(task, "atomic")
-    if options.atomic and atomic is not False and iscoroutinefunction(task.func):
-        raise InvalidTask(
-            f"{task.module_path} is async, and this backend runs tasks in a transaction "
-            "(OPTIONS['atomic']), which an async function cannot have: declare it with "
-            "atomic=False."
-        )
-
-
 def _moment_of(task: BaseTask) -> datetime | None:
     """Return ``run_after`` to keep with the call, but not with calls of ``schedule()``.
 
     ``deschedule()`` finds those by equal payloads.
     """
     return None if isinstance(task, BuiltInTask) else task.run_after
-
-
-def _check_names(task: BaseTask) -> None:
-    name = task.queue_name
-    if not is_queue_name(name):
-        raise InvalidTask(
-            f"{task.module_path}: queue_name must have 1 to {LONGEST_NAME} printable "
-            f"characters, got {name!r}."
-        )
-    if name != name.strip():
-        raise InvalidTask(
-            f"{task.module_path}: queue_name {name!r} begins or ends with a space. MySQL and "
-            "MariaDB do not compare spaces at the end, so it would be another queue there."
-        )
-    if len(task.module_path) > LONGEST_TASK_PATH:
-        raise InvalidTask(
-            f"{task.module_path}: a task's dotted path must have at most "
-            f"{LONGEST_TASK_PATH} characters."
-        )

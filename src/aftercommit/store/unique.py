@@ -84,11 +84,11 @@ class UniqueKeys(Table, ABC):
         if rule.refuses:
             raise JobExists(task_path=holder.task_path, job_id=holder.id)
         waits = holder.state == State.READY and holder.started_at is None
-        if rule.changes_holder and waits and not self._change(holder, job, rule):
+        if rule.changes_holder and waits and not self._change_holder(holder, job, rule):
             return None
         return Placed(holder.id, holder)
 
-    def _change(self, holder: Job, job: NewJob, rule: OnConflict) -> bool:
+    def _change_holder(self, holder: Job, job: NewJob, rule: OnConflict) -> bool:
         """Give a holder that has not started what the new call says; False if it has started."""
         changes: dict[str, Any] = {}
         if rule.replaces:

@@ -15,7 +15,7 @@ from aftercommit._compat import (
     TaskResult,
     TaskResultStatus,
 )
-from aftercommit.enqueue.backend import validate
+from aftercommit.enqueue.declared import validate
 from aftercommit.enqueue.payload import dump_arguments
 from aftercommit.enqueue.policy import max_attempts_of, policy_of
 from aftercommit.enqueue.signals import enqueued
