@@ -35,6 +35,13 @@ SQLITE_TEXTS = (
     "disk I/O error",
     "unable to open database file",
 )
+SQLITE_FOR_NOW = SQLITE_TEXTS[:3]
+TOO_MANY = {1203, 1226}  # connections of one user
+FATAL = "FATAL:"  # before what a PostgreSQL server, or PgBouncer, says when it lets nobody in
+FATAL_FOR_NOW = (
+    *("starting up", "shutting down", "not yet accepting", "recovery", "too many"),
+    *("connection slots", "cannot connect", "has been failing", "timeout"),
+)
 
 
 def is_conflict(error: BaseException, *, vendor: str) -> bool:
@@ -56,6 +63,26 @@ def is_conflict(error: BaseException, *, vendor: str) -> bool:
         return True
     first = cause.args[0] if cause.args else None
     return first in NUMBERS or (first == READ_ONLY and "read-only" in str(cause))
+
+
+def is_for_now(error: BaseException, *, vendor: str) -> bool:
+    """Return whether a database that lets nobody in, or does not answer, may do so by itself.
+
+    A wrong password or a missing right stays as it is until somebody changes it.
+    """
+    if issubclass(type(error), InterfaceError):
+        return True
+    if vendor == "sqlite":
+        return any(text in str(error) for text in SQLITE_FOR_NOW)
+    cause = error.__cause__ or error
+    first = cause.args[0] if cause.args else None
+    if isinstance(first, int):  # MySQL, MariaDB
+        return first >= FIRST_OF_CLIENT or first in NUMBERS | TOO_MANY
+    if state := getattr(cause, "sqlstate", None):
+        return state in SQLSTATES or state.startswith(CONNECTION_CLASS)
+    # psycopg tells no SQLSTATE of a connection that was not made.
+    _address, refused, why = str(cause).partition(FATAL)
+    return not refused or any(text in why for text in FATAL_FOR_NOW)
 
 
 def is_deadlock(error: BaseException) -> bool:

@@ -8,7 +8,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from aftercommit import log
 from aftercommit.enqueue.transactions import refuse_inside_transaction
 from aftercommit.errors import ConfigurationError, InsideTransaction
+from aftercommit.management.subcommands.answers import Answers
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.process import stop_on_signals
+from aftercommit.worker.config import served
 from aftercommit.worker.inline import InlineWorker
 from aftercommit.worker.share import Share
 
@@ -40,6 +43,9 @@ class Command(BaseCommand):
             worker = InlineWorker(share=share, name=options["filter"], most=options["jobs"])
         except (ConfigurationError, InsideTransaction) as error:
             raise CommandError(str(error)) from error
+        aliases = sorted({one.using for one in served(WorkerConfig())})
+        if status := Answers(self.stderr.write).refused(aliases, waits=False):
+            raise SystemExit(status)
         log.show_log()
         log.write_log()
         with stop_on_signals(worker.stop) as received:

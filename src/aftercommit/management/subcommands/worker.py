@@ -78,8 +78,9 @@ class Worker(Subcommand):
         if reloads:
             atexit.register(supervisor.end_children)
         with stop_on_signals(supervisor.stop) as received:  # a deploy may end what has just begun
-            self._check_databases(aliases, enough=lambda: supervisor.stopping)
-            self._remind_of_messages(config)
+            refused = self._look_ahead(aliases, config, enough=lambda: supervisor.stopping)
+            if refused:
+                return refused
             hint = (
                 f"{counted(config.processes, 'process', 'processes')}, "
                 f"{counted(config.threads, 'thread')} each. Ctrl-C stops."
@@ -135,12 +136,20 @@ class Worker(Subcommand):
                 "'manage.py aftercommit relay' beside it, or give it --relay."
             )
 
-    def _check_databases(self, aliases: list[str], *, enough: Callable[[], bool]) -> None:
-        """Say at the start what would go wrong later."""
+    def _look_ahead(
+        self, aliases: list[str], config: WorkerConfig, *, enough: Callable[[], bool]
+    ) -> int:
+        """Say at the start what would go wrong later; return the exit status if it is no use."""
+        finite = config.drain or config.max_jobs is not None
+        refused = self._answers.refused(aliases, waits=not finite, enough=enough)
+        if refused:
+            return refused
         # Not the command's own check(), which waits for an answer in a thread as well.
         check = partial(BaseCommand.check, self._command, tags=[Tags.database])
         checks = [Check(partial(check, databases=[one])) for one in aliases]
         self._answers.wait_for(checks, enough=enough)
+        self._remind_of_messages(config)
+        return 0
 
 
 class Relay(Worker):
