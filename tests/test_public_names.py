@@ -91,6 +91,7 @@ def test_importing_the_package_needs_neither_settings_nor_django_tasks():
 SETTINGS = {
     BackendOptions: {
         *("using", "max_attempts", "backoff", "retry_on", "discard_on", "atomic", "timeout"),
+        *("keep_result", "keep_received", "archive"),
         *(
             "fuse",
             "max_crashes",
@@ -135,6 +136,7 @@ MIGRATIONS = [
     "0005_old_indexes",
     "0006_received_by_bytes",
     "0007_rule",
+    "0008_pruned",
 ]
 COLUMNS = {
     "aftercommit_job": {
@@ -190,6 +192,8 @@ COLUMNS = {
         "locked": "BooleanField",
         "started_at": "DateTimeField",
         "seen_at": "DateTimeField",
+        "pruned": "BigIntegerField NULL",
+        "pruned_at": "DateTimeField NULL",
     },
     "aftercommit_received": {
         "id": "BigAutoField",

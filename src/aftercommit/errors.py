@@ -296,6 +296,16 @@ class NotPublishedYet(AftercommitError, RuntimeError):
         self.what = what
 
 
+class ArchiveFailed(AftercommitError):
+    """The function of ``OPTIONS['archive']`` raised; the jobs that it got are not deleted."""
+
+    def __init__(self, *, jobs: int) -> None:
+        super().__init__(
+            f"OPTIONS['archive'] raised for {jobs} ended job(s).\nNone of them was deleted; it "
+            "is called again for the same jobs.\nFix: see the exception above."
+        )
+
+
 class NotRunByWorker(AftercommitError):
     """``context.commit()`` was used outside a worker."""
 

@@ -37,6 +37,10 @@ database_away = Signal()
 # using: str. The database of an alias answers again.
 database_back = Signal()
 
+# using: str, jobs: int, protected: int, notes: int. Ended jobs, and notes of the inbox, were
+# deleted because their time is over; ``protected`` jobs are kept by rows of other models.
+jobs_pruned = Signal()
+
 # worker_id: UUID, using: str. A worker process serves an alias from now on.
 worker_started = Signal()
 

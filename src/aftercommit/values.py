@@ -202,6 +202,11 @@ class Succeeded:
 
 
 @dataclass(frozen=True, slots=True)
+class SucceededAndGone(Succeeded):
+    """The task returned, and nobody wants its result: the row goes with the end of the job."""
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """The run failed and an attempt is left: the job is ready again after ``delay``."""
 

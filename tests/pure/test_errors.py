@@ -27,6 +27,7 @@ EXAMPLES = [
     errors.RolledBack(),
     errors.TransactionBroken(using="other"),
     errors.AlreadyCommitted(),
+    errors.ArchiveFailed(jobs=2),
     errors.InsideTransaction(what="flush_queue", using=["default"], in_test=False),
     errors.NotPublishedYet(message_id="m-7", what="get()"),
     errors.NothingToPause(what="queue 'mial'", known=["mail"]),

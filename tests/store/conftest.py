@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.apps import apps
+from django.db import connection, models
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
+from aftercommit.models import Job
 from tests.store.callers import Caller
 
 COMMITS = pytest.mark.django_db(transaction=True)
@@ -49,3 +51,26 @@ def new_caller(transactional_db: None) -> Iterator[Callable[[], Caller]]:
 def other(new_caller: Callable[[], Caller]) -> Caller:
     """Return someone else."""
     return new_caller()
+
+
+@pytest.fixture
+def receipts(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[Any]:
+    """Return a model that points at jobs, for as long as the test runs."""
+
+    class Receipt(models.Model):
+        job = models.ForeignKey(Job, on_delete=request.param)
+
+        class Meta:
+            app_label = "app"
+
+        def __str__(self) -> str:
+            return str(self.job_id)
+
+    apps.clear_cache()
+    with connection.schema_editor() as editor:
+        editor.create_model(Receipt)
+    yield Receipt.objects
+    with connection.schema_editor() as editor:
+        editor.delete_model(Receipt)
+    del apps.all_models["app"]["receipt"]
+    apps.clear_cache()

@@ -17,6 +17,7 @@ from aftercommit.models import Job
 from aftercommit.options.choice import QueueChoice
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store.criteria import Criteria
+from aftercommit.store.pruning import FIRST_ID
 from aftercommit.store.selecting import ONE_BATCH, ONE_WINDOW
 from aftercommit.values import Failed, Retry, Succeeded
 from aftercommit.worker.claiming.fetcher import Fetcher
@@ -495,6 +496,27 @@ def test_pruning_reads_neither_young_jobs_nor_many_more_than_it_deletes(store, d
         store.prune(older_than=timedelta(days=days), states=["succeeded"], limit=100)
 
     assert found.count <= at_most(pages=20, rows=5, steps=300) * (2 * deleted + 10)
+
+
+def test_a_page_of_old_jobs_is_read_by_primary_key_and_deleted_by_it(store, plans, primary):
+    found = store.page(after=FIRST_ID, older_than=timedelta(days=10), limit=100)
+    assert len(found.ended) == 50
+    assert store.delete_ended(found.ended).jobs == 50
+
+    look, lock, delete, *_others = plans.texts
+    assert not sorts(look)
+    assert all(primary in text for text in (look, lock, delete))
+    plans.must_not_read_all()
+
+
+@pytest.mark.parametrize(("days", "rows"), [(10, 100), (30, 0)])
+def test_a_page_of_old_jobs_reads_no_other_rows(store, days, rows):
+    middle = store.page(after=FIRST_ID, older_than=timedelta(days=15), limit=100).last
+    with reads() as found:
+        page = store.page(after=middle, older_than=timedelta(days=days), limit=100)
+
+    assert len(page.ended) * 2 == rows
+    assert found.count <= at_most(pages=20, rows=2, steps=300) * (rows + 10)
 
 
 def test_jobs_are_read_cancelled_and_retried_by_primary_key(store, plans, primary):

@@ -8,6 +8,7 @@ from aftercommit._compat import BaseTask, task_backends
 from aftercommit.enqueue.task import Task
 from aftercommit.options.backoff import BackoffOption
 from aftercommit.options.checked import ExceptionOption
+from aftercommit.options.keep import DEFAULT, KeepOption
 
 
 @overload
@@ -31,6 +32,7 @@ def task(
     on_conflict: Literal["return", "replace", "raise"] | None = None,
     debounce: timedelta | None = None,
     debounce_max: timedelta | None = None,
+    keep_result: KeepOption = DEFAULT,
 ) -> Callable[[Callable[..., Any]], Task]: ...
 def task(
     function: Callable[..., Any] | None = None,

@@ -12,6 +12,7 @@ from aftercommit.errors import ConfigurationError, TimedOut
 from aftercommit.options.backoff import Backoff, backoff_from
 from aftercommit.options.checked import ExceptionTypes
 from aftercommit.options.conf import BackendOptions
+from aftercommit.options.keep import DEFAULT, USUALLY_KEPT, Keep
 
 ExceptionClasses = tuple[type[BaseException], ...]
 USUALLY_RETRIED: ExceptionClasses = (Exception, TimedOut)
@@ -29,6 +30,7 @@ class Policy:
     timeout: timedelta | None
     max_payload: int
     strict_json: bool
+    keep: Keep = USUALLY_KEPT
 
 
 def policy_of(task: BaseTask, options: BackendOptions) -> Policy:
@@ -54,7 +56,14 @@ def policy_of(task: BaseTask, options: BackendOptions) -> Policy:
         timeout=chosen("timeout"),
         max_payload=options.max_payload,
         strict_json=options.strict_json,
+        keep=keep_of(task, options),
     )
+
+
+def keep_of(task: BaseTask, options: BackendOptions) -> Keep:
+    """Return how long the jobs of ``task`` are kept after their ends."""
+    usual = USUALLY_KEPT.changed_by(options.keep_result)
+    return usual.changed_by(option(task, "keep_result", DEFAULT))
 
 
 def max_attempts_of(task: BaseTask, options: BackendOptions) -> int:

@@ -9,7 +9,16 @@ from aftercommit._compat import InvalidTask, for_both
 
 LONGEST_TASK_PATH = 255  # characters, as in the column
 # What a worker takes from the declaration; the rest of a call is in its row.
-FIXED = ("takes_context", "backoff", "retry_on", "discard_on", "atomic", "timeout", "many")
+FIXED = (
+    "takes_context",
+    "backoff",
+    "retry_on",
+    "discard_on",
+    "atomic",
+    "timeout",
+    "keep_result",
+    "many",
+)
 
 
 class Declaration(NamedTuple):
@@ -57,9 +66,10 @@ def register(task: Any) -> None:
     _declared[path] = new
 
 
-def option(task: Any, name: str) -> Any:
-    """Return an option of a task; None for what a task of another class has by that name."""
-    return getattr(task, name, None) if getattr(type(task), "has_our_options", False) else None
+def option(task: Any, name: str, missing: Any = None) -> Any:
+    """Return an option of a task; ``missing`` for one of another class, whatever it has."""
+    ours = getattr(type(task), "has_our_options", False)
+    return getattr(task, name, missing) if ours else missing
 
 
 def _execution_of(task: Any) -> object:

@@ -29,6 +29,7 @@ from aftercommit.options.checked import (
     check_spans,
     exception_types,
 )
+from aftercommit.options.keep import DEFAULT, KeepOption, check_keep
 
 
 class Report(Protocol):
@@ -50,7 +51,8 @@ class Task(BaseTask):
     dotted paths), one or a tuple, that are retried (default: every ``Exception``, and a
     timeout) or never. ``atomic``: run in one transaction with the completion of the job.
     ``timeout``: the longest run. ``unique`` and the options below it: at most one job for calls
-    that are alike, see ``enqueue.unique``.
+    that are alike, see ``enqueue.unique``. ``keep_result``: how long the row is kept after the
+    end; here None is a value, and "default" takes the backend's.
 
     Raises ``ConfigurationError`` for a value that is not possible, ``InvalidTask`` for a
     function that cannot be a task.
@@ -70,6 +72,7 @@ class Task(BaseTask):
     on_conflict: str | None = None  # "return", "replace" or "raise"
     debounce: timedelta | None = None
     debounce_max: timedelta | None = None
+    keep_result: KeepOption = DEFAULT
 
     def __post_init__(self) -> None:
         self._check()
@@ -201,6 +204,7 @@ def _check_options(task: Task) -> None:
         check_spans(timeout=task.timeout)
     if task.atomic is not None:
         check_flags(atomic=task.atomic)
+    check_keep("keep_result", task.keep_result)
     for name in ("discard_on", "retry_on"):
         object.__setattr__(task, name, exception_types(name, getattr(task, name)))
     check_unique(task)

@@ -30,6 +30,7 @@ def write_log() -> None:
     events.job_rescued.connect(job_rescued, dispatch_uid=events.LOG_RECEIVER)
     events.database_away.connect(_database_away, dispatch_uid=events.LOG_RECEIVER)
     events.database_back.connect(_database_back, dispatch_uid=events.LOG_RECEIVER)
+    events.jobs_pruned.connect(jobs_pruned, dispatch_uid=events.LOG_RECEIVER)
     events.worker_started.connect(_worker_started, dispatch_uid=events.LOG_RECEIVER)
     events.worker_stopped.connect(_worker_stopped, dispatch_uid=events.LOG_RECEIVER)
 
@@ -41,6 +42,24 @@ def _database_away(using: str, error: Exception, **_: Any) -> None:
 
 def _database_back(using: str, **_: Any) -> None:
     logger.info("Database %r answers again", using)
+
+
+def jobs_pruned(using: str, jobs: int, protected: int, notes: int, **_: Any) -> None:
+    """Say how many rows were deleted."""
+    logger.info(
+        "Database %r: deleted %s ended jobs and %s notes of the inbox whose time was over "
+        "(OPTIONS['keep_result'])",
+        using,
+        jobs,
+        notes,
+    )
+    if protected:
+        logger.warning(
+            "Database %r: %s ended jobs whose time is over are kept, because rows of other "
+            "models point at them and refuse (on_delete=PROTECT)",
+            using,
+            protected,
+        )
 
 
 def _worker_started(worker_id: Any, using: str, **_: Any) -> None:

@@ -15,6 +15,8 @@ class WorkerPresence(models.Model):
     locked = models.BooleanField(default=False)  # holds a session lock named after its id
     started_at = Moment()
     seen_at = Moment(db_index=True)
+    pruned = models.BigIntegerField(null=True)  # jobs that it has deleted; NULL: never looked
+    pruned_at = Moment(null=True)  # when it last looked for such jobs
 
     class Meta:
         verbose_name = _("worker")

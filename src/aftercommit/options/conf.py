@@ -1,6 +1,6 @@
 """``TASKS[alias]["OPTIONS"]`` as a frozen, checked value."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
@@ -20,11 +20,14 @@ from aftercommit.options.checked import (
     names_in,
     shown,
 )
+from aftercommit.options.keep import DEFAULT, KeepOption, check_keep
 from aftercommit.options.unique import check_on_conflict
 
 USUAL_BACKOFF = Exponential()
 POLL_IF_WOKEN = timedelta(seconds=1)  # longest wait for a wake-up that was lost
 POLL = timedelta(milliseconds=200)
+# A function, or its dotted path, that gets a list of Job.
+ArchiveOption = Callable[[Any], object] | str | None
 RELAY_WHEN = ("in_transaction", "always", "never")
 
 
@@ -40,6 +43,7 @@ class BackendOptions(CheckedOptions):
     discard_on: ExceptionTypes = ()  # never retried, whatever retry_on says
     atomic: bool = False  # run each task in one transaction with its completion
     timeout: timedelta | None = None  # None: a task may run for ever
+    keep_result: KeepOption = DEFAULT  # see options.keep.Keep
     fuse: bool = True  # let short atomic tasks share a commit, each in its savepoint
     on_conflict: str = "return"  # of unique jobs: or "replace", or "raise"
     # Guards.
@@ -55,6 +59,9 @@ class BackendOptions(CheckedOptions):
     task_modules: tuple[str, ...] = ()  # imported by the worker, beside <app>.tasks
     skip_task_modules: tuple[str, ...] = ()  # not imported, because they cannot be
     task_packages: tuple[str, ...] = ()  # where tasks are looked for, beside installed apps
+    # What is deleted in time, see keep_result.
+    keep_received: timedelta = timedelta(days=60)  # the inbox of @once
+    archive: ArchiveOption = None  # called with the jobs before they are deleted
     # Messages of other libraries that are kept here: names, or names with their options.
     relay: Collection[str] = ()
     relay_when: str = "in_transaction"  # or "always", or "never"
@@ -76,6 +83,9 @@ class BackendOptions(CheckedOptions):
             check_spans(timeout=self.timeout)
         backoff_from(self.backoff)
         check_on_conflict(self.on_conflict)
+        check_keep("keep_result", self.keep_result)
+        check_spans(keep_received=self.keep_received)
+        _check_archive(self.archive)
         self._accept_lists()
         object.__setattr__(self, "relay", _relay(self.relay))
         if self.relay_when not in RELAY_WHEN:
@@ -109,6 +119,15 @@ class BackendOptions(CheckedOptions):
         for name in lists:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, ())
+
+
+def _check_archive(value: Any) -> None:
+    if value is None or callable(value) or (isinstance(value, str) and "." in value):
+        return
+    raise ConfigurationError(
+        "archive: expected a function that takes a list of jobs, or its dotted path, "
+        f"got {shown(value)}."
+    )
 
 
 def _relay(value: Any) -> Mapping[str, Mapping[str, Any]]:

@@ -12,6 +12,7 @@ rescue      ``rescue``, ``release_unstarted``, ``release_forgotten``       T6, T
 operations  ``cancel``, ``retry``, ``prune``                               T8-T10
 requests    ``asked_to_stop``                                              before T8'
 selecting   ``find``, ``count``, ``delete``, ``move``, ``reprioritise``    T8-T10
+pruning     ``page``, ``delete_ended``                                     T10
 reading     ``job``, ``due``, ``counts``, ``look`` …
 rules       ``pauses``, ``pause``, ``resume``
 ==========  =============================================================  ==============
@@ -28,6 +29,7 @@ from aftercommit.store.inbox import Inbox
 from aftercommit.store.insert import Inserting
 from aftercommit.store.operations import CancelAnswer, Retried
 from aftercommit.store.presence import Presence
+from aftercommit.store.pruning import Pruning
 from aftercommit.store.reading import Reading
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.store.rules import Rules
@@ -36,7 +38,7 @@ from aftercommit.store.selecting import Selecting
 __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique_lock"]
 
 
-class Store(Inserting, Claims, Finishing, Rescue, Selecting, Reading, Inbox, Rules):
+class Store(Inserting, Claims, Finishing, Rescue, Selecting, Pruning, Reading, Inbox, Rules):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 
     wakes_workers = False  # whether a presence is notified of new jobs

@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import Any, Self
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import DO_NOTHING, F, ProtectedError, RestrictedError
 from django.db.models.functions import Greatest, Least
 
-from aftercommit.models import UNSUCCESSFUL, State
+from aftercommit.models import UNSUCCESSFUL, Job, State
 from aftercommit.store.clock import DatabaseNow, in_future
 from aftercommit.store.columns import LARGEST_COUNT
 from aftercommit.store.savepoint import Savepoint
@@ -26,6 +26,7 @@ from aftercommit.values import (
     Retry,
     RunError,
     Succeeded,
+    SucceededAndGone,
 )
 
 TRACEBACKS_KEPT = 10  # of the latest failed runs; older entries keep class and worker
@@ -140,6 +141,8 @@ class Finishing(Table):
         transaction that has locked the row. So after a COMMIT whose answer was lost it
         returns None if that COMMIT has succeeded.
         """
+        if type(outcome) is SucceededAndGone:
+            return next(iter(self._finish_and_delete([claim])), None)
         mine = self._mine(claim.job_id, claim.token)
         end = ending(claim, outcome)
         ended = []
@@ -163,3 +166,40 @@ class Finishing(Table):
             in_order = sorted(ended, key=lambda one: one[0].job_id)
             written = [self.finish(claim, outcome) for claim, outcome in in_order]
             return [one for one in written if one is not None]
+
+    def _finish_and_delete(self, claims: Sequence[Claim]) -> list[Ended]:
+        """Delete the rows of claimed runs that have succeeded, in one transaction.
+
+        A row that another model protects stays: it is written as succeeded, without the result.
+        """
+        if not claims:
+            return []
+        try:
+            with self._write():
+                return self._ended(self._delete_running(claims))
+        except (ProtectedError, RestrictedError):
+            if len(claims) > 1:
+                return [end for one in claims for end in self._finish_and_delete([one])]
+        return [] if (end := self.finish(claims[0], Succeeded())) is None else [end]
+
+    def _delete_running(self, claims: Sequence[Claim]) -> list[Ended]:
+        if any(one.on_delete is DO_NOTHING for one in Job._meta.related_objects):
+            # The database may refuse at COMMIT, when it is too late to write something else.
+            raise ProtectedError("A foreign key to Job is declared with DO_NOTHING.", set())
+        tokens = {claim.job_id: claim.token for claim in claims}
+        running = self._jobs.filter(id__in=tokens, state=State.RUNNING)
+        # The lock is the judge, as that of the UPDATE is for a row that stays.
+        rows = self._locked(running).order_by("id").values_list("id", "token")
+        mine = [job_id for job_id, token in rows if token == tokens[job_id]]
+        self._jobs.filter(id__in=mine, state=State.RUNNING).delete()
+        return [Ended(job_id, State.SUCCEEDED) for job_id in mine]
+
+
+def without_gone(
+    ended: Sequence[tuple[Claim, Outcome]],
+) -> tuple[list[Claim], Sequence[tuple[Claim, Outcome]]]:
+    """Return the claims whose rows go with their success, and the other outcomes."""
+    gone = [claim for claim, outcome in ended if type(outcome) is SucceededAndGone]
+    if not gone:
+        return gone, ended
+    return gone, [one for one in ended if type(one[1]) is not SucceededAndGone]

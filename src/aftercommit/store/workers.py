@@ -3,6 +3,9 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.db.models import F, Max, Sum
+from django.db.models.functions import Coalesce
+
 from aftercommit.models import WorkerPresence
 from aftercommit.store.clock import DatabaseNow, ago
 from aftercommit.store.presence import this_process
@@ -33,6 +36,21 @@ class Workers:
     def forget_silent(self, span: timedelta) -> None:
         """Delete the rows of workers that have not written for ``span``."""
         self._rows.filter(seen_at__lt=ago(span)).delete()
+
+    def first(self, *, within: timedelta) -> UUID | None:
+        """Return the worker that began first, of those seen within a span; None without any."""
+        seen = self._rows.filter(seen_at__gte=ago(within)).order_by("started_at", "id")
+        return seen.values_list("id", flat=True).first()
+
+    def pruned(self, worker_id: UUID, *, jobs: int) -> None:
+        """Write that a worker has just pruned, and how many jobs more it has deleted."""
+        so_far = Coalesce(F("pruned"), 0)
+        self._rows.filter(id=worker_id).update(pruned=so_far + jobs, pruned_at=DatabaseNow())
+
+    def last_pruned(self) -> tuple[int, datetime | None]:
+        """Return how many jobs the workers that are here have pruned, and when one last did."""
+        found = self._rows.aggregate(jobs=Sum("pruned"), at=Max("pruned_at"))
+        return found["jobs"] or 0, found["at"]
 
     def count_seen(self, *, within: timedelta) -> int:
         """Return how many workers have written that they are alive within a span."""

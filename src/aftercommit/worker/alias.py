@@ -72,6 +72,7 @@ class AliasWorker:
                 longest_wait=QUICK,
                 at_end=rooms.heartbeat.end_leases,
             ),
+            loop("prune", rooms.pruner.step),
             # Each of its steps queries the database: it reports whether the database answers.
             loop(
                 "rescue",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+from aftercommit.enqueue.retention import retention_of
 from aftercommit.store import store_for
 from aftercommit.store.base import Rescued, Store
 from aftercommit.values import RunResult
@@ -21,6 +22,7 @@ from aftercommit.worker.upkeep.announcer import Announcer
 from aftercommit.worker.upkeep.finisher import Finisher
 from aftercommit.worker.upkeep.heartbeat import Heartbeat
 from aftercommit.worker.upkeep.presence import OwnPresence
+from aftercommit.worker.upkeep.pruner import Pruner
 from aftercommit.worker.upkeep.requests import Requests
 from aftercommit.worker.upkeep.rescuer import Rescuer
 
@@ -41,6 +43,7 @@ class Rooms:
     heartbeat: Heartbeat
     presence: OwnPresence
     requests: Requests
+    pruner: Pruner
     rescuer: Rescuer
     pauses: Pauses
 
@@ -119,6 +122,12 @@ def assemble(
         ),
         presence=presence,
         requests=requests,
+        pruner=Pruner(
+            store,
+            retention_of(served.using),
+            worker_id=worker_id,
+            silence=options.lease,
+        ),
         rescuer=Rescuer(
             store,
             options,

@@ -9,6 +9,7 @@ from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.configured import our_backends
 from aftercommit.enqueue.discovery import discover
 from aftercommit.enqueue.functions import register_function_task
+from aftercommit.enqueue.retention import archive_of
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.choice import QueueChoice
 from aftercommit.options.conf import BackendOptions
@@ -63,11 +64,15 @@ def served_backends(wanted: Sequence[str]) -> dict[str, DatabaseBackend]:
 
 
 def served(config: WorkerConfig) -> list[Served]:
-    """Return what to serve on each database alias; import every module with tasks."""
+    """Return what to serve on each database alias; import every module with tasks.
+
+    Raises ``ConfigurationError`` for options that only a worker needs, too.
+    """
     backends = served_backends(config.backends)
     for backend in backends.values():
         discover(backend.config.task_modules)
         register_function_task(backend)
+        archive_of(backend.config)
     if config.relay == RELAY_ONLY:
         backends = {alias: one for alias, one in backends.items() if one.config.relay}
         if not backends:

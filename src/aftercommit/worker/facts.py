@@ -15,7 +15,7 @@ from aftercommit.enqueue.policy import Policy, policy_of
 from aftercommit.enqueue.task import BatchTask, Many
 from aftercommit.options.backoff import Exponential
 from aftercommit.options.conf import BackendOptions
-from aftercommit.values import Claim, RunResult
+from aftercommit.values import Claim, RunResult, Succeeded, SucceededAndGone
 from aftercommit.worker.durations import MeanDuration
 
 if TYPE_CHECKING:
@@ -57,8 +57,13 @@ class TaskFacts:
     dump: Callable[[Any], str]  # a return value as JSON text
     many: Many | None  # of a BatchTask
     durations: MeanDuration  # of the task's bodies
+    success: type[Succeeded] = Succeeded  # the outcome of a good run
     group: GroupRunner | None = None  # executes several runs of the task together
     problem: Exception | None = None  # why every run of the task fails before its body
+
+    def succeed(self, value: Any) -> Succeeded:
+        """Return the outcome of a run that has returned ``value``; raises as ``dump`` does."""
+        return self.success(self.dump(value))
 
 
 class Catalogue:
@@ -106,5 +111,6 @@ def facts_for(task: BaseTask, options: BackendOptions) -> TaskFacts:
         ),
         many=task.many if isinstance(task, BatchTask) else None,
         durations=MeanDuration(),
+        success=Succeeded if policy.keep.succeeded is not None else SucceededAndGone,
         problem=problem,
     )

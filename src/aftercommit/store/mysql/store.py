@@ -13,7 +13,7 @@ from aftercommit.models import Job, State
 from aftercommit.store.base import Store
 from aftercommit.store.claim import chosen, jobs_of_lease, marks
 from aftercommit.store.columns import INSERTED, claim_from, id_from, row_from
-from aftercommit.store.finish import ending
+from aftercommit.store.finish import ending, without_gone
 from aftercommit.store.mysql.packet import SMALL_TOGETHER, Packets
 from aftercommit.store.mysql.presence import MySQLPresence, lock_name
 from aftercommit.store.mysql.sql import (
@@ -226,7 +226,9 @@ class MySQLStore(Store):
             still_held = [one for one in ended if held.get(one[0].job_id) == one[0].token]
             written: list[Ended | None] = []
             alike: dict[str, list[UUID]] = {}  # by result; most tasks return None
-            for claim, outcome in still_held:
+            gone, others = without_gone(still_held)
+            written += self._finish_and_delete(gone)
+            for claim, outcome in others:
                 if isinstance(outcome, Succeeded):
                     alike.setdefault(outcome.result, []).append(claim.job_id)
                 else:

@@ -16,7 +16,7 @@ from aftercommit.models import Job, State
 from aftercommit.options.backoff import LONGEST_WAIT
 from aftercommit.store.base import Store
 from aftercommit.store.columns import INSERTED, row_from
-from aftercommit.store.finish import ending
+from aftercommit.store.finish import ending, without_gone
 from aftercommit.store.groups import HEADS
 from aftercommit.store.postgresql import prepared
 from aftercommit.store.postgresql.locks import FREE_LOCKS, LOOK
@@ -156,7 +156,8 @@ class PostgreSQLStore(Store):
             return []
         in_order = sorted(ended, key=_by_id)
         if any(type(outcome) is not Succeeded for _claim, outcome in ended):
-            return self._finish_in_order(in_order)
+            gone, others = without_gone(in_order)
+            return self._finish_and_delete(gone) + self._finish_in_order(others)
         written = self._succeed(in_order)
         if len(written) == len(ended):
             return written
@@ -173,6 +174,8 @@ class PostgreSQLStore(Store):
         return self._ended([Ended(row[0], State.SUCCEEDED) for row in self._run(SUCCEED, given)])
 
     def _finish_in_order(self, in_order: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
+        if not in_order:
+            return []
         ends = [(claim, ending(claim, outcome)) for claim, outcome in in_order]
         given = {
             "ids": _array([claim.job_id.hex for claim, _end in ends]),

@@ -24,6 +24,7 @@ from aftercommit.store.columns import (
     id_from,
     row_from,
 )
+from aftercommit.store.finish import without_gone
 from aftercommit.store.groups import HEADS
 from aftercommit.store.presence import Presence
 from aftercommit.store.sqlite.presence import SQLitePresence, lock_is_free, remove_lock
@@ -207,16 +208,16 @@ class SQLiteStore(Store):
         good = [
             (claim.job_id.hex, claim.token, outcome.result)
             for claim, outcome in ended
-            if isinstance(outcome, Succeeded)
+            if type(outcome) is Succeeded
         ]
         if len(good) <= 1:
             return super().finish_many(ended)
-        others = [one for one in ended if not isinstance(one[1], Succeeded)]
+        gone, others = without_gone([one for one in ended if type(one[1]) is not Succeeded])
         document = json.dumps(good, ensure_ascii=False)  # a lone surrogate is refused
         with self._write():
             rows = self._run(SUCCEED, [document])
             written = self._ended([Ended(id_from(row[0]), State.SUCCEEDED) for row in rows])
-            return written + super().finish_many(others)
+            return written + self._finish_and_delete(gone) + super().finish_many(others)
 
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Open a presence with a lock file beside the database."""

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from aftercommit.enqueue.task import Many
-from aftercommit.values import RunResult, Succeeded
+from aftercommit.values import RunResult
 from aftercommit.worker.facts import AtWork
 from aftercommit.worker.frames import clear_frames
 from aftercommit.worker.running.executor import (
@@ -77,4 +77,4 @@ class BatchTasks:
             text = "null" if value is None else prepared.run.facts.dump(value)
         except BaseException as unstorable:  # of this job alone
             return self._executor.ended_by(unstorable, prepared)
-        return RunResult(outcome=Succeeded(text))
+        return RunResult(outcome=prepared.run.facts.success(text))

@@ -158,7 +158,7 @@ class Executor:
         transaction = None
         if facts.policy.atomic or takes_context:
             transaction = TaskTransaction(
-                claim, using=self._using, record=self._record, dump=facts.dump
+                claim, using=self._using, record=self._record, succeed=facts.succeed
             )
         return PreparedRun(run, args, kwargs, result, transaction)
 
@@ -206,7 +206,9 @@ class Executor:
                 raise transaction.failure  # from context.commit(); the task caught it
             if transaction.stage is Stage.COMMITTED and transaction.outcome:
                 return RunResult(outcome=transaction.outcome, recorded=True)
-        return NOTHING if value is None else RunResult(outcome=_outcome(prepared, value))
+        if value is None and prepared.run.facts.success is Succeeded:
+            return NOTHING
+        return RunResult(outcome=_outcome(prepared, value))
 
     def ended_by(self, error: BaseException, prepared: PreparedRun) -> RunResult:
         """Return the result of a run that raised ``error``; never raises."""
@@ -257,7 +259,7 @@ def _context(run: Run, result: TaskResult, transaction: TaskTransaction) -> JobC
 
 def _outcome(prepared: PreparedRun, value: Any) -> Outcome:
     try:
-        return Succeeded(prepared.run.facts.dump(value))
+        return prepared.run.facts.succeed(value)
     except (PayloadError, PayloadTooLarge) as error:
         return Failed(run_error(error))  # its effects are committed: a retry would not help
 

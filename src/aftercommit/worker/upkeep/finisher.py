@@ -23,6 +23,7 @@ from aftercommit.values import (
     RunError,
     RunResult,
     Succeeded,
+    SucceededAndGone,
 )
 from aftercommit.worker.runs import Run, Runs
 from aftercommit.worker.upkeep.announcer import Announcer
@@ -36,6 +37,7 @@ UNWRITABLE = "(the outcome of this run could not be stored: {error})"
 
 STATES: dict[type, str] = {
     Succeeded: State.SUCCEEDED,
+    SucceededAndGone: State.SUCCEEDED,
     Failed: State.FAILED,
     Cancelled: State.CANCELLED,
     Retry: State.READY,
@@ -226,7 +228,9 @@ class Finisher:
         if result.in_doubt is None and not self._unsure:
             return None
         job = self._store.job(claim.job_id)
-        if job is None or (job.token, job.crashes) != (claim.token, claim.crashes):
+        if job is None:
+            return _gone(result)
+        if (job.token, job.crashes) != (claim.token, claim.crashes):
             return None
         if result.in_doubt is not None and job.state == State.SUCCEEDED:
             return replace(result, outcome=result.in_doubt, exception=None)
@@ -255,6 +259,13 @@ def size_of(result: RunResult) -> int:
             return len(error.traceback)
         case _:
             return 0
+
+
+def _gone(result: RunResult) -> RunResult | None:
+    """Return the result of a run whose job has no row any more; None: the claim was lost."""
+    if isinstance(result.in_doubt, SucceededAndGone):
+        return replace(result, outcome=result.in_doubt, exception=None)
+    return result if isinstance(result.outcome, SucceededAndGone) else None
 
 
 def _as_written(result: RunResult, state: str) -> RunResult:

@@ -67,12 +67,12 @@ class TaskTransaction:
         *,
         using: str,
         record: Record,
-        dump: Callable[[Any], str],
+        succeed: Callable[[Any], Succeeded],
     ) -> None:
         self._claim = claim
         self._using = using
         self._record = record
-        self._dump = dump
+        self._succeed = succeed
         self._unresolved = UnresolvedError()
         self._made_at = now()
         self._raw: Any = None  # the driver's connection when the body began
@@ -122,7 +122,7 @@ class TaskTransaction:
             if left:
                 raise RolledBack
             self.stage = Stage.LEAVING
-            self.outcome = Succeeded(self._dump(finish.return_value))
+            self.outcome = self._succeed(finish.return_value)
             self._check()
 
     @property

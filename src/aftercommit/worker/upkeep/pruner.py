@@ -1,0 +1,124 @@
+"""Deletes ended jobs and notes of the inbox when their time is over."""
+
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from django.utils import timezone
+
+from aftercommit import events
+from aftercommit.enqueue.retention import Retention
+from aftercommit.ids import first_id_of
+from aftercommit.store.base import Store
+from aftercommit.store.pruning import FIRST_ID, EndedJob
+from aftercommit.worker.runs import now
+
+BATCH = 500  # jobs that one transaction deletes
+BATCH_TO_ARCHIVE = 100  # these are read whole, and may have 2 MiB each
+LOOK_EVERY = timedelta(minutes=1)
+WHOLE_PASS_EVERY = timedelta(days=1)
+# Most jobs end within this time, or a tenth of the span: then one look at each is enough. A
+# whole pass finds the others.
+LAG = timedelta(hours=1)
+RESTS = 4  # times as long as it has worked, so that a backlog takes a fifth of a connection
+LEAST_REST = timedelta(milliseconds=20)
+
+
+class Pruner:
+    """Prunes one database alias in small batches.
+
+    Any number of workers may do so at once: what is deleted is judged by the row. So that the
+    others need not read the same rows, they leave it to the worker that began first, and look
+    by themselves once a day, because that one may not know their backends.
+    """
+
+    def __init__(
+        self, store: Store, retention: Retention, *, worker_id: UUID, silence: timedelta
+    ) -> None:
+        self._store = store
+        self._retention = retention
+        self._worker_id = worker_id
+        self._silence = silence  # of a worker that may be dead
+        self._places: dict[timedelta, UUID] = {}  # by span: where the next page begins
+        self._next_whole_pass = now() + WHOLE_PASS_EVERY.total_seconds()
+        self._next_alone = now() + random.uniform(0.5, 1) * WHOLE_PASS_EVERY.total_seconds()  # noqa: S311
+        self._begins = now() + random.uniform(0, 1) * LOOK_EVERY.total_seconds()  # noqa: S311
+        self._at_work = False  # and not done
+        self._reported_at = now()
+        self._jobs = self._protected = self._notes = 0  # since the last report
+
+    def step(self) -> timedelta:
+        """Delete one batch of each kind; return when to go on."""
+        began = now()
+        if began < self._begins:  # a worker that ends soon need not
+            return timedelta(seconds=self._begins - began)
+        if not self._at_work and not self._is_its_turn():
+            self._store.connection.close()
+            return LOOK_EVERY
+        self._at_work = self._prune()
+        if not self._at_work or now() - self._reported_at > LOOK_EVERY.total_seconds():
+            self._report()
+        if not self._at_work:
+            self._store.connection.close()  # not needed for a while
+            return LOOK_EVERY
+        return max(LEAST_REST, RESTS * timedelta(seconds=now() - began))
+
+    def _is_its_turn(self) -> bool:
+        if now() >= self._next_alone:
+            self._next_alone = now() + WHOLE_PASS_EVERY.total_seconds()
+            return True
+        return self._store.workers.first(within=self._silence) in (None, self._worker_id)
+
+    def _prune(self) -> bool:
+        """Delete one batch for each span; return whether there is more to do."""
+        spans = self._retention.spans()
+        full = [self._prune_page(span, is_shortest=span == spans[0]) for span in spans]
+        notes = self._store.prune_received(older_than=self._retention.of_messages(), limit=BATCH)
+        self._notes += notes
+        return any(full) or notes == BATCH
+
+    def _prune_page(self, span: timedelta, *, is_shortest: bool) -> bool:
+        """Delete what is over in the next page of rows that are older than a span.
+
+        The walk of the shortest span begins with the first row, and passes those of all others.
+        """
+        start = FIRST_ID if is_shortest else first_id_of(timezone.now() - span - LAG)
+        place = self._places.setdefault(span, start)
+        limit = BATCH_TO_ARCHIVE if self._retention.archives else BATCH
+        older_than = span + min(LAG, span / 10)
+        page = self._store.page(after=place, older_than=older_than, limit=limit)
+        self._delete([one for one in page.ended if self._is_over(one)])
+        self._places[span] = page.last  # after the DELETE, which may have to be repeated
+        if is_shortest and not page.is_full and now() >= self._next_whole_pass:
+            self._next_whole_pass = now() + WHOLE_PASS_EVERY.total_seconds()
+            self._places[span] = FIRST_ID
+            return True
+        return page.is_full
+
+    def _is_over(self, job: EndedJob) -> bool:
+        span = self._retention.span_of(
+            backend=job.backend, task_path=job.task_path, state=job.state
+        )
+        return job.age > span
+
+    def _delete(self, ended: Sequence[EndedJob]) -> None:
+        for archive, jobs in self._retention.by_archive(ended):
+            deleted = self._store.delete_ended(jobs, archive=archive)
+            self._jobs += deleted.jobs
+            self._protected += deleted.protected
+
+    def _report(self) -> None:
+        jobs, protected, notes = self._jobs, self._protected, self._notes
+        self._jobs = self._protected = self._notes = 0
+        self._reported_at = now()
+        self._store.workers.pruned(self._worker_id, jobs=jobs)
+        if jobs or protected or notes:
+            events.send(
+                events.jobs_pruned,
+                sender=type(self),
+                using=self._store.alias,
+                jobs=jobs,
+                protected=protected,
+                notes=notes,
+            )
