@@ -1,8 +1,10 @@
 """Our guards, each weakened in memory: what the tests of this folder must notice."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import Lock
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
@@ -631,6 +633,32 @@ def a_holder_is_changed_although_it_has_started(
 def one_try_at_a_key(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Give up if the holder of a key is gone when it is looked at."""
     patch.setattr(unique, "TRIES_AT_UNIQUE_KEY", 1)
+
+
+def told_without_a_row(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Let those who find somebody else at their key trust that he will succeed."""
+    place_one = store._place_one
+    at_work: dict[str, Lock] = defaultdict(Lock)
+
+    def place(self: Store, job: NewJob, lock: str, rule: OnConflict) -> Placed:
+        if not at_work[lock].acquire(blocking=False):
+            return Placed(job.id)
+        try:
+            return place_one(self, job, lock, rule)
+        finally:
+            at_work[lock].release()
+
+    patch.setattr(store, "_place_one", place)
+
+
+def a_clash_is_an_error(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Let the database's refusal of a second key reach whoever retries by hand."""
+    patch.setattr(operations, "IntegrityError", type("Never", (Exception,), {}))
+
+
+def retry_without_its_key(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Give a job its second life, but not its key."""
+    patch.setattr(operations, "unique_lock", lambda key: None)
 
 
 def an_own_job_is_another(patch: pytest.MonkeyPatch, store: type[Store]) -> None:

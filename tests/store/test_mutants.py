@@ -24,6 +24,7 @@ from tests.store import (
     test_sqlite,
     test_unique_keys,
     test_unique_rules,
+    test_unique_storm,
 )
 from tests.store.given import ERROR, insert_alike
 from tests.store.mutants import Weaken
@@ -93,6 +94,13 @@ def zombie(make: Any, name: str, *others: str) -> Killer:
     return by(test_schedules.check_zombie, make=make, zombie=name, others=others)
 
 
+STORM = {"isolation": "READ COMMITTED", "callers": 4, "keys": 8}
+CALLERS_ALONE = by(
+    test_unique_storm.test_however_many_want_a_key_one_of_them_gets_it_and_all_know, **STORM
+)
+BESIDE_RETRIES = by(
+    test_unique_storm.test_retries_and_rescues_double_no_key, until_started=False, **STORM
+)
 LATE = by(
     test_finish.test_a_late_worker_cannot_overwrite_the_one_that_took_over,
     finish=BY_STORE,
@@ -432,7 +440,14 @@ MUTANTS = [
     Mutant(
         mutants.one_try_at_a_key,
         (by(test_unique_rules.test_a_holder_that_cannot_be_changed_any_more_is_met_again),),
+        ("postgresql", "sqlite"),  # MySQL has looked once before
     ),
+    Mutant(mutants.told_without_a_row, (CALLERS_ALONE,), SERVERS),
+    Mutant(
+        mutants.a_clash_is_an_error,
+        (by(test_retry.test_a_job_whose_key_is_taken_is_reported_and_the_others_are_ready),),
+    ),
+    Mutant(mutants.retry_without_its_key, (BESIDE_RETRIES,)),
     Mutant(
         mutants.an_own_job_is_another,
         (by(test_unique_rules.test_after_a_lost_answer_the_same_job_is_no_conflict),),
