@@ -36,8 +36,8 @@ ISOLATIONS = [USUAL := "READ COMMITTED", "REPEATABLE READ"]
 LONG = SOON.total_seconds() * 20
 NEEDED = ("inserted", "met", "rolled back", "rescued", "retried", "looks")
 MOST_ROUNDS = 100
-CALLERS, KEYS = size(change=6, full=50), size(change=6, full=1000)
-KEYS_BESIDE = size(change=6, full=100)  # jobs that are run; the callers want each many times
+CALLERS, KEYS = size(change=4, full=50), size(change=8, full=1000)
+KEYS_BESIDE = size(change=8, full=100)  # jobs that are run; the callers want each many times
 FEW_CALLERS, FEW_KEYS = size(change=3, full=10), size(change=6, full=100)  # of one writer
 
 
