@@ -6,7 +6,8 @@ from typing import Any
 
 from aftercommit._compat import BaseTask, InvalidTask, for_both, is_task
 from aftercommit.enqueue.moments import check_run_after
-from aftercommit.enqueue.registry import LONGEST_TASK_PATH, option, register
+from aftercommit.enqueue.names import LONGEST_TASK_PATH
+from aftercommit.enqueue.registry import option, register
 from aftercommit.enqueue.task import Task
 from aftercommit.options.conf import BackendOptions
 from aftercommit.options.queues import LONGEST_NAME, is_queue_name

@@ -1,6 +1,6 @@
 """``@task``: declares a function as a task."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any, Literal, overload
 
@@ -33,6 +33,8 @@ def task(
     debounce: timedelta | None = None,
     debounce_max: timedelta | None = None,
     keep_result: KeepOption = DEFAULT,
+    name: str | None = None,
+    aliases: Sequence[str] = (),
 ) -> Callable[[Callable[..., Any]], Task]: ...
 def task(
     function: Callable[..., Any] | None = None,

@@ -24,7 +24,8 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 
 from aftercommit._compat import is_task, task_backends
-from aftercommit.enqueue.registry import LONGEST_TASK_PATH, register, registered
+from aftercommit.enqueue.names import LONGEST_TASK_PATH
+from aftercommit.enqueue.registry import register, registered
 
 logger = logging.getLogger("aftercommit")
 

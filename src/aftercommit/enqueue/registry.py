@@ -6,8 +6,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from aftercommit._compat import InvalidTask, for_both
+from aftercommit.enqueue.names import import_path, names_of
 
-LONGEST_TASK_PATH = 255  # characters, as in the column
 # What a worker takes from the declaration; the rest of a call is in its row.
 FIXED = (
     "takes_context",
@@ -18,6 +18,8 @@ FIXED = (
     "timeout",
     "keep_result",
     "many",
+    "name",
+    "aliases",
 )
 
 
@@ -42,28 +44,43 @@ def registered(task_path: str) -> Any:
 
 def declared_tasks() -> list[Any]:
     """Return every task that was declared in this process so far."""
-    return [known.task for known in _declared.values()]
+    return list({id(known.task): known.task for known in _declared.values()}.values())
 
 
 def register(task: Any) -> None:
-    """Note a task under its path; the first declaration of a function counts.
+    """Note a task under its names; the first declaration of a function counts.
 
     Raises ``InvalidTask`` if the path belongs to another function, or the function is declared
     with other options: a worker has only one of the two. A module that is executed once more
     (``importlib.reload``, a doctest) replaces its tasks, and so does a wrapper that is put around
     a function later, as monitors do. A declaration that no module holds is replaced as well.
     """
-    path = task.module_path
-    known, new = _declared.get(path), Declaration(task, _execution_of(task))
-    if known is not None:
-        same_function = known.task.func is task.func
-        differing = _differing(known.task, task)
-        if same_function and not differing:  # as a variant made by using()
-            return
-        monitored = not same_function and _is_wrapped_later(known, task)
-        if known.execution is new.execution and not monitored and _is_held(known.task):
-            raise for_both(InvalidTask(_refusal(known.task, task, differing)))
-    _declared[path] = new
+    new = Declaration(task, _execution_of(task))
+    replaced = [path for path in names_of(task) if _may_declare(path, new)]
+    for path in replaced:
+        _declared[path] = new
+
+
+def _may_declare(path: str, new: Declaration) -> bool:
+    """Return whether a declaration is the one of a name from now on; False: there is the same.
+
+    Raises ``InvalidTask`` if the name belongs to another one.
+    """
+    known, task = _declared.get(path), new.task
+    if known is None:
+        return True
+    if import_path(known.task) != import_path(task):
+        if _is_held(known.task):
+            raise for_both(InvalidTask(_clash(path, known.task, task)))
+        return True
+    same_function = known.task.func is task.func
+    differing = _differing(known.task, task)
+    if same_function and not differing:  # as a variant made by using()
+        return False
+    monitored = not same_function and _is_wrapped_later(known, task)
+    if known.execution is new.execution and not monitored and _is_held(known.task):
+        raise for_both(InvalidTask(_refusal(known.task, task, differing)))
+    return True
 
 
 def option(task: Any, name: str, missing: Any = None) -> Any:
@@ -127,6 +144,14 @@ def _refusal(known: Any, task: Any, differing: list[str]) -> str:
         f"{path} is the path of two tasks ({places}). A worker finds a task by its path, and "
         "would run one of them for the jobs of both. Give the functions different names; a "
         "decorator that uses functools.wraps() does not."
+    )
+
+
+def _clash(path: str, known: Any, task: Any) -> str:
+    return (
+        f"{import_path(task)} is declared with the name {path!r}, and that is a name of "
+        f"{import_path(known)}. A worker finds a task by its name, and would run one of them for "
+        "the jobs of both. Give one another name, or take it out of its aliases."
     )
 
 

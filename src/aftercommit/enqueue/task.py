@@ -17,6 +17,7 @@ from aftercommit._compat import (
     for_both,
 )
 from aftercommit.enqueue.many import Arguments, enqueue_many
+from aftercommit.enqueue.names import check_names, import_path
 from aftercommit.enqueue.registry import FIXED, register, registered
 from aftercommit.enqueue.unique import check_unique
 from aftercommit.enqueue.variants import variant
@@ -52,7 +53,8 @@ class Task(BaseTask):
     timeout) or never. ``atomic``: run in one transaction with the completion of the job.
     ``timeout``: the longest run. ``unique`` and the options below it: at most one job for calls
     that are alike, see ``enqueue.unique``. ``keep_result``: how long the row is kept after the
-    end; here None is a value, and "default" takes the backend's.
+    end; here None is a value, and "default" takes the backend's. ``name``: under which jobs are
+    stored, instead of the dotted path of the function; ``aliases``: former names.
 
     Raises ``ConfigurationError`` for a value that is not possible, ``InvalidTask`` for a
     function that cannot be a task.
@@ -73,17 +75,29 @@ class Task(BaseTask):
     debounce: timedelta | None = None
     debounce_max: timedelta | None = None
     keep_result: KeepOption = DEFAULT
+    # None becomes the name of the function, which is what Django's tasks have here.
+    name: str | None = None  # type: ignore[assignment]
+    aliases: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self._check()
         register(self)
 
     def _check(self) -> None:
-        BaseTask.__post_init__(self)
+        if self.name is None:
+            object.__setattr__(self, "name", self.func.__name__)
         try:
+            check_names(self)
+            BaseTask.__post_init__(self)
             _check_options(self)
         except ConfigurationError as error:
-            raise ConfigurationError(f"{self.module_path}: {error}") from error
+            raise ConfigurationError(f"{import_path(self)}: {error}") from error
+
+    @property
+    def module_path(self) -> str:
+        """The name under which jobs are stored: that of the declaration, or the dotted path."""
+        name: str = self.name or ""
+        return name if "." in name else import_path(self)
 
     def using(
         self,

@@ -15,7 +15,7 @@ from aftercommit._compat import task_backends
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.lookup import known_task
 from aftercommit.store.base import Store
-from aftercommit.values import Claim, ClaimQuery, Group, Position, Released
+from aftercommit.values import NO_TIME, Claim, ClaimQuery, Group, Position, Released
 from aftercommit.worker.claiming.broker_share import is_held_back
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.claiming.in_order import InOrder
@@ -242,10 +242,10 @@ class Fetcher:
         self._unknown |= {
             claim.task_path for claim in claims if known_task(claim.task_path) is None
         }
-        # With a delay: a task that is known, on a backend that is not, is not left out of the
-        # next claim, and its jobs would be claimed and released without end.
+        # A job of an unknown task keeps its place. One on an unknown backend would come at once.
+        delays = [NO_TIME if one.task_path in self._unknown else LEFT_FOR for one in claims]
         try:
-            released = [(claim, Released(LEFT_FOR)) for claim in claims]
+            released = list(zip(claims, map(Released, delays), strict=True))
             send_finished(self._store, self._store.finish_many(released))
             for claim in claims:
                 self._leases.confirmed(claim)
