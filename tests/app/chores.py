@@ -6,7 +6,10 @@
 import asyncio
 import os
 import signal
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +22,7 @@ from tests.app.models import Effect
 from tests.app.notes import FOLDER, note, pass_gate
 
 SOON = timedelta(milliseconds=20)
+A_MINUTE = 60  # seconds: much longer than the worker waits for a task that does not react
 OFTEN = 50  # attempts: no fault of ours may use them up
 
 
@@ -193,3 +197,31 @@ def act_and_commit(context: Any, key: str) -> None:
     with context.commit():
         act_as_told(key)
         leave_effect(context, key)
+
+
+def _read_a_socket() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.recv(1)
+
+
+WAITS = {
+    "sleep": lambda: time.sleep(A_MINUTE),
+    "socket": _read_a_socket,
+    "lock": lambda: Event().wait(A_MINUTE),
+    "process": lambda: subprocess.run(["sleep", str(A_MINUTE)], check=True),
+}
+
+
+@task(takes_context=True, timeout=timedelta(milliseconds=300), max_attempts=1)
+def overdue_in_c(context: Any, key: str) -> None:
+    """Take longer than allowed, in one call into C."""
+    note("begin", key=key, job=context.job_id)
+    WAITS[key]()
+
+
+@task(takes_context=True)
+def waiting_in_c(context: Any, key: str) -> None:
+    """Wait for a minute in one call into C."""
+    note("begin", key=key, job=context.job_id)
+    WAITS[key]()

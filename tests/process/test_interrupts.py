@@ -1,9 +1,20 @@
 """Runs that end before their body would: by a timeout, or because someone asks for it."""
 
+from uuid import UUID
+
 import pytest
 
 from aftercommit.store import store_for
-from tests.app.chores import overdue, overdue_coroutine, slow_coroutine, until_cancelled
+from tests.app.chores import (
+    WAITS,
+    overdue,
+    overdue_coroutine,
+    overdue_in_c,
+    plain,
+    slow_coroutine,
+    until_cancelled,
+    waiting_in_c,
+)
 from tests.process.checker import key_of
 from tests.process.rig import Job
 
@@ -35,6 +46,42 @@ def test_a_suspect_that_takes_too_long_is_ended_as_well(rig):
     assert {error["exception_class_path"] for error in job.error_list} == {
         "aftercommit.errors.TimedOut"
     }
+
+
+def test_in_a_process_of_one_thread_a_wait_in_c_is_interrupted_as_well(rig):
+    jobs = [rig.enqueue(overdue_in_c, key) for key in WAITS]
+
+    worker = rig.worker("--threads", "1")
+    rig.wait_note("begin", times=len(WAITS))
+    cancelled = rig.enqueue(waiting_in_c, "sleep")
+    rig.wait_note("begin", times=len(WAITS) + 1)
+    store_for("default").cancel([UUID(cancelled)])
+    rig.wait_quiet()
+
+    for job in map(rig.job, jobs):
+        assert job.state == "failed"
+        assert job.error_list[-1]["exception_class_path"] == "aftercommit.errors.TimedOut"
+    assert rig.job(cancelled).state == "cancelled"
+    assert len(rig.notes("worker_started")) == 1  # nothing was killed for it
+    assert "does not react" not in worker.output
+
+
+@pytest.mark.long
+def test_a_thread_that_is_lost_costs_its_process_and_no_other_job_an_attempt(rig):
+    """In a process of several threads nothing reaches a call into C."""
+    overdue_id = rig.enqueue(overdue_in_c, "sleep")
+    neighbour = rig.enqueue(plain, "neighbour", gate="go")
+
+    worker = rig.worker("--threads", "2", "--grace", "1")
+    rig.wait_note("begin", times=3)  # the neighbour was given back, and runs again
+    rig.open_gate("go")
+    rig.wait_quiet()
+
+    assert rig.job(overdue_id).state == "failed"
+    other = rig.job(neighbour)
+    assert (other.state, other.attempts, other.crashes) == ("succeeded", 1, 0)
+    assert worker.output.count("does not react") == 1
+    assert len(rig.notes("worker_started")) == 2
 
 
 def test_a_run_ends_when_its_cancellation_is_requested(rig):

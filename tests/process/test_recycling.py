@@ -55,6 +55,7 @@ def test_a_process_that_has_grown_is_replaced_when_its_jobs_have_ended(greedy):
     assert set(Job.objects.values_list("attempts", "crashes")) == {(1, 0)}
 
 
+@pytest.mark.long
 def test_a_job_that_needs_too_much_and_does_not_end_is_blamed_and_its_neighbours_are_not(greedy):
     """Given back, it would begin again and again, for ever."""
     worker = greedy.worker("--max-memory", LIMIT, "--threads", "2", "--grace", "0.5")

@@ -21,8 +21,8 @@ from django.db import Error, connection, connections, transaction
 from aftercommit.models import LIVE, Job, State
 from aftercommit.options.conf import BackendOptions
 from aftercommit.values import ClaimQuery, Released, Retry, Succeeded
+from aftercommit.worker.held import Runs
 from aftercommit.worker.leases import Leases
-from aftercommit.worker.runs import Runs
 from aftercommit.worker.upkeep.heartbeat import Heartbeat
 from aftercommit.worker.upkeep.rescuer import Rescuer
 from tests.app.chores import atomic, committed, plain

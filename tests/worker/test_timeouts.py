@@ -1,21 +1,25 @@
 """Timeouts: runs that take longer than they may."""
 
 import os
+import signal
 import threading
+import time
 from datetime import timedelta
 
 import pytest
 from django.db import connections
 
+from aftercommit.errors import TimedOut
 from aftercommit.models import State
-from aftercommit.values import Failed
-from aftercommit.worker import runs
+from aftercommit.values import Cancelled, Failed
+from aftercommit.worker import interrupts, runs
+from aftercommit.worker.interrupts import WAKE, interruptible, wake
 from aftercommit.worker.running import timeouts as timeouts_module
 from aftercommit.worker.running.timeouts import IDLE, LOOK_EVERY, PATIENCE, Timeouts
 from aftercommit.worker.runs import now
 from aftercommit.worker.upkeep.loop import LoopThread
 from tests.waiting import wait_until
-from tests.worker.rig import AT_ONCE, commits
+from tests.worker.rig import AT_ONCE, commits, effects, leave, sql
 
 pytestmark = commits
 
@@ -192,3 +196,134 @@ def test_a_body_in_c_that_returns_in_time_is_interrupted_then(timeouts, clock, g
     assert isinstance(ran.outcome, Failed)
     assert ran.outcome.error.exception_class_path == "aftercommit.errors.TimedOut"
     assert given_up == []
+
+
+# ---- in the main thread, which a signal reaches ---------------------------------------------
+
+
+def sleep(context):
+    """Wait in C, for longer than a test does."""
+    time.sleep(DEADLINE.total_seconds())
+
+
+def test_in_the_main_thread_a_wait_in_c_is_interrupted(rig, at_work, given_up):
+    with interruptible():
+        job = rig.run(sleep, timeout=SHORT, max_attempts=1)
+
+    assert job.state == State.FAILED
+    assert job.error_list[0]["exception_class_path"] == "aftercommit.errors.TimedOut"
+    assert given_up == []
+
+
+def test_a_job_without_a_limit_that_is_cancelled_leaves_its_wait_at_once(rig):
+    """Nothing looks at such a run now and then."""
+    left, in_time = threading.Event(), []
+
+    def body(context):
+        try:
+            sleep(context)
+        finally:
+            left.set()
+
+    def cancel():
+        run.ask_to_stop()
+        in_time.append(left.wait(DEADLINE.total_seconds() / 2))
+
+    run = rig.hold(rig.claim(rig.enqueue(body)))
+    cancelling = threading.Timer(A_MOMENT.total_seconds(), cancel)
+    cancelling.start()
+
+    with interruptible():
+        ran = rig.execute_run(run)
+
+    cancelling.join()
+    assert isinstance(ran.outcome, Cancelled)
+    assert in_time == [True]
+
+
+def test_a_signal_that_comes_just_before_the_wait_is_followed_by_another(
+    rig, at_work, monkeypatch
+):
+    sent, kill = [], signal.pthread_kill
+
+    def lose_the_first(*given):
+        sent.append(given)
+        if len(sent) > 1:
+            kill(*given)
+
+    monkeypatch.setattr(interrupts.signal, "pthread_kill", lose_the_first)
+    with interruptible():
+        job = rig.run(sleep, timeout=SHORT, max_attempts=1)
+
+    assert job.state == State.FAILED
+    assert len(sent) >= 2
+
+
+def test_a_body_that_cleans_up_for_long_is_not_woken_again_and_again(rig, monkeypatch, clock):
+    woken = []
+    monkeypatch.setattr(runs, "wake", woken.append)
+
+    def body(context):
+        run._why, run.interrupted_at = TimedOut, now()  # and it has been raised
+        for _look in range(3):
+            run.nudge()
+            clock(timedelta(seconds=0.6))
+
+    run = rig.hold(rig.claim(rig.enqueue(body, timeout=LONG)))
+    rig.execute_run(run)
+
+    assert len(woken) == 2
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_in_the_main_thread_a_statement_that_takes_long_is_interrupted(
+    rig, at_work, given_up, vendor, atomic
+):
+    if vendor == "sqlite":
+        pytest.skip("SQLite computes in this process, and waits for nothing")
+    seconds = DEADLINE.total_seconds()
+    slow = f"SELECT pg_sleep({seconds})" if vendor == "postgresql" else f"SELECT SLEEP({seconds})"
+
+    def body(context):
+        leave("undone")
+        sql(slow)
+
+    with interruptible():
+        job = rig.run(body, timeout=SHORT, max_attempts=2, atomic=atomic)
+
+    assert job.state == State.READY  # it is tried again, as after any timeout
+    assert job.error_list[0]["exception_class_path"] == "aftercommit.errors.TimedOut"
+    assert given_up == []
+    assert effects("undone") == (0 if atomic else 1)
+    if vendor == "postgresql":  # the server goes on until it notices that nobody listens
+        ours = "datname = current_database() AND query LIKE 'SELECT pg_sleep%'"
+        sql(f"SELECT pg_terminate_backend(pid, 9000) FROM pg_stat_activity WHERE {ours}")
+
+
+def test_the_signal_alone_ends_nothing(monkeypatch):
+    sent, kill = [], signal.pthread_kill
+    monkeypatch.setattr(interrupts.signal, "pthread_kill", lambda *given: sent.append(given))
+    before = signal.getsignal(WAKE)
+    wake(threading.get_ident())
+    with interruptible():
+        kill(threading.get_ident(), WAKE)
+        time.sleep(0)
+        wake(threading.get_ident())
+        wake(threading.get_ident() + 1)
+    wake(threading.get_ident())
+
+    assert len(sent) == 1
+    assert signal.getsignal(WAKE) == before
+
+
+def test_a_handler_of_the_project_stays(monkeypatch):
+    heard = []
+    before = signal.signal(WAKE, lambda *_given: heard.append(1))
+    try:
+        with interruptible():
+            wake(threading.get_ident())
+            signal.raise_signal(WAKE)
+    finally:
+        signal.signal(WAKE, before)
+
+    assert heard == [1]

@@ -11,9 +11,10 @@ from aftercommit.worker.assembly import assemble
 from aftercommit.worker.claims import Claims
 from aftercommit.worker.config import Served
 from aftercommit.worker.endings import Endings
+from aftercommit.worker.held import Runs
 from aftercommit.worker.process_wide import ProcessWide
 from aftercommit.worker.running.executor import Executor
-from aftercommit.worker.runs import Run, Runs
+from aftercommit.worker.runs import Run
 from aftercommit.worker.upkeep.loop import LoopThread
 
 QUICK = timedelta(milliseconds=300)  # longest wait after an error, for presence and heartbeat

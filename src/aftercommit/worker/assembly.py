@@ -12,12 +12,13 @@ from aftercommit.worker.claiming.fetcher import Fetcher
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.facts import Catalogue, GroupRunner, TaskFacts
+from aftercommit.worker.held import Runs
 from aftercommit.worker.leases import Leases
 from aftercommit.worker.pauses import Pauses
 from aftercommit.worker.running.atomic.shared import SharedTransactions
 from aftercommit.worker.running.batch_task import BatchTasks
 from aftercommit.worker.running.executor import Executor
-from aftercommit.worker.runs import Run, Runs
+from aftercommit.worker.runs import Run
 from aftercommit.worker.upkeep.announcer import Announcer
 from aftercommit.worker.upkeep.finisher import Finisher
 from aftercommit.worker.upkeep.heartbeat import Heartbeat

@@ -1,11 +1,10 @@
-"""The runs of this process: jobs that it has claimed and whose outcome is not written yet."""
+"""A run of this process: a job that it has claimed and whose outcome is not written yet."""
 
 import asyncio
-import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Context
 from datetime import timedelta
@@ -16,14 +15,15 @@ from aftercommit.errors import ClaimLost, TimedOut
 from aftercommit.process import forks, forks_end_here
 from aftercommit.values import Claim, RunResult
 from aftercommit.worker.frames import clear_frames
+from aftercommit.worker.interrupts import raise_in_thread, wake
 
 if TYPE_CHECKING:
     from aftercommit.worker.facts import TaskFacts
-    from aftercommit.worker.leases import Leases
     from aftercommit.worker.running.executor import Executor
 
 # This clock goes on while the machine is suspended; time.monotonic() on Linux does not.
 CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+NUDGED_FOR = 1.0  # seconds; later signals would only disturb what the body does at its end
 
 
 def now() -> float:
@@ -126,9 +126,9 @@ class Run:
     def interrupt(self, why: type[BaseException]) -> None:
         """Raise ``why`` inside the body, once; do nothing if the body is not running.
 
-        Python raises it in the body's thread between two bytecodes: a call into C that
-        does not return is not interrupted. After a ``Cancel``, which a body may swallow,
-        there can be another one for another reason.
+        A call into C that does not return is not interrupted in each thread: see
+        ``interrupts``. After a ``Cancel``, which a body may swallow, there can be another one
+        for another reason.
         """
         # With a limit: an exception may hit the body's thread while it holds the lock.
         if not self._may_follow(why) or not self._lock.acquire(timeout=1):
@@ -137,6 +137,15 @@ class Run:
             self._interrupt(why)
         finally:
             self._lock.release()
+
+    def nudge(self) -> None:
+        """Let a body that was interrupted leave its wait.
+
+        The signal is lost if it comes just before a wait begins, so more than one is sent.
+        """
+        at = self.interrupted_at
+        if at is not None and now() - at < NUDGED_FOR and self._thread_id is not None:
+            wake(self._thread_id)
 
     def ask_to_stop(self) -> None:
         """Raise ``Cancel`` in the body, or as soon as it begins; others in its call go on."""
@@ -160,7 +169,7 @@ class Run:
             self._why, self._raised = why, True
             self.interrupted_at = self.interrupted_at or now()
             if self._thread_id == threading.get_ident():
-                _raise_in_thread(self._thread_id, None)
+                raise_in_thread(self._thread_id, None)
         raise why
 
     def _may_follow(self, why: type[BaseException]) -> bool:
@@ -174,7 +183,7 @@ class Run:
         if self._coroutine is not None:
             self._coroutine.get_loop().call_soon_threadsafe(self._cancel)
         elif self._thread_id is not None:
-            _raise_in_thread(self._thread_id, why)
+            raise_in_thread(self._thread_id, why)
 
     def _cancel(self) -> None:
         # Else the body has ended in the meantime, or has heard of it at a checkpoint.
@@ -187,6 +196,10 @@ class Run:
             self.is_over = True
             self.took = took
             self.owner.ended(self, result)
+
+    def was_interrupted(self) -> bool:
+        """Return whether the body was interrupted, or has ended itself at a checkpoint."""
+        return self.interrupted_at is not None
 
     @property
     def duration(self) -> timedelta | None:
@@ -218,81 +231,8 @@ class Run:
             self._thread_id = None
             if self.interrupted_at is not None:
                 # An interrupt that is not raised yet must not hit the worker's own code.
-                _raise_in_thread(threading.get_ident(), None)
+                raise_in_thread(threading.get_ident(), None)
 
     def _set_deadline(self, timeout: timedelta | None) -> None:
         self.has_begun = True
         self.deadline = None if timeout is None else now() + timeout.total_seconds()
-
-
-class Runs:
-    """The runs whose outcome is not in the table yet."""
-
-    def __init__(self, leases: "Leases", *, lease: timedelta) -> None:
-        self._leases = leases
-        self._fresh_for = lease.total_seconds() * 2 / 3
-        self._lock = threading.Lock()
-        # By the job's id as an int, which is hashed faster than a UUID.
-        self._runs: dict[int, Run] = {}
-
-    def add(self, claim: Claim, facts: "TaskFacts", owner: Owner) -> Run:
-        """Create the run of a claim; it stays here until ``remove``."""
-        return self.add_all([(claim, facts)], owner)[0]
-
-    def add_all(
-        self,
-        claims: Iterable[tuple[Claim, "TaskFacts"]],
-        owner: Owner,
-        *,
-        asked_at: float | None = None,
-    ) -> list[Run]:
-        """Create the runs of claims that were made at the same time.
-
-        ``asked_at``: when the claim was sent; the leases are known to be good from then on.
-        """
-        since = now()
-        renewed_at = since if asked_at is None else asked_at
-        runs = [
-            Run(
-                claim,
-                facts,
-                owner,
-                fresh_for=self._fresh_for,
-                held_since=since,
-                renewed_at=renewed_at,
-            )
-            for claim, facts in claims
-        ]
-        with self._lock:
-            before = [self._runs.get(run.claim.job_id.int) for run in runs]
-            for run in runs:
-                self._runs[run.claim.job_id.int] = run
-        for old in filter(None, before):  # its claim was lost, or the job was not claimed again
-            self._leases.confirmed(old.claim)
-        return runs
-
-    def remove(self, claim: Claim) -> None:
-        """Remove the run of a claim that has ended, as the database has confirmed.
-
-        The run of a later claim on the same job stays.
-        """
-        number = claim.job_id.int
-        with self._lock:
-            run = self._runs.get(number)
-            if run is None or run.claim.token != claim.token:
-                return
-            del self._runs[number]
-        self._leases.confirmed(claim)
-
-    def all(self) -> list[Run]:
-        """Return the runs as they are now."""
-        with self._lock:
-            return list(self._runs.values())
-
-    def __len__(self) -> int:
-        return len(self._runs)
-
-
-def _raise_in_thread(thread_id: int, exception: type[BaseException] | None) -> None:
-    argument = None if exception is None else ctypes.py_object(exception)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), argument)

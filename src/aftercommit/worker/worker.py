@@ -45,7 +45,8 @@ class Worker:
     Other threads do the work; the thread that calls ``run`` waits for the end. To stop, the
     worker claims no more jobs, releases prefetched jobs, lets running jobs finish within
     ``grace``, and then releases those that still run, without counting an attempt. ``check`` is
-    called after each body, while the job is still on the board.
+    called after each body, while the job is still on the board. ``here``: the thread that
+    calls ``work_here()`` is the one that runs sync tasks; another one calls ``run``.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Worker:
         quota: RunQuota,
         board: InFlight | None = None,
         check: Callable[[], None] = lambda: None,
+        here: bool = False,
     ) -> None:
         self._config = config
         self._quota = quota
@@ -68,7 +70,8 @@ class Worker:
         # This process is to be replaced; until when its runs may go on, then they are released
         self._replaced_by: float | None = None
         self._capacity = Capacity(config.threads)
-        self._pool = Pool(config.threads, board=board, check=check)
+        self._pool = Pool(config.threads, board=board, check=check, here=here)
+        self._left_here = threading.Event()
         self._prefetch = Prefetch(config.threads)
         self._finished = FinishedCounter()
         self._last_busy = now()
@@ -131,6 +134,18 @@ class Worker:
             return OUTGROWN
         self._shut_down()
         return 0 if self._replaced_by is None or self._stopping else REPLACE_ME
+
+    def work_here(self) -> None:
+        """Run sync tasks in the calling thread until ``let_go()``."""
+        try:
+            self._pool.work_here()
+        finally:
+            self._left_here.set()
+
+    def let_go(self) -> bool:
+        """Let ``work_here()`` return, after ``run()``; False if a task does not end there."""
+        self._pool.let_go()
+        return self._left_here.wait(TO_JOIN.total_seconds())
 
     def stop(self) -> None:
         """Stop gracefully; may be called from a signal handler."""

@@ -13,6 +13,7 @@ from aftercommit.options.worker import WorkerConfig
 from aftercommit.process import stop_on_signals
 from aftercommit.worker.config import served
 from aftercommit.worker.inline import InlineWorker
+from aftercommit.worker.interrupts import interruptible
 from aftercommit.worker.share import Share
 
 INTERRUPTED = 130  # the exit status that shells give to a program that Ctrl-C has ended
@@ -48,7 +49,7 @@ class Command(BaseCommand):
             raise SystemExit(status)
         log.show_log()
         log.write_log()
-        with stop_on_signals(worker.stop) as received:
+        with stop_on_signals(worker.stop) as received, interruptible():
             count = worker.run()
         self.stdout.write(f"{count} jobs were run.")
         for left in worker.left_paused:

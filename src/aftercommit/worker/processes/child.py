@@ -22,6 +22,7 @@ from aftercommit.options.worker import WorkerConfig
 from aftercommit.process import STOP_SIGNALS, leave_signals_to_parent
 from aftercommit.worker.descriptors import Descriptors
 from aftercommit.worker.in_flight import InFlight
+from aftercommit.worker.interrupts import interruptible
 from aftercommit.worker.processes.channel import Channel, Message, config_of
 from aftercommit.worker.processes.handover import take_over
 from aftercommit.worker.quota import RunQuota
@@ -70,6 +71,7 @@ class WorkerProcess:
         self._worker: Worker | None = None
         self._lock = threading.Lock()
         self._reported: Message = {}
+        self._over = threading.Event()
 
     def run(self) -> NoReturn:
         """Load the project, work to the end, then leave the process."""
@@ -98,6 +100,31 @@ class WorkerProcess:
             threading.Thread(target=target, name=f"aftercommit-{name}", daemon=True).start()
         worker = self._start(config, prepare)
         self._channel.send(ready=True)
+        if config.threads > 1:
+            _leave(self._run(worker))
+        # Tasks run in the main thread: there, an interrupt reaches also one that waits in C.
+        ended: list[int] = []
+        threading.Thread(
+            target=self._run_beside, args=[worker, ended], name="aftercommit-worker", daemon=True
+        ).start()
+        with interruptible():
+            worker.work_here()
+        self._over.wait()
+        _leave(ended[0])
+
+    def _run_beside(self, worker: "Worker", ended: list[int]) -> None:
+        """Run beside the main thread, and end the process if a task there does not end."""
+        try:
+            ended.append(self._run(worker))
+            if not worker.let_go():
+                _leave_now(ended[0])
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        self._over.set()
+
+    def _run(self, worker: "Worker") -> int:
+        """Run to the end, and say how it ended."""
         status = worker.run(every=self._report)
         self._report(worker)
         if status == OUTGROWN:
@@ -105,7 +132,7 @@ class WorkerProcess:
             self._channel.send(killed_for=GROWN)
             _leave_now(status)
         self._channel.send(end=REPLACE if status == REPLACE_ME else THROUGH)
-        _leave(status)
+        return status
 
     def _start(self, config: WorkerConfig, prepare: Callable[[], None]) -> "Worker":
         """Build the worker; if that fails, say why and end."""
@@ -114,7 +141,11 @@ class WorkerProcess:
             from aftercommit.worker.worker import Worker  # noqa: PLC0415 - needs the models
 
             worker = Worker(
-                config, quota=self._quota, board=self._board, check=self._check_descriptors
+                config,
+                quota=self._quota,
+                board=self._board,
+                check=self._check_descriptors,
+                here=config.threads == 1,
             )
         except BaseException as error:
             self._channel.send(failed=_reason(error), traceback=traceback.format_exc())
@@ -200,13 +231,13 @@ def _reason(error: BaseException) -> str:
 
 def _leave(status: int) -> NoReturn:
     """End; after a run that is stuck in its thread, without waiting for that."""
-    sys.stdout.flush()
-    sys.stderr.flush()
     if status == REPLACE_ME:
         _leave_now(status)
-    sys.exit(status)
+    sys.exit(status)  # which flushes
 
 
 def _leave_now(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
     logging.shutdown()
     os._exit(status)

@@ -158,7 +158,11 @@ class Executor:
         transaction = None
         if facts.policy.atomic or takes_context:
             transaction = TaskTransaction(
-                claim, using=self._using, record=self._record, succeed=facts.succeed
+                claim,
+                using=self._using,
+                record=self._record,
+                succeed=facts.succeed,
+                interrupted=run.was_interrupted,
             )
         return PreparedRun(run, args, kwargs, result, transaction)
 

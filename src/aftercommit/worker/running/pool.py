@@ -24,7 +24,10 @@ AFTER_ERROR = timedelta(seconds=5)  # delay of a job whose run could not begin
 
 
 class Pool:
-    """Runs jobs, ``threads`` at once: sync tasks in threads, async tasks in an event loop."""
+    """Runs jobs, ``threads`` at once: sync tasks in threads, async tasks in an event loop.
+
+    With ``here`` the one thread for sync tasks is the one that calls ``work_here()``.
+    """
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class Pool:
         *,
         board: InFlight | None = None,
         check: Callable[[], None] = lambda: None,
+        here: bool = False,
     ) -> None:
         self._size = threads
         self._check = check  # called after each body
@@ -42,7 +46,7 @@ class Pool:
         self._changed = threading.Condition(self._lock)
         self._threads = [
             threading.Thread(target=self._work, name=f"aftercommit-task-{number}", daemon=True)
-            for number in range(threads)
+            for number in range(0 if here else threads)
         ]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_lock = threading.Lock()
@@ -52,6 +56,16 @@ class Pool:
         """Start the threads; the event loop starts with the first async task."""
         for thread in self._threads:
             thread.start()
+
+    def work_here(self) -> None:
+        """Run jobs in the calling thread until ``let_go()`` or ``stop()``."""
+        self._work()
+
+    def let_go(self) -> None:
+        """Let idle threads end, and each of the others after its present job."""
+        with self._lock:
+            self._stopped = True
+            self._changed.notify_all()
 
     def submit(self, runs: Sequence[Run]) -> None:
         """Queue runs, in their order; the thread that runs a job also ends its run."""
@@ -73,9 +87,7 @@ class Pool:
 
     def stop(self, limit: timedelta) -> None:
         """End the idle threads; a thread that is stuck in a task is left alone."""
-        with self._lock:
-            self._stopped = True
-            self._changed.notify_all()
+        self.let_go()
         for thread in self._threads:
             thread.join(limit.total_seconds() / len(self._threads))
         if self._loop is not None:

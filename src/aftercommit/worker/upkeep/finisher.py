@@ -25,7 +25,8 @@ from aftercommit.values import (
     Succeeded,
     SucceededAndGone,
 )
-from aftercommit.worker.runs import Run, Runs
+from aftercommit.worker.held import Runs
+from aftercommit.worker.runs import Run
 from aftercommit.worker.upkeep.announcer import Announcer
 
 logger = logging.getLogger("aftercommit")

@@ -5,8 +5,9 @@ from datetime import timedelta
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.errors import ClaimLost
 from aftercommit.store.base import Store
+from aftercommit.worker.held import Runs
 from aftercommit.worker.leases import Leases
-from aftercommit.worker.runs import Runs, now
+from aftercommit.worker.runs import now
 
 PUT_OFF = timedelta(seconds=5)  # a forgotten job
 

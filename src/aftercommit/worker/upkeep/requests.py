@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from aftercommit.store.base import Store
-from aftercommit.worker.runs import Run, Runs, now
+from aftercommit.worker.held import Runs
+from aftercommit.worker.runs import Run, now
 
 # A request is noticed within a second: LOOK_EVERY, and YOUNG for a run that has just begun.
 LOOK_EVERY = timedelta(milliseconds=650)

@@ -68,11 +68,13 @@ class TaskTransaction:
         using: str,
         record: Record,
         succeed: Callable[[Any], Succeeded],
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         self._claim = claim
         self._using = using
         self._record = record
         self._succeed = succeed
+        self._interrupted = interrupted  # whether the worker has interrupted the body
         self._unresolved = UnresolvedError()
         self._made_at = now()
         self._raw: Any = None  # the driver's connection when the body began
@@ -205,6 +207,8 @@ class TaskTransaction:
         Not if it was the server or the network: some drivers say of a connection that is lost
         that it is open, and then only the code of the error shows it.
         """
+        if self._interrupted():  # perhaps in the middle of a statement: it was not the body
+            return False
         connection = self._connection
         if connection.closed_in_transaction:
             return True
