@@ -547,6 +547,24 @@ def test_other_jobs_are_found_by_primary_key_a_window_at_a_time(store, primary):
     assert found.count <= each * 3 * ONE_WINDOW
 
 
+def test_what_a_probe_asks_for_reads_a_small_part_of_the_table(store, plans):
+    """Most of it for the 1,000 queues that hold jobs for later only."""
+    with reads() as found:
+        waiting = store.waiting(most=100)
+        store.oldest_due_age()
+        store.recent_waits(within=timedelta(minutes=1))
+        store.recent_ends(within=timedelta(minutes=1))
+        store.unsuccessful(most=100)
+        store.waiting_by_task(most=100)
+        store.running_by("queue")
+
+    assert max(one.due for one in waiting) == 100
+    plans.must_not_read_all()
+    groups, walked = 3 * (QUEUES + 30), 10_000
+    each = at_most(pages=32, rows=60, steps=2500)
+    assert found.count <= groups * each + walked * at_most(pages=1, rows=3, steps=60)
+
+
 def test_a_batch_is_changed_by_primary_key(store, plans, primary):
     failed = Criteria(states=("failed",))
     ids = next(store.find(failed))

@@ -7,13 +7,37 @@ from uuid import UUID
 
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.jobs.asked import criteria
+from aftercommit.jobs.numbers import (
+    MOST,
+    Depth,
+    Latency,
+    Throughput,
+    counts,
+    latency,
+    oldest_due_age,
+    throughput,
+)
 from aftercommit.jobs.selection import Progress, Selection
 from aftercommit.store import default_alias, store_for
 
 if TYPE_CHECKING:
     from aftercommit.store.base import CancelAnswer, Retried
 
-__all__ = ["Progress", "Selection", "cancel", "find", "retry"]
+__all__ = [
+    "MOST",
+    "Depth",
+    "Latency",
+    "Progress",
+    "Selection",
+    "Throughput",
+    "cancel",
+    "counts",
+    "find",
+    "latency",
+    "oldest_due_age",
+    "retry",
+    "throughput",
+]
 
 
 def cancel(job_ids: Iterable[UUID], *, using: str) -> "CancelAnswer":

@@ -14,6 +14,7 @@ requests    ``asked_to_stop``                                              befor
 selecting   ``find``, ``count``, ``delete``, ``move``, ``reprioritise``    T8-T10
 pruning     ``page``, ``delete_ended``                                     T10
 reading     ``job``, ``due``, ``counts``, ``look`` …
+measuring   ``waiting``, ``oldest_due_age``, ``recent_waits``, ``recent_ends``
 rules       ``pauses``, ``pause``, ``resume``
 ==========  =============================================================  ==============
 """
@@ -27,10 +28,10 @@ from aftercommit.store.columns import unique_lock
 from aftercommit.store.finish import Finishing
 from aftercommit.store.inbox import Inbox
 from aftercommit.store.insert import Inserting
+from aftercommit.store.measuring import Measuring
 from aftercommit.store.operations import CancelAnswer, Retried
 from aftercommit.store.presence import Presence
 from aftercommit.store.pruning import Pruning
-from aftercommit.store.reading import Reading
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.store.rules import Rules
 from aftercommit.store.selecting import Selecting
@@ -38,7 +39,7 @@ from aftercommit.store.selecting import Selecting
 __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique_lock"]
 
 
-class Store(Inserting, Claims, Finishing, Rescue, Selecting, Pruning, Reading, Inbox, Rules):
+class Store(Inserting, Claims, Finishing, Rescue, Selecting, Pruning, Measuring, Inbox, Rules):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 
     wakes_workers = False  # whether a presence is notified of new jobs

@@ -16,7 +16,6 @@ class Criteria:
     ids: tuple[UUID, ...] | None = None
     task_path: str | None = None
     queue: str | None = None
-    tag: str | None = None
     enqueued_before: datetime | timedelta | None = None  # a span: longer ago than this
     finished_before: datetime | timedelta | None = None
     error_contains: str | None = None

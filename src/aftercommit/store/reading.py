@@ -133,11 +133,6 @@ class Reading(Table):
             State.RUNNING: self._running().count(),
         }
 
-    def oldest_due_age(self) -> timedelta | None:
-        """Return how long the oldest due job has been waiting, or None."""
-        oldest = self._due().annotate(now=DatabaseNow()).order_by("run_after").first()
-        return None if oldest is None else oldest.now - oldest.run_after
-
     def crashed_jobs(
         self,
         *,

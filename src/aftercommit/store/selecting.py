@@ -58,8 +58,6 @@ def condition(wanted: Criteria) -> Q:
         "finished_at__lt": _moment(wanted.finished_before),
     }
     found = Q(**{name: value for name, value in plain.items() if value is not None})
-    if wanted.tag is not None:
-        found &= _contains("tags", json.dumps(wanted.tag))
     if wanted.error_contains is not None:
         # As it stands in the JSON of the column.
         found &= _contains("errors", json.dumps(wanted.error_contains)[1:-1])

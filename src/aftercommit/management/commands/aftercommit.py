@@ -13,11 +13,13 @@ from aftercommit.management.subcommands.doctor import Doctor
 from aftercommit.management.subcommands.jobs import Jobs
 from aftercommit.management.subcommands.pause import Pause, Queues, Resume
 from aftercommit.management.subcommands.process import Process
+from aftercommit.management.subcommands.status import Status
 from aftercommit.management.subcommands.worker import Relay, Worker
 
 SUBCOMMANDS: Sequence[type[Subcommand]] = (
     Worker,
     Relay,
+    Status,
     Doctor,
     Jobs,
     Retry,

@@ -35,6 +35,9 @@ FROM aftercommit_job FORCE INDEX (aftercommit_job_claimable)
 WHERE claimable = TRUE
 GROUP BY claimable, backend, queue, priority
 """
+CLAIMABLE_JOBS = (
+    "aftercommit_job AS job FORCE INDEX (aftercommit_job_claimable) WHERE job.claimable = TRUE"
+)
 # InnoDB locks every row that it reads, so the statement must read only the rows that it
 # claims: in the order of the index, without a sort. SKIP LOCKED skips rows that another
 # worker is claiming. The state as well: see ``Table._claimable``.

@@ -18,6 +18,7 @@ from aftercommit.store.mysql.packet import SMALL_TOGETHER, Packets
 from aftercommit.store.mysql.presence import MySQLPresence, lock_name
 from aftercommit.store.mysql.sql import (
     CLAIM,
+    CLAIMABLE_JOBS,
     CLAIMED_ROWS,
     DUE,
     FORCED,
@@ -68,6 +69,7 @@ class MySQLStore(Store):
     heads_sql = HEADS
     due_sql = "HAVING MIN(run_after) <= UTC_TIMESTAMP(6)"
     held_sql = HELD_JOBS
+    claimable_sql = CLAIMABLE_JOBS
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)

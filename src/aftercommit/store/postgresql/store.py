@@ -69,6 +69,7 @@ class PostgreSQLStore(Store):
     heads_sql = HEADS.format(claimable="job.claimable")
     due_sql = "WHERE head.run_after <= statement_timestamp()"
     held_sql = HELD
+    claimable_sql = "aftercommit_job AS job WHERE job.claimable"
     wakes_workers = True
     tells_inserted = True
 

@@ -123,6 +123,7 @@ class SQLiteStore(Store):
     due_sql = DUE_HEAD
     held_sql = HELD
     tells_inserted = True
+    claimable_sql = f"aftercommit_job AS job WHERE {CLAIMABLE}"
 
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
         sql = INSERT.format(or_skip="ON CONFLICT DO NOTHING" if or_skip else "")

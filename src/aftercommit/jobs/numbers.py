@@ -1,0 +1,128 @@
+"""What a probe, a dashboard or an autoscaler asks: how many wait, how long, how fast."""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from aftercommit.errors import BadSelection
+from aftercommit.options.queues import is_queue_name
+from aftercommit.store import default_alias, store_for
+
+if TYPE_CHECKING:
+    from aftercommit.store.base import Store
+
+MOST = 10_000
+SHORTEST = 0.001  # seconds
+LATELY = timedelta(minutes=1)
+BY = ("queue", "task")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """How many jobs of a queue or a task there are."""
+
+    due: int  # could run at once
+    ready: int  # these, and those whose time has not come
+    running: int
+    at_least: bool  # there are so many due or ready ones, or more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """How long jobs that were claimed in the last minute had been due before."""
+
+    median: timedelta
+    p95: timedelta
+    longest: timedelta
+    jobs: int  # in the sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throughput:
+    """How many jobs have ended lately, for each second."""
+
+    ended: float  # in whatever state
+    failed: float
+    over: timedelta  # how far it looks back
+
+
+def counts(*, by: str = "queue", using: str | None = None, most: int = MOST) -> dict[str, Depth]:
+    """Return the depth of each queue or task that has jobs which wait or run.
+
+    No count goes beyond ``most`` for each queue and priority; by task, only the first ``most``
+    jobs that wait are looked at. A larger ``most`` costs more time.
+
+    Jobs that nothing but another job, or a limit, keeps from running are not counted.
+    """
+    if by not in BY:
+        raise BadSelection("by", f"one of {', '.join(BY)}", by)
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        raise BadSelection("most", "a whole number from 1", most)
+    store = store_for(using or default_alias())
+    waiting = _by_queue(store, most) if by == "queue" else _by_task(store, most)
+    running = store.running_by("queue" if by == "queue" else "task_path")
+    nothing = Depth(due=0, ready=0, running=0, at_least=False)
+    return {
+        name: replace(waiting.get(name, nothing), running=running.get(name, 0))
+        for name in sorted(waiting.keys() | running.keys())
+    }
+
+
+def oldest_due_age(*, queue: str | None = None, using: str | None = None) -> timedelta | None:
+    """Return for how long the oldest due job has been waiting; None if none is due."""
+    if queue is not None and not is_queue_name(queue):
+        raise BadSelection("queue", "the name of a queue", queue)
+    return store_for(using or default_alias()).oldest_due_age(queue)
+
+
+def latency(*, using: str | None = None) -> Latency | None:
+    """Return how long jobs have been due before they were claimed; None if none was lately.
+
+    From a sample: the jobs that are running, and among the 1,000 that were enqueued last those
+    that were claimed in the last minute. While a long queue is worked off, see
+    ``oldest_due_age`` for how long those wait that were not claimed yet.
+    """
+    waits = store_for(using or default_alias()).recent_waits(within=LATELY)
+    if not waits:
+        return None
+    return Latency(
+        median=waits[len(waits) // 2],
+        p95=waits[len(waits) * 95 // 100],
+        longest=waits[-1],
+        jobs=len(waits),
+    )
+
+
+def throughput(*, using: str | None = None) -> Throughput:
+    """Return how many jobs have ended for each second of the last minute, or of less.
+
+    It is read from the rows where the latest ends must be: before the first due job of each
+    of 20 queues, and the last of the table, 1,000 of each. Ends elsewhere are missed, such as
+    those of jobs that were enqueued long ago for a moment of today.
+    """
+    ends, over = store_for(using or default_alias()).recent_ends(within=LATELY)
+    seconds = max(over.total_seconds(), SHORTEST)
+    failed = sum(one.state == "failed" for one in ends)
+    return Throughput(ended=len(ends) / seconds, failed=failed / seconds, over=over)
+
+
+def _by_queue(store: "Store", most: int) -> dict[str, Depth]:
+    found: dict[str, Depth] = {}
+    for one in store.waiting(most=most):
+        known = found.get(one.group.queue)
+        found[one.group.queue] = Depth(
+            due=one.due + (known.due if known else 0),
+            ready=one.ready + (known.ready if known else 0),
+            running=0,
+            at_least=one.ready == most or bool(known and known.at_least),
+        )
+    return found
+
+
+def _by_task(store: "Store", most: int) -> dict[str, Depth]:
+    rows = store.waiting_by_task(most=most)
+    at_least = sum(one.ready for one in rows) == most
+    return {
+        one.task_path: Depth(due=one.due, ready=one.ready, running=0, at_least=at_least)
+        for one in rows
+    }

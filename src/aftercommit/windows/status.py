@@ -1,0 +1,106 @@
+"""What ``manage.py aftercommit status`` says about one database."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from aftercommit import jobs
+from aftercommit.printable import one_line
+from aftercommit.relay.neglected import SEEN_WITHIN
+from aftercommit.store import store_for
+from aftercommit.wording import counted, spoken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The numbers of one database."""
+
+    database: str
+    workers: int  # processes that were alive a moment ago
+    unsuccessful: int
+    oldest: timedelta | None
+    latency: jobs.Latency | None
+    throughput: jobs.Throughput
+    queues: dict[str, jobs.Depth]
+    tasks: dict[str, jobs.Depth]
+    paused: list[str]  # queues
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it as values of JSON; spans in seconds."""
+        found: dict[str, Any] = _plain(asdict(self))
+        return found
+
+
+def status_of(using: str) -> Status:
+    """Read the numbers of a database."""
+    store = store_for(using)
+    pauses = store.pauses() or []
+    return Status(
+        database=using,
+        workers=store.workers.count_seen(within=SEEN_WITHIN),
+        unsuccessful=store.unsuccessful(most=jobs.MOST),
+        oldest=jobs.oldest_due_age(using=using),
+        latency=jobs.latency(using=using),
+        throughput=jobs.throughput(using=using),
+        queues=jobs.counts(by="queue", using=using),
+        tasks=jobs.counts(by="task", using=using),
+        paused=sorted(one.name for one in pauses if one.kind == "queue"),
+    )
+
+
+def lines(status: Status) -> Iterator[str]:
+    """Yield the same for people."""
+    depths = status.queues.values()
+    due, ready = (_number(sum(one), status.queues) for one in _columns(depths))
+    running = sum(one.running for one in depths)
+    workers = counted(status.workers, "worker process", "worker processes")
+    yield f"{status.database}: {workers}; {due} due, {ready} ready, {running:,} running."
+    waits = (
+        "none is due" if status.oldest is None else f"the oldest waits for {_span(status.oldest)}"
+    )
+    rate = status.throughput
+    yield (
+        f"  {rate.ended:.1f} jobs/s ended in the last {_span(rate.over)}, {rate.failed:.1f}/s "
+        f"failed; {waits}{_latency(status.latency)}."
+    )
+    if status.unsuccessful:
+        more = "+" if status.unsuccessful == jobs.MOST else ""
+        yield f"  Failed or cancelled: {status.unsuccessful:,}{more}."
+    for kind, found in (("queue", status.queues), ("task", status.tasks)):
+        for name, one in found.items():
+            paused = " (paused)" if kind == "queue" and name in status.paused else ""
+            yield f"  {kind} {one_line(name)}{paused}: {_depth(one)}"
+
+
+def _columns(depths: Any) -> tuple[list[int], list[int]]:
+    return [one.due for one in depths], [one.ready for one in depths]
+
+
+def _number(value: int, found: dict[str, jobs.Depth]) -> str:
+    return f"{value:,}{'+' * any(one.at_least for one in found.values())}"
+
+
+def _depth(one: jobs.Depth) -> str:
+    more = "+" * one.at_least
+    due = f"{one.due:,}{more * bool(one.due)}"
+    return f"{due} due, {one.ready:,}{more} ready, {one.running:,} running"
+
+
+def _latency(found: jobs.Latency | None) -> str:
+    if found is None:
+        return ""
+    return f"; a start took {_span(found.median)}, {_span(found.p95)} at 95 %"
+
+
+def _span(span: timedelta) -> str:
+    return spoken(span) if span >= timedelta(milliseconds=1) else "0 s"
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case timedelta():
+            return value.total_seconds()
+        case dict():
+            return {name: _plain(one) for name, one in value.items()}
+    return value

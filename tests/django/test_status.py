@@ -1,0 +1,136 @@
+"""``jobs.counts`` and its like, and ``aftercommit status``."""
+
+import json
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
+
+from aftercommit import jobs, queues
+from aftercommit.errors import BadSelection
+from aftercommit.management.subcommands import status
+from aftercommit.models import Job
+from aftercommit.store import store_for
+from aftercommit.values import Succeeded
+from tests.django.conftest import claim_only_job
+from tests.django.test_jobs import failed_job, ready_job
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
+
+def run(*words):
+    stdout = StringIO()
+    call_command("aftercommit", "status", *words, skip_checks=True, stdout=stdout)
+    return stdout.getvalue()
+
+
+def test_depths_by_queue_and_by_task():
+    ready_job(queue="mail")
+    ready_job(queue="mail", priority=5)
+    ready_job(queue="running")
+    claim_only_job(queue="running")
+
+    mail = jobs.Depth(due=2, ready=2, running=0, at_least=False)
+    assert jobs.counts() == {
+        "mail": mail,
+        "running": jobs.Depth(due=0, ready=0, running=1, at_least=False),
+    }
+    by_task = jobs.counts(by="task")
+    assert by_task == {
+        "tests.app.tasks.add": jobs.Depth(due=2, ready=2, running=1, at_least=False)
+    }
+    assert jobs.counts(most=1)["mail"] == jobs.Depth(due=2, ready=2, running=0, at_least=True)
+    assert jobs.counts(by="task", most=1)["tests.app.tasks.add"].at_least
+    assert jobs.counts(using="other") == {}
+
+
+@pytest.mark.parametrize(
+    ("call", "given"),
+    [
+        (jobs.counts, {"by": "colour"}),
+        (jobs.counts, {"most": 0}),
+        (jobs.counts, {"most": "many"}),
+        (jobs.oldest_due_age, {"queue": ""}),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_counted_is_refused(call, given):
+    with pytest.raises(BadSelection):
+        call(**given)
+
+
+def test_an_empty_table():
+    assert jobs.oldest_due_age() is None
+    assert jobs.latency() is None
+    assert (jobs.throughput().ended, jobs.throughput().failed) == (0, 0)
+
+
+def test_rates_and_waits():
+    ready_job()
+    store_for("default").finish(claim_only_job(queue="default"), Succeeded())
+    failed_job()
+
+    rate, wait = jobs.throughput(), jobs.latency()
+
+    assert (rate.ended, rate.failed) == pytest.approx((2 / 60, 1 / 60))
+    assert rate.over == timedelta(minutes=1)
+    assert wait.jobs == 2
+    assert timedelta(0) <= wait.median <= wait.p95 <= wait.longest < timedelta(minutes=1)
+
+
+def test_the_command_says_it_for_people():
+    ready_job(queue="mail")
+    failed_job()
+    queues.pause("mail", using="default")
+
+    said = run("--database", "default").splitlines()
+
+    assert said[0] == "default: 0 worker processes; 1 due, 1 ready, 0 running."
+    assert "jobs/s ended in the last 1 min" in said[1]
+    assert "the oldest waits for" in said[1]
+    assert said[2:] == [
+        "  Failed or cancelled: 1.",
+        "  queue mail (paused): 1 due, 1 ready, 0 running",
+        "  task tests.app.tasks.add: 1 due, 1 ready, 0 running",
+    ]
+
+
+def test_the_command_says_it_for_programs():
+    ready_job(queue="mail")
+
+    here, there = json.loads(run("--json"))
+
+    assert (here["database"], there["database"]) == ("default", "other")
+    assert here["queues"] == {"mail": {"due": 1, "ready": 1, "running": 0, "at_least": False}}
+    assert here["oldest"] >= 0
+    assert (there["oldest"], there["latency"], there["queues"]) == (None, None, {})
+
+
+def test_it_is_written_again_until_ctrl_c(monkeypatch):
+    ready_job()
+    waits = iter([False, False])
+
+    def wait(_seconds):
+        Job.objects.all().delete()
+        try:
+            return next(waits)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(status.Status._stop, "wait", wait)
+
+    said = run("--watch", "--json", "--database", "default").splitlines()
+
+    assert [len(json.loads(line)[0]["queues"]) for line in said] == [1, 0, 0]
+
+
+def test_a_database_that_does_not_answer_is_a_sentence(monkeypatch):
+    def refuse(_using):
+        raise OperationalError("password=secret is wrong")
+
+    monkeypatch.setattr(status, "status_of", refuse)
+
+    with pytest.raises(CommandError, match="A database does not answer: OperationalError"):
+        run()
