@@ -22,7 +22,7 @@ from django.db import OperationalError, connection, connections, transaction
 from aftercommit.errors import EnqueueFailed, JobExists
 from aftercommit.models import LIVE, UNSUCCESSFUL, Job
 from aftercommit.store import store_for
-from aftercommit.transient_errors import is_conflict, is_deadlock
+from aftercommit.transient_errors import is_conflict
 from aftercommit.values import ClaimQuery, Failed, OnConflict, Released, Retry, Succeeded
 from tests.store.given import ALREADY_OVER, ERROR, LEASE, new_job
 from tests.store.test_isolation import set_isolation
@@ -111,7 +111,7 @@ class Storm:
                 worker_id=uuid4(),
                 lease=ALREADY_OVER if dies else LEASE,
             )
-            with self._deadlocks():
+            with self._conflicts():
                 claims = store.claim(query)
                 if not dies:
                     ended = store.finish_many([(claim, chance.choice(ENDS)) for claim in claims])
@@ -119,24 +119,25 @@ class Storm:
             self._rescue_and_retry()
 
     @contextmanager
-    def _deadlocks(self) -> Iterator[None]:
-        """Go on after a deadlock with a caller's transaction, as a worker does."""
+    def _conflicts(self) -> Iterator[None]:
+        """Go on after a deadlock, or SQLite's "database is locked", as a worker does."""
         try:
             yield
         except OperationalError as error:
-            if not is_deadlock(error):
+            if not is_conflict(error, vendor=connection.vendor):
                 raise
-            self.seen["deadlocks of workers"] += 1
+            self.seen["conflicts of workers"] += 1
 
     def _rescue_and_retry(self) -> None:
         """Be the rescuer, and somebody who retries by hand what has failed."""
         store = store_for("default")
-        with self._deadlocks():
+        with self._conflicts():
             self.seen["rescued"] += len(store.rescue(max_crashes=3))
         failed = Job.objects.filter(state__in=UNSUCCESSFUL).values_list("id", flat=True)
-        answer = store.retry(list(failed[:20]))
-        self.seen["retried"] += len(answer.ready)
-        self.seen["clashed"] += len(answer.clashed)
+        with self._conflicts():
+            answer = store.retry(list(failed[:20]))
+            self.seen["retried"] += len(answer.ready)
+            self.seen["clashed"] += len(answer.clashed)
 
     def watch(self) -> None:
         """See that no key ever has two live jobs which count."""
