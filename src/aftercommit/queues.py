@@ -1,4 +1,4 @@
-"""What operators may do about queues while workers run: pause, resume, list.
+"""What operators may do about queues and tasks while workers run: pause, resume, list.
 
 The commands and the admin's page call these functions, and so may your code.
 """
@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 
 from aftercommit.enqueue.configured import job_aliases, our_backends
 from aftercommit.enqueue.discovery import discover
+from aftercommit.enqueue.lookup import known_task
+from aftercommit.enqueue.names import LONGEST_TASK_PATH, OURS, names_of
 from aftercommit.enqueue.registry import declared_tasks
 from aftercommit.errors import ConfigurationError, NothingToPause
 from aftercommit.options.queues import IN_ORDER, QUEUE_PREFIX, is_queue_name, queues_of
 from aftercommit.store import store_for
-from aftercommit.values import QUEUE
+from aftercommit.values import QUEUE, TASK
 
 LONGEST_NOTE = 255  # characters, as in the columns
 
@@ -29,9 +32,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paused:
-    """A queue of which no job is claimed in a database until it is resumed."""
+    """A queue or a task of which no job is claimed in a database until it is resumed."""
 
     using: str
+    kind: str  # queue or task
     name: str
     since: datetime
     by: str
@@ -51,46 +55,55 @@ class Queue:
 def pause(
     queue: str | None = None,
     *,
+    task: object = None,
     broker: str | None = None,
     using: str | None = None,
     by: str = "",
     why: str = "",
 ) -> Answer:
-    """Let no worker claim jobs of a queue, or messages for a broker, until ``resume()``.
+    """Let no worker claim jobs of a queue or a task, or messages for a broker.
 
-    Jobs that run go on, and jobs may be enqueued; they wait. Workers follow within a second of
-    the commit: in a transaction of the caller, the change is part of it. ``using``: a database
-    alias; None: all that hold jobs. ``by`` and ``why`` are shown to others.
+    Jobs that run go on, and jobs may be enqueued; they wait for ``resume()``. Workers follow
+    within a second of the commit: in a transaction of the caller, the change is part of it.
+    ``task``: a task or its path. ``using``: a database alias; None: all that hold jobs. ``by``
+    and ``why`` are shown to others.
 
-    Raises ``NothingToPause`` for a broker that no backend relays to, and for a queue that is not
-    in QUEUES where every backend has them.
+    Raises ``NothingToPause`` for a broker that no backend relays to, for a task that nobody has
+    declared, and for a queue that is not in QUEUES where every backend has them.
     """
-    names = _names(queue, broker)
+    kind, names = _named(queue, task, broker)
     for text in (by, why):
         _check_note(text)
     aliases = _aliases(using)
-    if broker is None and not _may_be_used(names, aliases):
+    if kind == TASK:
+        _check_task(names[0])
+    elif broker is None and not _may_be_used(names, aliases):
         known = {name for backend in our_backends() for name in backend.queues}
         raise NothingToPause(what=f"queue {queue!r}", known=known)
     changed = [
         (alias, name)
         for alias in aliases
         for name in names
-        if store_for(alias).pause(QUEUE, name, by=by, why=why)
+        if store_for(alias).pause(kind, name, by=by, why=why)
     ]
-    return Answer(changed=changed, unused=broker is None and not _is_used(names, aliases))
+    unused = kind == QUEUE and broker is None and not _is_used(names, aliases)
+    return Answer(changed=changed, unused=unused)
 
 
 def resume(
-    queue: str | None = None, *, broker: str | None = None, using: str | None = None
+    queue: str | None = None,
+    *,
+    task: object = None,
+    broker: str | None = None,
+    using: str | None = None,
 ) -> Answer:
     """End a pause; workers claim again within a second of the commit."""
-    names, aliases = _names(queue, broker), _aliases(using)
+    kind, names = _named(queue, task, broker)
     changed = [
         (alias, name)
-        for alias in aliases
+        for alias in _aliases(using)
         for name in names
-        if store_for(alias).resume(QUEUE, name)
+        if store_for(alias).resume(kind, name)
     ]
     return Answer(changed=changed)
 
@@ -106,15 +119,16 @@ def list(using: str | None = None) -> Sequence[Queue]:
 
 
 def _queues_in(alias: str) -> Iterator[Queue]:
-    pauses = {one.name: one for one in _paused_in(alias)}
+    pauses = {one.name: one for one in _paused_in(alias) if one.kind == QUEUE}
     for name in sorted({*_configured(alias), *store_for(alias).queues(), *pauses}):
         yield Queue(using=alias, name=name, pause=pauses.get(name))
 
 
 def _paused_in(alias: str) -> Iterator[Paused]:
-    for one in sorted(store_for(alias).pauses() or ()):
+    for one in sorted(store_for(alias).pauses()):
         yield Paused(
             using=alias,
+            kind=one.kind,
             name=one.name,
             since=one.since,
             by=one.by,
@@ -123,20 +137,54 @@ def _paused_in(alias: str) -> Iterator[Paused]:
         )
 
 
-def _names(queue: str | None, broker: str | None) -> Sequence[str]:
-    """Return the queues that are meant: a broker has two, and they are paused together."""
-    if (queue is None) == (broker is None):
-        raise ConfigurationError("Name a queue or a broker, and one of them only.")
+def _named(queue: str | None, task: object, broker: str | None) -> tuple[str, Sequence[str]]:
+    """Return what is meant: a broker has two queues, and they are paused together."""
+    if [queue, task, broker].count(None) != 2:  # noqa: PLR2004 - of three, one is given
+        raise ConfigurationError("Name a queue, a task or a broker, and one of them only.")
+    if task is not None:
+        return TASK, _stored_names(_path(task))
     if queue is not None and not is_queue_name(queue):
         raise ConfigurationError(f"A queue cannot be called {queue!r}.")
     if queue is not None and queue.startswith(QUEUE_PREFIX):
         broker = queue.removeprefix(QUEUE_PREFIX).removesuffix(IN_ORDER)
     if broker is None:
-        return [str(queue)]
+        return QUEUE, [str(queue)]
     known = {name for backend in our_backends() for name in backend.config.libraries}
     if broker not in known:
         raise NothingToPause(what=f"relay to {broker!r}", known=known)
-    return queues_of(broker)
+    return QUEUE, queues_of(broker)
+
+
+def _path(task: object) -> str:
+    path = getattr(task, "module_path", task)
+    if not isinstance(path, str) or len(path) > LONGEST_TASK_PATH:
+        raise ConfigurationError(f"Expected a task or its path, got {type(task).__name__}.")
+    if path.startswith(OURS):
+        raise ConfigurationError(
+            f"{path} is no task of the project: it publishes messages, or calls the functions of "
+            "schedule(). Pause the broker, or the queue."
+        )
+    return path
+
+
+def _stored_names(path: str) -> Sequence[str]:
+    """Return each name under which jobs of a task may be stored."""
+    task = known_task(path)
+    return [path] if task is None else names_of(task)
+
+
+def _check_task(path: str) -> None:
+    if known_task(path) is None:
+        _discover()
+        declared = [task.module_path for task in declared_tasks()]
+        alike = get_close_matches(path, [one for one in declared if not one.startswith(OURS)])
+        raise NothingToPause(what=f"task {path!r}", known=alike)
+
+
+def _discover() -> None:
+    for backend in our_backends():
+        with suppress(ConfigurationError):  # of a module that cannot be imported here
+            discover(backend.config.task_modules)
 
 
 def _aliases(using: str | None) -> Sequence[str]:
@@ -160,9 +208,7 @@ def _may_be_used(names: Sequence[str], aliases: Sequence[str]) -> bool:
 
 
 def _is_used(names: Sequence[str], aliases: Sequence[str]) -> bool:
-    for backend in our_backends():
-        with suppress(ConfigurationError):  # of a module that cannot be imported here
-            discover(backend.config.task_modules)
+    _discover()
     known = {name for alias in aliases for name in _configured(alias)}
     known |= {task.queue_name for task in declared_tasks()}
     return not known.isdisjoint(names) or _has_jobs(names, aliases)

@@ -57,11 +57,24 @@ def test_a_program_is_told_in_json():
     assert json.loads(said) == {"resumed": both, "unused": False}
 
 
+def test_a_task_is_paused_by_its_path():
+    path = "tests.app.tasks.add"
+    given = ("--task", path, "--database", "other")
+    assert run("pause", *given) == (f"other: the task {path} is paused.\n", "")
+
+    assert f"other: the task {path}, paused since 20" in run("queues")[0]
+    listed = json.loads(run("queues", "--json")[0])
+    assert [one["paused"]["by"] for one in listed if one.get("task") == path] == [""]
+    said = json.loads(run("resume", *given, "--json")[0])
+    assert said == {"resumed": [{"database": "other", "task": path}], "unused": False}
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["pause"],
         ["pause", "mial"],
+        ["pause", "--task", "gone.tasks.no"],
         ["pause", "--broker", "celery"],
         ["pause", "mail", "--broker", "rq"],
         ["pause", "mail", "--database", "gone"],

@@ -7,6 +7,7 @@ from aftercommit import queues
 from aftercommit.errors import ConfigurationError, NothingToPause
 from aftercommit.store import store_for
 from aftercommit.values import NewJob
+from tests.app.tasks import add
 from tests.django.conftest import ours
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -105,6 +106,10 @@ def test_a_queue_that_nobody_uses_yet_is_paused_and_that_is_said(backends):
     [
         {},
         {"queue": "a", "broker": "rq"},
+        {"queue": "a", "task": "tests.app.tasks.add"},
+        {"task": 7},
+        {"task": "x" * 256},
+        {"task": "aftercommit.relay.publish"},
         {"queue": ""},
         {"queue": "a\n"},
         {"queue": "x" * 101},
@@ -140,3 +145,42 @@ def test_the_queues_that_there_are_can_be_listed(backends):
     ]
     assert [one.pause.by for one in found if one.pause] == ["ann"]
     assert [one.name for one in queues.list("other")] == ["late"]
+
+
+@pytest.mark.parametrize("given", [add, "tests.app.tasks.add"], ids=["task", "path"])
+def test_a_task_is_paused_and_resumed_until_its_jobs_are_back(given, backends):
+    backends(default=ours())
+
+    assert queues.pause(task=given, by="ann").changed == [("default", "tests.app.tasks.add")]
+    assert queues.pause(task=given).changed == []
+    (found,) = queues.paused()
+    assert (found.kind, found.name, found.by) == ("task", "tests.app.tasks.add", "ann")
+    assert [one.pause for one in queues.list()] == []
+
+    assert queues.resume(task=given).changed == [("default", "tests.app.tasks.add")]
+    assert queues.resume(task=given).changed == []
+    assert paused() == []
+    assert queues.pause(task=given).changed == [("default", "tests.app.tasks.add")]
+
+
+def test_a_task_that_nobody_has_declared_is_an_error_that_names_those_alike(backends):
+    backends(default=ours())
+
+    with pytest.raises(
+        NothingToPause, match=r"no task 'tests\.app\.tasks\.adds'[\s\S]*tasks\.add"
+    ):
+        queues.pause(task="tests.app.tasks.adds")
+
+    assert paused() == []
+
+
+def test_a_task_is_paused_under_each_of_its_names(backends, monkeypatch):
+    backends(default=ours())
+    names = ["billing.charge", "shop.tasks.charge", "old.charge"]
+    tasks = dict.fromkeys(names, add)
+    monkeypatch.setattr(queues, "known_task", tasks.get)
+    monkeypatch.setattr(queues, "names_of", lambda _task: names)
+
+    for given in names:
+        assert [name for _using, name in queues.pause(task=given).changed] == names
+        assert [name for _using, name in queues.resume(task=given).changed] == names

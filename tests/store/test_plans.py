@@ -16,6 +16,7 @@ from django.utils import timezone
 from aftercommit.models import Job
 from aftercommit.options.choice import QueueChoice
 from aftercommit.options.conf import BackendOptions
+from aftercommit.store.aside import FRONT, Front
 from aftercommit.store.criteria import Criteria
 from aftercommit.store.pruning import FIRST_ID
 from aftercommit.store.selecting import ONE_BATCH, ONE_WINDOW
@@ -630,3 +631,16 @@ def undone(call):
         result = call()
         transaction.set_rollback(True)
     return result
+
+
+def test_only_the_first_jobs_of_a_group_are_looked_at_for_a_paused_task(store, plans):
+    tasks = {"shop.tasks.gone"}
+    store.set_aside("mail", [("default", 1)], tasks)
+    plans._found.clear()
+
+    with reads() as read:
+        assert store.set_aside("mail", [("default", 1)], tasks) is Front.CLEAR
+
+    assert CLAIMABLE in plans.texts[0]
+    assert read.count <= at_most(pages=2 * FRONT, rows=2 * FRONT, steps=100 * FRONT)
+    plans.must_not_read_all()

@@ -1,4 +1,4 @@
-"""Dependencies: which job waits for the end of which other job."""
+"""Dependencies: which job waits for the end of what."""
 
 from typing import ClassVar
 
@@ -7,13 +7,15 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Dependency(models.Model):
-    """One job waits for another one. ``Job.waits_for`` counts those that have not ended.
+    """One job waits for another one, or for the end of the pause of its task.
+
+    ``Job.waits_for`` counts those that have not ended.
 
     Without foreign keys: their checks would lock rows that workers claim and finish.
     """
 
     job_id = models.UUIDField()
-    needs_id = models.UUIDField()  # the job that must end before
+    needs_id = models.UUIDField()  # the job, or ``store.aside.pause_of()``
 
     class Meta:
         verbose_name = _("dependency")

@@ -65,7 +65,7 @@ class Job(models.Model):
     # Of jobs that a worker of version 0.1 has claimed. The others have a row of Lease.
     lease_until = Moment(null=True)
     cancel_requested = models.BooleanField(default=False)
-    waits_for = Count(db_default=0)  # unfinished jobs that must end before it
+    waits_for = Count(db_default=0)  # what must end before it, see Dependency
 
     unique_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - NULLs are distinct
     unique_until_started = models.BooleanField(default=False)

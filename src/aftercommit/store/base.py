@@ -14,14 +14,20 @@ requests    ``asked_to_stop``                                              befor
 selecting   ``find``, ``count``, ``delete``, ``move``, ``reprioritise``    T8-T10
 pruning     ``page``, ``delete_ended``                                     T10
 reading     ``job``, ``due``, ``counts``, ``look`` …
+<<<<<<< HEAD
 measuring   ``waiting``, ``oldest_due_age``, ``recent_waits``, ``recent_ends``
 rules       ``pauses``, ``pause``, ``resume``
+=======
+rules       ``rules``, ``pauses``, ``pause``, ``resume``
+aside       ``set_aside``, ``bring_back``
+>>>>>>> 5ff3cc4 (A task is paused: its jobs are set aside where they would be in the way of claims, and brought back)
 ==========  =============================================================  ==============
 """
 
 from abc import abstractmethod
 from uuid import UUID
 
+from aftercommit.store.aside import Aside
 from aftercommit.store.blame import WORKER_DIED
 from aftercommit.store.claim import Claims
 from aftercommit.store.columns import unique_lock
@@ -33,13 +39,16 @@ from aftercommit.store.operations import CancelAnswer, Retried
 from aftercommit.store.presence import Presence
 from aftercommit.store.pruning import Pruning
 from aftercommit.store.rescue import Rescue, Rescued
-from aftercommit.store.rules import Rules
 from aftercommit.store.selecting import Selecting
 
 __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique_lock"]
 
 
+<<<<<<< HEAD
 class Store(Inserting, Claims, Finishing, Rescue, Selecting, Pruning, Measuring, Inbox, Rules):
+=======
+class Store(Inserting, Claims, Finishing, Rescue, Selecting, Pruning, Reading, Inbox, Aside):
+>>>>>>> 5ff3cc4 (A task is paused: its jobs are set aside where they would be in the way of claims, and brought back)
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 
     wakes_workers = False  # whether a presence is notified of new jobs

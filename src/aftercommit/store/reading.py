@@ -167,6 +167,10 @@ class Reading(Table):
         """Return how many jobs of these backends are due in a queue."""
         return self._due().filter(backend__in=backends, queue=queue).count()
 
+    def due_of(self, task_path: str) -> int:
+        """Return how many jobs of a task are due and claimable."""
+        return self._due().filter(task_path=task_path).count()
+
     def crashed_queues(self) -> list[str]:
         """Return the queues that have ready jobs with crashes."""
         crashed = self._claimable().filter(crashes__gt=0)

@@ -1,31 +1,48 @@
 """What operators have set at run time: which queues and tasks are paused."""
 
+from typing import NamedTuple
+
 from django.db import Error, IntegrityError, transaction
 from django.db.models import QuerySet
 
 from aftercommit.models import Rule
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.table import Table
-from aftercommit.values import Pause
+from aftercommit.values import TASK, Pause
+
+
+class RulesNow(NamedTuple):
+    """What the table says at a moment."""
+
+    pauses: list[Pause]
+    resumed: list[str]  # tasks whose jobs are to be brought back
 
 
 class Rules(Table):
     """Reads and writes the rules. In a transaction of the caller, a change is part of it."""
 
-    def pauses(self) -> list[Pause] | None:
-        """Return the present pauses; None where the table is not there yet.
+    def pauses(self) -> list[Pause]:
+        """Return the present pauses."""
+        found = self.rules()
+        return [] if found is None else found.pauses
+
+    def rules(self) -> RulesNow | None:
+        """Return the rules as they are now; None where the table is not there yet.
 
         Workers of a new version may be started before its migrations: nothing can be paused
         until then, and they go on.
         """
         names = ("kind", "name", "paused_since", "paused_by", "paused_because")
-        rows = self._rules.filter(paused_since__isnull=False).values_list(*names)
         try:
-            return [Pause._make(row) for row in rows]
+            rows = [Pause._make(row) for row in self._rules.values_list(*names)]
         except Error:
             if self._in_transaction() or self._has_table():
                 raise
             return None
+        return RulesNow(
+            pauses=[one for one in rows if one.since is not None],
+            resumed=[one.name for one in rows if one.since is None and one.kind == TASK],
+        )
 
     def pause(self, kind: str, name: str, *, by: str, why: str) -> bool:
         """Let no job of a queue or a task be claimed; False if that was so already."""
@@ -43,7 +60,10 @@ class Rules(Table):
         """End a pause; False if there was none."""
         with self._write():
             rows = self._rules.filter(kind=kind, name=name, paused_since__isnull=False)
-            resumed = bool(rows.delete()[0])
+            if kind == TASK:  # it stays until the jobs that are set aside are back
+                resumed = bool(rows.update(paused_since=None))
+            else:
+                resumed = bool(rows.delete()[0])
             if resumed:
                 self._tell_workers()
         return resumed

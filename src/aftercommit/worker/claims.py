@@ -66,10 +66,10 @@ class Claims:
             self._asking = False
         if claims is None:
             return UNTIL_RUNG
-        if at_rest and not claims and rescuer.settled:
-            self.quiet_since = began
-        if claims:
+        if claims or self._rooms.fetcher.aside.has_more:
             return AT_ONCE
+        if at_rest and rescuer.settled:
+            self.quiet_since = began
         return self._poll_interval if rescuer.settled else SETTLING
 
     @property

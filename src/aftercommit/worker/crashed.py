@@ -66,7 +66,7 @@ class CrashedJobs:
             queues=self._queues(),
             backends=self._served.known_backends,
             but_queues=None if self._served.relays else QUEUE_PREFIX,
-            unknown=sorted(self._unknown),
+            unknown=sorted(self._unknown | self._pauses.tasks),
             limit=AT_A_TIME,
         )
         unknown = {row.task_path for row in rows if known_task(row.task_path) is None}

@@ -93,8 +93,7 @@ class InlineWorker:
 
     def _run_next(self, alias: "InlineAlias") -> int:
         """Run the most urgent job of this worker's share; return how many runs it took."""
-        looked_at: set[UUID] = set()
-        limit = DUE_AT_A_TIME
+        looked_at, limit = set[UUID](), DUE_AT_A_TIME
         while True:
             found = alias.due(limit=limit, name=self._name)
             for job_id in found:
@@ -211,13 +210,14 @@ class InlineAlias:
 
     def due(self, *, limit: int, name: str) -> list[UUID]:
         """Return due jobs; not those that this process is known to be unable to run."""
-        self._rooms.pauses.refresh()
+        self._rooms.fetcher.aside.bring_all_back()
+        pauses = self._rooms.pauses
         return self.store.due(
             limit=limit,
             name=name,
             backends=self._served.known_backends,
-            unknown=self.unknown,
-            paused=self._rooms.pauses.queues,
+            unknown=self.unknown | pauses.tasks,
+            paused=pauses.queues,
         )
 
     def run(self, job: Job) -> bool:
@@ -230,8 +230,7 @@ class InlineAlias:
             self._connections.prepare()
             began = now()
             result = self.executor.run(run)
-            took = now() - began
-            self._run = None
+            took, self._run = now() - began, None
             tidy(self._connections)  # before the same connection writes the result
             interrupted = _is_interrupt(run, result)
             if interrupted and not result.recorded:

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from aftercommit.store import store_for
-from aftercommit.values import Pause
+from aftercommit.store.base import Store
+from aftercommit.values import TASK, Pause
 from aftercommit.worker.config import Served
 
 
@@ -28,8 +29,15 @@ def paused_jobs(aliases: Iterable[Served]) -> list[PausedJobs]:
     found: list[PausedJobs] = []
     for served in aliases:
         store = store_for(served.using)
-        for pause in sorted(store.pauses() or ()):
-            if served.serves(pause.name):
-                number = store.due_in(pause.name, backends=served.known_backends)
+        for pause in sorted(store.pauses()):
+            if number := _number(store, served, pause):
                 found.append(PausedJobs(served.using, pause, number))
-    return [one for one in found if one.number]
+    return found
+
+
+def _number(store: Store, served: Served, pause: Pause) -> int:
+    if pause.kind == TASK:
+        return store.set_aside_of(pause.name) + store.due_of(pause.name)
+    if not served.serves(pause.name):
+        return 0
+    return store.due_in(pause.name, backends=served.known_backends)

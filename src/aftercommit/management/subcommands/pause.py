@@ -8,13 +8,14 @@ from django.core.management.base import CommandError, CommandParser
 from aftercommit import queues
 from aftercommit.errors import ConfigurationError, NothingToPause
 from aftercommit.management.subcommands.base import Subcommand
+from aftercommit.values import TASK
 
 
 class Pause(Subcommand):
-    """Let no worker claim jobs of a queue, or messages for a broker."""
+    """Let no worker claim jobs of a queue or a task, or messages for a broker."""
 
     name = "pause"
-    help = "let no worker claim jobs of a queue until it is resumed"
+    help = "let no worker claim jobs of a queue or a task until it is resumed"
     done = "paused"
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -25,16 +26,17 @@ class Pause(Subcommand):
 
     def run(self, options: dict[str, Any]) -> int:
         """Pause or resume; say what has changed."""
+        self._kind = "queue" if options["task"] is None else "task"
         try:
             answer = self._change(options)
         except (ConfigurationError, NothingToPause) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
-            changed = [{"database": using, "queue": name} for using, name in answer.changed]
+            changed = [{"database": using, self._kind: name} for using, name in answer.changed]
             self.say(json.dumps({self.done: changed, "unused": answer.unused}))
             return 0
         for using, name in answer.changed:
-            self.say(f"{using}: the queue {name} is {self.done}.")
+            self.say(f"{using}: the {self._kind} {name} is {self.done}.")
         if not answer.changed:
             self.say(f"Nothing has changed: {self._as_it_was}.")
         if answer.unused:
@@ -51,7 +53,7 @@ class Resume(Pause):
     """End a pause."""
 
     name = "resume"
-    help = "let workers claim jobs of a paused queue again"
+    help = "let workers claim paused jobs again"
     done = "resumed"
     _as_it_was = "it was not paused"
 
@@ -64,10 +66,10 @@ class Resume(Pause):
 
 
 class Queues(Subcommand):
-    """Write the queues that there are, and which of them are paused."""
+    """Write the queues that there are, and what is paused."""
 
     name = "queues"
-    help = "list the queues, and say which are paused"
+    help = "list the queues, and what is paused"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the form, and the database."""
@@ -77,18 +79,22 @@ class Queues(Subcommand):
         """Write a line for each."""
         try:
             found = queues.list(options["database"])
+            tasks = [one for one in queues.paused(options["database"]) if one.kind == TASK]
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
         if options["json"]:
-            self.say(json.dumps([_as_json(one) for one in found]))
+            self.say(json.dumps([*map(_as_json, found), *map(_as_json, tasks)]))
             return 0
         for one in found:
             self.say(f"{one.using}: {one.name}{_paused(one)}")
+        for task in tasks:
+            self.say(f"{task.using}: the task {task.name}, paused {task.details}")
         return 0
 
 
 def _add_names(parser: CommandParser) -> None:
     parser.add_argument("queue", nargs="?", metavar="QUEUE")
+    parser.add_argument("--task", metavar="PATH", help="a task, instead of a queue")
     parser.add_argument("--broker", metavar="NAME", help="the messages for a library, as celery")
     _add_form(parser)
 
@@ -99,7 +105,7 @@ def _add_form(parser: CommandParser) -> None:
 
 
 def _named(options: dict[str, Any]) -> dict[str, Any]:
-    names = ("queue", "broker")
+    names = ("queue", "task", "broker")
     return {name: options[name] for name in names} | {"using": options["database"]}
 
 
@@ -107,10 +113,8 @@ def _paused(one: queues.Queue) -> str:
     return f", paused {one.pause.details}" if one.pause else ""
 
 
-def _as_json(one: queues.Queue) -> dict[str, Any]:
-    pause = one.pause and {
-        "since": one.pause.since.isoformat(),
-        "by": one.pause.by,
-        "why": one.pause.why,
-    }
-    return {"database": one.using, "queue": one.name, "paused": pause}
+def _as_json(one: queues.Queue | queues.Paused) -> dict[str, Any]:
+    found = one if isinstance(one, queues.Paused) else one.pause
+    kind = one.kind if isinstance(one, queues.Paused) else "queue"
+    pause = found and {"since": found.since.isoformat(), "by": found.by, "why": found.why}
+    return {"database": one.using, kind: one.name, "paused": pause}

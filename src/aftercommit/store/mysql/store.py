@@ -75,6 +75,12 @@ class MySQLStore(Store):
         super().__init__(alias)
         self._packets = Packets()
 
+    @property
+    def share_sql(self) -> str:  # type: ignore[override]
+        """See ``Aside``."""
+        share = "LOCK IN SHARE MODE" if self.connection.mysql_is_mariadb else "FOR SHARE"  # type: ignore[attr-defined]
+        return f"{share} SKIP LOCKED"
+
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
         rows: list[Any] = []
         ending = OR_SKIP * or_skip

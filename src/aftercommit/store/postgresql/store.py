@@ -72,6 +72,7 @@ class PostgreSQLStore(Store):
     claimable_sql = "aftercommit_job AS job WHERE job.claimable"
     wakes_workers = True
     tells_inserted = True
+    share_sql = "FOR SHARE SKIP LOCKED"
 
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
         if len(jobs) == 1:

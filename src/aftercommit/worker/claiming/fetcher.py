@@ -19,7 +19,8 @@ from aftercommit.values import NO_TIME, Claim, ClaimQuery, Group, Position, Rele
 from aftercommit.worker.claiming.broker_share import is_held_back
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.claiming.in_order import InOrder
-from aftercommit.worker.claiming.turns import Turns
+from aftercommit.worker.claiming.paused_tasks import PausedTasks
+from aftercommit.worker.claiming.turns import Turns, groups_in_turn
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.leases import Leases
@@ -63,6 +64,7 @@ class Fetcher:
         self._crashed = crashed
         self._leases = leases
         self._pauses = pauses
+        self.aside = PausedTasks(store, pauses)
         self.in_order = InOrder(leases)
         self._worker_id = worker_id
         self._facts_of = facts_of
@@ -85,6 +87,7 @@ class Fetcher:
             raise error
         self._turns.begin()
         self.in_order.begin()
+        self.aside.begin()
         # A busy worker looks now and then for queues and priorities that are new; an idle one
         # claims at once where it has found the last job.
         if look := self._busy and time.monotonic() > self._next_look:
@@ -159,7 +162,9 @@ class Fetcher:
 
     def _claim_in_order(self, queue: str, *, limit: int) -> list[Claim]:
         cursor = self._cursors[queue]
-        groups = self._in_order(queue)
+        groups = groups_in_turn(self._groups[queue], self._turns.number)
+        if self._served.only is None and not self.aside.clear(queue, groups):
+            return []
         query = self._query(
             queue,
             limit=limit,
@@ -185,17 +190,6 @@ class Fetcher:
         if len(claims) < limit and len(self._groups) > MOST_KEPT:
             del self._groups[queue]  # empty now; the next look finds it if it has jobs again
         return claims
-
-    def _in_order(self, queue: str) -> list[tuple[str, int]]:
-        """Return the groups of a queue: by priority, and by backend in turn."""
-        found = self._groups[queue]
-        backends = sorted({group.backend for group in found})
-
-        def place(group: Group) -> tuple[int, int]:
-            turn = backends.index(group.backend) + self._turns.number
-            return -group.priority, turn % len(backends)
-
-        return [(one.backend, one.priority) for one in sorted(found, key=place)]
 
     def _ask(self, query: ClaimQuery) -> list[Claim]:
         """Claim, and delete the leases that have ended in the same transaction."""
@@ -223,7 +217,7 @@ class Fetcher:
             lease=self._served.options.lease,
             backends=self._served.known_backends,
             groups=groups,
-            unknown=sorted(self._unknown),
+            unknown=sorted(self._unknown | self._pauses.tasks),
             only=only,
             after=after,
             crashed=self._served.crashed,

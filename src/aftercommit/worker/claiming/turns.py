@@ -4,10 +4,22 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 from aftercommit.options.choice import QueueChoice
+from aftercommit.values import Group
 from aftercommit.worker.claiming.shares import Shares
 
 MOST_IN_VAIN = 20  # queues in one fetch, from which the last claim got nothing
 MOST_AHEAD = 5  # of these queues, after each look: one in a fetch goes before all others
+
+
+def groups_in_turn(found: Sequence[Group], number: int) -> list[tuple[str, int]]:
+    """Return the groups of a queue: by priority, and by backend in turn."""
+    backends = sorted({group.backend for group in found})
+
+    def place(group: Group) -> tuple[int, int]:
+        turn = backends.index(group.backend) + number
+        return -group.priority, turn % len(backends)
+
+    return [(one.backend, one.priority) for one in sorted(found, key=place)]
 
 
 class Turns:

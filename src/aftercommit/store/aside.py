@@ -1,0 +1,142 @@
+"""Jobs of paused tasks: set aside while they would be in the way of others, and brought back."""
+
+from collections.abc import Collection, Sequence
+from enum import Enum
+from functools import partial
+from uuid import UUID, uuid5
+
+from django.db.models import Case, QuerySet, Value, When
+
+from aftercommit.models import Dependency, State
+from aftercommit.store.clock import DatabaseNow
+from aftercommit.store.rules import Rules
+from aftercommit.values import TASK
+
+FRONT = 500  # jobs of a group that are looked at together; more ids are no lookup for MariaDB
+PAUSES = UUID("5f6d5e0c-9a35-4c55-9d0e-5c1f3f4f8b11")
+# Many may set jobs aside at once, but none after the pause has ended: then nobody would bring
+# them back. Without a wait: whoever resumes may be in a transaction that stays open.
+PAUSED = """
+SELECT name FROM aftercommit_rule
+WHERE kind = 'task' AND paused_since IS NOT NULL AND name IN ({names}) {share}
+"""
+
+
+class Front(Enum):
+    """What a claim would meet first."""
+
+    CLEAR = "no job of a paused task, or a few that are locked"
+    MOVED = "there were such jobs, and perhaps there are more"
+    BUSY = "only jobs that others are setting aside now"
+
+
+def pause_of(task_path: str) -> UUID:
+    """Return what the jobs of a paused task wait for: an id that no job has."""
+    return uuid5(PAUSES, task_path)
+
+
+class Aside(Rules):
+    """Takes jobs out of the index of claims, and puts them back.
+
+    A job that is set aside is ready, not ``claimable``, and has a row of ``Dependency``: it waits
+    for the pause of its task as it would wait for another job.
+    """
+
+    share_sql = ""  # after a SELECT: lock the rows in shared mode, and leave out locked ones
+
+    def set_aside(
+        self, queue: str, groups: Sequence[tuple[str, int]], tasks: Collection[str]
+    ) -> Front:
+        """Set jobs of paused ``tasks`` aside that are among the first of one of these groups.
+
+        Looks at a bounded number of jobs of each group. Returns what a claim would meet.
+        """
+        found: list[UUID] = []
+        full = False
+        for backend, priority in groups:
+            rows = self._claimable().filter(backend=backend, queue=queue, priority=priority)
+            due = rows.filter(run_after__lte=DatabaseNow()).order_by("run_after", "id")
+            front = due.values_list("id", "task_path")[:FRONT]
+            chosen = [job_id for job_id, path in front if path in tasks]
+            full = full or len(chosen) == FRONT
+            found += chosen
+        moved = [
+            self._after_deadlock(partial(self._set_aside, found[first : first + FRONT], tasks))
+            for first in range(0, len(found), FRONT)
+        ]
+        if any(moved):
+            return Front.MOVED
+        return Front.BUSY if full and None not in moved else Front.CLEAR
+
+    def _set_aside(self, job_ids: Sequence[UUID], tasks: Collection[str]) -> int | None:
+        """Return how many jobs were set aside; None if no task is paused any more."""
+        with self._write():
+            paused = self._still_paused(tasks)
+            if not paused:
+                return None
+            rows = self._jobs.filter(id__in=job_ids, claimable=True, state=State.READY)
+            locked = self._locked(rows.filter(task_path__in=paused), skip=True)
+            chosen = dict(locked.values_list("id", "task_path"))
+            self._jobs.filter(id__in=chosen).update(claimable=False, waits_for=1)
+            self._dependencies.bulk_create(
+                [
+                    Dependency(job_id=job_id, needs_id=pause_of(path))
+                    for job_id, path in chosen.items()
+                ],
+                ignore_conflicts=True,  # one that was cancelled meanwhile, and retried
+            )
+        return len(chosen)
+
+    def _still_paused(self, tasks: Collection[str]) -> list[str]:
+        names = sorted(tasks)
+        marks = ", ".join(["%s"] * len(names))
+        with self.connection.cursor() as cursor:
+            cursor.execute(PAUSED.format(names=marks, share=self.share_sql), names)
+            return [row[0] for row in cursor.fetchall()]
+
+    def bring_back(self, task_path: str) -> bool:
+        """Make some jobs claimable again that were set aside, the oldest first.
+
+        Returns whether there may be more. When there are none the rule is deleted.
+        """
+        return bool(self._after_deadlock(partial(self._bring_back, task_path)))
+
+    def _bring_back(self, task_path: str) -> int:
+        waiting = self._dependencies.filter(needs_id=pause_of(task_path))
+        if not waiting.exists():
+            self._forget_rule(task_path)
+            return 0
+        with self._write():
+            first = list(waiting.order_by("job_id").values_list("job_id", flat=True)[:FRONT])
+            rows = self._jobs.filter(id__in=first)
+            held = dict(self._locked(rows, skip=True).values_list("id", "queue"))
+            gone = set(first) - set(rows.values_list("id", flat=True))
+            # Whatever has become of it meanwhile: it waits for this pause no longer.
+            self._jobs.filter(id__in=held).update(
+                waits_for=0,
+                claimable=Case(When(state=State.READY, then=Value(True)), default=Value(False)),
+            )
+            freed = waiting.filter(job_id__in=[*held, *gone]).delete()[0]
+            self._wake(set(held.values()))
+        return freed
+
+    def _forget_rule(self, task_path: str) -> None:
+        """Delete the rule of a resumed task, unless a new pause has set jobs aside meanwhile."""
+        with self._write():
+            rows = self._rules.filter(kind=TASK, name=task_path, paused_since__isnull=True)
+            # Nobody pauses, or sets aside, while the row is locked.
+            locked = list(rows.select_for_update(skip_locked=self._skips).values_list("pk"))
+            if locked and not self._dependencies.filter(needs_id=pause_of(task_path)).exists():
+                rows.delete()
+
+    def set_aside_of(self, task_path: str) -> int:
+        """Return how many jobs of a task are set aside."""
+        return self._dependencies.filter(needs_id=pause_of(task_path)).count()
+
+    @property
+    def _skips(self) -> bool:
+        return self.connection.features.has_select_for_update_skip_locked
+
+    @property
+    def _dependencies(self) -> QuerySet[Dependency]:
+        return Dependency.objects.using(self.alias)
