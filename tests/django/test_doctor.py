@@ -1,5 +1,6 @@
 """``aftercommit doctor``: what a worker would meet, said before there is one."""
 
+import json
 from datetime import timedelta
 from io import StringIO
 
@@ -24,11 +25,11 @@ def doctor(settings, transactional_db):
     """Return a function that runs the command here; it returns the exit status and the words."""
     settings.TASKS = {"default": settings.TASKS["default"]}
 
-    def run():
+    def run(*words):
         said, complained = StringIO(), StringIO()
         status = 0
         try:
-            call_command("aftercommit", "doctor", stdout=said, stderr=complained)
+            call_command("aftercommit", "doctor", *words, stdout=said, stderr=complained)
         except SystemExit as end:
             status = end.code
         return status, said.getvalue(), complained.getvalue()
@@ -55,6 +56,18 @@ def test_a_database_that_is_read_only_is_a_problem(doctor):
     assert (status, said) == (1, "")
     assert "default: a worker cannot do its work: " in complained
     assert "read" in complained.lower()
+
+
+def test_programs_read_json_from_one_output(doctor):
+    sql(READ_ONLY[0])
+    try:
+        status, said, complained = doctor("--json")
+    finally:
+        sql(READ_ONLY[1])
+
+    (found,) = json.loads(said)
+    assert (status, complained, found["is_problem"]) == (1, "", True)
+    assert found["text"].startswith("default: a worker cannot do its work: ")
 
 
 @pytest.mark.parametrize("column", ["token", "crashes", "claimable", "errors", "run_after"])

@@ -1,5 +1,7 @@
 """``manage.py aftercommit doctor``: say whether a worker could do its work."""
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -18,7 +20,8 @@ class Doctor(Subcommand):
     help = "say whether a worker could do its work"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Nothing of its own."""
+        """Declare the form."""
+        parser.add_argument("--json", action="store_true", help="write JSON, for programs")
 
     def run(self, options: dict[str, Any]) -> int:
         """Write what was found; return 1 if a worker could not work."""
@@ -27,6 +30,8 @@ class Doctor(Subcommand):
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
         findings = [one for alias in aliases for one in examine(alias)]
-        for one in findings:
+        if options["json"]:
+            self.say(json.dumps([asdict(one) for one in findings]))
+        for one in () if options["json"] else findings:
             (self.complain if one.is_problem else self.say)(one.text)
         return int(any(one.is_problem for one in findings))
