@@ -14,13 +14,9 @@ requests    ``asked_to_stop``                                              befor
 selecting   ``find``, ``count``, ``delete``, ``move``, ``reprioritise``    T8-T10
 pruning     ``page``, ``delete_ended``                                     T10
 reading     ``job``, ``due``, ``counts``, ``look`` …
-<<<<<<< HEAD
 measuring   ``waiting``, ``oldest_due_age``, ``recent_waits``, ``recent_ends``
-rules       ``pauses``, ``pause``, ``resume``
-=======
 rules       ``rules``, ``pauses``, ``pause``, ``resume``
 aside       ``set_aside``, ``bring_back``
->>>>>>> 5ff3cc4 (A task is paused: its jobs are set aside where they would be in the way of claims, and brought back)
 ==========  =============================================================  ==============
 """
 
@@ -44,11 +40,7 @@ from aftercommit.store.selecting import Selecting
 __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique_lock"]
 
 
-<<<<<<< HEAD
-class Store(Inserting, Claims, Finishing, Rescue, Selecting, Pruning, Measuring, Inbox, Rules):
-=======
-class Store(Inserting, Claims, Finishing, Rescue, Selecting, Pruning, Reading, Inbox, Aside):
->>>>>>> 5ff3cc4 (A task is paused: its jobs are set aside where they would be in the way of claims, and brought back)
+class Store(Inserting, Claims, Finishing, Rescue, Selecting, Pruning, Measuring, Inbox, Aside):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 
     wakes_workers = False  # whether a presence is notified of new jobs
