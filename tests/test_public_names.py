@@ -137,6 +137,7 @@ MIGRATIONS = [
     "0006_received_by_bytes",
     "0007_rule",
     "0008_pruned",
+    "0009_awaited",
 ]
 COLUMNS = {
     "aftercommit_job": {
@@ -161,6 +162,7 @@ COLUMNS = {
         "worker_id": "UUIDField NULL",
         "lease_until": "DateTimeField NULL",
         "cancel_requested": "BooleanField",
+        "awaited": "BooleanField NULL",
         "waits_for": "PositiveIntegerField",
         "unique_key": "CharField(255) NULL",
         "unique_until_started": "BooleanField",

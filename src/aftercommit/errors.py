@@ -247,10 +247,18 @@ class AlreadyCommitted(AftercommitError):
         )
 
 
+OWN_TRANSACTIONS = (
+    "Jobs begin, commit and roll back transactions of their own, and the caller's would be lost "
+    "with what it has written; nothing was run."
+)
+
+
 class InsideTransaction(AftercommitError, RuntimeError):
     """What runs jobs was called while a transaction of its caller is open."""
 
-    def __init__(self, *, what: str, using: Iterable[str], in_test: bool) -> None:
+    def __init__(
+        self, *, what: str, using: Iterable[str], in_test: bool, why: str | None = None
+    ) -> None:
         using = tuple(using)
         names = ", ".join(map(repr, using))
         fix = (
@@ -263,8 +271,8 @@ class InsideTransaction(AftercommitError, RuntimeError):
         )
         super().__init__(
             f"{what} was called inside a transaction that is open on database {names}.\n"
-            "Jobs begin, commit and roll back transactions of their own, and the caller's would "
-            "be lost with what it has written; nothing was run.\n" + fix
+            + (why or OWN_TRANSACTIONS)
+            + f"\n{fix}"
         )
         self.using = using
 
@@ -280,6 +288,19 @@ class NothingToPause(AftercommitError, LookupError):
             f"Fix: one of the names that there are: {names}."
         )
         self.what = what
+
+
+class NotEndedYet(AftercommitError, TimeoutError):
+    """``wait()`` or ``await_()`` of a result has lasted as long as it may; the job goes on."""
+
+    def __init__(self, *, job_id: str, task_path: str, state: str, timeout: timedelta) -> None:
+        super().__init__(
+            f"Job {job_id} of {task_path} has not ended within {timeout}: it is {state}.\n"
+            "Nothing has happened to it; it ends without being waited for.\n"
+            "Fix: wait again, or longer; if it stays ready, see if a worker serves its queue."
+        )
+        self.job_id = job_id
+        self.state = state
 
 
 class NotPublishedYet(AftercommitError, RuntimeError):

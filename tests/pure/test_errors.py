@@ -28,6 +28,9 @@ EXAMPLES = [
     errors.TransactionBroken(using="other"),
     errors.AlreadyCommitted(),
     errors.ArchiveFailed(jobs=2),
+    errors.NotEndedYet(
+        job_id=str(JOB), task_path="shop.tasks.add", state="ready", timeout=timedelta(seconds=1)
+    ),
     errors.InsideTransaction(what="flush_queue", using=["default"], in_test=False),
     errors.NotPublishedYet(message_id="m-7", what="get()"),
     errors.NothingToPause(what="queue 'mial'", known=["mail"]),

@@ -1,17 +1,23 @@
 """Builds every ``TaskResult`` that this package returns."""
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from aftercommit._compat import BaseTask, TaskError, TaskResult, TaskResultStatus, tasks_base
 from aftercommit.enqueue.payload import load_arguments, load_moment
+from aftercommit.enqueue.transactions import refuse_waiting_for_itself
 from aftercommit.enqueue.variants import as_called, variant
-from aftercommit.errors import Unreadable
-from aftercommit.values import Cancelled, Claim, Failed, Outcome, Succeeded
+from aftercommit.enqueue.waits import Waits, waits_for
+from aftercommit.errors import NotEndedYet, Unreadable
+from aftercommit.options.checked import LONGEST_SPAN
+from aftercommit.values import NO_TIME, Cancelled, Claim, Failed, Outcome, Succeeded
 
 if TYPE_CHECKING:
     from aftercommit.models import Job
@@ -70,6 +76,61 @@ class JobResult(Unread):  # type: ignore[misc] # frozen at run time, but not in 
     async def arefresh(self) -> None:
         """See ``refresh``."""
         self._take(await self.task.get_backend().aget_result(self.id))
+
+    def wait(self, timeout: timedelta) -> Self:
+        """Wait until the job has ended, refresh this result, and return it.
+
+        Raises ``NotEndedYet`` after ``timeout``, and ``InsideTransaction`` in a transaction
+        on the database of the jobs; ``TaskResultDoesNotExist`` if the row is gone.
+        """
+        if self.is_finished:
+            return self
+        waits, limit = self._waits(timeout)
+        refuse_waiting_for_itself("result.wait()", using=waits.alias)
+        waiter = waits.add(UUID(self.id))
+        try:
+            waiter.result(limit)
+        except TimeoutError:
+            self.refresh()
+            self._must_have_ended(timeout)
+        else:
+            self.refresh()
+        finally:
+            waits.discard(UUID(self.id), waiter)
+        return self
+
+    async def await_(self, timeout: timedelta) -> Self:
+        """See ``wait``; other coroutines go on meanwhile."""
+        if self.is_finished:
+            return self
+        waits, limit = self._waits(timeout)
+        refuse = sync_to_async(refuse_waiting_for_itself)
+        await refuse("result.await_()", using=waits.alias)
+        waiter = waits.add(UUID(self.id))
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(waiter), limit)
+        except TimeoutError:
+            await self.arefresh()
+            self._must_have_ended(timeout)
+        else:
+            await self.arefresh()
+        finally:
+            waits.discard(UUID(self.id), waiter)
+        return self
+
+    def _waits(self, timeout: timedelta) -> tuple[Waits, float]:
+        if not isinstance(timeout, timedelta):
+            raise TypeError(
+                f"timeout: expected a timedelta, got {timeout!r}: write timedelta(seconds=...)."
+            )
+        backend: Any = self.task.get_backend()
+        waits = waits_for(backend.using, listens=backend.config.session_locks)
+        return waits, min(max(timeout, NO_TIME), LONGEST_SPAN).total_seconds()
+
+    def _must_have_ended(self, timeout: timedelta) -> None:
+        if not self.is_finished:
+            path = self.task.module_path
+            raise NotEndedYet(job_id=self.id, task_path=path, state=self.state, timeout=timeout)
 
     def _take(self, fresh: TaskResult) -> None:
         for name in (*tasks_base.TASK_REFRESH_ATTRS, "state", "duration"):

@@ -7,6 +7,10 @@ from django.db import connections
 
 from aftercommit.errors import InsideTransaction
 
+FOR_EVER = (
+    "A job that was enqueued in it is seen by no worker before COMMIT, so the two would wait for "
+    "each other; nothing was done."
+)
 IDLE = 0  # psycopg.pq.TransactionStatus
 IN_TRANSACTION = 1  # a bit of the status that MySQL sends; PyMySQL keeps it
 
@@ -17,6 +21,18 @@ def open_aliases() -> list[str]:
     The transaction that ``TestCase`` opens around a test does not count: production has none.
     """
     return [one.alias for one in connections.all(initialized_only=True) if is_open(one)]
+
+
+def refuse_waiting_for_itself(what: str, *, using: str) -> None:
+    """Raise ``InsideTransaction`` if this thread is in a transaction on a database alias.
+
+    For what waits for jobs there: a job that was enqueued in the transaction is seen by no
+    worker before its COMMIT.
+    """
+    one: Any = connections[using]
+    if one.in_atomic_block or is_open(one):
+        in_test = any(block._from_testcase for block in one.atomic_blocks)
+        raise InsideTransaction(what=what, using=[using], in_test=in_test, why=FOR_EVER)
 
 
 def refuse_inside_transaction(what: str) -> None:

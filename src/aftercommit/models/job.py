@@ -65,6 +65,7 @@ class Job(models.Model):
     # Of jobs that a worker of version 0.1 has claimed. The others have a row of Lease.
     lease_until = Moment(null=True)
     cancel_requested = models.BooleanField(default=False)
+    awaited = models.BooleanField(null=True)  # somebody wants to be notified of its end
     waits_for = Count(db_default=0)  # what must end before it, see Dependency
 
     unique_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - NULLs are distinct

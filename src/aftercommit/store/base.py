@@ -15,6 +15,7 @@ selecting   ``find``, ``count``, ``delete``, ``move``, ``reprioritise``    T8-T1
 pruning     ``page``, ``delete_ended``                                     T10
 reading     ``job``, ``due``, ``counts``, ``look`` …
 measuring   ``waiting``, ``oldest_due_age``, ``recent_waits``, ``recent_ends``
+waiting     ``ended_among``, ``ask_for_end``
 rules       ``rules``, ``pauses``, ``pause``, ``resume``
 aside       ``set_aside``, ``bring_back``
 ==========  =============================================================  ==============
@@ -36,11 +37,14 @@ from aftercommit.store.presence import Presence
 from aftercommit.store.pruning import Pruning
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.store.selecting import Selecting
+from aftercommit.store.waiting import Waiting
 
 __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique_lock"]
 
 
-class Store(Inserting, Claims, Finishing, Rescue, Selecting, Pruning, Measuring, Inbox, Aside):
+class Store(
+    Inserting, Claims, Finishing, Rescue, Selecting, Pruning, Measuring, Inbox, Aside, Waiting
+):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 
     wakes_workers = False  # whether a presence is notified of new jobs

@@ -96,6 +96,15 @@ WAKE = "SELECT pg_notify('aftercommit', queue) FROM unnest(%(queues)s::text[]) A
 
 TELL = "SELECT pg_notify(%(channel)s, id) FROM unnest(%(workers)s::text[]) AS id"
 
+# Whoever waits for a job says so in its row; the end of a job that nobody waits for tells nobody.
+# A claim passes over a row that is being written: hence the worker is woken again.
+AWAIT = """
+UPDATE aftercommit_job SET awaited = true
+WHERE id = ANY(%(ids)s::uuid[]) AND state IN ('ready', 'running')
+RETURNING CASE WHEN state = 'ready' AND run_after <= statement_timestamp()
+    THEN pg_notify('aftercommit', queue) END
+"""
+
 ONLY = "AND id = ANY(%(only)s::uuid[])"
 CRASHED = {True: "AND crashes > 0 ", False: "AND crashes = 0 "}
 # The state as well: a program of version 0.1 may not have written the flag yet.
@@ -244,7 +253,9 @@ SET state = mine.state,
     lease_until = NULL, slot = NULL
 FROM mine
 WHERE job.id = mine.id AND job.token = mine.token AND job.state = mine.held
-RETURNING job.id, job.state
+RETURNING job.id, job.state,
+    CASE WHEN job.awaited AND mine.state <> 'ready'
+        THEN pg_notify('aftercommit_ended', job.id::text) END
 """  # noqa: S608 - fixed names
 
 # FINISH for a batch of successes, as most batches are: it does not lock the rows before the
@@ -269,7 +280,8 @@ SET state = 'succeeded', result = mine.result, finished_at = statement_timestamp
     lease_until = NULL, slot = NULL, unique_lock = NULL
 FROM mine
 WHERE job.id = mine.id AND job.token = mine.token AND job.state = mine.held
-RETURNING job.id
+RETURNING job.id,
+    CASE WHEN job.awaited THEN pg_notify('aftercommit_ended', job.id::text) END
 """
 
 # An array, so that the planner looks the jobs up by the primary key, and does not begin a join

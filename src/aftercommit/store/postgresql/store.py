@@ -1,7 +1,7 @@
 """The store on PostgreSQL: one statement for each transition."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -19,10 +19,12 @@ from aftercommit.store.columns import INSERTED, row_from
 from aftercommit.store.finish import ending, without_gone
 from aftercommit.store.groups import HEADS
 from aftercommit.store.postgresql import prepared
+from aftercommit.store.postgresql.listener import PostgreSQLListener
 from aftercommit.store.postgresql.locks import FREE_LOCKS, LOOK
 from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
 from aftercommit.store.postgresql.savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql.sql import (
+    AWAIT,
     CLAIM,
     CRASHED,
     ENDED,
@@ -47,6 +49,7 @@ from aftercommit.store.postgresql.sql import (
 from aftercommit.store.presence import REQUESTS, Presence
 from aftercommit.store.reading import Look
 from aftercommit.store.savepoint import Savepoint
+from aftercommit.store.waiting import Listener
 from aftercommit.values import (
     Claim,
     ClaimQuery,
@@ -190,10 +193,18 @@ class PostgreSQLStore(Store):
             "results": json.dumps([end.result for _claim, end in ends]),
             "errors": json.dumps([end.errors for _claim, end in ends]),
         }
-        ended = [Ended._make(row) for row in self._run(FINISH, given)]
+        ended = [Ended._make(row[:2]) for row in self._run(FINISH, given)]
         ready = {one.job_id for one in ended if one.state == State.READY}
         at_once = (claim for claim, end in ends if end.delay is None)
         return self._ended(ended, due={one.queue for one in at_once if one.job_id in ready})
+
+    def ask_for_end(self, job_ids: Collection[UUID]) -> None:
+        """See ``Store.ask_for_end``."""
+        self._run(AWAIT, {"ids": list(job_ids)})
+
+    def open_listener(self, *, listens: bool) -> Listener:
+        """Listen to the ends of jobs; see ``Store.open_listener``."""
+        return PostgreSQLListener(self.alias) if listens else super().open_listener(listens=False)
 
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Open a presence with an advisory lock and LISTEN, on a separate connection."""

@@ -1,0 +1,140 @@
+"""Waits for the ends of jobs: one thread and one connection for all who wait in a process."""
+
+import os
+import threading
+import time
+from collections.abc import Collection
+from concurrent.futures import Future
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.db import Error
+
+from aftercommit.store import store_for
+
+if TYPE_CHECKING:
+    from aftercommit.store.waiting import Listener
+
+POLL_IF_TOLD = timedelta(seconds=1)  # for ends that are not told: cancel, rescue, lost messages
+POLL = timedelta(milliseconds=200)
+POLL_AT_FIRST = timedelta(milliseconds=30)  # after somebody has begun to wait
+AT_FIRST = timedelta(seconds=1)
+LINGER = timedelta(seconds=2)  # with nobody waiting, until the connection is closed
+AFTER_ERROR = timedelta(milliseconds=500)
+
+Waiter = Future[None]
+
+
+class Waits:
+    """Those who wait for jobs of one database alias; its thread lives while there are any."""
+
+    def __init__(self, alias: str, *, listens: bool) -> None:
+        self.alias = alias
+        self._listens = listens
+        self._lock = threading.Lock()
+        self._waiters: dict[UUID, set[Waiter]] = {}
+        self._thread: threading.Thread | None = None
+        self._listener: Listener | None = None
+        self._added_at = self._used_at = 0.0
+
+    def add(self, job_id: UUID) -> Waiter:
+        """Return a future that is done when the job has ended, or has no row any more."""
+        waiter: Waiter = Future()
+        with self._lock:
+            self._waiters.setdefault(job_id, set()).add(waiter)
+            self._added_at = self._used_at = time.monotonic()
+            if self._thread is None:
+                name = f"aftercommit-waits-{self.alias}"
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+                self._thread.start()
+            elif self._listener is not None:
+                self._listener.interrupt()
+        return waiter
+
+    def discard(self, job_id: UUID, waiter: Waiter) -> None:
+        """Wait no longer."""
+        with self._lock:
+            waiters = self._waiters.get(job_id, set())
+            waiters.discard(waiter)
+            if not waiters:
+                self._waiters.pop(job_id, None)
+            if not self._waiters and self._listener is not None:
+                self._listener.interrupt()  # the thread may end
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._serve()
+                return
+            except Error:  # the database is away: each waiter has a timeout of its own
+                time.sleep(AFTER_ERROR.total_seconds())
+
+    def _serve(self) -> None:
+        """Tell waiters until there have been none for a while."""
+        store = store_for(self.alias)
+        listener = store.open_listener(listens=self._listens)
+        asked: frozenset[UUID] = frozenset()
+        next_look = 0.0
+        try:
+            while (waited := self._waited(listener)) is not None:
+                new = waited - asked
+                if new:
+                    store.ask_for_end(new)
+                if waited and (new or time.monotonic() >= next_look):
+                    self._tell(store.ended_among(waited))
+                    next_look = time.monotonic() + self._pause(listener).total_seconds()
+                asked = waited
+                self._tell(listener.wait(self._pause(listener)))
+        finally:
+            with self._lock:
+                self._listener = None
+            with suppress(Error):
+                store.close_listener(listener)
+
+    def _waited(self, listener: "Listener") -> frozenset[UUID] | None:
+        """Return the jobs that somebody waits for; None: the thread has to end."""
+        with self._lock:
+            self._listener = listener
+            if self._waiters:
+                self._used_at = time.monotonic()
+            elif time.monotonic() - self._used_at > LINGER.total_seconds():
+                self._thread = None
+                return None
+            return frozenset(self._waiters)
+
+    def _pause(self, listener: "Listener") -> timedelta:
+        if listener.tells:
+            return POLL_IF_TOLD
+        young = time.monotonic() - self._added_at < AT_FIRST.total_seconds()
+        return POLL_AT_FIRST if young else POLL
+
+    def _tell(self, ended: Collection[UUID]) -> None:
+        for job_id in ended:
+            with self._lock:
+                waiters = self._waiters.pop(job_id, set())
+            for waiter in waiters:
+                if waiter.set_running_or_notify_cancel():
+                    waiter.set_result(None)
+
+
+_waits: dict[tuple[str, bool], Waits] = {}
+_made = threading.Lock()
+
+
+def waits_for(alias: str, *, listens: bool) -> Waits:
+    """Return the waits of this process for a database alias; ``listens``: to NOTIFY."""
+    with _made:
+        return _waits.setdefault((alias, listens), Waits(alias, listens=listens))
+
+
+def _begin_anew() -> None:
+    """Forget, in a fork, threads and connections of the parent."""
+    global _made  # noqa: PLW0603
+    _made = threading.Lock()
+    _waits.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_begin_anew)
