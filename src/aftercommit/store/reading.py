@@ -16,6 +16,8 @@ from aftercommit.store.clock import DatabaseNow, ago, in_future
 from aftercommit.store.table import Table
 from aftercommit.store.workers import Workers
 
+MOST_LOOKED_AT = 10_000  # jobs
+
 
 class CrashedJob(NamedTuple):
     """A ready job that was on a dead worker."""
@@ -47,6 +49,11 @@ class Reading(Table):
     def jobs(self, job_ids: Collection[UUID]) -> list[Job]:
         """Return those of these jobs that exist, as they are now."""
         return list(self._jobs.filter(id__in=job_ids))
+
+    def queued_names(self) -> set[str]:
+        """Return the names of the tasks of waiting jobs, of at most ``MOST_LOOKED_AT``."""
+        rows = self._jobs.filter(claimable=True).order_by()
+        return set(rows.values_list("task_path", flat=True)[:MOST_LOOKED_AT])
 
     def due(
         self,

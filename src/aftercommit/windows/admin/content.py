@@ -11,7 +11,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from aftercommit.models import Job
+from aftercommit.enqueue.undeclared import undeclared
+from aftercommit.models import Job, State
 from aftercommit.printable import one_line
 from aftercommit.relay.brokers.readable import readable
 from aftercommit.relay.outbox import PUBLISH
@@ -24,6 +25,11 @@ NOT_JSON = (ValueError, RecursionError, TypeError)
 def is_message(job: Job) -> bool:
     """Return whether a job is a message for a broker."""
     return job.task_path == PUBLISH
+
+
+def is_of_unknown_task(job: Job) -> bool:
+    """Return whether a job waits for a task that nothing here declares."""
+    return job.state == State.READY and bool(undeclared([job.task_path]))
 
 
 def name_of(job: Job) -> str:

@@ -133,9 +133,14 @@ class JobAdmin(Base):
 
     @admin.display(description=gettext_lazy("state"))
     def shown_state(self, job: Job) -> str:
-        """Return the state; a message that a broker has is published, not yet a success."""
+        """Return the state; a message that a broker has is published, not yet a success.
+
+        A job that waits for a worker that knows its task is of an unknown one.
+        """
         if content.is_message(job) and job.state == State.SUCCEEDED:
             return _("published")
+        if content.is_of_unknown_task(job):
+            return _("unknown task")
         return str(job.get_state_display())
 
     def changelist_view(

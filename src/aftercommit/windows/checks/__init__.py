@@ -16,6 +16,7 @@ try:
     from aftercommit.windows.checks.project import check_project
     from aftercommit.windows.checks.relay import check_relay
     from aftercommit.windows.checks.servers import check_servers
+    from aftercommit.windows.checks.tasks import check_queued_names
 except MissingBackport:
     WITH_DJANGO_TASKS = False
 else:
@@ -50,6 +51,7 @@ CHECKS = {
     "aftercommit.W012": "the path of the SQLite database is relative",
     "aftercommit.W013": "an index of the table of jobs is missing",
     "aftercommit.W014": "the tables are from a MariaDB that had no type UUID",
+    "aftercommit.W015": "jobs wait for tasks that nothing declares",
 }
 
 
@@ -61,6 +63,7 @@ def register_checks() -> None:
     register(check_project, TAG)
     register(check_databases, TAG)
     register(check_relay, TAG, deploy=True)
+    register(check_queued_names, TAG, deploy=True)
     register(check_servers, Tags.database)  # this tag only: by another tag they would query, too
 
 
