@@ -138,6 +138,7 @@ MIGRATIONS = [
     "0007_rule",
     "0008_pruned",
     "0009_awaited",
+    "0010_limits",
 ]
 COLUMNS = {
     "aftercommit_job": {
@@ -169,6 +170,7 @@ COLUMNS = {
         "unique_lock": "CharField(64) NULL",
         "limit_key": "CharField(255) NULL",
         "slot": "PositiveIntegerField NULL",
+        "blocked": "SmallIntegerField NULL",
         "enqueued_at": "DateTimeField",
         "started_at": "DateTimeField NULL",
         "claimed_at": "DateTimeField NULL",
@@ -216,6 +218,7 @@ INDEXES = {
     "aftercommit_job_claimable": ["backend", "queue", "-priority", "run_after", "id"],
     "aftercommit_job_crashed": ["run_after", "id"],
     "aftercommit_job_unsuccessful": ["id"],
+    "aftercommit_job_limited": ["blocked", "limit_key", "priority", "run_after", "id"],
     "aftercommit_job_lease": ["lease_until"],
     "aftercommit_dependency_needs": ["needs_id"],
 }

@@ -1,7 +1,7 @@
 """The frozen values that the packages pass to each other."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ class NewJob:
     unique_key: str | None = None  # at most one ready or running job has it
     unique_until_started: bool = False  # the key is free again at the first claim
     meta: dict[str, Any] = field(default_factory=dict)
+    limit_key: str | None = None  # jobs with the same key share the slots of a limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,7 @@ class Claim(NamedTuple):  # not a dataclass: batches of claims must be quick to 
     claimed_at: datetime  # of this run
     worker_id: UUID
     lease_id: UUID  # of the lease that all jobs of the same claim share
+    limit_key: str | None = None  # only of a job that was claimed under a limit
 
     @property
     def failed_runs(self) -> int:
@@ -129,6 +131,21 @@ class Pause(NamedTuple):
         return f"since {self.since:%Y-%m-%d %H:%M:%S} UTC{by}{why}"
 
 
+class Limit(NamedTuple):
+    """How many jobs with the same ``limit_key`` may run at once."""
+
+    slots: int
+    ordered: bool = False  # one after the other, each to its end
+
+
+UNLIMITED = Limit(slots=2**31 - 1)
+
+
+def no_limit_known(_task_path: str) -> Limit | None:
+    """Return None: the claimer knows no task."""
+    return None
+
+
 class Group(NamedTuple):
     """The claimable jobs of one backend, queue and priority: a part of the index."""
 
@@ -161,6 +178,8 @@ class ClaimQuery:
     only: Sequence[UUID] | None = None  # only these jobs; None: any job
     after: Position | None = None  # a hint: begin behind it, at its backend and priority
     crashed: bool | None = None  # True: only jobs with crashes; False: only without; None: any
+    # The limit of a task by its path; None: the claimer does not know the task.
+    limit_of: Callable[[str], Limit | None] = no_limit_known
     ended: Sequence[UUID] = ()  # leases of this worker to delete: none of their jobs is running
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from aftercommit.values import Released, Retry, Succeeded
 from tests.store import (
+    limit_mutants,
     mutants,
     test_cancel,
     test_claim,
@@ -15,6 +16,7 @@ from tests.store import (
     test_enqueue,
     test_finish,
     test_leases,
+    test_limits,
     test_prune,
     test_renew,
     test_rescue,
@@ -123,6 +125,9 @@ NAMES_EACH_JOB = by(
     test_leases.test_a_claim_writes_one_lease_that_names_each_job_with_its_token,
 )
 OVER = by(test_rescue.test_a_job_whose_lease_is_over_is_ready_again_at_its_old_place)
+AS_MANY = by(
+    test_limits.test_as_many_as_the_limit_says_get_slots_and_the_others_are_parked,
+)
 MUTANTS = [
     Mutant(
         mutants.fence_without_token,
@@ -518,6 +523,57 @@ MUTANTS = [
         mutants.leases_by_the_clock_of_the_session,
         (by(test_clock.test_leases_and_ages_are_measured_in_any_session_zone),),
         ("mysql",),
+    ),
+    Mutant(
+        limit_mutants.keys_are_not_locked,
+        (by(test_limits.test_a_key_that_somebody_has_locked_is_left_alone),),
+        SERVERS,
+    ),
+    Mutant(limit_mutants.a_limit_is_no_obstacle, (AS_MANY,)),
+    Mutant(limit_mutants.limits_are_forgotten, (AS_MANY,)),
+    Mutant(limit_mutants.jobs_without_a_slot_stay_claimable, (AS_MANY,)),
+    Mutant(
+        limit_mutants.slots_in_use_are_not_counted,
+        (by(test_limits.test_a_lower_limit_lets_nobody_pass_until_enough_have_ended),),
+    ),
+    Mutant(
+        limit_mutants.jobs_let_through_are_not_counted,
+        (by(test_limits.test_no_more_pass_than_there_are_slots_for),),
+    ),
+    Mutant(
+        limit_mutants.a_key_is_held_while_its_job_runs_only,
+        (
+            by(
+                test_limits.test_an_ordered_key_waits_for_the_next_attempt,
+                outcome=Retry(ERROR, test_limits.LATER),
+            ),
+            by(test_limits.test_an_ordered_key_waits_for_a_job_whose_worker_died),
+        ),
+    ),
+    Mutant(
+        limit_mutants.nobody_is_let_through,
+        (by(test_limits.test_the_end_of_a_run_lets_the_next_pass, limit=test_limits.ONE),),
+    ),
+    Mutant(
+        limit_mutants.only_what_can_be_locked_is_in_line,
+        (by(test_limits.test_nobody_overtakes_a_job_of_an_ordered_key_whose_row_is_locked),),
+        SERVERS,
+    ),
+    Mutant(
+        limit_mutants.places_are_not_kept,
+        (
+            by(
+                test_limits.test_nobody_overtakes_a_job_of_an_ordered_key_that_there_was_no_thread_for
+            ),
+        ),
+    ),
+    Mutant(
+        limit_mutants.any_job_of_an_ordered_key_may_be_named,
+        (
+            by(
+                test_limits.test_a_job_of_an_ordered_key_that_is_claimed_by_its_id_waits_for_its_turn
+            ),
+        ),
     ),
 ]
 

@@ -18,6 +18,7 @@ from aftercommit._compat import (
 )
 from aftercommit.enqueue.declared import validate
 from aftercommit.enqueue.discovery import discover
+from aftercommit.enqueue.limits import limit_key_of
 from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.many import Arguments, split_call
 from aftercommit.enqueue.payload import check_meta, dump_arguments, with_moment
@@ -149,8 +150,10 @@ class DatabaseBackend(BaseTaskBackend):
             check_call(task, *call)
         if option(task, "unique") is not None:
             return self._many_unique(task, payloads)
-        ids = new_job_ids(len(payloads))
-        if ids:
+        if option(task, "limit_by"):  # each call may have a key of its own
+            jobs = [self._job(task, payload) for payload in payloads]
+            ids = [str(job_id) for job_id in self.store.insert(jobs)]
+        elif ids := new_job_ids(len(payloads)):
             like = self._job(task, payload="")
             self.store.insert_alike(NewJobs(ids=ids, payloads=payloads, like=like))
         if enqueued.any(logging.DEBUG):
@@ -198,6 +201,7 @@ class DatabaseBackend(BaseTaskBackend):
             run_after=task.run_after,
             max_attempts=max_attempts_of(task, self.config),
             meta=meta or {},
+            limit_key=limit_key_of(task, payload),
         )
 
     def get_result(self, result_id: str) -> JobResult:

@@ -35,6 +35,9 @@ def task(
     keep_result: KeepOption = DEFAULT,
     name: str | None = None,
     aliases: Sequence[str] = (),
+    limit: int | None = None,
+    limit_by: Collection[str] | None = None,
+    ordered: bool | None = None,
 ) -> Callable[[Callable[..., Any]], Task]: ...
 def task(
     function: Callable[..., Any] | None = None,

@@ -20,6 +20,9 @@ FIXED = (
     "many",
     "name",
     "aliases",
+    "limit",
+    "limit_by",
+    "ordered",
 )
 
 

@@ -16,6 +16,7 @@ from aftercommit._compat import (
     TaskResultMismatch,
     for_both,
 )
+from aftercommit.enqueue.limits import check_limit
 from aftercommit.enqueue.many import Arguments, enqueue_many
 from aftercommit.enqueue.names import check_names, import_path
 from aftercommit.enqueue.registry import FIXED, register, registered
@@ -55,6 +56,8 @@ class Task(BaseTask):
     that are alike, see ``enqueue.unique``. ``keep_result``: how long the row is kept after the
     end; here None is a value, and "default" takes the backend's. ``name``: under which jobs are
     stored, instead of the dotted path of the function; ``aliases``: former names.
+    ``limit``: how many jobs run at once, of all that have equal values of the arguments
+    ``limit_by``; ``ordered``: each begins when the one before has ended.
 
     Raises ``ConfigurationError`` for a value that is not possible, ``InvalidTask`` for a
     function that cannot be a task.
@@ -78,6 +81,9 @@ class Task(BaseTask):
     # None becomes the name of the function, which is what Django's tasks have here.
     name: str | None = None  # type: ignore[assignment]
     aliases: Sequence[str] = ()
+    limit: int | None = None  # jobs that run at once, of the whole task or with equal limit_by
+    limit_by: tuple[str, ...] | None = None  # names of arguments
+    ordered: bool | None = None  # one after the other, each to its end
 
     def __post_init__(self) -> None:
         self._check()
@@ -222,6 +228,7 @@ def _check_options(task: Task) -> None:
     for name in ("discard_on", "retry_on"):
         object.__setattr__(task, name, exception_types(name, getattr(task, name)))
     check_unique(task)
+    check_limit(task)
 
 
 def _fixed_by_declaration(task: Task, others: Iterable[str]) -> str:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from django.db import migrations
+from django.db import migrations, transaction
 from django.db.migrations.exceptions import IrreversibleError
 from django.db.migrations.operations.base import Operation
 
 from aftercommit.migrations._flags import in_use
-from aftercommit.migrations._lock import change_on_mysql
+from aftercommit.migrations._lock import change_on_mysql, lock_on_postgresql
 
 ONE_WAY = (
     "{migration} cannot be undone: nothing was changed.\n"
@@ -74,6 +74,37 @@ class OnPostgreSQL(Operation):
     def describe(self) -> str:
         """Return what ``migrate --plan`` shows."""
         return f"On PostgreSQL: {self.statement}"
+
+
+class AddColumnOnline(migrations.AddField):
+    """Add a column that may be NULL to the table of jobs: no row is written, no lock waits long."""
+
+    reversible = False
+
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        """Add the column, unless it is there."""
+        connection = schema_editor.connection
+        job = to_state.apps.get_model(app_label, self.model_name)
+        if not self.allow_migrate_model(connection.alias, job):
+            return
+        if not schema_editor.collect_sql and _has_column(connection, job, self.name):
+            return
+
+        def add() -> None:
+            migrations.AddField.database_forwards(
+                self, app_label, schema_editor, from_state, to_state
+            )
+
+        if connection.vendor == "mysql":
+            change_on_mysql(schema_editor, add)
+        elif connection.vendor == "postgresql" and not schema_editor.collect_sql:
+            with transaction.atomic(using=connection.alias):
+                lock_on_postgresql(schema_editor)
+                add()
+        else:
+            add()
 
 
 class AddIndexOnline(migrations.AddIndex):
@@ -152,3 +183,9 @@ def _find(connection: Any, job: Any, name: str) -> tuple[str, bool] | None:
         table = job._meta.db_table
         names = connection.introspection.get_constraints(cursor, table)
     return (name, True) if name in names else None
+
+
+def _has_column(connection: Any, job: Any, name: str) -> bool:
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_table_description(cursor, job._meta.db_table)
+    return name in {column.name for column in found}

@@ -1,7 +1,7 @@
 """The tables: jobs, their leases and dependencies, workers, received messages, rules."""
 
 from aftercommit.models.dependency import Dependency
-from aftercommit.models.job import FINISHED, LIVE, UNSUCCESSFUL, Job, State
+from aftercommit.models.job import FINISHED, LIVE, UNSUCCESSFUL, Blocked, Job, State
 from aftercommit.models.lease import Lease
 from aftercommit.models.portable import (
     Count,
@@ -19,6 +19,7 @@ __all__ = [
     "FINISHED",
     "LIVE",
     "UNSUCCESSFUL",
+    "Blocked",
     "Count",
     "Dependency",
     "Job",

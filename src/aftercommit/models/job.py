@@ -22,6 +22,18 @@ class State(models.TextChoices):
     CANCELLED = "cancelled", _("Cancelled")
 
 
+class Blocked(models.IntegerChoices):
+    """The place of a job in the line of its ``limit_key``; NULL for all other jobs.
+
+    Not "why it is blocked" alone: a job that was let through, and one that keeps its key, must
+    be found by the key as well.
+    """
+
+    PASSED = 0, _("Let through")  # claimable again, with a place of the limit in prospect
+    LIMIT = 1, _("Waits for a slot")  # not claimable
+    HOLDS = 2, _("Holds its key")  # of an ordered task: has started, and may not have ended
+
+
 LIVE = (State.READY, State.RUNNING)
 UNSUCCESSFUL = (State.FAILED, State.CANCELLED)
 FINISHED = (State.SUCCEEDED, *UNSUCCESSFUL)
@@ -74,6 +86,7 @@ class Job(models.Model):
     unique_lock = models.CharField(max_length=64, null=True)  # noqa: DJ001
     limit_key = models.CharField(max_length=255, null=True)  # noqa: DJ001
     slot = Count(null=True)
+    blocked = models.SmallIntegerField(null=True)  # see Blocked; not "choices": it is no label
 
     enqueued_at = Moment()
     started_at = Moment(null=True)  # first run
@@ -108,6 +121,12 @@ class Job(models.Model):
                 condition=Q(unsuccessful=True),
                 leading=("unsuccessful",),
                 name="aftercommit_job_unsuccessful",
+            ),
+            # The lines of the limit keys. The walk names a priority, so that none is descending.
+            PartialIndex(
+                fields=["blocked", "limit_key", "priority", "run_after", "id"],
+                condition=Q(blocked__isnull=False),
+                name="aftercommit_job_limited",
             ),
             PartialIndex(  # empty without workers of version 0.1
                 fields=["lease_until"],

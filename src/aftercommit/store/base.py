@@ -7,6 +7,7 @@ condition in its WHERE. The caller must check what the method returns.
 insert      ``insert``, ``insert_alike``, ``insert_unique``                T0
 groups      ``due_groups``, ``queues``                                     before T1
 claim       ``claim``, ``renew``, ``end_leases``                           T1, T2
+limits      ``let_pass``, ``parked_keys``                                  T1 (limits)
 finish      ``finish``, ``finish_many``                                    T3-T5, T7, T8'
 rescue      ``rescue``, ``release_unstarted``, ``release_forgotten``       T6, T7
 operations  ``cancel``, ``retry``, ``prune``                               T8-T10
@@ -26,11 +27,11 @@ from uuid import UUID
 
 from aftercommit.store.aside import Aside
 from aftercommit.store.blame import WORKER_DIED
-from aftercommit.store.claim import Claims
 from aftercommit.store.columns import unique_lock
 from aftercommit.store.finish import Finishing
 from aftercommit.store.inbox import Inbox
 from aftercommit.store.insert import Inserting
+from aftercommit.store.limits.claims import Limits
 from aftercommit.store.measuring import Measuring
 from aftercommit.store.operations import CancelAnswer, Retried
 from aftercommit.store.presence import Presence
@@ -43,7 +44,7 @@ __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique
 
 
 class Store(
-    Inserting, Claims, Finishing, Rescue, Selecting, Pruning, Measuring, Inbox, Aside, Waiting
+    Inserting, Limits, Finishing, Rescue, Selecting, Pruning, Measuring, Inbox, Aside, Waiting
 ):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 

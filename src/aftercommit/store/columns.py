@@ -22,6 +22,7 @@ INSERTED = (
     "unique_key",
     "unique_until_started",
     "unique_lock",
+    "limit_key",
 )
 
 CLAIMED = (  # in the order of the fields of Claim
@@ -59,6 +60,7 @@ def row_from(job: NewJob) -> list[Any]:
         job.unique_key,
         job.unique_until_started,
         unique_lock(job.unique_key),
+        job.limit_key,
     ]
 
 
@@ -70,7 +72,8 @@ def unique_lock(key: str | None) -> str | None:
 def claim_from(row: Sequence[Any], *, worker_id: UUID, lease_id: UUID) -> Claim:
     """Build a claim from the columns ``CLAIMED``, in that order, in the types of any driver."""
     moments = map(moment_from, row[MOMENTS_FROM:])
-    return Claim._make((id_from(row[0]), *row[1:MOMENTS_FROM], *moments, worker_id, lease_id))
+    of_row = (id_from(row[0]), *row[1:MOMENTS_FROM], *moments)
+    return Claim._make((*of_row, worker_id, lease_id, None))
 
 
 def id_from(value: UUID | str) -> UUID:

@@ -81,6 +81,8 @@ class Operations(Requests):
             unsuccessful=True,
             finished_at=DatabaseNow(),
             unique_lock=None,
+            blocked=None,
+            waits_for=0,
         )
         self._jobs.filter(id__in=running, state=State.RUNNING).update(cancel_requested=True)
         requested.update(running)
@@ -199,6 +201,8 @@ def _second_life(unique_key: str | None) -> dict[str, Any]:
     return {
         "state": State.READY,
         "claimable": True,
+        "waits_for": 0,
+        "blocked": None,  # it is new to its limit key: others may have started since
         "unsuccessful": False,
         "attempts": 0,
         "crashes": 0,

@@ -11,7 +11,7 @@ from django.db.models.expressions import RawSQL
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Concat, Left
 
-from aftercommit.models import Job, State
+from aftercommit.models import Blocked, Job, State
 from aftercommit.store.clock import DatabaseNow, ago, in_future
 from aftercommit.store.table import Table
 from aftercommit.store.workers import Workers
@@ -135,8 +135,9 @@ class Reading(Table):
 
     def counts(self) -> Mapping[str, int]:
         """Return how many jobs are ready and how many are running."""
+        parked = self._jobs.filter(blocked=Blocked.LIMIT, state=State.READY)
         return {
-            State.READY: self._claimable().count(),
+            State.READY: self._claimable().count() + parked.count(),
             State.RUNNING: self._running().count(),
         }
 

@@ -97,6 +97,11 @@ class UniqueKeys(Table, ABC):
             changes["run_after"] = _pushed(holder, job, rule)
         elif rule.replaces:
             changes["run_after"] = job.run_after or DatabaseNow()
+        if job.limit_key is not None or holder.limit_key is not None:
+            # It is new to its line: other arguments may mean another one, and a time to come
+            # must not keep a slot.
+            changes |= {"limit_key": job.limit_key} if rule.replaces else {}
+            changes |= {"blocked": None, "waits_for": 0, "claimable": True}
         waiting = self._jobs.filter(id=holder.id, state=State.READY, started_at__isnull=True)
         if not waiting.update(**changes):
             return False

@@ -65,8 +65,11 @@ class AliasWorker:
             at_end=rooms.presence.sign_off,
         )
         self._requests_loop = loop("requests", rooms.requests.step)
+        limits_loop = loop("limits", rooms.passage.step)
+        rooms.passage.ring = limits_loop.ring
         self._other_loops = [
             self._requests_loop,
+            limits_loop,
             loop(
                 "heartbeat",
                 rooms.heartbeat.step,
@@ -182,6 +185,8 @@ class AliasWorker:
         self.done += not isinstance(result.outcome, Released)
         self._process.finished.add()
         self._claims.recorded()
+        if run.claim.limit_key is not None:
+            self._rooms.passage.freed(run.claim)
 
     # ---- whether the database answers -------------------------------------------
 

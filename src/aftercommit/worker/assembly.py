@@ -22,6 +22,7 @@ from aftercommit.worker.runs import Run
 from aftercommit.worker.upkeep.announcer import Announcer
 from aftercommit.worker.upkeep.finisher import Finisher
 from aftercommit.worker.upkeep.heartbeat import Heartbeat
+from aftercommit.worker.upkeep.limits import Passage
 from aftercommit.worker.upkeep.presence import OwnPresence
 from aftercommit.worker.upkeep.pruner import Pruner
 from aftercommit.worker.upkeep.requests import Requests
@@ -47,6 +48,7 @@ class Rooms:
     pruner: Pruner
     rescuer: Rescuer
     pauses: Pauses
+    passage: Passage
 
 
 def assemble(
@@ -129,6 +131,7 @@ def assemble(
             worker_id=worker_id,
             silence=options.lease,
         ),
+        passage=Passage(store, news=news),
         rescuer=Rescuer(
             store,
             options,

@@ -75,7 +75,9 @@ class Claims:
     @property
     def at_rest(self) -> bool:
         """Whether nothing is claimed, running or waiting to be written."""
-        return not (self._asking or self._rooms.runs) and self._rooms.finisher.empty
+        rooms = self._rooms
+        busy = self._asking or rooms.runs or not rooms.finisher.empty
+        return not busy and rooms.passage.empty
 
     @property
     def _poll_interval(self) -> timedelta:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Self
@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from django.db import Error
 
 from aftercommit.enqueue.finished import send_finished
+from aftercommit.enqueue.limits import limit_of
 from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.transactions import refuse_inside_transaction
 from aftercommit.errors import ConfigurationError, Stopped
@@ -188,6 +189,7 @@ class InlineAlias:
         rooms = self._rooms
         while not (rooms.presence.announced and rooms.rescuer.settled) and now() < end:
             rooms.rescuer.looked.wait(timedelta(milliseconds=100))
+        self._let_pass()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -259,6 +261,14 @@ class InlineAlias:
             except Error:
                 self.store.connection.close()
                 self._bell.wait(UNTIL_DATABASE_IS_BACK)
+        if run.claim.limit_key is not None:
+            self._rooms.passage.freed(run.claim)
+            self._let_pass()
+
+    def _let_pass(self) -> None:
+        """Let parked jobs of limited tasks pass, so that they are due here."""
+        with suppress(Error):  # the next run ends with another try
+            self._rooms.passage.step()
 
     def release(self) -> None:
         """Release the present job by an interrupt. Safe in a signal handler."""
@@ -281,6 +291,7 @@ class InlineAlias:
             lease=self._served.options.lease,
             only=[job.id],
             crashed=False,
+            limit_of=limit_of,
             ended=ended,
         )
         if known_task(job.task_path) is None:

@@ -12,7 +12,7 @@ INSERT INTO aftercommit_job (
 {{ending}}
 """  # noqa: S608 - fixed names
 ROW = """(
-    %s, %s, %s, %s, %s, %s, COALESCE(%s, UTC_TIMESTAMP(6)), %s, %s, %s, %s, %s,
+    %s, %s, %s, %s, %s, %s, COALESCE(%s, UTC_TIMESTAMP(6)), %s, %s, %s, %s, %s, %s,
     'ready', 0, 0, 0, 0, FALSE, UTC_TIMESTAMP(6), '[]'
 )"""
 # Not INSERT IGNORE: it would skip rows that violate other constraints, and cut long texts.
@@ -42,7 +42,7 @@ CLAIMABLE_JOBS = (
 # claims: in the order of the index, without a sort. SKIP LOCKED skips rows that another
 # worker is claiming. The state as well: see ``Table._claimable``.
 DUE = """
-SELECT id
+SELECT id, limit_key
 FROM aftercommit_job FORCE INDEX (aftercommit_job_claimable)
 WHERE claimable = TRUE AND backend = %s AND queue = %s AND priority = %s
   AND run_after <= UTC_TIMESTAMP(6) AND state = 'ready' {chosen}
@@ -51,7 +51,7 @@ LIMIT %s
 FOR UPDATE SKIP LOCKED
 """
 NAMED = """
-SELECT id
+SELECT id, limit_key
 FROM aftercommit_job FORCE INDEX (PRIMARY)
 WHERE claimable = TRUE AND queue = %s AND run_after <= UTC_TIMESTAMP(6) AND state = 'ready'
   {chosen}
@@ -61,7 +61,7 @@ FOR UPDATE SKIP LOCKED
 """
 CLAIM = f"""
 UPDATE aftercommit_job FORCE INDEX (PRIMARY)
-SET state = 'running', claimable = FALSE, worker_id = %s,
+SET state = 'running', claimable = FALSE, worker_id = %s,{{slot}}
     token = LEAST(token, {LARGEST_TOKEN - 1}) + 1,
     attempts = LEAST(attempts, {LARGEST_COUNT - 1}) + 1,
     claimed_at = UTC_TIMESTAMP(6), started_at = COALESCE(started_at, UTC_TIMESTAMP(6)),
@@ -108,3 +108,10 @@ WHERE id IN ({ids})
 """
 CLAIMED_ROWS = f"SELECT {', '.join(CLAIMED)} FROM aftercommit_job WHERE id IN ({{ids}})"  # noqa: S608
 LOCK_IS_FREE = "IS_USED_LOCK(%s) IS NULL"
+# For the locked rows of DUE and NAMED, what is read without a lock.
+LOCKED_IDS, WITHOUT_LOCK = "SELECT id, limit_key", "FOR UPDATE SKIP LOCKED"
+GIVEN_SLOT = """
+    slot = CASE id {slots} END, blocked = IF(id IN ({holders}), 2, NULL),"""
+TRY_KEY, RELEASE_KEY = "GET_LOCK(%s, 0)", "RELEASE_LOCK(%s)"
+# After so many seconds without a statement the server ends the session.
+PATIENCE, SET_PATIENCE = "@@SESSION.wait_timeout", "SET SESSION wait_timeout = %s"

@@ -1,6 +1,6 @@
 """The store on MySQL and MariaDB: short transactions with row locks, as there is no RETURNING."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from itertools import compress
@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 from django.db import InterfaceError, transaction
 
 from aftercommit.models import Job, State
-from aftercommit.store.base import Store
 from aftercommit.store.claim import chosen, jobs_of_lease, marks
 from aftercommit.store.columns import INSERTED, claim_from, id_from, row_from
 from aftercommit.store.finish import ending, without_gone
+from aftercommit.store.mysql.limits import AS_IT_IS, MySQLLimits
 from aftercommit.store.mysql.packet import SMALL_TOGETHER, Packets
 from aftercommit.store.mysql.presence import MySQLPresence, lock_name
 from aftercommit.store.mysql.sql import (
@@ -58,7 +58,7 @@ SHARE_OF_PACKET = 4  # the payloads of a statement, because they grow when they 
 LOST_CONNECTION = {2006, 2013, 2055, 1927, 1053, 4031}
 
 
-class MySQLStore(Store):
+class MySQLStore(MySQLLimits):
     """Jobs on MySQL 8.4 or MariaDB 10.6, or newer.
 
     A claim names the priority, so that the rest of the index is in the order of time.
@@ -138,40 +138,51 @@ class MySQLStore(Store):
         number = error.args[0] if error.args else None
         return isinstance(error, InterfaceError) or number in LOST_CONNECTION
 
-    def claim(self, query: ClaimQuery) -> list[Claim]:
+    def _claim_free(self, query: ClaimQuery) -> tuple[list[Claim], bool]:
         """Lock due rows, then mark them, in one short transaction; see ``Store.claim``."""
         groups = [] if query.only is not None else self._groups(query)
         if not groups and not query.only:
             self.end_leases(query.ended)
-            return []
+            return [], False
         with self._write():
             self.end_leases(query.ended)
-            ids = self._named(query) if query.only else self._due_in(groups, query)
-            if not ids:
-                return []
-            lease_id = uuid4()
-            worker = self._uuid(query.worker_id)
-            self._run(CLAIM.format(ids=marks(ids)), [worker, *ids])
-            rows = self._run(CLAIMED_ROWS.format(ids=marks(ids)), ids)
-            microseconds = query.lease // timedelta(microseconds=1)
-            jobs = jobs_of_lease((str(row[0]), row[1]) for row in rows)
-            self._run(LEASE, [self._uuid(lease_id), worker, microseconds, jobs])
+            due = self._named(query) if query.only else self._due_in(groups, query)
+            ids = [job_id for job_id, limit_key in due if limit_key is None]
+            claims = self._claim_ids(query, ids) if ids else []
+        return claims, len(ids) < len(due)
+
+    def _claim_ids(
+        self, query: ClaimQuery, ids: Sequence[str], *, slot: str = "", slots: Sequence[Any] = ()
+    ) -> list[Claim]:
+        """Mark locked rows, and write their lease; ``slot`` with ``slots`` sets more columns."""
+        lease_id = uuid4()
+        worker = self._uuid(query.worker_id)
+        self._run(CLAIM.format(ids=marks(ids), slot=slot), [worker, *slots, *ids])
+        rows = self._run(CLAIMED_ROWS.format(ids=marks(ids)), ids)
+        microseconds = query.lease // timedelta(microseconds=1)
+        jobs = jobs_of_lease((str(row[0]), row[1]) for row in rows)
+        self._run(LEASE, [self._uuid(lease_id), worker, microseconds, jobs])
         return [claim_from(row, worker_id=query.worker_id, lease_id=lease_id) for row in rows]
 
-    def _due_in(self, groups: Sequence[tuple[str, int]], query: ClaimQuery) -> list[str]:
-        due = DUE.format(chosen=chosen(query))
-        ids: list[str] = []
+    def _due_in(
+        self,
+        groups: Sequence[tuple[str, int]],
+        query: ClaimQuery,
+        changes: Mapping[str, str] = AS_IT_IS,
+    ) -> list[Any]:
+        due = _changed(DUE.format(chosen=chosen(query)), changes)
+        rows: list[Any] = []
         for backend, priority in groups:
-            if len(ids) < query.limit:
-                given = [backend, query.queue, priority, *query.unknown, query.limit - len(ids)]
-                ids += [row[0] for row in self._run(due, given)]
-        return ids
+            if len(rows) < query.limit:
+                given = [backend, query.queue, priority, *query.unknown]
+                rows += self._run(due, [*given, query.limit - len(rows)])
+        return rows
 
-    def _named(self, query: ClaimQuery) -> list[str]:
+    def _named(self, query: ClaimQuery, changes: Mapping[str, str] = AS_IT_IS) -> list[Any]:
         only = map(self._uuid, query.only or ())
-        named = NAMED.format(chosen=chosen(query))
+        named = _changed(NAMED.format(chosen=chosen(query)), changes)
         given = [query.queue, *query.backends, *query.unknown, *only, query.limit]
-        return [row[0] for row in self._run(named, given)]
+        return self._run(named, given)
 
     def end_leases(self, lease_ids: Collection[UUID]) -> None:
         """Delete one after the other; see ``Store.end_leases``.
@@ -259,6 +270,12 @@ class MySQLStore(Store):
         with self.connection.cursor() as cursor:
             cursor.execute(sql, given)
             return list(cursor.fetchall()) if cursor.description else []
+
+
+def _changed(sql: str, changes: Mapping[str, str]) -> str:
+    for old, new in changes.items():
+        sql = sql.replace(old, new)
+    return sql
 
 
 def _chunks(jobs: Sequence[NewJob], *, most: int) -> Iterator[list[NewJob]]:

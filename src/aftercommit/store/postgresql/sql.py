@@ -111,7 +111,7 @@ CRASHED = {True: "AND crashes > 0 ", False: "AND crashes = 0 "}
 # NO KEY UPDATE: plain FOR UPDATE SKIP LOCKED would skip a row that an open transaction
 # references by a foreign key.
 FIRST_DUE = """
-SELECT id, run_after
+SELECT id, run_after, limit_key
 FROM aftercommit_job
 WHERE claimable AND state = 'ready' AND queue = %(queue)s AND backend = {backend}
   AND priority = {priority} AND run_after <= statement_timestamp()
@@ -124,7 +124,7 @@ FOR NO KEY UPDATE SKIP LOCKED
 # order of time, so jobs of the future are not read.
 IN_GROUPS = f"""
 WITH due AS MATERIALIZED (
-    SELECT first.id
+    SELECT first.id, first.limit_key
     FROM unnest(%(backends)s::text[], %(priorities)s::int[]) AS walked (backend, priority)
     CROSS JOIN LATERAL ({
     FIRST_DUE.format(backend="walked.backend", priority="walked.priority", which="{which}")
@@ -143,7 +143,7 @@ WITH due AS MATERIALIZED ({
 """
 NAMED = """
 WITH due AS MATERIALIZED (
-    SELECT id
+    SELECT id, limit_key
     FROM aftercommit_job
     WHERE claimable AND state = 'ready' AND queue = %(queue)s
       AND (cardinality(%(backends)s::text[]) = 0 OR backend = ANY(%(backends)s::text[]))
@@ -155,6 +155,7 @@ WITH due AS MATERIALIZED (
 )
 """
 # MATERIALIZED, above: otherwise the planner may execute the LIMIT more than once.
+# {taken}: which of them, and what else is written. See LIMIT_MET.
 CLAIM = f"""{{due}}, claimed AS (
     UPDATE aftercommit_job AS job
     SET state = 'running', claimable = false,
@@ -163,8 +164,7 @@ CLAIM = f"""{{due}}, claimed AS (
         claimed_at = statement_timestamp(),
         started_at = COALESCE(job.started_at, statement_timestamp()),
         unique_lock = CASE WHEN job.unique_until_started THEN NULL ELSE job.unique_lock END
-    FROM due
-    WHERE job.id = due.id
+        {{taken}}
     RETURNING {", ".join(f"job.{name}" for name in CLAIMED)}
 ), leased AS (
     INSERT INTO aftercommit_lease (id, worker_id, lease_until, jobs)
@@ -176,7 +176,14 @@ CLAIM = f"""{{due}}, claimed AS (
 SELECT {", ".join(bounded(name, "postgresql") if name in MOMENTS else name for name in CLAIMED)}
 FROM claimed
 """  # noqa: S608 - fixed names
-
+WITHOUT_LIMIT = "FROM due WHERE job.id = due.id AND due.limit_key IS NULL"
+# A last row without anything else says that a due job has a limit key.
+LIMIT_MET = f"""UNION ALL
+(
+    SELECT id, {", ".join(["NULL"] * (len(CLAIMED) - 1))}
+    FROM due WHERE limit_key IS NOT NULL LIMIT 1
+)
+"""  # noqa: S608
 ENDED = """, ended AS (
     DELETE FROM aftercommit_lease
     WHERE id IN (

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import transaction
 from psycopg import IsolationLevel
@@ -14,11 +14,11 @@ from psycopg.types.datetime import TimestamptzLoader
 
 from aftercommit.models import Job, State
 from aftercommit.options.backoff import LONGEST_WAIT
-from aftercommit.store.base import Store
 from aftercommit.store.columns import INSERTED, row_from
 from aftercommit.store.finish import ending, without_gone
 from aftercommit.store.groups import HEADS
 from aftercommit.store.postgresql import prepared
+from aftercommit.store.postgresql.limits import PostgreSQLLimits, claims_from
 from aftercommit.store.postgresql.listener import PostgreSQLListener
 from aftercommit.store.postgresql.locks import FREE_LOCKS, LOOK
 from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
@@ -34,6 +34,7 @@ from aftercommit.store.postgresql.sql import (
     IN_GROUPS,
     INSERT_ALIKE,
     INSERT_MANY,
+    LIMIT_MET,
     NAMED,
     OR_SKIP,
     READY_HOLDER,
@@ -44,6 +45,7 @@ from aftercommit.store.postgresql.sql import (
     TO_CHANGE,
     TO_READ,
     WAKE,
+    WITHOUT_LIMIT,
     insert_one,
 )
 from aftercommit.store.presence import REQUESTS, Presence
@@ -65,7 +67,7 @@ LARGEST_KEPT = 4096  # bytes of a payload
 IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
 
-class PostgreSQLStore(Store):
+class PostgreSQLStore(PostgreSQLLimits):
     """Jobs on PostgreSQL 15 or newer."""
 
     now_sql = "SELECT clock_timestamp()"
@@ -100,17 +102,22 @@ class PostgreSQLStore(Store):
     def _broke(self, raw: Any, error: Exception) -> bool:
         return bool(raw.closed)
 
-    def claim(self, query: ClaimQuery) -> list[Claim]:
+    def _claim_free(self, query: ClaimQuery) -> tuple[list[Claim], bool]:
         """Claim by one statement in autocommit; see ``Store.claim``."""
-        lease_id = uuid4()
-        given = {
+        due, given = self._selection(query)
+        ended = ENDED if query.ended else ""
+        sql = CLAIM.format(due=due, ended=ended, taken=WITHOUT_LIMIT) + LIMIT_MET
+        rows, lease_id = self._run_claim(sql, query, given)
+        if met := bool(rows) and rows[-1][1] is None:
+            rows.pop()
+        return claims_from(rows, query, lease_id), met
+
+    def _selection(self, query: ClaimQuery) -> tuple[str, dict[str, Any]]:
+        """Return the selection of due jobs, and its values."""
+        given: dict[str, Any] = {
             "queue": query.queue,
             "limit": query.limit,
-            "worker_id": query.worker_id,
-            "lease": query.lease,
-            "lease_id": lease_id,
             "unknown": list(query.unknown),
-            "ended": list(query.ended),
         }
         if query.only is not None:
             due = NAMED
@@ -124,9 +131,7 @@ class PostgreSQLStore(Store):
             given["backends"] = [backend for backend, _priority in groups]
             given["priorities"] = [priority for _backend, priority in groups]
         which = "" if query.crashed is None else CRASHED[query.crashed]
-        sql = CLAIM.format(due=due.format(which=which), ended=ENDED if query.ended else "")
-        rows = self._run_native(sql, given)
-        return [Claim._make((*row, query.worker_id, lease_id)) for row in rows]
+        return due.format(which=which), given
 
     def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> Renewed:
         """Renew by one statement; see ``Store.renew``."""
@@ -266,7 +271,7 @@ class PostgreSQLStore(Store):
         rows = prepared.execute(self.connection, sql, given, keep=keep)
         return self._run(sql, given) if rows is None else rows
 
-    def _run(self, sql: str, given: dict[str, Any]) -> list[Any]:
+    def _run(self, sql: str, given: dict[str, Any] | Sequence[Any]) -> list[Any]:
         with self.connection.cursor() as cursor:
             cursor.execute(sql, given)
             return list(cursor.fetchall())

@@ -12,7 +12,7 @@ from django.db.models import BooleanField, QuerySet
 from django.db.models.expressions import RawSQL
 
 from aftercommit.models import Job, State
-from aftercommit.store.base import Rescued, Store
+from aftercommit.store.base import Rescued
 from aftercommit.store.claim import chosen, jobs_of_lease
 from aftercommit.store.columns import (
     CLAIMED,
@@ -27,6 +27,7 @@ from aftercommit.store.columns import (
 from aftercommit.store.finish import without_gone
 from aftercommit.store.groups import HEADS
 from aftercommit.store.presence import Presence
+from aftercommit.store.sqlite.limits import Part, SQLiteLimits
 from aftercommit.store.sqlite.presence import SQLitePresence, lock_is_free, remove_lock
 from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
 
@@ -81,11 +82,12 @@ UPDATE aftercommit_job
 SET state = 'running', claimable = FALSE,
     token = MIN(CAST(token AS INTEGER), {LARGEST_TOKEN - 1}) + 1,
     attempts = MIN(CAST(attempts AS INTEGER), {LARGEST_COUNT - 1}) + 1,
-    worker_id = %s, claimed_at = {NOW}, started_at = COALESCE(started_at, {NOW}),
+    worker_id = %s{{slot}}, claimed_at = {NOW}, started_at = COALESCE(started_at, {NOW}),
     unique_lock = CASE WHEN unique_until_started THEN NULL ELSE unique_lock END
-WHERE state = 'ready' AND id IN ({{due}})
+WHERE state = 'ready' AND id IN ({{due}}) {{which}}
 RETURNING {", ".join(RETURNED)}
 """  # noqa: S608
+WITHOUT_LIMIT = "AND limit_key IS NULL"
 LEASE = """
 INSERT INTO aftercommit_lease (id, worker_id, lease_until, jobs)
 VALUES (%s, %s, STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW', %s), %s)
@@ -112,10 +114,9 @@ RETURNING aftercommit_job.id
 
 NOT_UTF_8 = "Could not decode to UTF-8"
 Answer = TypeVar("Answer")
-Part = tuple[str, list[Any]]  # a selection of due jobs, and its values but for the limit
 
 
-class SQLiteStore(Store):
+class SQLiteStore(SQLiteLimits):
     """Jobs on SQLite 3.37 or newer, in a file."""
 
     now_sql = f"SELECT {NOW}"
@@ -142,7 +143,7 @@ class SQLiteStore(Store):
 
     def claim(self, query: ClaimQuery) -> list[Claim]:
         """Claim in one transaction, if a read finds a due job; see ``Store.claim``."""
-        return self._in_any_text(partial(self._claim, query))
+        return self._in_any_text(partial(super().claim, query))
 
     def job(self, job_id: UUID) -> Job | None:
         """See ``Store.job``."""
@@ -170,25 +171,54 @@ class SQLiteStore(Store):
         finally:
             raw.text_factory = str
 
-    def _claim(self, query: ClaimQuery) -> list[Claim]:
-        parts = self._named(query) if query.only is not None else self._due_in_groups(query)
+    def _claim_free(self, query: ClaimQuery) -> tuple[list[Claim], bool]:
+        parts = self._parts(query)
         # Read before the write: an idle worker must not lock the database at every poll.
-        if not any(self._run(due, [*given, 1]) for due, given in parts):
+        keys = [row[0] for row in self._first(parts, "limit_key", query.limit)]
+        if None not in keys:
             self.end_leases(query.ended)
-            return []
-        lease_id = uuid4()
+            return [], bool(keys)
         rows: list[Any] = []
         with self._write():
-            for due, given in parts:
+            for part, values in parts:
                 if (left := query.limit - len(rows)) > 0:
-                    sql = CLAIM.format(due=due)
-                    rows += self._run(sql, [query.worker_id.hex, *given, left])
-            if rows:
-                span = f"{query.lease.total_seconds():+.3f} seconds"
-                jobs = jobs_of_lease((row[0], row[1]) for row in rows)
-                self._run(LEASE, [lease_id.hex, query.worker_id.hex, span, jobs])
+                    given = [*values, left]
+                    rows += self._claim_part(query, part, given, which=WITHOUT_LIMIT)
+            claims = self._leased(rows, query)
             self.end_leases(query.ended)
+        return claims, any(key is not None for key in keys)
+
+    def _claim_part(
+        self,
+        query: ClaimQuery,
+        due: str,
+        given: Sequence[Any],
+        *,
+        slot: str = "",
+        which: str = "",
+    ) -> list[Any]:
+        sql = CLAIM.format(due=due, slot=slot, which=which)
+        return self._run(sql, [query.worker_id.hex, *given])
+
+    def _leased(self, rows: list[Any], query: ClaimQuery) -> list[Claim]:
+        """Write the lease of rows that were just claimed; return the claims."""
+        lease_id = uuid4()
+        if rows:
+            span = f"{query.lease.total_seconds():+.3f} seconds"
+            jobs = jobs_of_lease((row[0], row[1]) for row in rows)
+            self._run(LEASE, [lease_id.hex, query.worker_id.hex, span, jobs])
         return [claim_from(row, worker_id=query.worker_id, lease_id=lease_id) for row in rows]
+
+    def _first(self, parts: list[Part], columns: str, limit: int) -> list[Any]:
+        """Return columns of the first due jobs, without a lock."""
+        rows: list[Any] = []
+        for due, given in parts:
+            if (left := limit - len(rows)) > 0:
+                rows += self._run(due.replace("SELECT id", f"SELECT {columns}"), [*given, left])
+        return rows
+
+    def _parts(self, query: ClaimQuery) -> list[Part]:
+        return self._named(query) if query.only is not None else self._due_in_groups(query)
 
     def _due_in_groups(self, query: ClaimQuery) -> list[Part]:
         """Return a selection of due jobs for each backend and priority."""

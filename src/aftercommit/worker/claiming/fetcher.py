@@ -13,6 +13,7 @@ from django.db import Error
 
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.finished import send_finished
+from aftercommit.enqueue.limits import limit_of
 from aftercommit.enqueue.lookup import known_task
 from aftercommit.store.base import Store
 from aftercommit.values import NO_TIME, Claim, ClaimQuery, Group, Position, Released
@@ -221,6 +222,7 @@ class Fetcher:
             only=only,
             after=after,
             crashed=self._served.crashed,
+            limit_of=limit_of,
         )
 
     def _leave(self, claims: list[Claim]) -> None:

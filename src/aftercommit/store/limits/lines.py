@@ -1,0 +1,118 @@
+"""Who is next: what a limit says about the jobs of one key, without a database.
+
+The jobs of a key are in one of these places:
+
+- some *occupy* a slot: they run with one, or were let through and are claimable, or hold the key
+  of an ordered task, which also a job does that waits for its next attempt;
+- some are *parked*: ready, but not claimable;
+- some are *new*: claimable and due, and nobody has looked at their key yet.
+
+Each free slot goes to the first of those that are parked or new.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from aftercommit.models import LIVE, Blocked, State
+from aftercommit.values import Limit
+
+
+class Waiting(NamedTuple):
+    """A ready job that is new, was let through, or is parked."""
+
+    job_id: UUID
+    limit_key: str
+    task_path: str
+    queue: str
+    state: str
+    place: tuple[Any, ...]  # smaller is first
+
+
+class Known(NamedTuple):
+    """A job that has to do with a key, as it is while the key is locked."""
+
+    job_id: UUID
+    limit_key: str
+    slot: int | None
+    blocked: int | None
+    state: str
+    claimable: bool
+
+
+@dataclass(slots=True)
+class Line:
+    """The jobs of one key that are not parked, and what was decided about the key."""
+
+    limit: Limit
+    slots: set[int] = field(default_factory=set)  # in use
+    occupants: set[UUID] = field(default_factory=set)
+    passed: set[UUID] = field(default_factory=set)  # those let through, and claimable holders
+    holder: UUID | None = None
+    over: set[UUID] = field(default_factory=set)  # marked, but ended long ago
+
+    def note(self, job: Known) -> None:
+        """Take a job into account."""
+        if job.slot is not None:
+            self.slots.add(job.slot)
+            self.occupants.add(job.job_id)
+        if job.blocked is None or job.blocked == Blocked.LIMIT:
+            return
+        if job.state not in LIVE:
+            self.over.add(job.job_id)
+            return
+        if job.blocked == Blocked.HOLDS:
+            self.holder = job.job_id
+        elif job.state == State.RUNNING:
+            return  # claimed by a worker that does not know limits: it has no slot
+        self.occupants.add(job.job_id)
+        if job.claimable:
+            self.passed.add(job.job_id)
+
+    @property
+    def room(self) -> int:
+        """How many more jobs may be let through or claimed."""
+        return max(self.limit.slots - len(self.occupants), 0)
+
+    def free_slots(self) -> Iterator[int]:
+        """Yield slots that are not in use, as many as the limit still has."""
+        free = (number for number in count(1) if number not in self.slots)
+        for _number in range(max(self.limit.slots - len(self.slots), 0)):
+            yield next(free)
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What happens to the jobs of one key."""
+
+    may_run: dict[UUID, int] = field(default_factory=dict)  # with their slots
+    parked: set[UUID] = field(default_factory=set)
+    let_through: list[Waiting] = field(default_factory=list)
+
+
+def decide(line: Line, candidates: Sequence[Waiting], parked: Sequence[Waiting]) -> Verdict:
+    """Give the free slots of a key to the first in line.
+
+    ``candidates`` are claimable and due, in order; ``parked`` are the first of the parked ones.
+    """
+    verdict = Verdict()
+    slots = line.free_slots()
+    new = []
+    for one in candidates:
+        if one.job_id not in line.passed:
+            new.append(one)
+        elif line.holder in {None, one.job_id} and (slot := next(slots, None)):
+            verdict.may_run[one.job_id] = slot
+        else:
+            verdict.parked.add(one.job_id)
+    is_new = {one.job_id for one in new}
+    first = sorted([*new, *parked], key=lambda one: one.place)[: line.room]
+    for one in first:
+        if one.job_id not in is_new:
+            verdict.let_through.append(one)
+        elif slot := next(slots, None):
+            verdict.may_run[one.job_id] = slot
+    verdict.parked |= is_new.difference(one.job_id for one in first)
+    return verdict

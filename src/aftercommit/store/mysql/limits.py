@@ -1,0 +1,114 @@
+"""Limits on MySQL and MariaDB: keys are locked by named locks, around the transaction."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from itertools import compress
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from django.db import Error
+
+from aftercommit.store.base import Store
+from aftercommit.store.claim import marks
+from aftercommit.store.limits import claims
+from aftercommit.store.limits.claims import LockKeys
+from aftercommit.store.mysql.sql import (
+    GIVEN_SLOT,
+    LOCKED_IDS,
+    PATIENCE,
+    RELEASE_KEY,
+    SET_PATIENCE,
+    TRY_KEY,
+    WITHOUT_LOCK,
+)
+from aftercommit.values import Claim, ClaimQuery
+
+AS_IT_IS: Mapping[str, str] = MappingProxyType({})
+
+
+class MySQLLimits(Store):
+    """What the store of MySQL and MariaDB does for limits."""
+
+    slots_index = "FORCE INDEX (aftercommit_job_slot)"
+    lines_index = "FORCE INDEX (aftercommit_job_limited)"
+
+    @abstractmethod
+    def _due_in(
+        self,
+        groups: Sequence[tuple[str, int]],
+        query: ClaimQuery,
+        changes: Mapping[str, str] = AS_IT_IS,
+    ) -> list[Any]:
+        """Return the due jobs of these groups; ``changes`` to the text of the statement."""
+
+    @abstractmethod
+    def _named(self, query: ClaimQuery, changes: Mapping[str, str] = AS_IT_IS) -> list[Any]:
+        """Return the due ones of the named jobs."""
+
+    @abstractmethod
+    def _claim_ids(
+        self, query: ClaimQuery, ids: Sequence[str], *, slot: str = "", slots: Sequence[Any] = ()
+    ) -> list[Claim]:
+        """Claim locked rows."""
+
+    @abstractmethod
+    def _uuid(self, value: UUID) -> str:
+        """Return an id as the database has it."""
+
+    @abstractmethod
+    def _run(self, sql: str, given: Sequence[Any]) -> list[Any]:
+        """Return the rows of a statement."""
+
+    def _due_under_limits(self, query: ClaimQuery, limit: int) -> list[Any]:
+        groups = [] if query.only is not None else self._groups(query)
+        query = replace(query, limit=limit)
+        what = {LOCKED_IDS: f"SELECT {self.waiting_columns}", WITHOUT_LOCK: ""}
+        return self._named(query, what) if query.only else self._due_in(groups, query, what)
+
+    def _take(
+        self, query: ClaimQuery, slots: Mapping[UUID, int | None], holders: Collection[UUID]
+    ) -> list[Claim]:
+        ids = [self._uuid(one) for one in slots]
+        held = [self._uuid(one) for one in holders]
+        slot = GIVEN_SLOT.format(
+            slots=" ".join(["WHEN %s THEN %s"] * len(ids)), holders=marks(held) or "NULL"
+        )
+        given = [value for pair in zip(ids, slots.values(), strict=True) for value in pair]
+        return self._claim_ids(query, ids, slot=slot, slots=[*given, *held])
+
+    @contextmanager
+    def _with_keys(self) -> Iterator[LockKeys]:
+        names: list[str] = []
+        patience: list[int] = []
+
+        def lock(keys: Collection[str]) -> set[str]:
+            named = {self._name_of(key): key for key in keys}
+            tried = ", ".join([TRY_KEY] * len(named))
+            ((before, *got),) = self._run(f"SELECT {PATIENCE}, {tried}", list(named))
+            patience.append(before)
+            self._run(SET_PATIENCE, [claims.STANDING_STILL])
+            names.extend(compress(named, got))
+            return {named[name] for name in names}
+
+        try:
+            with self._write():
+                yield lock
+        finally:  # after the COMMIT, or whoever locks next would not see it
+            if names:
+                with suppress(Error):  # the connection is lost, and its locks with it
+                    self._run(f"DO {', '.join([RELEASE_KEY] * len(names))}", names)
+            if patience:
+                with suppress(Error):
+                    self._run(SET_PATIENCE, [patience[0]])
+
+    def _name_of(self, key: str) -> str:
+        """Return the name of a key's lock: one on the whole server, at most 64 letters."""
+        text = f"{self.connection.settings_dict['NAME']}:{key}"
+        return f"aftercommit:{hashlib.sha256(text.encode()).hexdigest()[:48]}"
+
+    def _rows(self, sql: str, given: Sequence[Any]) -> list[Any]:
+        return self._run(sql, given)

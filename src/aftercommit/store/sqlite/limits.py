@@ -1,0 +1,70 @@
+"""Limits on SQLite: a short transaction is the only writer, so no key has to be locked."""
+
+import json
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from aftercommit.models import Blocked
+from aftercommit.store.base import Store
+from aftercommit.store.limits.claims import LockKeys
+from aftercommit.values import Claim, ClaimQuery
+
+Part = tuple[str, list[Any]]  # a selection of due jobs, and its values but for the limit
+OF_ROW = """json_extract(%s, '$."' || id || '"')"""
+GIVEN_SLOT = f", slot = {OF_ROW}, blocked = {OF_ROW}"
+GIVEN_IDS = "SELECT value FROM json_each(%s)"
+
+
+class SQLiteLimits(Store):
+    """What the store of SQLite does for limits."""
+
+    @abstractmethod
+    def _parts(self, query: ClaimQuery) -> list[Part]:
+        """Return the selections of due jobs, the most urgent first."""
+
+    @abstractmethod
+    def _first(self, parts: list[Part], columns: str, limit: int) -> list[Any]:
+        """Return columns of the first due jobs, without a lock."""
+
+    @abstractmethod
+    def _claim_part(
+        self,
+        query: ClaimQuery,
+        due: str,
+        given: Sequence[Any],
+        *,
+        slot: str = "",
+        which: str = "",
+    ) -> list[Any]:
+        """Mark the rows of a selection; ``slot`` sets more columns, ``which`` restricts it."""
+
+    @abstractmethod
+    def _leased(self, rows: list[Any], query: ClaimQuery) -> list[Claim]:
+        """Write the lease of rows that were just marked; return the claims."""
+
+    @abstractmethod
+    def _run(self, sql: str, given: Sequence[Any]) -> list[Any]:
+        """Return the rows of a statement."""
+
+    def _due_under_limits(self, query: ClaimQuery, limit: int) -> list[Any]:
+        return self._first(self._parts(query), self.waiting_columns, limit)
+
+    def _take(
+        self, query: ClaimQuery, slots: Mapping[UUID, int | None], holders: Collection[UUID]
+    ) -> list[Claim]:
+        ids = json.dumps([one.hex for one in slots])
+        given = json.dumps({one.hex: slot for one, slot in slots.items()})
+        blocked = json.dumps({one.hex: Blocked.HOLDS.value for one in holders})
+        rows = self._claim_part(query, GIVEN_IDS, [given, blocked, ids], slot=GIVEN_SLOT)
+        return self._leased(rows, query)
+
+    @contextmanager
+    def _with_keys(self) -> Iterator[LockKeys]:
+        with self._write():
+            yield set  # there is one writer at a time
+
+    def _rows(self, sql: str, given: Sequence[Any]) -> list[Any]:
+        return self._run(sql, given)

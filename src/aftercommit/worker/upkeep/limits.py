@@ -1,0 +1,96 @@
+"""Lets parked jobs of limited tasks pass: when a run here has ended, and whatever was missed."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+
+from aftercommit.enqueue.limits import has_limits, limit_of
+from aftercommit.store.base import Store
+from aftercommit.values import Claim, Limit
+
+SWEEP_EVERY = timedelta(milliseconds=700)  # with the claim that follows, within a second
+SWEEP_RARELY = timedelta(minutes=1)  # without limited tasks: some may have been until lately
+AGAIN = timedelta(milliseconds=20)  # for a key that somebody else had locked
+MOST_KEYS = 300  # in one step of a sweep
+PAUSE = 9.0  # times as long as a step, while there are more keys
+
+
+class Passage:
+    """The limits of one database alias; ``step`` is repeated by a thread of its own.
+
+    The keys of runs that have ended are looked at at once. All keys with parked jobs are looked
+    at again and again: a limit may be higher now, a job may have been deleted, and the worker
+    that ended a run may have died before it let the next one pass. ``news`` is called when jobs
+    have passed, ``ring`` ends the wait for the next step.
+    """
+
+    def __init__(self, store: Store, *, news: Callable[[], None]) -> None:
+        self.ring: Callable[[], None] = lambda: None
+        self._store = store
+        self._news = news
+        self._freed: SimpleQueue[Claim] = SimpleQueue()
+        self._again: dict[str, Limit] = {}  # were locked by others
+        self._after = ""  # the key where the sweep goes on
+        self._next_sweep = float("-inf")
+        self._looking = True  # until the first sweep is over
+
+    @property
+    def empty(self) -> bool:
+        """Whether every run that has ended here was followed by what it allows."""
+        return not self._looking and self._freed.empty()
+
+    def freed(self, claim: Claim) -> None:
+        """Note that the run of a claim under a limit has ended; from any thread."""
+        self._freed.put(claim)
+        self.ring()
+
+    def step(self) -> timedelta:
+        """Look once; return when to look again."""
+        self._looking = True
+        wait = self._look()
+        self._looking = bool(self._again)
+        return wait
+
+    def _look(self) -> timedelta:
+        limits = self._again | self._of_ended_runs()
+        sweeps = time.monotonic() >= self._next_sweep
+        if sweeps:
+            limits |= self._sweep()
+        self._again = {}
+        if limits:
+            self._again = limits  # if the database does not answer
+            passed, locked = self._store.let_pass(limits)
+            self._again = {key: limits[key] for key in locked}
+            if passed:
+                self._news()
+        if not self._freed.empty():
+            return timedelta(0)
+        until_sweep = timedelta(seconds=max(self._next_sweep - time.monotonic(), 0))
+        return min(AGAIN, until_sweep) if self._again else until_sweep
+
+    def _of_ended_runs(self) -> dict[str, Limit]:
+        found: dict[str, Limit] = {}
+        while len(found) < MOST_KEYS:
+            try:
+                claim = self._freed.get_nowait()
+            except Empty:
+                break
+            limit = limit_of(claim.task_path)
+            if claim.limit_key is not None and limit is not None:
+                found[claim.limit_key] = limit
+        return found
+
+    def _sweep(self) -> dict[str, Limit]:
+        """Return the next keys with parked jobs of tasks that this process knows."""
+        began = time.monotonic()
+        keys = self._store.parked_keys(after=self._after, most=MOST_KEYS)
+        found = {key: limit for key, path in keys if (limit := limit_of(path)) is not None}
+        self._after = keys[-1][0] if len(keys) == MOST_KEYS else ""
+        pause = SWEEP_EVERY if keys or has_limits() else SWEEP_RARELY
+        if self._after:
+            pause = min(timedelta(seconds=(time.monotonic() - began) * PAUSE), SWEEP_EVERY)
+        elif pause is SWEEP_RARELY:
+            self._store.connection.close()  # not needed again for long
+        self._next_sweep = time.monotonic() + pause.total_seconds()
+        return found

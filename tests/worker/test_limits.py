@@ -1,0 +1,293 @@
+"""Limits, from the declaration of a task to the worker that runs its jobs."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from aftercommit import enqueue_many, task
+from aftercommit._compat import InvalidTask
+from aftercommit.enqueue import registry
+from aftercommit.errors import ConfigurationError
+from aftercommit.models import Job, State
+from aftercommit.options.worker import WorkerConfig
+from aftercommit.store import store_for
+from aftercommit.values import Succeeded
+from aftercommit.worker.quota import RunQuota
+from aftercommit.worker.upkeep.limits import Passage
+from aftercommit.worker.worker import Worker
+from tests.store.given import claim_all
+from tests.waiting import wait_until
+from tests.worker.rig import commits
+
+pytestmark = commits
+
+AT_ONCE = timedelta(0)
+HOUR = timedelta(hours=1)
+
+
+def work(**given):
+    """Run a worker until nothing is due; return its exit status."""
+    return Worker(WorkerConfig(drain=True, **given), quota=RunQuota(None)).run()
+
+
+@pytest.fixture
+def declare(monkeypatch, settings):
+    """Return a function that declares a task anew, for this test."""
+    settings.TASKS = {"default": settings.TASKS["default"]}
+    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
+
+    def declare(function, **options):
+        registry._declared.pop(f"{function.__module__}.{function.__qualname__}", None)
+        return task(**options)(function)
+
+    return declare
+
+
+def call(account, number=0):
+    """Do nothing, for an account."""
+    return number
+
+
+def keys():
+    """Return the keys of all jobs in the order of their ids."""
+    return list(Job.objects.order_by("id").values_list("limit_key", flat=True))
+
+
+# ---- the key ------------------------------------------------------------------------
+
+
+def test_a_task_without_a_limit_has_no_key(declare):
+    declare(call).enqueue(1)
+    assert keys() == [None]
+
+
+def test_without_limit_by_all_jobs_of_a_task_have_one_key(declare):
+    limited = declare(call, limit=2)
+    limited.enqueue(1)
+    enqueue_many(limited, [(2,), (3,)])
+    assert len(set(keys())) == 1
+    assert None not in keys()
+
+
+def test_equal_values_of_limit_by_have_one_key_however_they_are_passed(declare):
+    limited = declare(call, limit=2, limit_by=["account"])
+    limited.enqueue(1, 5)
+    limited.enqueue(account=1, number=6)
+    enqueue_many(limited, [(1,), {"account": 2}])
+    one, same, many, other = keys()
+    assert one == same == many
+    assert other != one
+
+
+def test_a_default_counts_as_its_value(declare):
+    limited = declare(call, limit=2, limit_by=("number",))
+    limited.enqueue(1)
+    limited.enqueue(2, 0)
+    assert len(set(keys())) == 1
+
+
+def test_numbers_and_texts_are_different_keys(declare):
+    limited = declare(call, limit=2, limit_by=("account",))
+    limited.enqueue("a")
+    limited.enqueue("A")
+    limited.enqueue("1")
+    limited.enqueue(1)
+    assert len(set(keys())) == 4
+
+
+def test_two_tasks_share_no_key(declare):
+    def other(account):
+        """Be another task."""
+
+    declare(call, limit=1).enqueue(1)
+    registry._declared.pop(f"{other.__module__}.{other.__qualname__}", None)
+    with pytest.raises(InvalidTask):
+        task(limit=1)(other)  # a local function
+    declare(another_call, limit=1).enqueue(1)
+    assert len(set(keys())) == 2
+
+
+def another_call(account):
+    """Be another task."""
+
+
+def test_a_call_that_has_no_key_is_refused(declare):
+    limited = declare(call, limit=2, limit_by=("account",))
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        limited.enqueue()
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"limit": 0}, "limit: expected a whole number"),
+        ({"limit": True}, "limit: expected a whole number"),
+        ({"limit": 1, "limit_by": "account"}, "limit_by: expected a list or a tuple"),
+        ({"limit": 1, "limit_by": ["acount"]}, "did you mean 'account'"),
+        ({"limit_by": ["account"]}, "limit_by says how a limit counts"),
+        ({"ordered": True}, "ordered says how a limit counts"),
+        ({"limit": 2, "ordered": True}, "ordered=True needs limit=1"),
+        ({"limit": 1, "ordered": "yes"}, "ordered: expected True or False"),
+    ],
+)
+def test_options_that_are_not_possible_are_refused(declare, options, says):
+    with pytest.raises(ConfigurationError, match=says):
+        declare(call, **options)
+
+
+@pytest.mark.parametrize(
+    "given", [{"priority": 5}, {"queue_name": "mail"}, {"run_after": timezone.now() + HOUR}]
+)
+def test_an_ordered_call_cannot_leave_its_line(declare, given):
+    ordered = declare(call, limit=1, ordered=True)
+    with pytest.raises(InvalidTask, match="cannot be given for a call of a task with ordered"):
+        ordered.using(**given).enqueue(1)
+
+
+def test_a_limit_cannot_vary_from_call_to_call(declare):
+    with pytest.raises(TypeError, match="'limit' cannot vary from call to call"):
+        declare(call, limit=2).using(limit=3)
+
+
+# ---- the worker ---------------------------------------------------------------------
+
+most = []
+order = []
+failing = []
+
+
+def watch(account):
+    """Note how many jobs of this account have a slot."""
+    running = Job.objects.filter(state=State.RUNNING, limit_key__isnull=False)
+    most.append(running.filter(payload__contains=f"[{account}]").count())
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_a_worker_runs_all_jobs_and_never_more_than_the_limit_at_once(declare, atomic):
+    most.clear()
+    limited = declare(watch, limit=2, limit_by=("account",), atomic=atomic)
+    limited.enqueue_many([(number % 2,) for number in range(20)])
+    work(threads=8)
+    assert len(most) == 20
+    assert max(most) <= 2
+    assert set(Job.objects.values_list("state", flat=True)) == {State.SUCCEEDED}
+
+
+def in_order(account, number):
+    """Note the call; some fail at first."""
+    order.append((account, number))
+    if failing and failing[0] == number:
+        failing.pop(0)
+        raise ValueError("at first")
+
+
+def test_jobs_of_an_ordered_key_run_in_order_also_through_retries(declare):
+    order.clear()
+    failing[:] = [2, 2, 4]
+    ordered = declare(in_order, limit=1, ordered=True, limit_by=("account",), backoff=AT_ONCE)
+    ordered.enqueue_many([(account, number) for number in range(6) for account in range(3)])
+    work(threads=8)
+    for account in range(3):
+        numbers = [number for one, number in order if one == account]
+        assert numbers == sorted(numbers)
+        assert set(numbers) == set(range(6))
+    assert len(order) == 18 + 3
+
+
+def test_flush_queue_runs_limited_jobs_as_well(declare, flush_queue):
+    order.clear()
+    failing.clear()
+    ordered = declare(in_order, limit=1, ordered=True)
+    ordered.enqueue_many([(1, number) for number in range(4)])
+    assert flush_queue() == 4
+    assert order == [(1, number) for number in range(4)]
+
+
+# ---- what lets parked jobs pass -----------------------------------------------------
+
+
+@pytest.fixture
+def parked(declare):
+    """Return how many jobs may run of five, by a limit of one, and a passage."""
+    declare(call, limit=1).enqueue_many([(number,) for number in range(5)])
+    store = store_for("default")
+    passed = threading.Event()
+    return store, Passage(store, news=passed.set), passed
+
+
+def claim(store):
+    """Claim what is due under the declared limits."""
+    from aftercommit.enqueue.limits import limit_of  # noqa: PLC0415
+
+    return claim_all(store, limit_of=limit_of)
+
+
+def test_the_next_job_passes_at_once_when_a_run_has_ended(parked):
+    store, passage, passed = parked
+    (running,) = claim(store)
+    passage.step()
+    assert not passed.is_set()
+    store.finish(running, Succeeded())
+    passage.freed(running)
+    assert not passage.empty
+    passage.step()
+    assert passed.is_set()
+    assert passage.empty
+    assert len(claim(store)) == 1
+
+
+def test_a_higher_limit_is_noticed_without_an_end(parked, declare):
+    store, passage, passed = parked
+    claim(store)
+    declare(call, limit=4)
+    wait = passage.step()
+    assert passed.is_set()
+    assert wait < timedelta(seconds=1)
+    assert len(claim(store)) == 3
+
+
+def test_a_task_whose_limit_was_taken_away_has_no_parked_jobs_left(parked, declare):
+    store, passage, _passed = parked
+    claim(store)
+    declare(call)
+    passage.step()
+    assert len(claim(store)) == 4
+
+
+def test_jobs_of_a_task_that_the_worker_does_not_know_stay_parked(parked, monkeypatch):
+    store, passage, passed = parked
+    (running,) = claim(store)
+    store.finish(running, Succeeded())
+    Job.objects.update(task_path="tests.nowhere.call")
+    passage.step()
+    assert not passed.is_set()
+
+
+def test_what_a_worker_has_left_passes_with_the_next_sweep_of_any_other(parked):
+    store, _passage, _passed = parked
+    (running,) = claim(store)
+    store.finish(running, Succeeded())  # and the worker dies here
+    another = Passage(store, news=lambda: None)
+    another.step()
+    assert len(claim(store)) == 1
+
+
+def test_a_sweep_goes_on_where_it_has_ended(parked, declare, monkeypatch):
+    store, passage, _passed = parked
+    monkeypatch.setattr("aftercommit.worker.upkeep.limits.MOST_KEYS", 2)
+    Job.objects.all().delete()
+    limited = declare(call, limit=1, limit_by=("account",))
+    limited.enqueue_many([(number,) for number in range(5) for _twice in range(2)])
+    running = claim(store)
+    assert len(running) == 5
+    for one in running:
+        store.finish(one, Succeeded())
+
+    def all_have_passed():
+        passage.step()
+        return not Job.objects.filter(blocked=1).exists()
+
+    wait_until(all_have_passed, why="every key was looked at")
