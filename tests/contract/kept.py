@@ -56,7 +56,10 @@ class ImmediateBackend(DatabaseBackend):
         """Enqueue the job, run it, and return its result."""
         result = super().enqueue(task, args, kwargs)
         # Not of all of TASKS: the tests have a backend there that does not exist.
-        with mock.patch("aftercommit.worker.config.our_backends", lambda: [self]):
+        with (
+            mock.patch("aftercommit.worker.config.our_backends", lambda: [self]),
+            mock.patch("aftercommit.enqueue.retention.our_backends", lambda: [self]),
+        ):
             InlineWorker().run()
         result.refresh()
         return result
