@@ -132,7 +132,7 @@ def test_many_jobs_are_inserted_in_statements_that_fit(rig, limit, vendor):
     task = rig.facts_of(claim).task
     rig.options = rig.options.__class__(max_payload=100 * limit)
     part = '"' * (limit // 20)  # JSON escapes them, and MySQL that
-    task.enqueue_many([((part,), {}) for _number in range(20)])
+    task.enqueue_many([(part,)] * 20)
 
     assert Job.objects.exclude(pk=claim.job_id).count() == 20
 
