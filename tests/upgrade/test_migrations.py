@@ -275,6 +275,28 @@ class TestBesideALongTransaction:
         assert used.flags() == RIGHT
         assert used.run("SELECT count(*) FROM aftercommit_job WHERE claimable") == [(4,)]
 
+    @pytest.mark.parametrize(
+        ("before", "target"), [("0008_pruned", "0009_awaited"), ("0009_awaited", "0010_limits")]
+    )
+    def test_a_new_column_does_not_wait_in_front_of_others(
+        self, used, other, before, target, monkeypatch
+    ):
+        other.run("ROLLBACK")
+        used.migrate(before)
+        other.run("BEGIN")
+        other.run("UPDATE aftercommit_job SET priority = 1 WHERE state = 'ready'")
+        monkeypatch.setattr(_lock, "TRIES", 2)
+        if used.vendor == "mysql":  # else it would wait for a day
+            used.run("SET SESSION lock_wait_timeout = 5")
+        else:
+            used.run("SET lock_timeout = '5s'")
+
+        with pytest.raises(OperationalError, match="stays open"):
+            used.migrate(target)
+
+        other.run("ROLLBACK")
+        used.migrate(target)
+
     def test_a_row_that_is_locked_is_waited_for_alone(self, used, other):
         other.run("ROLLBACK")
         used.migrate("0003_leases")

@@ -2,14 +2,16 @@
 
 from typing import ClassVar
 
-from django.db import migrations, models
+from django.db import models
 
-from aftercommit.migrations._online import OneWay
+from aftercommit.migrations._online import AddColumnOnline, OneWay
 
 
 class Migration(OneWay):
+    atomic = False  # so that each try to lock the table is short
+
     dependencies: ClassVar = [("aftercommit", "0008_pruned")]
 
     operations: ClassVar = [
-        migrations.AddField("Job", "awaited", models.BooleanField(null=True)),
+        AddColumnOnline("Job", "awaited", models.BooleanField(null=True)),
     ]

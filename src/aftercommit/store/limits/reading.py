@@ -59,6 +59,7 @@ class Lines(Claims):
     """Reads who has to do with a key; what is read while the key is locked stays true."""
 
     slots_index = lines_index = ""
+    parked_keys_sql = PARKED_KEYS
     waiting_columns = "id, limit_key, task_path, queue, state, priority, run_after"
 
     @abstractmethod
@@ -67,7 +68,7 @@ class Lines(Claims):
 
     def parked_keys(self, *, after: str = "", most: int) -> list[tuple[str, str]]:
         """Return the first keys behind ``after`` with parked jobs, and the path of their task."""
-        sql = PARKED_KEYS.format(lines=self.lines_index, most=most)
+        sql = self.parked_keys_sql.format(lines=self.lines_index, most=most)
         return [(key, path) for key, path in self._rows(sql, [after])]
 
     def _lines(

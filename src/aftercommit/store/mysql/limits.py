@@ -19,6 +19,7 @@ from aftercommit.store.limits.claims import LockKeys
 from aftercommit.store.mysql.sql import (
     GIVEN_SLOT,
     LOCKED_IDS,
+    PARKED_KEYS,
     PATIENCE,
     RELEASE_KEY,
     SET_PATIENCE,
@@ -35,6 +36,7 @@ class MySQLLimits(Store):
 
     slots_index = "FORCE INDEX (aftercommit_job_slot)"
     lines_index = "FORCE INDEX (aftercommit_job_limited)"
+    parked_keys_sql = PARKED_KEYS
 
     @abstractmethod
     def _due_in(

@@ -35,6 +35,19 @@ FROM aftercommit_job FORCE INDEX (aftercommit_job_claimable)
 WHERE claimable = TRUE
 GROUP BY claimable, backend, queue, priority
 """
+# Jumps from key to key in the same way. The recursion of ``reading.PARKED_KEYS`` would not: a
+# condition on the row of an outer query is no range of an index here.
+PARKED_KEYS = """
+SELECT line.limit_key, (
+    SELECT task_path FROM aftercommit_job AS job {lines}
+    WHERE job.blocked = 1 AND job.limit_key = line.limit_key LIMIT 1
+)
+FROM (
+    SELECT limit_key FROM aftercommit_job {lines} WHERE blocked = 1 AND limit_key > %s
+    GROUP BY blocked, limit_key ORDER BY blocked, limit_key LIMIT {most}
+) AS line
+ORDER BY line.limit_key
+"""
 CLAIMABLE_JOBS = (
     "aftercommit_job AS job FORCE INDEX (aftercommit_job_claimable) WHERE job.claimable = TRUE"
 )
