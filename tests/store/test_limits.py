@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from django.db import Error, connection, connections
+from django.db.models import Q
 
 from aftercommit.models import Blocked, Job, State
 from aftercommit.store.base import Store
@@ -175,6 +176,42 @@ def test_a_parked_job_that_an_older_program_has_cancelled_stops_nobody(store: St
     store.cancel([second])
     Job.objects.filter(id=second).update(blocked=Blocked.LIMIT)
     store.finish(claim, Succeeded())
+    for _look in range(2):
+        store.let_pass({KEY: ONE})
+    assert ids(under(ONE)(store)) == [third]
+
+
+def test_a_parked_job_that_an_older_program_has_claimed_is_not_parked_by_its_retry(
+    store: Store,
+) -> None:
+    _first, second = ready_jobs(store, 2, limit_key=KEY)
+    (claim,) = under(ONE)(store)
+    older = Job.objects.filter(id=second)
+    older.update(state=State.RUNNING, worker_id=claim.worker_id)
+    store.finish(claim, Succeeded())
+    store.let_pass({KEY: ONE})
+    assert job(store, second).blocked is None
+    # Its retry does not know "claimable", which then follows from the others.
+    older.update(state=State.READY, worker_id=None, claimable=Q(waits_for=0))
+    assert ids(under(ONE)(store)) == [second]
+
+
+@pytest.mark.parametrize("place", [Blocked.LIMIT, Blocked.PASSED])
+def test_a_look_at_a_key_does_not_wait_for_the_row_of_a_job_that_has_left_its_line(
+    store: Store, new_caller: Callable[[], Caller], place: Blocked
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite locks the database, not rows")
+    _first, second, third = ready_jobs(store, 3, limit_key=KEY)
+    (claim,) = under(ONE)(store)
+    store.cancel([second])
+    Job.objects.filter(id=second).update(blocked=place)
+    store.finish(claim, Succeeded())
+    row = Job.objects.select_for_update().filter(id=second)
+    held = Held(new_caller(), lambda: list(row.all()))
+    looks = new_caller()
+    assert not looks.must_wait(looks.start(store.let_pass, {KEY: ONE}))
+    held.roll_back()
     for _look in range(2):
         store.let_pass({KEY: ONE})
     assert ids(under(ONE)(store)) == [third]

@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from aftercommit import enqueue_many, task
@@ -264,6 +265,35 @@ def test_jobs_of_a_task_that_the_worker_does_not_know_stay_parked(parked, monkey
     Job.objects.update(task_path="tests.nowhere.call")
     passage.step()
     assert not passed.is_set()
+
+
+def no_answer(*_given, **_options):
+    """Be a database that does not answer."""
+    raise OperationalError("it does not answer")
+
+
+def test_a_sweep_that_fails_keeps_no_worker_from_stopping(parked, monkeypatch):
+    store, passage, _passed = parked
+    monkeypatch.setattr(store, "parked_keys", no_answer)
+    with pytest.raises(OperationalError):
+        passage.step()
+    assert passage.empty
+
+
+@pytest.mark.parametrize("fails", ["parked_keys", "let_pass"])
+def test_the_end_of_a_run_is_followed_when_the_database_answers_again(parked, monkeypatch, fails):
+    store, passage, passed = parked
+    (running,) = claim(store)
+    store.finish(running, Succeeded())
+    passage.freed(running)
+    with monkeypatch.context() as patch, pytest.raises(OperationalError):
+        patch.setattr(store, fails, no_answer)
+        passage.step()
+    assert not passage.empty
+    monkeypatch.setattr(store, "parked_keys", lambda **_given: [])
+    passage.step()
+    assert passed.is_set()
+    assert passage.empty
 
 
 def test_what_a_worker_has_left_passes_with_the_next_sweep_of_any_other(parked):

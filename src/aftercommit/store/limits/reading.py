@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from aftercommit.models import LIVE, State
+from django.db.models import QuerySet
+
+from aftercommit.models import LIVE, Blocked, Job, State
 from aftercommit.store.claim import Claims, marks
 from aftercommit.store.columns import id_from
 from aftercommit.store.limits.lines import Known, Line, Waiting
@@ -90,7 +92,7 @@ class Lines(Claims):
                 claimable.add(job.job_id)
         over = [job_id for line in lines.values() for job_id in line.over]
         if over:
-            self._jobs.filter(id__in=over).exclude(state__in=LIVE).update(blocked=None)
+            self._unmark(self._jobs.filter(id__in=over).exclude(state__in=LIVE))
         return lines, [one for one in candidates if one.job_id in claimable]
 
     def _first_parked(self, rooms: Mapping[str, int]) -> dict[str, list[Waiting]]:
@@ -112,10 +114,18 @@ class Lines(Claims):
             one = self._as_waiting(row)
             if one.state == State.READY:
                 found.setdefault(one.limit_key, []).append(one)
-            else:  # ended by a program that does not know lines
+            else:  # claimed or ended by a program that does not know lines
                 gone.append(one.job_id)
-        self._jobs.filter(id__in=gone).exclude(state=State.READY).update(blocked=None)
+        if gone:
+            parked = self._jobs.filter(id__in=gone, blocked=Blocked.LIMIT)
+            # waits_for as well: a retry by such a program leaves the job ready for everybody.
+            self._unmark(parked.exclude(state=State.READY), waits_for=0)
         return found
+
+    def _unmark(self, rows: QuerySet[Job], **changes: int) -> None:
+        """Take jobs out of their lines, but for locked ones: the next look finds those again."""
+        free = list(self._locked(rows, skip=True).values_list("id", flat=True))
+        self._jobs.filter(id__in=free).update(blocked=None, **changes)
 
     def _as_waiting(self, row: Sequence[Any]) -> Waiting:
         job_id, key, path, queue, state, priority, run_after = row

@@ -48,18 +48,18 @@ class Passage:
     def step(self) -> timedelta:
         """Look once; return when to look again."""
         self._looking = True
-        wait = self._look()
-        self._looking = bool(self._again)
-        return wait
+        try:
+            return self._look()
+        finally:  # a sweep that has failed keeps nobody from stopping
+            self._looking = bool(self._again)
 
     def _look(self) -> timedelta:
-        limits = self._again | self._of_ended_runs()
-        sweeps = time.monotonic() >= self._next_sweep
-        if sweeps:
-            limits |= self._sweep()
-        self._again = {}
+        # What is in _again is looked at again if the database does not answer.
+        limits = self._again = self._again | self._of_ended_runs()
+        if time.monotonic() >= self._next_sweep:
+            limits = self._again | self._sweep()
+        self._again = limits
         if limits:
-            self._again = limits  # if the database does not answer
             passed, locked = self._store.let_pass(limits)
             self._again = {key: limits[key] for key in locked}
             if passed:
