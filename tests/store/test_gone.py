@@ -1,7 +1,9 @@
 """A success whose row goes: the DELETE is fenced as the UPDATE of another success is."""
 
+from contextlib import nullcontext
+
 import pytest
-from django.db import models, transaction
+from django.db import connection, models, transaction
 
 from aftercommit.models import Job
 from aftercommit.values import Failed, Succeeded, SucceededAndGone
@@ -115,6 +117,64 @@ def test_a_row_that_is_protected_stays_as_succeeded(receipts, store):
     assert state(store, claims[1].job_id) == "succeeded"
     if "DO_NOTHING" not in str(Job._meta.related_objects[0].on_delete):
         assert Job.objects.count() == 1
+
+
+@pytest.fixture(params=["checked at once", "checked at commit"])
+def unknown_receipts(request, transactional_db):
+    """Make a table that refers to jobs, and that no model of this process knows."""
+    late = request.param == "checked at commit"
+    if late and connection.vendor == "mysql":
+        pytest.skip("InnoDB checks at once")
+    when = "DEFERRABLE INITIALLY DEFERRED" if late else ""
+    kind = Job._meta.pk.db_type(connection)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE TABLE unknown_receipt (job_id {kind} NOT NULL,"
+            f" FOREIGN KEY (job_id) REFERENCES aftercommit_job (id) {when})"
+        )
+    yield refer_to
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE unknown_receipt")
+
+
+def refer_to(job_id):
+    given = Job._meta.pk.get_db_prep_value(job_id, connection)
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO unknown_receipt VALUES (%s)", [given])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_a_foreign_key_that_this_process_does_not_know_keeps_the_row(
+    count, in_transaction, unknown_receipts, store
+):
+    claims = claims_of(store, count)
+    unknown_receipts(claims[0].job_id)
+
+    with transaction.atomic() if in_transaction else nullcontext():
+        ended = [store.finish(claims[0], GONE)] if count == 1 else None
+        ended = ended or store.finish_many([(one, GONE) for one in claims])
+
+    assert sorted(ended) == sorted((one.job_id, "succeeded") for one in claims)
+    found = [state(store, claim.job_id) for claim in claims]
+    assert found == ["succeeded", *["gone"] * (count - 1)]
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_whatever_else_stops_the_deletion_keeps_the_row(in_transaction, store):
+    (claim,) = claims_of(store, 1)
+
+    def refuse(**_given):
+        raise ValueError("a receiver of the project")
+
+    models.signals.pre_delete.connect(refuse, sender=Job)
+    try:
+        with transaction.atomic() if in_transaction else nullcontext():
+            assert store.finish(claim, GONE) == (claim.job_id, "succeeded")
+    finally:
+        models.signals.pre_delete.disconnect(refuse, sender=Job)
+
+    assert state(store, claim.job_id) == "succeeded"
 
 
 @pytest.mark.parametrize("receipts", [models.CASCADE], indirect=True, ids=["cascade"])

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from django.db import OperationalError
+from django.db import IntegrityError, OperationalError
 
 from aftercommit.models import Job
 from aftercommit.options.conf import BackendOptions
@@ -110,6 +110,24 @@ def test_a_success_whose_answer_was_lost_is_told_as_one(rig: Rig, monkeypatch):
     assert rig.lost == []
     assert [one for _claim, one in rig.written] == [result]
     assert Job.objects.count() == 0
+
+
+def test_a_success_whose_row_cannot_be_deleted_is_no_failure(rig: Rig, monkeypatch):
+    job_id = rig.enqueue(lambda context: 1, keep_result=None)
+    claim = rig.claim(job_id)
+    result = rig.execute(claim)
+
+    def refuses(claims):
+        if claims:
+            raise IntegrityError("somebody refers to it, says the COMMIT")
+        return []
+
+    monkeypatch.setattr(rig.store, "_finish_and_delete", refuses)
+    rig.finish(claim, result)
+
+    assert rig.job(job_id).state == "succeeded"
+    ((_claim, told),) = rig.written
+    assert told.outcome == result.outcome
 
 
 def test_a_commit_whose_answer_was_lost_is_told_as_a_success(rig: Rig):

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any, Self
 from uuid import UUID
 
-from django.db.models import DO_NOTHING, F, ProtectedError, RestrictedError
+from django.db import IntegrityError
+from django.db.models import DO_NOTHING, F, ProtectedError
 from django.db.models.functions import Greatest, Least
 
 from aftercommit.models import UNSUCCESSFUL, Job, State
@@ -16,6 +17,7 @@ from aftercommit.store.columns import LARGEST_COUNT
 from aftercommit.store.savepoint import Savepoint
 from aftercommit.store.table import Table
 from aftercommit.stored import read_errors
+from aftercommit.transient_errors import is_conflict
 from aftercommit.values import (
     Cancelled,
     Claim,
@@ -170,17 +172,38 @@ class Finishing(Table):
     def _finish_and_delete(self, claims: Sequence[Claim]) -> list[Ended]:
         """Delete the rows of claimed runs that have succeeded, in one transaction.
 
-        A row that another model protects stays: it is written as succeeded, without the result.
+        A row whose deletion is refused stays: it is written as succeeded, without the result. A
+        model may protect it, or a foreign key, a trigger or a right that Django does not know.
         """
         if not claims:
             return []
+        refusal_would_be_late = self._in_transaction()
         try:
             with self._write():
-                return self._ended(self._delete_running(claims))
-        except (ProtectedError, RestrictedError):
+                ended = self._ended(self._delete_running(claims))
+                if refusal_would_be_late:
+                    self._check_no_row_refers_to([one.job_id for one in ended])
+                return ended
+        except Exception as error:
+            if self._is_no_refusal(error):
+                raise
             if len(claims) > 1:
                 return [end for one in claims for end in self._finish_and_delete([one])]
         return [] if (end := self.finish(claims[0], Succeeded())) is None else [end]
+
+    def _is_no_refusal(self, error: Exception) -> bool:
+        """Return whether the same DELETE may succeed later, or may be committed by now."""
+        if isinstance(error, IntegrityError):  # as ProtectedError and RestrictedError are
+            return False
+        if is_conflict(error, vendor=self.connection.vendor):
+            return True
+        return self.connection.connection is None or not self.connection.is_usable()
+
+    def _check_no_row_refers_to(self, deleted: Sequence[UUID]) -> None:
+        """Raise now, and not at the caller's COMMIT, if the database keeps deleted jobs.
+
+        Here it has said so at the DELETE.
+        """
 
     def _delete_running(self, claims: Sequence[Claim]) -> list[Ended]:
         if any(one.on_delete is DO_NOTHING for one in Job._meta.related_objects):

@@ -203,6 +203,10 @@ class PostgreSQLStore(PostgreSQLLimits):
         at_once = (claim for claim, end in ends if end.delay is None)
         return self._ended(ended, due={one.queue for one in at_once if one.job_id in ready})
 
+    def _check_no_row_refers_to(self, deleted: Sequence[UUID]) -> None:
+        with self.connection.cursor() as cursor:  # what Django makes is checked at COMMIT
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
     def ask_for_end(self, job_ids: Collection[UUID]) -> None:
         """See ``Store.ask_for_end``."""
         self._run(AWAIT, {"ids": list(job_ids)})

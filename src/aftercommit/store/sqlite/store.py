@@ -29,6 +29,7 @@ from aftercommit.store.groups import HEADS
 from aftercommit.store.presence import Presence
 from aftercommit.store.sqlite.limits import Part, SQLiteLimits
 from aftercommit.store.sqlite.presence import SQLitePresence, lock_is_free, remove_lock
+from aftercommit.store.sqlite.references import check_no_row_refers_to
 from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
 
 NOW = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW')"
@@ -249,6 +250,9 @@ class SQLiteStore(SQLiteLimits):
             rows = self._run(SUCCEED, [document])
             written = self._ended([Ended(id_from(row[0]), State.SUCCEEDED) for row in rows])
             return written + self._finish_and_delete(gone) + super().finish_many(others)
+
+    def _check_no_row_refers_to(self, deleted: Sequence[UUID]) -> None:
+        check_no_row_refers_to(self.connection, deleted)
 
     def open_presence(self, worker_id: UUID, *, session_locks: bool) -> Presence:
         """Open a presence with a lock file beside the database."""

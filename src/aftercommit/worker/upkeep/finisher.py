@@ -184,9 +184,11 @@ class Finisher:
         A job must never stay running because its outcome cannot be written.
         """
         without_history = claim._replace(errors="[]")
-        if not isinstance(outcome, Succeeded):
+        # Of a success whose row should go, it is the DELETE that was refused.
+        less = Succeeded() if type(outcome) is SucceededAndGone else outcome
+        if less is not outcome or not isinstance(outcome, Succeeded):
             try:
-                return self._store.finish(without_history, outcome)
+                return self._store.finish(without_history, less)
             except Exception as second:
                 if self._is_conflict(second) or not self._answers():
                     raise
