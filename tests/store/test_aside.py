@@ -4,12 +4,12 @@ import pytest
 from django.db import connection, transaction
 from django.db.models import Q
 
-from aftercommit.models import Dependency, Job, Rule, State
+from aftercommit.models import Blocked, Dependency, Job, Rule, State
 from aftercommit.store import aside
 from aftercommit.store.aside import Front
 from aftercommit.store.rules import Rules
-from aftercommit.values import TASK, Failed
-from tests.store.given import ERROR, claim_all, locked, ready_job, ready_jobs
+from aftercommit.values import TASK, Failed, Limit, OnConflict, Succeeded
+from tests.store.given import ERROR, claim_all, locked, new_job, ready_job, ready_jobs
 
 PAUSED, OTHER = "shop.tasks.charge", "shop.tasks.mail"
 GROUPS = [("default", 0)]
@@ -213,6 +213,45 @@ def test_what_is_gone_or_has_run_meanwhile_does_not_come_back(store):
     assert [one.job_id for one in claim_all(store)] == [waits]
     assert not Job.objects.filter(~Q(waits_for=0)).exists()
     assert not Dependency.objects.exists()
+
+
+def test_one_that_waits_for_a_slot_as_well_waits_for_it_after_the_pause(store):
+    pause(store)
+    first, second = ready_jobs(store, 2, task_path=PAUSED, limit_key="k")
+    set_aside(store)
+    store.cancel([first, second])
+    store.retry([first, second])
+    (running,) = claim_all(store, limit_of=lambda _path: Limit(1))  # knows the pause not yet
+    waits = Job.objects.get(blocked=Blocked.LIMIT)
+    store.resume(TASK, PAUSED)
+
+    bring_all_back(store)
+
+    waits.refresh_from_db()
+    assert (waits.claimable, waits.waits_for, waits.blocked) == (False, 1, Blocked.LIMIT)
+    assert not Dependency.objects.exists()
+    store.finish(running, Succeeded())
+    store.let_pass({"k": Limit(1)})
+    assert [one.job_id for one in claim_all(store)] == [waits.id]
+
+
+@pytest.mark.parametrize("parked", [False, True])
+def test_a_unique_job_that_is_replaced_stays_set_aside(store, parked):
+    pause(store)
+    job_id = ready_job(store, task_path=PAUSED, limit_key="k", unique_key="u")
+    set_aside(store)
+    if parked:  # somebody who decided about its key was at work at the same time
+        Job.objects.filter(id=job_id).update(blocked=Blocked.LIMIT)
+    new = new_job(task_path=PAUSED, limit_key="other", unique_key="u")
+
+    store.insert_unique([new], OnConflict(replaces=True))
+
+    held = Job.objects.get(id=job_id)
+    assert (held.claimable, held.waits_for, held.blocked) == (False, 1, None)
+    assert held.limit_key == "other"
+    store.resume(TASK, PAUSED)
+    bring_all_back(store)
+    assert claimable() == 1
 
 
 def test_all_groups_of_a_queue_are_looked_at_and_jobs_of_later_are_not(store):

@@ -5,9 +5,9 @@ from enum import Enum
 from functools import partial
 from uuid import UUID, uuid5
 
-from django.db.models import Case, QuerySet, Value, When
+from django.db.models import Case, Q, QuerySet, Value, When
 
-from aftercommit.models import Dependency, State
+from aftercommit.models import Blocked, Dependency, State
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.rules import Rules
 from aftercommit.values import TASK
@@ -111,8 +111,10 @@ class Aside(Rules):
             rows = self._jobs.filter(id__in=first)
             held = dict(self._locked(rows, skip=True).values_list("id", "queue"))
             gone = set(first) - set(rows.values_list("id", flat=True))
-            # Whatever has become of it meanwhile: it waits for this pause no longer.
-            self._jobs.filter(id__in=held).update(
+            # Whatever has become of it meanwhile: it waits for this pause no longer. One that
+            # waits for a slot as well stays in its line, which lets it through in its turn.
+            parked = Q(state=State.READY, blocked=Blocked.LIMIT)
+            self._jobs.filter(id__in=held).exclude(parked).update(
                 waits_for=0,
                 claimable=Case(When(state=State.READY, then=Value(True)), default=Value(False)),
             )

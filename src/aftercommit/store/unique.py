@@ -11,8 +11,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.db.models import Exists, OuterRef, QuerySet
+
 from aftercommit.errors import EnqueueFailed, JobExists
-from aftercommit.models import Job, State
+from aftercommit.models import Dependency, Job, State
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.columns import moment_from, unique_lock
 from aftercommit.store.table import Table
@@ -92,24 +94,33 @@ class UniqueKeys(Table, ABC):
         """Give a holder that has not started what the new call says; False if it has started."""
         changes: dict[str, Any] = {}
         if rule.replaces:
-            changes = {"payload": job.payload, "priority": job.priority}
+            changes = {
+                "payload": job.payload,
+                "priority": job.priority,
+                "limit_key": job.limit_key,  # other arguments may mean another one
+            }
         if rule.debounce is not None:
             changes["run_after"] = _pushed(holder, job, rule)
         elif rule.replaces:
             changes["run_after"] = job.run_after or DatabaseNow()
-        if job.limit_key is not None or holder.limit_key is not None:
-            # It is new to its line: other arguments may mean another one, and a time to come
-            # must not keep a slot.
-            changes |= {"limit_key": job.limit_key} if rule.replaces else {}
-            changes |= {"blocked": None, "waits_for": 0, "claimable": True}
+        limited = job.limit_key is not None or holder.limit_key is not None
+        # It is new to its line, which may be another one; a time to come must not keep a slot.
+        changes |= {"blocked": None} if limited else {}
         waiting = self._jobs.filter(id=holder.id, state=State.READY, started_at__isnull=True)
         if not waiting.update(**changes):
             return False
+        if limited:
+            self._unless_aside(waiting).update(waits_for=0, claimable=True)
         for name in changes.keys() - {"run_after"}:
             setattr(holder, name, changes[name])
         if rule.debounce is None and job.run_after is None:
             self._wake({holder.queue})
         return True
+
+    def _unless_aside(self, jobs: QuerySet[Job]) -> QuerySet[Job]:
+        """Leave out jobs that wait for more than a slot: for the end of a pause, for others."""
+        needs = Dependency.objects.using(self.alias).filter(job_id=OuterRef("id"))
+        return jobs.exclude(Exists(needs))
 
 
 def _pushed(holder: Job, job: NewJob, rule: OnConflict) -> datetime:
