@@ -12,6 +12,7 @@ from aftercommit.errors import BadSelection
 from aftercommit.models import Job
 from aftercommit.store import selecting, store_for
 from aftercommit.values import Failed
+from tests.app.limited import one_by_one, some_at_once
 from tests.app.tasks import add
 from tests.django.conftest import claim_only_job
 from tests.django.test_jobs import ERROR, failed_job, job, ready_job
@@ -142,6 +143,19 @@ def test_jobs_are_moved_and_reprioritised():
     assert jobs.find(queue="mail").reprioritise(-100).changed == 1
 
     assert (job(job_id).queue, job(job_id).priority) == ("mail", -100)
+
+
+@pytest.mark.parametrize(
+    ("path", "changed"), [(one_by_one, 0), (some_at_once, 1), ("gone.tasks.unknown", 0)]
+)
+def test_jobs_that_run_in_order_are_left_where_they_are(path, changed):
+    job_id = ready_job()
+    path = getattr(path, "module_path", path)
+    Job.objects.filter(id=job_id).update(limit_key="k", task_path=path)
+
+    moved = jobs.find(queue="default").move(queue="mail")
+    assert (moved.found, moved.changed, moved.left) == (1, changed, 1 - changed)
+    assert jobs.find().reprioritise(50).changed == changed
 
 
 @pytest.fixture

@@ -238,6 +238,19 @@ def test_reprioritised_jobs_are_claimed_in_their_new_order(store):
     assert [claim_one(store).job_id, claim_one(store).job_id] == [second, first]
 
 
+def test_jobs_of_tasks_in_line_keep_their_place(store):
+    limited = ready_job(store, limit_key="k")
+    plain = ready_job(store)
+    line = store.limited_tasks([limited, plain])
+
+    assert line == [job(store, limited).task_path]
+    assert store.limited_tasks([plain]) == []
+    assert store.move([limited, plain], Criteria(), queue="mail", in_line=line) == 1
+    assert store.reprioritise([limited, plain], Criteria(), priority=9, in_line=line) == 1
+    assert (job(store, limited).queue, job(store, limited).priority) == ("default", 0)
+    assert (job(store, plain).queue, job(store, plain).priority) == ("mail", 9)
+
+
 def test_what_was_found_and_does_not_meet_the_criteria_any_more_is_not_shown(store):
     ids = failed_jobs(store, 2)
     store.retry(ids[:1])

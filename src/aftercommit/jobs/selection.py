@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from aftercommit.enqueue.finished import send_finished
+from aftercommit.enqueue.limits import limit_of
 from aftercommit.errors import BadSelection
 from aftercommit.jobs import asked
 from aftercommit.store import store_for
@@ -96,23 +97,43 @@ class Selection:
         return self._each("delete", FINISHED, write, progress)
 
     def move(self, *, queue: str, progress: Watcher | None = None) -> Progress:
-        """Put the jobs that are not running and have not succeeded into another queue."""
+        """Put the jobs that are not running and have not succeeded into another queue.
+
+        Jobs of tasks with ``ordered=True`` stay: see ``_in_line``.
+        """
         queue = asked.target(queue)
 
         def write(job_ids: Sequence[UUID], wanted: Criteria) -> Progress:
-            return Progress(changed=self._store.move(job_ids, wanted, queue=queue))
+            in_line = self._in_line(job_ids)
+            changed = self._store.move(job_ids, wanted, queue=queue, in_line=in_line)
+            return Progress(changed=changed)
 
         return self._each("move", NOT_STARTED, write, progress)
 
     def reprioritise(self, priority: int, *, progress: Watcher | None = None) -> Progress:
-        """Give the jobs that are not running and have not succeeded another priority."""
+        """Give the jobs that are not running and have not succeeded another priority.
+
+        Jobs of tasks with ``ordered=True`` stay: see ``_in_line``.
+        """
         priority = asked.priority(priority)
 
         def write(job_ids: Sequence[UUID], wanted: Criteria) -> Progress:
-            changed = self._store.reprioritise(job_ids, wanted, priority=priority)
+            in_line = self._in_line(job_ids)
+            changed = self._store.reprioritise(
+                job_ids, wanted, priority=priority, in_line=in_line
+            )
             return Progress(changed=changed)
 
         return self._each("reprioritise", NOT_STARTED, write, progress)
+
+    def _in_line(self, job_ids: Sequence[UUID]) -> list[str]:
+        """Return the tasks whose jobs run in order: all jobs of a key are in the same place.
+
+        A task that is not known here may be one of them. Modules may be imported to find out,
+        so this is no part of the transaction that locks jobs.
+        """
+        found = [(path, limit_of(path)) for path in self._store.limited_tasks(job_ids)]
+        return [path for path, limit in found if limit is None or limit.ordered]
 
     def _each(
         self,

@@ -5,7 +5,7 @@ whole condition, so a job that a worker has changed in between is left alone.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -87,6 +87,10 @@ def _contains(column: str, text: str) -> Q:
     return Q(GreaterThan(Place(column, Value(text)), 0))
 
 
+def _of(limited_tasks: Collection[str]) -> Q:
+    return Q(limit_key__isnull=False, task_path__in=limited_tasks)
+
+
 class Finding(Table):
     """Walks the table, or an index that has all that is wanted."""
 
@@ -157,19 +161,42 @@ class Selecting(Finding, Operations):
             _all, by_model = self._jobs.filter(id__in=gone, state__in=FINISHED).delete()
             return by_model.get(Job._meta.label, 0)
 
-    def move(self, job_ids: Sequence[UUID], wanted: Criteria, *, queue: str) -> int:
+    def limited_tasks(self, job_ids: Sequence[UUID]) -> list[str]:
+        """Return the paths of the tasks of those jobs that have a limit key."""
+        limited = self._jobs.filter(id__in=job_ids, limit_key__isnull=False)
+        return sorted(limited.values_list("task_path", flat=True).distinct())
+
+    def move(
+        self,
+        job_ids: Sequence[UUID],
+        wanted: Criteria,
+        *,
+        queue: str,
+        in_line: Collection[str] = (),
+    ) -> int:
         """Put jobs that no worker has into another queue; return how many were elsewhere.
 
-        Messages for brokers stay where they are: their queue says which broker it is.
+        Messages for brokers stay where they are: their queue says which broker it is. Jobs with
+        a limit key of the tasks ``in_line`` stay as well: those of a key are in one queue.
         """
-        others = ~Q(queue=queue) & ~Q(queue__startswith=QUEUE_PREFIX)
+        others = ~Q(queue=queue) & ~Q(queue__startswith=QUEUE_PREFIX) & ~_of(in_line)
         return self._after_deadlock(
             partial(self._change, job_ids, condition(wanted) & others, {"queue": queue})
         )
 
-    def reprioritise(self, job_ids: Sequence[UUID], wanted: Criteria, *, priority: int) -> int:
-        """Give jobs that no worker has another priority; return how many had a different one."""
-        others = condition(wanted) & ~Q(priority=priority)
+    def reprioritise(
+        self,
+        job_ids: Sequence[UUID],
+        wanted: Criteria,
+        *,
+        priority: int,
+        in_line: Collection[str] = (),
+    ) -> int:
+        """Give jobs that no worker has another priority; return how many had a different one.
+
+        Jobs with a limit key of the tasks ``in_line`` keep theirs: those of a key have the same.
+        """
+        others = condition(wanted) & ~Q(priority=priority) & ~_of(in_line)
         return self._after_deadlock(
             partial(self._change, job_ids, others, {"priority": priority})
         )
