@@ -35,7 +35,7 @@ ROLLS_BACK, IN_TRANSACTION, LOSES_ITS_WORKER = 0.3, 0.6, 0.4  # shares
 ISOLATIONS = [USUAL := "READ COMMITTED", "REPEATABLE READ"]
 LONG = SOON.total_seconds() * 20
 NEEDED = ("inserted", "met", "rolled back", "rescued", "retried", "looks")
-MOST_ROUNDS = 100
+MOST_ROUNDS, TURN = 100, 1.0
 CALLERS, KEYS = size(change=4, full=50), size(change=8, full=1000)
 KEYS_BESIDE = size(change=8, full=100)  # jobs that are run; the callers want each many times
 FEW_CALLERS, FEW_KEYS = size(change=3, full=10), size(change=6, full=100)  # of one writer
@@ -53,6 +53,7 @@ class Storm:
     until_started: bool
     needed: Collection[str] = ()  # what must have happened; see ``seen``
     over: Event = field(default_factory=Event)
+    worked: Event = field(default_factory=Event)  # a worker has been through all that it does
     told: set[UUID] = field(default_factory=set)  # ids of whose existence a caller is sure
     seen: Counter[str] = field(default_factory=Counter)
 
@@ -64,6 +65,9 @@ class Storm:
                 self._enqueue(f"key {key}", chance)
             if all(self.seen[happened] for happened in self.needed):
                 return
+            # On SQLite the callers may otherwise leave the workers no turn to write.
+            self.worked.wait(TURN)
+            self.worked.clear()
 
     def _enqueue(self, key: str, chance: random.Random) -> None:
         rule, in_transaction = chance.choice(RULES), chance.random() < IN_TRANSACTION
@@ -117,6 +121,7 @@ class Storm:
                     ended = store.finish_many([(claim, chance.choice(ENDS)) for claim in claims])
                     self.seen.update(f"ended as {one.state}" for one in ended)
             self._rescue_and_retry()
+            self.worked.set()
 
     @contextmanager
     def _conflicts(self) -> Iterator[None]:
