@@ -9,14 +9,17 @@ from uuid import UUID
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection, connections, transaction
+from django.utils import timezone
 
 from aftercommit import jobs
 from aftercommit._compat import TaskResultDoesNotExist
 from aftercommit.enqueue import waits as waits_module
 from aftercommit.errors import InsideTransaction, NotEndedYet
+from aftercommit.models import Job
 from aftercommit.store.waiting import Waiting
 from aftercommit.values import Failed, Succeeded, SucceededAndGone
 from tests.app import tasks
+from tests.store.callers import Caller, Held
 from tests.store.given import ERROR, claim_all
 from tests.waiting import SOON, wait_until
 from tests.worker.rig import commits
@@ -78,6 +81,16 @@ def worker(store):
         return store.finish_many([(claim, outcome) for claim in claims])
 
     return end
+
+
+@pytest.fixture
+def other(transactional_db):
+    """Return someone else."""
+    watcher = connection.copy()
+    caller = Caller(watcher)
+    yield caller
+    caller.close()
+    watcher.close()
 
 
 def in_thread(call, *args):
@@ -283,3 +296,71 @@ def test_behind_a_pooler_nobody_listens(store, worker):
         return store.open_listener(listens=False).tells
 
     assert in_thread(open_listener).result(SOON.total_seconds()) is False
+
+
+def test_a_row_that_is_locked_holds_up_nobody_and_is_asked_for_again(store, other, only_told):
+    if connection.vendor != "postgresql":
+        pytest.skip("nothing is written elsewhere")
+    locked, free = (UUID(tasks.add.enqueue(2, 3).id) for _job in range(2))
+    held = Held(other, lambda: Job.objects.filter(id=locked).update(priority=1))
+
+    asked = in_thread(store.ask_for_end, [locked, free])
+    assert asked.result(SOON.total_seconds()) == {free}
+    held.commit()
+
+    assert store.ask_for_end([locked, free]) == {locked, free}
+    assert set(Job.objects.filter(awaited=True).values_list("id", flat=True)) == {locked, free}
+    assert store.ask_for_end([UUID(int=1)]) == set()
+
+
+def test_who_waits_for_a_locked_row_is_told_of_its_end(other, only_told):
+    if connection.vendor != "postgresql":
+        pytest.skip("nothing is written elsewhere")
+    result = tasks.add.enqueue(2, 3)
+    end = Job.objects.filter(id=result.id).update
+    held = Held(other, lambda: end(state="cancelled", finished_at=timezone.now()))
+    waiting = in_thread(result.wait, HOUR)
+    wait_until(is_asked, why="somebody waits")
+
+    held.commit()
+
+    assert waiting.result(SOON.total_seconds()).state == "cancelled"
+
+
+def test_a_thread_that_fails_tells_those_who_wait_and_the_next_one_begins_anew(
+    worker, monkeypatch, caplog
+):
+    result = tasks.add.enqueue(2, 3)
+
+    def fail(self, job_ids):
+        raise ValueError("a fault")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Waiting, "ended_among", fail)
+        with pytest.raises(ValueError, match="a fault"):
+            result.wait(SOON)
+    assert "has failed" in caplog.text
+
+    waiting = in_thread(result.wait, HOUR)
+    wait_until(is_asked, why="somebody waits")
+    worker(Succeeded("5"))
+
+    assert waiting.result(SOON.total_seconds()).return_value == 5
+
+
+def test_without_a_thread_the_caller_is_told_and_the_next_one_begins_anew(worker, monkeypatch):
+    result = tasks.add.enqueue(2, 3)
+
+    def fail(self):
+        raise RuntimeError("can't start new thread")
+
+    waits = waits_module.waits_for("default", listens=True)
+    with monkeypatch.context() as broken:
+        broken.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError):
+            waits.add(UUID(result.id))
+    assert waits._waiters == {}
+
+    worker(Succeeded("5"))
+
+    waits.add(UUID(result.id)).result(SOON.total_seconds())

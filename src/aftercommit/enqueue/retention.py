@@ -42,16 +42,14 @@ class Retention:
     def span_of(self, *, backend: str, task_path: str, state: str) -> timedelta:
         """Return how long a job is kept after its end; ``NEVER`` if nobody here may delete it.
 
-        That is so for a backend that TASKS does not name. A task that this process does not
-        know may have a span of its own, so its jobs are kept for the longest one of all tasks.
+        That is so for a backend that TASKS does not name, and for a task that this process does
+        not know: whoever declares it may have said that its jobs are kept for ever.
         """
         options = self._backends.get(backend)
         if options is None:
             return NEVER
         keep = self._keep_of(task_path, backend, options)
-        if keep is None:
-            return max(_span(one, state) for one in self._of_declared(options))
-        return _span(keep, state)
+        return NEVER if keep is None else _span(keep, state)
 
     def spans(self) -> list[timedelta]:
         """Return every span after which some job may be deleted, the shortest first."""

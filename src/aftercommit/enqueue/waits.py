@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.db import Error
 
+from aftercommit.safe_log import log_error
 from aftercommit.store import store_for
 
 if TYPE_CHECKING:
@@ -38,19 +39,21 @@ class Waits:
         self._thread: threading.Thread | None = None
         self._listener: Listener | None = None
         self._added_at = self._used_at = 0.0
+        self._all_told = False  # the end of each job that is waited for will be told
 
     def add(self, job_id: UUID) -> Waiter:
         """Return a future that is done when the job has ended, or has no row any more."""
         waiter: Waiter = Future()
         with self._lock:
-            self._waiters.setdefault(job_id, set()).add(waiter)
             self._added_at = self._used_at = time.monotonic()
             if self._thread is None:
                 name = f"aftercommit-waits-{self.alias}"
-                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name=name, daemon=True)
+                thread.start()  # it raises if the system has no thread to give
+                self._thread = thread
             elif self._listener is not None:
                 self._listener.interrupt()
+            self._waiters.setdefault(job_id, set()).add(waiter)
         return waiter
 
     def discard(self, job_id: UUID, waiter: Waiter) -> None:
@@ -70,23 +73,41 @@ class Waits:
                 return
             except Error:  # the database is away: each waiter has a timeout of its own
                 time.sleep(AFTER_ERROR.total_seconds())
+            except BaseException as error:
+                self._give_up(error)
+                return
+
+    def _give_up(self, error: BaseException) -> None:
+        """Tell those who wait why nobody listens any more; the next one begins anew."""
+        log_error("The thread %s has failed", f"aftercommit-waits-{self.alias}", error=error)
+        with self._lock:
+            if self._thread is not threading.current_thread():
+                return  # another one serves them already
+            self._thread = None
+            waiters = [one for some in self._waiters.values() for one in some]
+            self._waiters.clear()
+        for waiter in waiters:
+            if waiter.set_running_or_notify_cancel():
+                waiter.set_exception(error)
 
     def _serve(self) -> None:
         """Tell waiters until there have been none for a while."""
         store = store_for(self.alias)
         listener = store.open_listener(listens=self._listens)
-        asked: frozenset[UUID] = frozenset()
+        known: frozenset[UUID] = frozenset()
         next_look = 0.0
         try:
             while (waited := self._waited(listener)) is not None:
-                new = waited - asked
-                if new:
-                    store.ask_for_end(new)
+                new = waited - known
                 if waited and (new or time.monotonic() >= next_look):
-                    self._tell(store.ended_among(waited))
-                    next_look = time.monotonic() + self._pause(listener).total_seconds()
-                asked = waited
-                self._tell(listener.wait(self._pause(listener)))
+                    ended = store.ended_among(waited)
+                    self._tell(ended)
+                    live = waited - ended
+                    told = store.ask_for_end(live) if live and (new or listener.tells) else ()
+                    self._all_told = listener.tells and live <= set(told)
+                    next_look = time.monotonic() + self._pause().total_seconds()
+                known = waited
+                self._tell(listener.wait(self._pause()))
         finally:
             with self._lock:
                 self._listener = None
@@ -104,8 +125,8 @@ class Waits:
                 return None
             return frozenset(self._waiters)
 
-    def _pause(self, listener: "Listener") -> timedelta:
-        if listener.tells:
+    def _pause(self) -> timedelta:
+        if self._all_told:
             return POLL_IF_TOLD
         young = time.monotonic() - self._added_at < AT_FIRST.total_seconds()
         return POLL_AT_FIRST if young else POLL

@@ -37,8 +37,13 @@ class Listener:
 class Waiting(Table):
     """Tells which jobs have ended."""
 
-    def ask_for_end(self, job_ids: Collection[UUID]) -> None:
-        """Let whoever ends these jobs say so, where the database can; see ``Listener``."""
+    def ask_for_end(self, job_ids: Collection[UUID]) -> Collection[UUID]:
+        """Let whoever ends these jobs say so, where the database can; see ``Listener``.
+
+        Returns those whose end will be told. Of the others some may have ended, and some are
+        locked: ask for them again.
+        """
+        return NOTHING
 
     def ended_among(self, job_ids: Collection[UUID]) -> set[UUID]:
         """Return those of these jobs that have ended, or have no row any more."""

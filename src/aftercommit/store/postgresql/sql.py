@@ -97,12 +97,24 @@ WAKE = "SELECT pg_notify('aftercommit', queue) FROM unnest(%(queues)s::text[]) A
 TELL = "SELECT pg_notify(%(channel)s, id) FROM unnest(%(workers)s::text[]) AS id"
 
 # Whoever waits for a job says so in its row; the end of a job that nobody waits for tells nobody.
-# A claim passes over a row that is being written: hence the worker is woken again.
+# A claim passes over a row that is being written: hence the worker is woken again. Rows that
+# others have locked are skipped: to wait for one would hold up the ends of those locked by then.
 AWAIT = """
-UPDATE aftercommit_job SET awaited = true
-WHERE id = ANY(%(ids)s::uuid[]) AND state IN ('ready', 'running')
-RETURNING CASE WHEN state = 'ready' AND run_after <= statement_timestamp()
-    THEN pg_notify('aftercommit', queue) END
+WITH asked AS (
+    UPDATE aftercommit_job SET awaited = true
+    WHERE id IN (
+        SELECT id FROM aftercommit_job
+        WHERE id = ANY(%(ids)s::uuid[]) AND awaited IS NOT TRUE AND state IN ('ready', 'running')
+        ORDER BY id
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    RETURNING id, CASE WHEN state = 'ready' AND run_after <= statement_timestamp()
+        THEN pg_notify('aftercommit', queue) END AS woken
+)
+SELECT id FROM asked
+UNION ALL
+SELECT id FROM aftercommit_job
+WHERE id = ANY(%(ids)s::uuid[]) AND awaited AND state IN ('ready', 'running')
 """
 
 ONLY = "AND id = ANY(%(only)s::uuid[])"

@@ -207,9 +207,9 @@ class PostgreSQLStore(PostgreSQLLimits):
         with self.connection.cursor() as cursor:  # what Django makes is checked at COMMIT
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
-    def ask_for_end(self, job_ids: Collection[UUID]) -> None:
+    def ask_for_end(self, job_ids: Collection[UUID]) -> set[UUID]:
         """See ``Store.ask_for_end``."""
-        self._run(AWAIT, {"ids": list(job_ids)})
+        return {row[0] for row in self._run(AWAIT, {"ids": list(job_ids)})}
 
     def open_listener(self, *, listens: bool) -> Listener:
         """Listen to the ends of jobs; see ``Store.open_listener``."""
