@@ -19,7 +19,13 @@ from aftercommit.store.clock import ago
 from aftercommit.values import Cancelled, Failed, Succeeded
 from aftercommit.worker.runs import now
 from aftercommit.worker.upkeep import pruner as pruner_module
-from aftercommit.worker.upkeep.pruner import LAG, LOOK_EVERY, WHOLE_PASS_EVERY, Pruner
+from aftercommit.worker.upkeep.pruner import (
+    LAG,
+    LOOK_EVERY,
+    MOST_REFUSED,
+    WHOLE_PASS_EVERY,
+    Pruner,
+)
 from tests.app import tasks
 from tests.store.given import ERROR, claim_all, ready_jobs
 from tests.store.test_prune import finished_ago
@@ -237,24 +243,69 @@ def test_the_most_careful_backend_says_how_long_notes_are_kept(store, clock):
 # ---- archive -----------------------------------------------------------------------
 
 
-def test_an_archive_that_fails_is_asked_again_for_the_same_jobs(store, clock):
+def test_an_archive_that_is_away_is_asked_again_for_the_same_jobs(store, clock):
     jobs = ended(store, Succeeded(), 8 * DAY, count=3)
-    got, fails = [], [True]
+    got, away = [], [True]
 
     def archive(batch):
+        if away:
+            raise OSError("away")
         got.append(sorted(one.id for one in batch))
-        if fails:
-            raise OSError(fails.pop())
 
     pruner = pruner_of(store, clock, archive=archive)
-    with pytest.raises(ArchiveFailed):
-        pruner.step()
-    assert left() == {*jobs}
+    for _step in range(2):
+        with pytest.raises(ArchiveFailed):
+            pruner.step()
+        assert left() == {*jobs}
 
+    away.clear()
     prune(pruner)
 
-    assert got == [sorted(jobs), sorted(jobs)]
+    assert got == [sorted(jobs)]
     assert left() == set()
+
+
+def test_an_archive_that_is_away_is_not_asked_for_each_job(store, clock):
+    ended(store, Succeeded(), 8 * DAY, count=40)
+    asked = []
+
+    def archive(batch):
+        asked.append(len(batch))
+        raise OSError("away")
+
+    with pytest.raises(ArchiveFailed):
+        pruner_of(store, clock, archive=archive).step()
+
+    assert asked.count(1) == MOST_REFUSED
+    assert len(asked) < 12
+
+
+def test_a_job_that_an_archive_refuses_stays_and_no_other(store, clock):
+    """Nor do other spans, other archives and the inbox wait for it."""
+    jobs = ended(store, Succeeded(), 8 * DAY, count=5)
+    bad = jobs[2]
+    failed = ended(store, Failed(ERROR), 31 * DAY)
+    elsewhere = ended(store, Succeeded(), 8 * DAY, backend="plain")
+    assert store.receive(message_id="old", consumer="shop.consume")
+    Received.objects.update(received_at=ago(61 * DAY))
+
+    def archive(batch):
+        if bad in [one.id for one in batch]:
+            raise ValueError("no such field")
+
+    backends = {"default": BackendOptions(archive=archive), "plain": BackendOptions()}
+    pruner = Pruner(store, Retention(backends), worker_id=uuid4(), silence=HOUR)
+    clock[0] += LOOK_EVERY.total_seconds()
+    with pytest.raises(ArchiveFailed, match="raised for 1 ended job"):
+        pruner.step()
+
+    assert left() == {bad}
+    assert not left() & {*failed, *elsewhere}
+    assert Received.objects.count() == 0
+    prune(pruner)  # it is met again by the whole pass
+    clock[0] += WHOLE_PASS_EVERY.total_seconds()
+    with pytest.raises(ArchiveFailed):
+        prune(pruner)
 
 
 def test_an_archive_may_be_named_and_is_looked_up_at_the_start():

@@ -8,7 +8,8 @@ from uuid import UUID
 from django.utils import timezone
 
 from aftercommit import events
-from aftercommit.enqueue.retention import Retention
+from aftercommit.enqueue.retention import Archive, Retention
+from aftercommit.errors import ArchiveFailed
 from aftercommit.ids import first_id_of
 from aftercommit.store.base import Store
 from aftercommit.store.pruning import FIRST_ID, EndedJob
@@ -23,6 +24,7 @@ WHOLE_PASS_EVERY = timedelta(days=1)
 LAG = timedelta(hours=1)
 RESTS = 4  # times as long as it has worked, so that a backlog takes a fifth of a connection
 LEAST_REST = timedelta(milliseconds=20)
+MOST_REFUSED = 3  # jobs that an archive refuses one by one before it is left alone for this step
 
 
 class Pruner:
@@ -47,18 +49,25 @@ class Pruner:
         self._at_work = False  # and not done
         self._reported_at = now()
         self._jobs = self._protected = self._notes = 0  # since the last report
+        self._refused: list[ArchiveFailed] = []  # in this step, of one job each
 
     def step(self) -> timedelta:
-        """Delete one batch of each kind; return when to go on."""
+        """Delete one batch of each kind; return when to go on.
+
+        Raises ``ArchiveFailed`` at the end of a step in which an archive has refused a job.
+        """
         began = now()
         if began < self._begins:  # a worker that ends soon need not
             return timedelta(seconds=self._begins - began)
         if not self._at_work and not self._is_its_turn():
             self._store.connection.close()
             return LOOK_EVERY
+        self._refused = []
         self._at_work = self._prune()
         if not self._at_work or now() - self._reported_at > LOOK_EVERY.total_seconds():
             self._report()
+        for error in self._refused:
+            raise error
         if not self._at_work:
             self._store.connection.close()  # not needed for a while
             return LOOK_EVERY
@@ -88,8 +97,13 @@ class Pruner:
         limit = BATCH_TO_ARCHIVE if self._retention.archives else BATCH
         older_than = span + min(LAG, span / 10)
         page = self._store.page(after=place, older_than=older_than, limit=limit)
+        before = self._jobs, len(self._refused)
         self._delete([one for one in page.ended if self._is_over(one)])
-        self._places[span] = page.last  # after the DELETE, which may have to be repeated
+        nothing_but_refused = self._jobs == before[0] and len(self._refused) > before[1]
+        if nothing_but_refused and not page.is_full:
+            return False  # the archive may be away: the next step asks for the same
+        # After the DELETE, which may have to be repeated. A whole pass meets a refused job again.
+        self._places[span] = page.last
         if is_shortest and not page.is_full and now() >= self._next_whole_pass:
             self._next_whole_pass = now() + WHOLE_PASS_EVERY.total_seconds()
             self._places[span] = FIRST_ID
@@ -104,9 +118,26 @@ class Pruner:
 
     def _delete(self, ended: Sequence[EndedJob]) -> None:
         for archive, jobs in self._retention.by_archive(ended):
+            self._delete_accepted(archive, jobs, since=len(self._refused))
+
+    def _delete_accepted(
+        self, archive: Archive | None, jobs: Sequence[EndedJob], *, since: int
+    ) -> None:
+        """Delete jobs; of those that are refused together, the halves, down to one job."""
+        if len(self._refused) - since >= MOST_REFUSED:
+            return
+        try:
             deleted = self._store.delete_ended(jobs, archive=archive)
-            self._jobs += deleted.jobs
-            self._protected += deleted.protected
+        except ArchiveFailed as error:
+            if len(jobs) == 1:
+                self._refused.append(error)
+                return
+            half = len(jobs) // 2
+            for some in (jobs[:half], jobs[half:]):
+                self._delete_accepted(archive, some, since=since)
+            return
+        self._jobs += deleted.jobs
+        self._protected += deleted.protected
 
     def _report(self) -> None:
         jobs, protected, notes = self._jobs, self._protected, self._notes
