@@ -12,7 +12,7 @@ from django.db.models import Q
 from aftercommit.models import Blocked, Job, State
 from aftercommit.store.base import Store
 from aftercommit.store.limits import claims as claiming
-from aftercommit.values import Claim, Limit, OnConflict, Released, Retry, Succeeded
+from aftercommit.values import UNLIMITED, Claim, Limit, OnConflict, Released, Retry, Succeeded
 from tests.store.callers import Caller, Held
 from tests.store.given import (
     ALREADY_OVER,
@@ -249,6 +249,35 @@ def test_jobs_let_through_are_parked_again_if_the_limit_is_lower_now(store: Stor
 def test_a_task_that_the_claimer_does_not_know_is_claimed_without_a_slot(store: Store) -> None:
     ready_jobs(store, 2, limit_key=KEY)
     assert len(claim_all(store)) == 2
+
+
+def test_a_claimer_that_does_not_know_the_task_parks_nobody_and_lets_nobody_through(
+    store: Store,
+) -> None:
+    ready_jobs(store, 4, limit_key=KEY)
+    first, _second = under(TWO)(store)
+    store.finish(first, Succeeded())
+    store.let_pass({KEY: TWO})
+    assert blocked() == [None, None, Blocked.PASSED, Blocked.LIMIT]
+    ready_job(store, limit_key=KEY)
+    assert len(claim_all(store)) == 2
+    assert blocked() == [None, None, None, Blocked.LIMIT, None]
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_a_claimer_that_does_not_know_an_ordered_task_leaves_the_key_to_its_holder(
+    store: Store, knows: bool
+) -> None:
+    first, second = ready_jobs(store, 2, limit_key=KEY)
+    (claim,) = under(IN_ORDER)(store)
+    store.finish(claim, Retry(ERROR, AT_ONCE))
+    # One without a limit is no stranger to the task: it lets everybody run.
+    claims = under(UNLIMITED)(store) if knows else claim_all(store)
+    assert first in ids(claims)
+    store.finish(claims[0], Released(LATER))
+    assert job(store, first).blocked == (None if knows else Blocked.HOLDS)
+    assert store.let_pass({KEY: IN_ORDER})[0] == 0
+    assert bool(job(store, second).blocked) == (not knows)
 
 
 # ---- ordered ------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from django.db.models import Q
 from aftercommit.models import Blocked, State
 from aftercommit.store.limits.lines import Line, Verdict, Waiting, decide
 from aftercommit.store.limits.reading import LOOKED_AT, Lines
-from aftercommit.values import UNLIMITED, Claim, ClaimQuery, Limit
+from aftercommit.values import Claim, ClaimQuery, Limit
 
 MOST_ROUNDS = 3  # of a claim that has found jobs; one that has parked them all goes on
 
@@ -113,14 +113,13 @@ class Limits(Lines):
             candidates = [one for one in candidates if one.limit_key in held]
             if not candidates:
                 return [], False
-            known = {key: limits[key] or UNLIMITED for key in held}
-            lines, candidates = self._lines(known, candidates)
+            lines, candidates = self._lines({key: limits[key] for key in held}, candidates)
             if query.only is not None:
                 candidates = [one for one in candidates if not self._has_earlier(one, lines)]
             verdicts = self._decide(lines, candidates)
             free = self._lock_rows(verdicts)
             may_run = {
-                job_id: (slot, lines[key].limit.ordered)
+                job_id: (slot, lines[key].holds(job_id))
                 for key, one in verdicts.items()
                 for job_id, slot in one.may_run.items()
             }
@@ -190,7 +189,9 @@ class Limits(Lines):
         of_key: dict[str, list[Waiting]] = {key: [] for key in lines}
         for one in candidates:
             of_key[one.limit_key].append(one)
-        parked = self._first_parked({key: line.room for key, line in lines.items() if line.room})
+        # Who does not know the task cannot say for how many there is room.
+        rooms = {key: line.room for key, line in lines.items() if line.known and line.room}
+        parked = self._first_parked(rooms)
         return {
             key: decide(line, of_key[key], parked.get(key, [])) for key, line in lines.items()
         }

@@ -47,6 +47,7 @@ class Line:
     """The jobs of one key that are not parked, and what was decided about the key."""
 
     limit: Limit
+    known: bool = True  # False: the claimer does not have the task, and changes nothing
     slots: set[int] = field(default_factory=set)  # in use
     occupants: set[UUID] = field(default_factory=set)
     passed: set[UUID] = field(default_factory=set)  # those let through, and claimable holders
@@ -70,6 +71,10 @@ class Line:
         self.occupants.add(job.job_id)
         if job.claimable:
             self.passed.add(job.job_id)
+
+    def holds(self, job_id: UUID) -> bool:
+        """Return whether a job, once claimed, keeps its key until it has ended."""
+        return self.limit.ordered if self.known else job_id == self.holder
 
     @property
     def room(self) -> int:
@@ -103,7 +108,7 @@ def decide(line: Line, candidates: Sequence[Waiting], parked: Sequence[Waiting])
     for one in candidates:
         if one.job_id not in line.passed:
             new.append(one)
-        elif line.holder in {None, one.job_id} and (slot := next(slots, None)):
+        elif (not line.known or line.holder in {None, one.job_id}) and (slot := next(slots, None)):
             verdict.may_run[one.job_id] = slot
         else:
             verdict.parked.add(one.job_id)

@@ -11,7 +11,7 @@ from aftercommit.models import LIVE, Blocked, Job, State
 from aftercommit.store.claim import Claims, marks
 from aftercommit.store.columns import id_from
 from aftercommit.store.limits.lines import Known, Line, Waiting
-from aftercommit.values import Limit
+from aftercommit.values import UNLIMITED, Limit
 
 LOOKED_AT = 100  # due jobs at once, and parked ones of a key
 
@@ -74,10 +74,16 @@ class Lines(Claims):
         return [(key, path) for key, path in self._rows(sql, [after])]
 
     def _lines(
-        self, limits: Mapping[str, Limit], candidates: Sequence[Waiting]
+        self, limits: Mapping[str, Limit | None], candidates: Sequence[Waiting]
     ) -> tuple[dict[str, Line], list[Waiting]]:
-        """Return the line of each locked key, and the candidates that are still claimable."""
-        lines = {key: Line(limit) for key, limit in limits.items()}
+        """Return the line of each locked key, and the candidates that are still claimable.
+
+        A limit is None if the claimer does not know the task.
+        """
+        lines = {
+            key: Line(limit or UNLIMITED, known=limit is not None)
+            for key, limit in limits.items()
+        }
         keys = list(lines)
         sql = KNOWN.format(keys=marks(keys), slots=self.slots_index, lines=self.lines_index)
         given: list[Any] = [*keys, *keys]
