@@ -12,7 +12,17 @@ from django.db.models import Q
 from aftercommit.models import Blocked, Job, State
 from aftercommit.store.base import Store
 from aftercommit.store.limits import claims as claiming
-from aftercommit.values import UNLIMITED, Claim, Limit, OnConflict, Released, Retry, Succeeded
+from aftercommit.store.limits.claims import Limits
+from aftercommit.values import (
+    LAST_MOMENT,
+    UNLIMITED,
+    Claim,
+    Limit,
+    OnConflict,
+    Released,
+    Retry,
+    Succeeded,
+)
 from tests.store.callers import Caller, Held
 from tests.store.given import (
     ALREADY_OVER,
@@ -376,6 +386,75 @@ def test_a_key_that_somebody_has_locked_is_left_alone(store: Store, other: Calle
     assert store.let_pass({KEY: TWO}) == (0, {KEY})
     other.do(lambda: locks[0].__exit__(None, None, None))
     assert len(under(TWO)(store)) == 2
+
+
+def test_a_locked_job_without_a_limit_is_no_obstacle_to_those_behind(
+    store: Store, other: Caller
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite locks the database, not rows")
+    plain = ready_job(store)
+    job_id = ready_job(store, limit_key=KEY)
+    Held(other, lambda: list(Job.objects.select_for_update().filter(id=plain)))
+    assert ids(under(ONE)(store)) == [job_id]
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_jobs_under_limits_do_not_pass_one_without_that_was_before_them(
+    store: Store, most: int
+) -> None:
+    ready_job(store, limit_key=KEY)
+    under(ONE)(store)
+    ready_jobs(store, most, limit_key=KEY)  # there is no slot for them
+    plain = ready_jobs(store, most)
+    ready_jobs(store, most, limit_key=OTHER_KEY)
+    assert sorted(ids(under(ONE)(store, limit=most))) == plain
+
+
+SET_ASIDE = {"claimable": False, "waits_for": 1}
+IS_NEW = {"claimable": True, "waits_for": 0, "blocked": None}
+
+
+def meanwhile(patch: pytest.MonkeyPatch, other: Caller, job_id: UUID, change: Any) -> None:
+    """Change a job after a decision about its key, before its row is locked."""
+    decide = Limits._decide
+
+    def then_change(*given: Any) -> Any:
+        verdicts = decide(*given)
+        other.do(lambda: Job.objects.filter(id=job_id).update(**change))
+        return verdicts
+
+    patch.setattr(Limits, "_decide", then_change)
+
+
+@pytest.mark.parametrize(
+    "change", [{"run_after": LAST_MOMENT}, SET_ASIDE, {"limit_key": OTHER_KEY}]
+)
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_job_that_was_changed_after_the_decision_is_neither_claimed_nor_parked(
+    store: Store, other: Caller, monkeypatch: pytest.MonkeyPatch, change: Any, number: int
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    jobs = ready_jobs(store, 2, limit_key=KEY)
+    meanwhile(monkeypatch, other, jobs[number], change)
+    claims = under(ONE)(store, limit=1)
+    of_key = [one.job_id for one in claims if one.limit_key == KEY]
+    assert of_key == [one for one in jobs[:1] if number]
+    assert job(store, jobs[number]).blocked is None
+
+
+def test_a_parked_job_that_was_replaced_after_the_decision_is_not_let_through(
+    store: Store, other: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    _first, second = ready_jobs(store, 2, limit_key=KEY)
+    (claim,) = under(ONE)(store)
+    store.finish(claim, Succeeded())
+    meanwhile(monkeypatch, other, second, IS_NEW | {"run_after": LAST_MOMENT})
+    store.let_pass({KEY: ONE})
+    assert job(store, second).blocked is None
 
 
 def test_who_stands_still_while_it_holds_a_key_loses_it(

@@ -20,9 +20,10 @@ from typing import Any
 from uuid import UUID
 
 from django.db import Error
-from django.db.models import Q
+from django.db.models import BooleanField, ExpressionWrapper, Q
 
 from aftercommit.models import Blocked, State
+from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.limits.lines import Line, Verdict, Waiting, decide
 from aftercommit.store.limits.reading import LOOKED_AT, Lines
 from aftercommit.values import Claim, ClaimQuery, Limit
@@ -32,6 +33,7 @@ MOST_ROUNDS = 3  # of a claim that has found jobs; one that has parked them all 
 # After so many seconds the server ends the session of a process that was stopped while it held
 # keys. It would hold them for as long as it stands still.
 STANDING_STILL = 5
+DUE = ExpressionWrapper(Q(claimable=True, run_after__lte=DatabaseNow()), BooleanField())
 LockKeys = Callable[[Collection[str]], set[str]]
 
 
@@ -86,8 +88,12 @@ class Limits(Lines):
         while (left := query.limit - len(claims)) > 0 and (not claims or rounds < MOST_ROUNDS):
             rounds += 1
             rest = replace(query, limit=left, after=None, ended=())
+            # From a position on, the claim before has not seen what is in front of that.
+            seen = 0 if rounds == 1 and query.after is not None else left
             try:
-                more, went_on = self._after_deadlock(partial(self._claim_under_limits, rest))
+                more, went_on = self._after_deadlock(
+                    partial(self._claim_under_limits, rest, seen)
+                )
                 claims += more
                 if not went_on or len(more) == left:
                     return
@@ -100,14 +106,26 @@ class Limits(Lines):
             if not met:
                 return
 
-    def _claim_under_limits(self, query: ClaimQuery) -> tuple[list[Claim], bool]:
+    def _in_turn(self, due: Iterable[Waiting], seen: int) -> list[UUID]:
+        """Return the jobs under limits that come before the next job without one.
+
+        The claim before has seen so many of them, and claimed those without in between: what is
+        left of those is locked by others, and nobody has to wait for it.
+        """
+        found: list[UUID] = []
+        for one in due:
+            if one.limit_key is not None:
+                found.append(one.job_id)
+            elif len(found) >= seen:
+                break
+        return found
+
+    def _claim_under_limits(self, query: ClaimQuery, seen: int) -> tuple[list[Claim], bool]:
         """Decide about the first due jobs; return the claims, and whether anything changed."""
         with self._with_keys() as lock:
             due = [self._as_waiting(row) for row in self._due_under_limits(query, LOOKED_AT)]
             candidates = [one for one in due if one.limit_key is not None]
-            # A job without a limit is the next one: what comes behind it has to wait.
-            first_free = next((n for n, one in enumerate(due) if one.limit_key is None), len(due))
-            in_turn = [one.job_id for one in due[:first_free]]
+            in_turn = self._in_turn(due, seen)
             limits = {one.limit_key: query.limit_of(one.task_path) for one in candidates}
             held = lock(limits) if limits else set()
             candidates = [one for one in candidates if one.limit_key in held]
@@ -197,16 +215,27 @@ class Limits(Lines):
         }
 
     def _lock_rows(self, verdicts: Mapping[str, Verdict]) -> set[UUID]:
-        """Lock the rows that are to be changed; leave out those that others have locked."""
-        wanted = {
-            job_id
-            for one in verdicts.values()
-            for job_id in [*one.may_run, *one.parked, *(job.job_id for job in one.let_through)]
+        """Lock the rows that are to be changed, but for those that others have locked.
+
+        The rows were read without a lock, and not everybody who writes them asks for the key:
+        what the decision has relied on is compared again.
+        """
+        due = {
+            job_id: key for key, one in verdicts.items() for job_id in [*one.may_run, *one.parked]
         }
+        parked = {job.job_id: key for key, one in verdicts.items() for job in one.let_through}
+        wanted = due | parked
         if not wanted:
             return set()
         rows = self._locked(self._jobs.filter(id__in=wanted, state=State.READY), skip=True)
-        return set(rows.values_list("id", flat=True))
+        return {
+            job_id
+            for job_id, key, blocked, is_due in rows.values_list(
+                "id", "limit_key", "blocked", DUE
+            )
+            if key == wanted[job_id]
+            and (blocked == Blocked.LIMIT if job_id in parked else is_due)
+        }
 
     def _park_and_let_through(
         self, verdicts: Mapping[str, Verdict], free: Collection[UUID]

@@ -108,7 +108,9 @@ def decide(line: Line, candidates: Sequence[Waiting], parked: Sequence[Waiting])
     for one in candidates:
         if one.job_id not in line.passed:
             new.append(one)
-        elif (not line.known or line.holder in {None, one.job_id}) and (slot := next(slots, None)):
+        elif (not line.known or line.holder in {None, one.job_id}) and (
+            slot := next(slots, None)
+        ):
             verdict.may_run[one.job_id] = slot
         else:
             verdict.parked.add(one.job_id)
