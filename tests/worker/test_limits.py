@@ -139,6 +139,22 @@ def test_options_that_are_not_possible_are_refused(declare, options, says):
         declare(call, **options)
 
 
+NOTHING = object()
+
+
+def with_a_sentinel(account=NOTHING, region=("north", 1)):
+    """Have a default that no call could pass, and one that is stored as another type."""
+
+
+def test_a_default_that_is_no_json_cannot_count(declare):
+    with pytest.raises(ConfigurationError, match="the default of 'account' is object, which is"):
+        declare(with_a_sentinel, limit=1, limit_by=["account"])
+    limited = declare(with_a_sentinel, limit=1, limit_by=["region"])
+    limited.enqueue(1)
+    limited.enqueue(1, ["north", 1])
+    assert len(set(keys())) == 1
+
+
 @pytest.mark.parametrize(
     "given", [{"priority": 5}, {"queue_name": "mail"}, {"run_after": timezone.now() + HOUR}]
 )

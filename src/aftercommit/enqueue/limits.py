@@ -10,13 +10,14 @@ from typing import Any
 
 from aftercommit._compat import BaseTask, InvalidTask, for_both
 from aftercommit.enqueue.lookup import known_task
-from aftercommit.enqueue.payload import load_arguments
+from aftercommit.enqueue.payload import dump_arguments, load_arguments
 from aftercommit.enqueue.registry import declared_tasks, option, registered
-from aftercommit.errors import ConfigurationError
+from aftercommit.errors import ConfigurationError, PayloadError
 from aftercommit.options.checked import check_counts, check_flags, names_in
 from aftercommit.values import UNLIMITED, Limit
 
 BY_CALL = ("priority", "queue_name", "backend")  # what .using() may change
+LARGEST_DEFAULT = 1024 * 1024  # bytes
 
 
 def limit_of(task_path: str) -> Limit | None:
@@ -47,7 +48,7 @@ def limit_key_of(task: BaseTask, payload: str) -> str | None:
     names = option(task, "limit_by") or ()
     chosen = _arguments(task, payload) if names else {}
     values = {name: chosen.get(name) for name in names}
-    text = json.dumps([task.module_path, values], sort_keys=True, default=repr)
+    text = json.dumps([task.module_path, values], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -116,6 +117,8 @@ def check_limit(task: Any) -> None:
 
 def _check_names(task: Any) -> None:
     parameters = _parameters(task.func, task.takes_context).parameters
+    for name in task.limit_by or ():
+        _check_default(name, parameters.get(name))
     kinds = {one.kind for one in parameters.values()}
     if Parameter.VAR_KEYWORD in kinds:  # any name may be passed
         return
@@ -124,3 +127,16 @@ def _check_names(task: Any) -> None:
             near = difflib.get_close_matches(name, parameters, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it takes {list(parameters)}."
             raise ConfigurationError(f"limit_by: the function has no argument {name!r}; {hint}")
+
+
+def _check_default(name: str, parameter: Parameter | None) -> None:
+    if parameter is None or parameter.default is Parameter.empty:
+        return
+    try:
+        dump_arguments((), {name: parameter.default}, task_path="", limit=LARGEST_DEFAULT)
+    except PayloadError:
+        raise ConfigurationError(
+            f"limit_by: the default of {name!r} is {type(parameter.default).__name__}, which is "
+            "no JSON. Jobs that leave it out could not be compared with others. Use a default "
+            f"that is JSON (None, say), or leave {name!r} out of limit_by."
+        ) from None
