@@ -33,6 +33,7 @@ class NewJob:
     unique_until_started: bool = False  # the key is free again at the first claim
     meta: dict[str, Any] = field(default_factory=dict)
     limit_key: str | None = None  # jobs with the same key share the slots of a limit
+    goes_with_success: bool = False  # the row; is not stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from aftercommit.ids import new_job_id
 from aftercommit.models import State
 from aftercommit.store.base import Store
-from aftercommit.values import NewJob
+from aftercommit.values import NewJob, NewJobs, OnConflict
 from tests.store.callers import at_statement, session_number, statements
 from tests.store.given import claim_all, claim_one, insert_alike, job, new_job, ready_job, state
 
@@ -228,6 +228,33 @@ def test_many_jobs_are_enqueued_once_although_the_answer_was_lost(store, answer_
 
     assert answer_lost.cuts == 0
     assert {claim.job_id for claim in claim_all(store)} == {one.id for one in given}
+
+
+@pytest.mark.parametrize(
+    ("insert", "unique_key"),
+    [
+        ("insert", None),
+        ("insert", "key"),
+        ("insert_one", None),
+        ("insert_alike", None),
+        ("insert_unique", "key"),
+    ],
+)
+def test_a_job_whose_row_may_be_gone_by_now_is_not_inserted_again(
+    store, answer_lost, insert, unique_key
+):
+    one = new_job(unique_key=unique_key, goes_with_success=True)
+    given = {
+        "insert": [[one]],
+        "insert_one": [one],
+        "insert_alike": [NewJobs(ids=[str(one.id)], payloads=[one.payload], like=one)],
+        "insert_unique": [[one], OnConflict()],
+    }
+
+    with pytest.raises(OperationalError, match="closed the connection"):
+        getattr(store, insert)(*given[insert])
+
+    assert answer_lost.cuts == 0
 
 
 def test_inside_a_transaction_a_lost_answer_is_the_callers_to_handle(store, answer_lost):

@@ -242,3 +242,14 @@ def test_after_a_lost_answer_the_same_job_is_no_conflict(store):
     (placed,) = store.insert_unique([one], REFUSE)  # as the repetition does
 
     assert (placed.job_id, placed.holder) == (one.id, None)
+
+
+def test_after_a_lost_answer_the_same_job_may_have_ended(store):
+    one = new_job(unique_key="key")
+    store.insert_unique([one], REFUSE)
+    store.finish(claim_one(store), Succeeded())
+
+    (placed,) = store.insert_unique([one], REFUSE)  # as the repetition does
+
+    assert (placed.job_id, placed.holder) == (one.id, None)
+    assert state(store, one.id) == "succeeded"

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from django.db import IntegrityError, OperationalError
 
+from aftercommit import DatabaseBackend
 from aftercommit.models import Job
 from aftercommit.options.conf import BackendOptions
 from aftercommit.values import Released, RunResult, Succeeded, SucceededAndGone
@@ -78,6 +79,14 @@ def test_the_task_says_it_or_the_backend():
     none = BackendOptions(keep_result=None)
     assert facts_for(add, plain).success is Succeeded
     assert facts_for(add, none).success is SucceededAndGone
+
+
+def test_the_job_says_so_when_it_is_enqueued():
+    plain = DatabaseBackend("default", {})
+    none = DatabaseBackend("default", {"OPTIONS": {"keep_result": None}})
+
+    assert not plain.new_job(add, [1, 2], {}).goes_with_success
+    assert none.new_job(add, [1, 2], {}).goes_with_success
 
 
 def test_a_body_that_is_cancelled_or_fails_undoes_its_effects_and_keeps_the_row(rig: Rig):

@@ -22,7 +22,7 @@ from aftercommit.enqueue.limits import limit_key_of
 from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.many import Arguments, split_call
 from aftercommit.enqueue.payload import check_meta, dump_arguments, with_moment
-from aftercommit.enqueue.policy import max_attempts_of
+from aftercommit.enqueue.policy import goes_with_success, max_attempts_of
 from aftercommit.enqueue.registry import option, registered
 from aftercommit.enqueue.results import JobResult, enqueued_result, result_of
 from aftercommit.enqueue.signals import enqueued
@@ -202,6 +202,7 @@ class DatabaseBackend(BaseTaskBackend):
             max_attempts=max_attempts_of(task, self.config),
             meta=meta or {},
             limit_key=limit_key_of(task, payload),
+            goes_with_success=goes_with_success(task, self.config),
         )
 
     def get_result(self, result_id: str) -> JobResult:

@@ -66,6 +66,13 @@ def keep_of(task: BaseTask, options: BackendOptions) -> Keep:
     return usual.changed_by(option(task, "keep_result", DEFAULT))
 
 
+def goes_with_success(task: BaseTask, options: BackendOptions) -> bool:
+    """Return whether the row of a job of ``task`` is deleted as soon as it has succeeded."""
+    if option(task, "keep_result", DEFAULT) == DEFAULT == options.keep_result:  # mostly
+        return False
+    return keep_of(task, options).succeeded is None
+
+
 def max_attempts_of(task: BaseTask, options: BackendOptions) -> int:
     """Return how many runs of ``task`` may end with an exception."""
     own: int | None = option(task, "max_attempts")

@@ -28,7 +28,8 @@ class Inserting(UniqueKeys, ABC):
 
         Inside a transaction the jobs exist once it commits, and never if it rolls back.
         Outside a transaction they are inserted in one of their own. If the connection breaks
-        there, the same ids are inserted once more on a new connection: no job is doubled.
+        there, the same ids are inserted once more on a new connection: no job is doubled. That
+        is not done for jobs whose rows go with their success: they may have run by then.
 
         A job whose ``unique_key`` belongs to a ready or running job is not inserted: the id
         of that job, the holder of the key, is returned instead. A ready holder does not start
@@ -43,7 +44,7 @@ class Inserting(UniqueKeys, ABC):
         """
         if not jobs:
             return []
-        return self._once_more_if_broken(partial(self._insert, jobs))
+        return self._once_more_if_broken(partial(self._insert, jobs), jobs)
 
     def insert_one(self, job: NewJob) -> datetime | None:
         """Insert a job without a unique key, see ``insert``; return the row's ``enqueued_at``.
@@ -51,7 +52,7 @@ class Inserting(UniqueKeys, ABC):
         None where the statement does not return it: on MySQL, and if the row was there already
         because the connection had broken after the insert.
         """
-        rows = self._once_more_if_broken(partial(self._insert_one, job))
+        rows = self._once_more_if_broken(partial(self._insert_one, job), [job])
         return moment_from(rows[0][0]) if rows else None
 
     def _insert_one(self, job: NewJob, *, repeated: bool) -> list[Any]:
@@ -63,7 +64,7 @@ class Inserting(UniqueKeys, ABC):
         On PostgreSQL faster than ``insert``, because the values that the jobs share are sent
         once.
         """
-        self._once_more_if_broken(partial(self._insert_alike, jobs))
+        self._once_more_if_broken(partial(self._insert_alike, jobs), [jobs.like])
 
     def insert_unique(self, jobs: Sequence[NewJob], rule: OnConflict) -> list[Placed]:
         """Enqueue jobs with unique keys in the caller's transaction, all or none.
@@ -74,9 +75,11 @@ class Inserting(UniqueKeys, ABC):
 
         Raises as ``insert`` does, and ``JobExists`` if the rule says so.
         """
-        return self._once_more_if_broken(partial(self._insert_unique, jobs, rule))
+        return self._once_more_if_broken(partial(self._insert_unique, jobs, rule), jobs)
 
-    def _once_more_if_broken(self, write: Callable[..., Answer]) -> Answer:
+    def _once_more_if_broken(
+        self, write: Callable[..., Answer], jobs: Sequence[NewJob]
+    ) -> Answer:
         """Call ``write``; in autocommit call it again if the connection broke meanwhile."""
         if self._in_transaction():
             return write(repeated=False)
@@ -87,6 +90,8 @@ class Inserting(UniqueKeys, ABC):
             if not self._broke(raw, error):
                 raise
             self.connection.close()
+            if any(job.goes_with_success for job in jobs):
+                raise  # without its row, one that has run would be inserted and run again
             return write(repeated=True)
 
     def _insert(self, jobs: Sequence[NewJob], *, repeated: bool) -> list[UUID]:

@@ -65,6 +65,9 @@ class UniqueKeys(Table, ABC):
             holder = self._holder(lock, change=rule.changes_holder)
             if holder is not None and (placed := self._met(holder, job, rule)):
                 return placed
+        mine = self._jobs.filter(id=job.id).first()
+        if mine is not None:  # inserted before the answer was lost, and without its key by now
+            return Placed(job.id, enqueued_at=mine.enqueued_at)
         raise EnqueueFailed(unique_key=str(job.unique_key))
 
     def _holder(self, lock: str, *, change: bool) -> Job | None:
