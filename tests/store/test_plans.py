@@ -562,7 +562,7 @@ def test_what_a_probe_asks_for_reads_a_small_part_of_the_table(store, plans):
     assert max(one.due for one in waiting) == 100
     plans.must_not_read_all()
     groups, walked = 3 * (QUEUES + 30), 10_000
-    each = at_most(pages=32, rows=60, steps=2500)
+    each = at_most(pages=48, rows=60, steps=2500)
     assert found.count <= groups * each + walked * at_most(pages=1, rows=3, steps=60)
 
 

@@ -2,15 +2,15 @@
 
 from typing import ClassVar
 
-from django.db import migrations, models
+from django.db import models
 
-from aftercommit.migrations._online import OneWay
+from aftercommit.migrations._online import AddColumnOnce, OneWay
 
 
 class Migration(OneWay):
     dependencies: ClassVar = [("aftercommit", "0007_rule")]
 
     operations: ClassVar = [
-        migrations.AddField("WorkerPresence", "pruned", models.BigIntegerField(null=True)),
-        migrations.AddField("WorkerPresence", "pruned_at", models.DateTimeField(null=True)),
+        AddColumnOnce("WorkerPresence", "pruned", models.BigIntegerField(null=True)),
+        AddColumnOnce("WorkerPresence", "pruned_at", models.DateTimeField(null=True)),
     ]

@@ -107,6 +107,25 @@ class AddColumnOnline(migrations.AddField):
             add()
 
 
+class AddColumnOnce(migrations.AddField):
+    """Add a column that may be NULL to a small table; MySQL may have it of a broken-off migration."""
+
+    reversible = False
+
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        """Add the column, unless it is there."""
+        connection = schema_editor.connection
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if (
+            schema_editor.collect_sql
+            or not self.allow_migrate_model(connection.alias, model)
+            or not _has_column(connection, model, self.name)
+        ):
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+
 class AddIndexOnline(migrations.AddIndex):
     """Add an index; on PostgreSQL writes go on meanwhile."""
 
@@ -185,7 +204,7 @@ def _find(connection: Any, job: Any, name: str) -> tuple[str, bool] | None:
     return (name, True) if name in names else None
 
 
-def _has_column(connection: Any, job: Any, name: str) -> bool:
+def _has_column(connection: Any, model: Any, name: str) -> bool:
     with connection.cursor() as cursor:
-        found = connection.introspection.get_table_description(cursor, job._meta.db_table)
+        found = connection.introspection.get_table_description(cursor, model._meta.db_table)
     return name in {column.name for column in found}

@@ -27,13 +27,14 @@ OF_GROUP = (
 )
 IS_DUE = "AND job.run_after <= (SELECT {now})"
 HEAD = "ORDER BY job.run_after, job.id LIMIT 1"
+# In the order of the index, or PostgreSQL would read the table up to so many claimable jobs.
 WAITING = """
 SELECT {number},
-    (SELECT COUNT(*) FROM (SELECT 1 FROM {group} {is_due} LIMIT {most}) AS due),
-    (SELECT COUNT(*) FROM (SELECT 1 FROM {group} LIMIT {most}) AS ready),
+    (SELECT COUNT(*) FROM (SELECT 1 FROM {group} {is_due} {first}) AS due),
+    (SELECT COUNT(*) FROM (SELECT 1 FROM {group} {first}) AS ready),
     (SELECT job.id FROM {group} {head})
 """
-# In the order of the index, or PostgreSQL would read the table up to so many claimable jobs.
+FIRST = "ORDER BY job.run_after LIMIT {most}"
 BY_TASK = """
 SELECT task_path, COUNT(*), SUM(is_due) FROM (
     SELECT job.task_path, CASE WHEN job.run_after <= (SELECT {now}) THEN 1 ELSE 0 END AS is_due
@@ -94,7 +95,7 @@ class Measuring(Reading, Groups):
             "group": OF_GROUP.format(jobs=self.claimable_sql),
             "is_due": IS_DUE.format(now=now),
             "head": HEAD,
-            "most": most,
+            "first": FIRST.format(most=most),
         }
         sql = " UNION ALL ".join(
             WAITING.format(number=number, **words) for number in range(len(groups))
