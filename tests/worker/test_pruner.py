@@ -390,7 +390,13 @@ def test_what_was_deleted_is_told_and_written(store, clock, caplog):
     worker_id = uuid4()
     store.workers.announce(worker_id, locked=False)
     ended(store, Succeeded(), 8 * DAY, count=3)
+    told = []
+
+    def note(jobs, **_facts):
+        told.append(jobs)
+
     events.jobs_pruned.connect(jobs_pruned)
+    events.jobs_pruned.connect(note)
     pruner = pruner_of(store, clock, worker_id=worker_id)
     try:
         with caplog.at_level(logging.INFO, logger="aftercommit"):
@@ -398,7 +404,9 @@ def test_what_was_deleted_is_told_and_written(store, clock, caplog):
             prune(pruner)
     finally:
         events.jobs_pruned.disconnect(jobs_pruned)
+        events.jobs_pruned.disconnect(note)
 
+    assert told == [3]
     # Twice, if a test before this one has switched the log on as well.
     (line,) = {one.getMessage() for one in caplog.records if "notes" in one.getMessage()}
     assert line.startswith("Database 'default': deleted 3 ended jobs and 0 notes of the inbox")
