@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -131,11 +132,11 @@ class Change(Subcommand):
         """Return the criteria that hold if nothing else is said."""
         return {}
 
+    @abstractmethod
     def change(
         self, found: Selection, options: dict[str, Any], progress: Callable[[Progress], object]
     ) -> Progress:
         """Do it."""
-        raise NotImplementedError
 
     def _one(self, found: Selection, using: str, options: dict[str, Any]) -> Progress:
         last = Progress()
