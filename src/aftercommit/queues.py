@@ -4,15 +4,13 @@ The commands and the admin's page call these functions, and so may your code.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 
+from aftercommit.enqueue.called import declared_task, load_tasks, stored_names
 from aftercommit.enqueue.configured import job_aliases, our_backends
-from aftercommit.enqueue.discovery import discover
-from aftercommit.enqueue.lookup import known_task
-from aftercommit.enqueue.names import LONGEST_TASK_PATH, OURS, names_of
+from aftercommit.enqueue.names import LONGEST_TASK_PATH, OURS
 from aftercommit.enqueue.registry import declared_tasks
 from aftercommit.errors import ConfigurationError, NothingToPause
 from aftercommit.options.queues import IN_ORDER, QUEUE_PREFIX, is_queue_name, queues_of
@@ -142,7 +140,7 @@ def _named(queue: str | None, task: object, broker: str | None) -> tuple[str, Se
     if [queue, task, broker].count(None) != 2:  # noqa: PLR2004 - of three, one is given
         raise ConfigurationError("Name a queue, a task or a broker, and one of them only.")
     if task is not None:
-        return TASK, _stored_names(_path(task))
+        return TASK, stored_names(_path(task))
     if queue is not None and not is_queue_name(queue):
         raise ConfigurationError(f"A queue cannot be called {queue!r}.")
     if queue is not None and queue.startswith(QUEUE_PREFIX):
@@ -167,24 +165,11 @@ def _path(task: object) -> str:
     return path
 
 
-def _stored_names(path: str) -> Sequence[str]:
-    """Return each name under which jobs of a task may be stored."""
-    task = known_task(path)
-    return [path] if task is None else names_of(task)
-
-
 def _check_task(path: str) -> None:
-    if known_task(path) is None:
-        _discover()
+    if declared_task(path) is None:
         declared = [task.module_path for task in declared_tasks()]
         alike = get_close_matches(path, [one for one in declared if not one.startswith(OURS)])
         raise NothingToPause(what=f"task {path!r}", known=alike)
-
-
-def _discover() -> None:
-    for backend in our_backends():
-        with suppress(ConfigurationError):  # of a module that cannot be imported here
-            discover(backend.config.task_modules)
 
 
 def _aliases(using: str | None) -> Sequence[str]:
@@ -208,7 +193,7 @@ def _may_be_used(names: Sequence[str], aliases: Sequence[str]) -> bool:
 
 
 def _is_used(names: Sequence[str], aliases: Sequence[str]) -> bool:
-    _discover()
+    load_tasks()
     known = {name for alias in aliases for name in _configured(alias)}
     known |= {task.queue_name for task in declared_tasks()}
     return not known.isdisjoint(names) or _has_jobs(names, aliases)

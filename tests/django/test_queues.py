@@ -4,6 +4,7 @@ import pytest
 from django.db import transaction
 
 from aftercommit import queues
+from aftercommit.enqueue import called
 from aftercommit.errors import ConfigurationError, NothingToPause
 from aftercommit.store import store_for
 from aftercommit.values import NewJob
@@ -178,8 +179,8 @@ def test_a_task_is_paused_under_each_of_its_names(backends, monkeypatch):
     backends(default=ours())
     names = ["billing.charge", "shop.tasks.charge", "old.charge"]
     tasks = dict.fromkeys(names, add)
-    monkeypatch.setattr(queues, "known_task", tasks.get)
-    monkeypatch.setattr(queues, "names_of", lambda _task: names)
+    monkeypatch.setattr(called, "known_task", tasks.get)
+    monkeypatch.setattr(called, "names_of", lambda _task: names)
 
     for given in names:
         assert [name for _using, name in queues.pause(task=given).changed] == names

@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 import pytest
 from django.db import transaction
 
-from aftercommit import jobs
+from aftercommit import jobs, task
 from aftercommit._compat import task_finished
+from aftercommit.enqueue import called, registry
 from aftercommit.errors import BadSelection
+from aftercommit.ids import new_job_id
 from aftercommit.models import Job
 from aftercommit.store import selecting, store_for
 from aftercommit.values import Failed
@@ -16,6 +18,12 @@ from tests.app.limited import one_by_one, some_at_once
 from tests.app.tasks import add
 from tests.django.conftest import claim_only_job
 from tests.django.test_jobs import ERROR, failed_job, job, ready_job
+from tests.store.callers import statements
+
+
+def _charge():
+    """Do nothing; a test declares it."""
+
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
@@ -84,6 +92,42 @@ def test_a_selection_reads_when_it_is_asked_and_each_time_anew(django_assert_num
     assert jobs.find(task="tests.app.tasks.add").count() == 2
     assert jobs.find(task="tests.app.tasks.mul").count() == 0
     assert jobs.find(using="other").count() == 0
+
+
+def test_all_names_of_a_task_are_meant_whichever_is_given(monkeypatch):
+    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
+    named = task(name="billing.charge", aliases=("shop.old.charge",))(_charge)
+    paths = ["billing.charge", "shop.old.charge", f"{__name__}._charge"]
+    ids = [ready_job(task_path=path) for path in paths]
+    ready_job(task_path="billing.refund")
+
+    for one in (named, named.using(priority=5), *paths):
+        assert [found.id for found in jobs.find(task=one)] == ids
+    assert jobs.find(task="billing.refund").count() == 1
+
+
+def test_a_name_whose_module_is_not_loaded_yet_is_looked_for(monkeypatch):
+    monkeypatch.setattr(registry, "_declared", {})
+    job_id = ready_job(task_path="shop.old.charge")
+
+    def load(_modules=()):
+        registry.register(task(name="billing.charge", aliases=("shop.old.charge",))(_charge))
+
+    monkeypatch.setattr(called, "discover", load)
+    assert [found.id for found in jobs.find(task="billing.charge")] == [job_id]
+
+
+def test_many_ids_are_written_slice_by_slice(monkeypatch):
+    monkeypatch.setattr(selecting, "ONE_BATCH", 3)
+    ids = sorted(failed_job() for _ in range(5))
+    others = [new_job_id() for _ in range(20)]
+
+    with statements() as sent:
+        done = jobs.find(ids=[*others, *ids, *ids]).retry()
+
+    assert (done.found, done.changed, done.position) == (5, 5, ids[-1])
+    assert max(len(params or ()) for _sql, params in sent) < 25  # the new values among them
+    assert [one.id for one in jobs.find(ids=ids)] == ids
 
 
 def test_only_failed_jobs_are_retried_unless_told_otherwise():

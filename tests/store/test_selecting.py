@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from aftercommit.ids import new_job_id
 from aftercommit.models import Job, State
 from aftercommit.store import selecting
 from aftercommit.store.criteria import STATES, Criteria
@@ -72,7 +73,7 @@ def test_a_ready_job_that_cannot_be_claimed_now_is_found_too(store):
     ("given", "criteria"),
     [
         ({"queue": "mail"}, {"queue": "mail"}),
-        ({"task_path": "shop.tasks.send"}, {"task_path": "shop.tasks.send"}),
+        ({"task_path": "shop.tasks.send"}, {"task_paths": ("shop.tasks.send",)}),
     ],
     ids=str,
 )
@@ -266,3 +267,23 @@ def test_a_row_without_an_id_that_can_be_read_is_left_out(store, vendor):
         cursor.execute("UPDATE aftercommit_job SET id = 'zz' WHERE id = %s", [odd.hex])
 
     assert found(store, READY) == [wanted]
+
+
+def test_no_statement_names_more_ids_than_a_batch(store):
+    ids = failed_jobs(store, 3)
+    given = (*(new_job_id() for _ in range(1200)), *ids)
+    wanted = Criteria(ids=given, states=("failed",))
+
+    with statements() as sent:
+        assert found(store, wanted) == ids
+        assert store.count(wanted) == 3
+        assert found(store, wanted, after=ids[0]) == ids[1:]
+
+    assert max(len(params or ()) for _sql, params in sent) <= selecting.ONE_BATCH + 10
+    assert found(store, Criteria(ids=())) == []
+
+
+def test_one_of_several_names(store):
+    ids = [ready_job(store, task_path=f"shop.tasks.{name}") for name in ("old", "new", "other")]
+
+    assert found(store, Criteria(task_paths=("shop.tasks.new", "shop.tasks.old"))) == ids[:2]

@@ -71,7 +71,8 @@ def find(  # noqa: PLR0913 - each of them narrows the selection
 ) -> Selection:
     """Return the jobs of a database alias that meet all conditions; nothing is read yet.
 
-    ``ids``: UUIDs of jobs. ``state``: one or several. ``task``: a task, or its path.
+    ``ids``: UUIDs of jobs. ``state``: one or several. ``task``: a task or one of its names;
+    its jobs are found under all of them.
     ``enqueued_before``, ``finished_before``: a moment, or how long ago. ``error_contains``: a
     part of the exception's class or of the traceback of one of their failed runs. ``after``:
     only ids behind this one, to go on where an operation was stopped. ``using``: the database

@@ -6,6 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from aftercommit._compat import BaseTask
+from aftercommit.enqueue.called import stored_names
+from aftercommit.enqueue.names import names_of
 from aftercommit.errors import BadSelection
 from aftercommit.options.queues import LONGEST_NAME, QUEUE_PREFIX, is_queue_name
 from aftercommit.store.criteria import STATES, Criteria
@@ -31,7 +33,7 @@ def criteria(
     return Criteria(
         ids=None if ids is None else _ids(ids),
         states=STATES if state is None else _states(state),
-        task_path=None if task is None else _task_path(task),
+        task_paths=None if task is None else _task_paths(task),
         queue=queue,
         enqueued_before=_before("enqueued_before", enqueued_before),
         finished_before=_before("finished_before", finished_before),
@@ -72,11 +74,11 @@ def _states(given: object) -> tuple[str, ...]:
     return tuple(one for one in STATES if one in wanted)
 
 
-def _task_path(given: Any) -> str:
-    path = given.module_path if isinstance(given, BaseTask) else given
-    if not isinstance(path, str) or not path:
+def _task_paths(given: Any) -> tuple[str, ...]:
+    """Return each name under which jobs of a task may be stored."""
+    if not isinstance(given, BaseTask) and not (isinstance(given, str) and given):
         raise BadSelection("task", "a task, or its path such as 'shop.tasks.send_mail'", given)
-    return path
+    return tuple(stored_names(given) if isinstance(given, str) else names_of(given))
 
 
 def _before(name: str, given: object) -> datetime | timedelta | None:

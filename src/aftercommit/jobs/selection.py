@@ -65,8 +65,9 @@ class Selection:
 
     def __iter__(self) -> Iterator["Job"]:
         """Yield the jobs as they are, the oldest ids first; change none of them yourself."""
+        others = self._criteria.of_any_id()
         for job_ids in self._store.find(self._criteria, after=self._after):
-            yield from self._store.jobs_among(job_ids, self._criteria)
+            yield from self._store.jobs_among(job_ids, others)
 
     def retry(self, *, progress: Watcher | None = None) -> Progress:
         """Make the failed and cancelled jobs ready again, with all their attempts."""
@@ -147,7 +148,7 @@ class Selection:
             raise BadSelection("state", f"one of {', '.join(states)} for {name}()", self._states)
         done = Progress()
         for job_ids in self._store.find(wanted, after=self._after):
-            written = write(job_ids, wanted)
+            written = write(job_ids, wanted.of_any_id())
             done = replace(
                 done,
                 found=done.found + len(job_ids),

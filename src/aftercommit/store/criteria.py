@@ -14,7 +14,7 @@ class Criteria:
 
     states: tuple[str, ...] = STATES
     ids: tuple[UUID, ...] | None = None
-    task_path: str | None = None
+    task_paths: tuple[str, ...] | None = None  # one of these: a task has several names
     queue: str | None = None
     enqueued_before: datetime | timedelta | None = None  # a span: longer ago than this
     finished_before: datetime | timedelta | None = None
@@ -23,3 +23,7 @@ class Criteria:
     def within(self, states: tuple[str, ...]) -> Self:
         """Return the same, of those states only."""
         return replace(self, states=tuple(one for one in self.states if one in states))
+
+    def of_any_id(self) -> Self:
+        """Return the rest of it, for a statement that names the ids of its batch itself."""
+        return replace(self, ids=None)

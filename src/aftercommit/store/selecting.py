@@ -52,7 +52,7 @@ def condition(wanted: Criteria) -> Q:
     plain = {
         "id__in": wanted.ids,
         "state__in": None if wanted.states == STATES else wanted.states,
-        "task_path": wanted.task_path,
+        "task_path__in": wanted.task_paths,
         "queue": wanted.queue,
         "enqueued_at__lt": _moment(wanted.enqueued_before),
         "finished_at__lt": _moment(wanted.finished_before),
@@ -114,6 +114,9 @@ class Finding(Table):
         return list(self._jobs.filter(condition(wanted), id__in=job_ids).order_by("id"))
 
     def _windows(self, wanted: Criteria, after: UUID | None) -> Iterator[QuerySet[Job]]:
+        if wanted.ids is not None:
+            yield from self._slices(wanted.ids, wanted.of_any_id(), after)
+            return
         walked, found = self._walked(wanted), condition(wanted)
         while wanted.states:
             rest = walked if after is None else walked.filter(id__gt=after)
@@ -125,11 +128,18 @@ class Finding(Table):
             yield rest.filter(found, id__lte=ends[0].id)
             after = ends[0].id
 
+    def _slices(
+        self, ids: Sequence[UUID], wanted: Criteria, after: UUID | None
+    ) -> Iterator[QuerySet[Job]]:
+        # No statement names more ids than a batch: MariaDB looks up no more of them one by one,
+        # and a server may refuse a statement that names 100,000.
+        left = sorted(one for one in set(ids) if after is None or one > after)
+        for start in range(0, len(left), ONE_BATCH):
+            yield self._jobs.filter(condition(wanted), id__in=left[start : start + ONE_BATCH])
+
     def _walked(self, wanted: Criteria) -> QuerySet[Job]:
         """Return as few rows as an index has in one piece that may meet the criteria."""
         rows, end = self._jobs.all(), _end_of(wanted)
-        if wanted.ids is not None:
-            return rows.filter(id__in=wanted.ids)
         if set(wanted.states) <= set(UNSUCCESSFUL):
             rows = rows.filter(unsuccessful=True)
         return rows if end is None else rows.filter(id__lt=end)
