@@ -9,9 +9,10 @@ from datetime import timedelta
 import pytest
 from django.db import connections
 
-from aftercommit.errors import TimedOut
+from aftercommit.enqueue.outcomes import Cancel
+from aftercommit.errors import ClaimLost, Stopped, TimedOut
 from aftercommit.models import State
-from aftercommit.values import Cancelled, Failed
+from aftercommit.values import Cancelled, Failed, Succeeded
 from aftercommit.worker import interrupts, runs
 from aftercommit.worker.interrupts import WAKE, interruptible, wake
 from aftercommit.worker.running import timeouts as timeouts_module
@@ -196,6 +197,127 @@ def test_a_body_in_c_that_returns_in_time_is_interrupted_then(timeouts, clock, g
     assert isinstance(ran.outcome, Failed)
     assert ran.outcome.error.exception_class_path == "aftercommit.errors.TimedOut"
     assert given_up == []
+
+
+# ---- at the edges of the body -----------------------------------------------------------------
+
+
+def interrupted(monkeypatch, edge, *errors):
+    """Let exceptions be pending when a run calls ``edge`` for the first time, or leaves it."""
+    plain, left = getattr(runs.Run, edge), [*errors]
+
+    def wrapped(run, *args):
+        if edge == "_enter":
+            plain(run, *args)
+        while left:
+            run.interrupt(left.pop(0))  # raised at once: this is the thread of the body
+        if edge == "_leave":
+            plain(run)
+
+    monkeypatch.setattr(runs.Run, edge, wrapped)
+
+
+def held(rig, body, **options):
+    return rig.hold(rig.claim(rig.enqueue(body, timeout=LONG, **options)))
+
+
+def disturbed(run, why):
+    """Return whether an interrupt still has an effect in this thread."""
+    try:
+        run.interrupt(why)
+        for _step in range(100):
+            time.sleep(0)
+    except why:
+        return True
+    return run.in_body
+
+
+INTERRUPTS = [TimedOut, Cancel, ClaimLost, Stopped]
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize("why", INTERRUPTS)
+def test_an_interrupt_that_comes_when_the_body_has_returned_changes_nothing(
+    rig, monkeypatch, why, atomic
+):
+    interrupted(monkeypatch, "_leave", why)
+    run = held(rig, lambda context: "done", atomic=atomic)
+
+    ran = rig.execute_run(run)
+
+    assert not disturbed(run, TimedOut)
+    rig.finish(run.claim, ran)
+    job = rig.job(run.claim.job_id)
+    assert (job.state, job.return_value) == (State.SUCCEEDED, "done")
+
+
+def test_of_two_interrupts_after_the_body_none_comes_later(rig, monkeypatch):
+    interrupted(monkeypatch, "_leave", Cancel, TimedOut)
+    run = held(rig, lambda context: "done")
+
+    ran = rig.execute_run(run)
+
+    assert run._why is TimedOut
+    assert not disturbed(run, ClaimLost)
+    assert ran.outcome == Succeeded('"done"')
+
+
+def test_the_error_of_the_body_is_the_one_that_is_told(rig, monkeypatch):
+    interrupted(monkeypatch, "_leave", TimedOut)
+
+    def body(context):
+        raise ValueError("of the body")
+
+    run = held(rig, body, max_attempts=1)
+    ran = rig.execute_run(run)
+
+    assert ran.outcome.error.exception_class_path == "builtins.ValueError"
+    assert not disturbed(run, ClaimLost)
+
+
+def test_what_is_no_interrupt_of_ours_is_raised(rig, monkeypatch):
+    plain = runs.Run._leave
+
+    def leave(run):
+        plain(run)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.Run, "_leave", leave)
+    run = held(rig, lambda context: "done")
+
+    with pytest.raises(KeyboardInterrupt):
+        run.body(lambda: None, timeout=LONG)
+
+
+def test_a_lock_that_an_interrupt_has_left_taken_keeps_no_thread(rig, monkeypatch):
+    plain = runs.Run._leave
+
+    def leave(run):
+        monkeypatch.setattr(runs.Run, "_leave", plain)
+        run._lock.acquire()
+        raise TimedOut
+
+    monkeypatch.setattr(runs.Run, "_leave", leave)
+    run = held(rig, lambda context: "done")
+
+    ran = rig.execute_run(run)
+
+    assert ran.outcome == Succeeded('"done"')
+    assert not run.in_body
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_an_interrupt_before_the_first_step_of_the_body_ends_it(rig, monkeypatch, atomic):
+    interrupted(monkeypatch, "_enter", TimedOut)
+    begun = []
+    run = held(rig, begun.append, max_attempts=1, atomic=atomic)
+
+    ran = rig.execute_run(run)
+
+    assert begun == []
+    assert isinstance(ran.outcome, Failed)
+    assert ran.outcome.error.exception_class_path == "aftercommit.errors.TimedOut"
+    assert not disturbed(run, ClaimLost)
 
 
 # ---- in the main thread, which a signal reaches ---------------------------------------------

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aftercommit.enqueue.outcomes import Cancel
-from aftercommit.errors import ClaimLost, TimedOut
+from aftercommit.errors import ClaimLost, Stopped, TimedOut
 from aftercommit.process import forks, forks_end_here
 from aftercommit.values import Claim, RunResult
 from aftercommit.worker.frames import clear_frames
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # This clock goes on while the machine is suspended; time.monotonic() on Linux does not.
 CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+INTERRUPTS = (Cancel, ClaimLost, Stopped, TimedOut)
 NUDGED_FOR = 1.0  # seconds; later signals would only disturb what the body does at its end
 
 
@@ -81,7 +82,8 @@ class Run:
         self._fresh_for = fresh_for
         self.held_since = held_since
         self.renewed_at = renewed_at  # when the lease was last known to be good
-        self._lock = threading.Lock()
+        # Reentrant: an interrupt may come when the body's thread has just taken it.
+        self._lock = threading.RLock()
 
     def body(
         self,
@@ -94,15 +96,19 @@ class Run:
         """Call the user's function; ``interrupt()`` has an effect only during this call."""
         before = forks.count
         try:
-            self._enter(timeout)
             try:
+                self._enter(timeout)
                 if self.cancel_requested and not self.in_company:
                     raise Cancel
                 return function(*args, **(kwargs or {}))
             finally:
                 if forks.count != before:
                     os._exit(0)  # as forks_end_here() does, without its cost for each run
-                self._leave()
+                while self._thread_id is not None:
+                    try:
+                        self._leave()
+                    except INTERRUPTS:  # too late: the body is over
+                        continue
         except BaseException as error:
             clear_frames(error)  # before the transaction is rolled back: it may be used
             raise
