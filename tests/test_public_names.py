@@ -139,6 +139,7 @@ MIGRATIONS = [
     "0008_pruned",
     "0009_awaited",
     "0010_limits",
+    "0011_flow",
 ]
 COLUMNS = {
     "aftercommit_job": {
@@ -171,6 +172,9 @@ COLUMNS = {
         "limit_key": "CharField(255) NULL",
         "slot": "PositiveIntegerField NULL",
         "blocked": "SmallIntegerField NULL",
+        "rate_key": "CharField(64) NULL",
+        "fair_key": "CharField(64) NULL",
+        "line": "CharField(64) NULL",
         "enqueued_at": "DateTimeField",
         "started_at": "DateTimeField NULL",
         "claimed_at": "DateTimeField NULL",
@@ -212,6 +216,20 @@ COLUMNS = {
         "paused_since": "DateTimeField NULL",
         "paused_by": "CharField(255)",
         "paused_because": "CharField(255)",
+        "limit": "IntegerField NULL",
+        "rate": "CharField(50) NULL",
+    },
+    "aftercommit_rate": {
+        "key": "CharField(150)",
+        "tat": "DateTimeField",
+        "paused_until": "DateTimeField NULL",
+    },
+    "aftercommit_slot": {
+        "id": "BigAutoField",
+        "key": "CharField(150)",
+        "number": "IntegerField",
+        "job_id": "UUIDField",
+        "token": "BigIntegerField",
     },
 }
 INDEXES = {
@@ -219,6 +237,7 @@ INDEXES = {
     "aftercommit_job_crashed": ["run_after", "id"],
     "aftercommit_job_unsuccessful": ["id"],
     "aftercommit_job_limited": ["blocked", "limit_key", "priority", "run_after", "id"],
+    "aftercommit_job_line": ["line", "priority", "run_after", "id"],
     "aftercommit_job_lease": ["lease_until"],
     "aftercommit_dependency_needs": ["needs_id"],
 }
@@ -228,6 +247,7 @@ UNIQUE = {
     "aftercommit_dependency_once": ["job_id", "needs_id"],
     "aftercommit_received_once": ["message_id", "consumer"],
     "aftercommit_rule_once": ["kind", "name"],
+    "aftercommit_slot_once": ["key", "number"],
 }
 CHECKED = {"aftercommit_job_consistent"}
 

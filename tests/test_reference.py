@@ -19,7 +19,17 @@ from aftercommit.enqueue import outcomes as control
 from aftercommit.enqueue.decorator import task
 from aftercommit.enqueue.functions import deschedule, schedule
 from aftercommit.enqueue.task import Task
-from aftercommit.models import Dependency, Job, Lease, Received, Rule, State, WorkerPresence
+from aftercommit.models import (
+    Dependency,
+    Job,
+    Lease,
+    Rate,
+    Received,
+    Rule,
+    Slot,
+    State,
+    WorkerPresence,
+)
 from aftercommit.options import backoff as retry
 from aftercommit.options.conf import BackendOptions
 from aftercommit.options.worker import WorkerConfig
@@ -260,7 +270,9 @@ def given_to(call: ast.Call) -> set[str]:
     return {str(one.arg) for one in call.keywords} - {"sender"}
 
 
-@pytest.mark.parametrize("model", [Job, Lease, Dependency, Received, Rule, WorkerPresence])
+@pytest.mark.parametrize(
+    "model", [Job, Lease, Dependency, Received, Rule, Rate, Slot, WorkerPresence]
+)
 def test_every_column_is_documented(model):
     told = pages.names(REFERENCE / "jobs-table.md", f"## {model._meta.db_table}")
 

@@ -33,6 +33,9 @@ class NewJob:
     unique_until_started: bool = False  # the key is free again at the first claim
     meta: dict[str, Any] = field(default_factory=dict)
     limit_key: str | None = None  # jobs with the same key share the slots of a limit
+    rate_key: str | None = None  # jobs with the same key share the starts of a rate
+    fair_key: str | None = None  # jobs with the same key share a turn
+    tags: str | None = None  # JSON list of texts
     goes_with_success: bool = False  # the row; is not stored
 
 

@@ -276,7 +276,12 @@ class TestBesideALongTransaction:
         assert used.run("SELECT count(*) FROM aftercommit_job WHERE claimable") == [(4,)]
 
     @pytest.mark.parametrize(
-        ("before", "target"), [("0008_pruned", "0009_awaited"), ("0009_awaited", "0010_limits")]
+        ("before", "target"),
+        [
+            ("0008_pruned", "0009_awaited"),
+            ("0009_awaited", "0010_limits"),
+            ("0010_limits", "0011_flow"),
+        ],
     )
     def test_a_new_column_does_not_wait_in_front_of_others(
         self, used, other, before, target, monkeypatch

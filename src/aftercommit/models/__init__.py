@@ -1,6 +1,7 @@
-"""The tables: jobs, their leases and dependencies, workers, received messages, rules."""
+"""The tables: jobs, their leases and dependencies, workers, received messages, rules, rates."""
 
 from aftercommit.models.dependency import Dependency
+from aftercommit.models.flow import Rate, Slot
 from aftercommit.models.job import FINISHED, LIVE, UNSUCCESSFUL, Blocked, Job, State
 from aftercommit.models.lease import Lease
 from aftercommit.models.portable import (
@@ -26,8 +27,10 @@ __all__ = [
     "Lease",
     "Name",
     "PartialIndex",
+    "Rate",
     "Received",
     "Rule",
+    "Slot",
     "State",
     "UniqueByBytes",
     "UniqueWhenSet",

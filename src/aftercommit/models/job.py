@@ -23,7 +23,7 @@ class State(models.TextChoices):
 
 
 class Blocked(models.IntegerChoices):
-    """The place of a job in the line of its ``limit_key``; NULL for all other jobs.
+    """The place of a job among those of its key; NULL for all other jobs.
 
     Not "why it is blocked" alone: a job that was let through, and one that keeps its key, must
     be found by the key as well.
@@ -32,6 +32,8 @@ class Blocked(models.IntegerChoices):
     PASSED = 0, _("Let through")  # claimable again, with a place of the limit in prospect
     LIMIT = 1, _("Waits for a slot")  # not claimable
     HOLDS = 2, _("Holds its key")  # of an ordered task: has started, and may not have ended
+    RATE = 3, _("Waits for its rate")  # not claimable; ``line`` is its rate key
+    FAIR = 4, _("Waits for its turn")  # not claimable; ``line`` is its fair key
 
 
 LIVE = (State.READY, State.RUNNING)
@@ -87,6 +89,9 @@ class Job(models.Model):
     limit_key = models.CharField(max_length=255, null=True)  # noqa: DJ001
     slot = Count(null=True)
     blocked = models.SmallIntegerField(null=True)  # see Blocked; not "choices": it is no label
+    rate_key = models.CharField(max_length=64, null=True)  # noqa: DJ001
+    fair_key = models.CharField(max_length=64, null=True)  # noqa: DJ001
+    line = models.CharField(max_length=64, null=True)  # noqa: DJ001 - the key it waits in line for
 
     enqueued_at = Moment()
     started_at = Moment(null=True)  # first run
@@ -127,6 +132,11 @@ class Job(models.Model):
                 fields=["blocked", "limit_key", "priority", "run_after", "id"],
                 condition=Q(blocked__isnull=False),
                 name="aftercommit_job_limited",
+            ),
+            PartialIndex(
+                fields=["line", "priority", "run_after", "id"],
+                condition=Q(line__isnull=False),
+                name="aftercommit_job_line",
             ),
             PartialIndex(  # empty without workers of version 0.1
                 fields=["lease_until"],

@@ -26,6 +26,8 @@ class Rule(models.Model):
     paused_since = Moment(null=True)
     paused_by = models.CharField(max_length=255, default="", blank=True)
     paused_because = models.CharField(max_length=255, default="", blank=True)
+    limit = models.IntegerField(null=True)  # jobs at once; NULL: as the code or settings say
+    rate = models.CharField(max_length=50, null=True)  # noqa: DJ001 - "60/m"; NULL: the same
 
     class Meta:
         verbose_name = _("rule")

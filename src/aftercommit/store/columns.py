@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from aftercommit.models.job import Blocked
 from aftercommit.values import FIRST_MOMENT, LAST_MOMENT, Claim, NewJob
 
 INSERTED = (
@@ -24,6 +25,17 @@ INSERTED = (
     "unique_lock",
     "limit_key",
 )
+
+# What few jobs have, with what all others have: an INSERT names those that one of its jobs needs.
+SELDOM: dict[str, Any] = {
+    "tags": None,
+    "rate_key": None,
+    "fair_key": None,
+    "line": None,
+    "blocked": None,
+    "claimable": True,
+    "waits_for": 0,
+}
 
 CLAIMED = (  # in the order of the fields of Claim
     "id",
@@ -62,6 +74,41 @@ def row_from(job: NewJob) -> list[Any]:
         unique_lock(job.unique_key),
         job.limit_key,
     ]
+
+
+def columns_of(jobs: Sequence[NewJob]) -> tuple[str, ...]:
+    """Return the columns ``INSERTED``, and those of ``SELDOM`` that one of these jobs needs."""
+    if not (rows := [_seldom(job) for job in jobs if _has_seldom(job)]):
+        return INSERTED
+    needed = (name for name, usual in SELDOM.items() if any(row[name] != usual for row in rows))
+    return (*INSERTED, *needed)
+
+
+def values_from(job: NewJob, columns: Sequence[str]) -> dict[str, Any]:
+    """Return the values of these columns, which ``columns_of`` has returned."""
+    row = dict(zip(INSERTED, row_from(job), strict=True))
+    if len(columns) > len(INSERTED):
+        seldom = _seldom(job)
+        row |= {name: seldom[name] for name in columns[len(INSERTED) :]}
+    return row
+
+
+def _has_seldom(job: NewJob) -> bool:
+    return not (job.tags is None and job.rate_key is None and job.fair_key is None)
+
+
+def _seldom(job: NewJob) -> dict[str, Any]:
+    """Return the values of ``SELDOM``; a fair job that is due waits in line at once."""
+    in_line = job.fair_key is not None and job.run_after is None
+    return {
+        "tags": job.tags,
+        "rate_key": job.rate_key,
+        "fair_key": job.fair_key,
+        "line": job.fair_key if in_line else None,
+        "blocked": Blocked.FAIR.value if in_line else None,
+        "claimable": not in_line,
+        "waits_for": int(in_line),
+    }
 
 
 def unique_lock(key: str | None) -> str | None:

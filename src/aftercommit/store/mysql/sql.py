@@ -1,20 +1,27 @@
 """The SQL statements of ``MySQLStore``."""
 
 import re
+from functools import cache
 
-from aftercommit.store.columns import CLAIMED, INSERTED, LARGEST_COUNT, LARGEST_TOKEN
+from aftercommit.store.columns import CLAIMED, LARGEST_COUNT, LARGEST_TOKEN
 
-INSERT = f"""
+INSERT = """
 INSERT INTO aftercommit_job (
-    {", ".join(INSERTED)},
+    {columns},
     state, token, attempts, crashes, conflicts, cancel_requested, enqueued_at, errors
-) VALUES {{rows}}
-{{ending}}
-"""  # noqa: S608 - fixed names
-ROW = """(
-    %s, %s, %s, %s, %s, %s, COALESCE(%s, UTC_TIMESTAMP(6)), %s, %s, %s, %s, %s, %s,
-    'ready', 0, 0, 0, 0, FALSE, UTC_TIMESTAMP(6), '[]'
-)"""
+) VALUES {rows}
+{ending}
+"""
+ROW = "({values}, 'ready', 0, 0, 0, 0, FALSE, UTC_TIMESTAMP(6), '[]')"
+GIVEN = {"run_after": "COALESCE(%s, UTC_TIMESTAMP(6))"}
+
+
+@cache
+def row_of(columns: tuple[str, ...]) -> str:
+    """Return the placeholders of one row of ``INSERT``."""
+    return ROW.format(values=", ".join(GIVEN.get(name, "%s") for name in columns))
+
+
 # Not INSERT IGNORE: it would skip rows that violate other constraints, and cut long texts.
 OR_SKIP = "ON DUPLICATE KEY UPDATE aftercommit_job.id = aftercommit_job.id"
 RETURNING = " RETURNING enqueued_at"  # MariaDB

@@ -11,7 +11,7 @@ from django.db import InterfaceError, transaction
 
 from aftercommit.models import Job, State
 from aftercommit.store.claim import chosen, jobs_of_lease, marks
-from aftercommit.store.columns import INSERTED, claim_from, id_from, row_from
+from aftercommit.store.columns import claim_from, columns_of, id_from, values_from
 from aftercommit.store.finish import ending, without_gone
 from aftercommit.store.mysql.limits import AS_IT_IS, MySQLLimits
 from aftercommit.store.mysql.packet import SMALL_TOGETHER, Packets
@@ -33,10 +33,10 @@ from aftercommit.store.mysql.sql import (
     OR_SKIP,
     READY,
     RETURNING,
-    ROW,
     SUCCEED,
     TO_CHANGE,
     TO_READ,
+    row_of,
 )
 from aftercommit.store.presence import Presence
 from aftercommit.store.unique import Placed
@@ -87,8 +87,11 @@ class MySQLStore(MySQLLimits):
         if len(jobs) == 1 and self.connection.mysql_is_mariadb:  # type: ignore[attr-defined]
             ending += RETURNING
         for chunk in _chunks(jobs, most=self._most_bytes(jobs)):
-            sql = INSERT.format(rows=", ".join([ROW] * len(chunk)), ending=ending)
-            rows += self._run(sql, [value for job in chunk for value in self._values(job)])
+            columns = columns_of(chunk)
+            chunk_rows = ", ".join([row_of(columns)] * len(chunk))
+            sql = INSERT.format(columns=", ".join(columns), rows=chunk_rows, ending=ending)
+            given = [value for job in chunk for value in self._values(job, columns)]
+            rows += self._run(sql, given)
         return rows
 
     def _most_bytes(self, jobs: Sequence[NewJob]) -> int:
@@ -109,9 +112,9 @@ class MySQLStore(MySQLLimits):
         else:
             self._check(ending(claim, outcome).errors, what="the errors", task_path=path)
 
-    def _values(self, job: NewJob) -> list[Any]:
+    def _values(self, job: NewJob, columns: Sequence[str]) -> list[Any]:
         adapt = self.connection.ops.adapt_datetimefield_value
-        row = dict(zip(INSERTED, row_from(job), strict=True))
+        row = values_from(job, columns)
         row |= {"id": self._uuid(job.id), "run_after": adapt(job.run_after)}
         return list(row.values())
 

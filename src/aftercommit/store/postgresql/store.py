@@ -14,7 +14,7 @@ from psycopg.types.datetime import TimestamptzLoader
 
 from aftercommit.models import Job, State
 from aftercommit.options.backoff import LONGEST_WAIT
-from aftercommit.store.columns import INSERTED, row_from
+from aftercommit.store.columns import columns_of, values_from
 from aftercommit.store.finish import ending, without_gone
 from aftercommit.store.groups import HEADS
 from aftercommit.store.postgresql import prepared
@@ -32,11 +32,8 @@ from aftercommit.store.postgresql.sql import (
     FROM_POSITION,
     HELD,
     IN_GROUPS,
-    INSERT_ALIKE,
-    INSERT_MANY,
     LIMIT_MET,
     NAMED,
-    OR_SKIP,
     READY_HOLDER,
     RENEW,
     RULES_CHANGED,
@@ -46,6 +43,8 @@ from aftercommit.store.postgresql.sql import (
     TO_READ,
     WAKE,
     WITHOUT_LIMIT,
+    insert_alike,
+    insert_many,
     insert_one,
 )
 from aftercommit.store.presence import REQUESTS, Presence
@@ -80,19 +79,21 @@ class PostgreSQLStore(PostgreSQLLimits):
     share_sql = "FOR SHARE SKIP LOCKED"
 
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
+        columns = columns_of(jobs)
         if len(jobs) == 1:
-            row = dict(zip(INSERTED, row_from(jobs[0]), strict=True))
+            row = values_from(jobs[0], columns)
             unset = frozenset([name for name, value in row.items() if value is None])
-            sql = insert_one(unset, or_skip=or_skip)
+            sql = insert_one(columns, unset, or_skip=or_skip)
             return self._run_insert(sql, row, keep=len(jobs[0].payload) <= LARGEST_KEPT)
-        rows = [dict(zip(INSERTED, _json_row(job), strict=True)) for job in jobs]
+        rows = [_json_row(job, columns) for job in jobs]
         document = json.dumps(rows, ensure_ascii=False)
-        return self._run_insert(INSERT_MANY.format(or_skip=OR_SKIP * or_skip), {"jobs": document})
+        return self._run_insert(insert_many(columns, or_skip=or_skip), {"jobs": document})
 
     def _insert_alike(self, jobs: NewJobs, *, repeated: bool) -> None:
-        given = dict(zip(INSERTED, row_from(jobs.like), strict=True))
+        columns = columns_of([jobs.like])
+        given = values_from(jobs.like, columns)
         given |= {"ids": _array(jobs.ids), "payloads": f"[{','.join(jobs.payloads)}]"}
-        self._run_insert(INSERT_ALIKE.format(or_skip=OR_SKIP * repeated), given)
+        self._run_insert(insert_alike(columns, or_skip=repeated), given)
 
     def _holder(self, lock: str, *, change: bool) -> Job | None:
         sql = READY_HOLDER.format(lock=TO_CHANGE if change else TO_READ)
@@ -288,10 +289,11 @@ class PostgreSQLStore(PostgreSQLLimits):
             return list(cursor.fetchall())
 
 
-def _json_row(job: NewJob) -> list[Any]:
-    job_id, *values = row_from(job)
+def _json_row(job: NewJob, columns: Sequence[str]) -> dict[str, Any]:
     run_after = None if job.run_after is None else job.run_after.isoformat()
-    return [job_id.hex, *values[:5], run_after, values[6], job.meta, *values[8:]]
+    row = values_from(job, columns)
+    row |= {"id": job.id.hex, "run_after": run_after, "meta": job.meta}
+    return row
 
 
 def _by_id(ended: tuple[Claim, Outcome]) -> int:

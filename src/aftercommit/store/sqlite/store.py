@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -16,13 +16,13 @@ from aftercommit.store.base import Rescued
 from aftercommit.store.claim import chosen, jobs_of_lease
 from aftercommit.store.columns import (
     CLAIMED,
-    INSERTED,
     LARGEST_COUNT,
     LARGEST_TOKEN,
     MOMENTS,
     claim_from,
+    columns_of,
     id_from,
-    row_from,
+    values_from,
 )
 from aftercommit.store.finish import without_gone
 from aftercommit.store.groups import HEADS
@@ -33,24 +33,33 @@ from aftercommit.store.sqlite.references import check_no_row_refers_to
 from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
 
 NOW = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW')"
-GIVEN = [
-    f"COALESCE(json_extract(value, '$[{number}]'), {NOW})"
-    if name == "run_after"
-    else f"json_extract(value, '$[{number}]')"
-    for number, name in enumerate(INSERTED)
-]
 INSERT = f"""
 INSERT INTO aftercommit_job (
-    {", ".join(INSERTED)},
+    {{columns}},
     state, token, attempts, crashes, conflicts, cancel_requested, enqueued_at, errors
 )
 SELECT
-    {", ".join(GIVEN)},
+    {{given}},
     'ready', 0, 0, 0, 0, FALSE, {NOW}, '[]'
 FROM json_each(%s)
 WHERE true
 {{or_skip}}
 """  # noqa: S608 - fixed names
+
+
+@cache
+def insert(columns: tuple[str, ...], *, or_skip: bool) -> str:
+    """Return the statement for jobs that are given as one JSON document."""
+    given = [f"json_extract(value, '$[{number}]')" for number in range(len(columns))]
+    run_after = columns.index("run_after")
+    given[run_after] = f"COALESCE({given[run_after]}, {NOW})"
+    return INSERT.format(
+        columns=", ".join(columns),
+        given=", ".join(given),
+        or_skip="ON CONFLICT DO NOTHING" if or_skip else "",
+    )
+
+
 # SQLite uses a partial index only if the statement repeats its condition, word for word. Django
 # writes "claimable" there, and since 6.1 "claimable" = 1.
 CLAIMABLE = "job.claimable AND job.claimable = 1"
@@ -128,14 +137,15 @@ class SQLiteStore(SQLiteLimits):
     claimable_sql = f"aftercommit_job AS job WHERE {CLAIMABLE}"
 
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
-        sql = INSERT.format(or_skip="ON CONFLICT DO NOTHING" if or_skip else "")
+        columns = columns_of(jobs)
+        sql = insert(columns, or_skip=or_skip)
         if len(jobs) == 1:
             sql += "RETURNING enqueued_at"
-        return self._run(sql, [json.dumps([self._values(job) for job in jobs])])
+        return self._run(sql, [json.dumps([self._values(job, columns) for job in jobs])])
 
-    def _values(self, job: NewJob) -> list[Any]:
+    def _values(self, job: NewJob, columns: Sequence[str]) -> list[Any]:
         adapt = self.connection.ops.adapt_datetimefield_value
-        row = dict(zip(INSERTED, row_from(job), strict=True))
+        row = values_from(job, columns)
         row |= {"id": job.id.hex, "run_after": adapt(job.run_after)}
         return list(row.values())
 
