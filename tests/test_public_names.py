@@ -140,6 +140,7 @@ MIGRATIONS = [
     "0009_awaited",
     "0010_limits",
     "0011_flow",
+    "0012_flow_tables",
 ]
 COLUMNS = {
     "aftercommit_job": {

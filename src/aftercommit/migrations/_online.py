@@ -33,7 +33,7 @@ class OneWay(migrations.Migration):
 
 
 class CreateNewModel(migrations.CreateModel):
-    """Create a table. There may be one of a migration that was broken off: nobody uses it."""
+    """Create a table. MySQL may have one of a migration that was broken off: nobody uses it."""
 
     def database_forwards(
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
@@ -42,7 +42,8 @@ class CreateNewModel(migrations.CreateModel):
         connection = schema_editor.connection
         model = to_state.apps.get_model(app_label, self.name)
         if (
-            not schema_editor.collect_sql
+            connection.vendor == "mysql"
+            and not schema_editor.collect_sql
             and self.allow_migrate_model(connection.alias, model)
             and model._meta.db_table in connection.introspection.table_names()
         ):
