@@ -46,8 +46,17 @@ def new_job_ids(number: int) -> list[str]:
 
 def first_id_of(moment: datetime) -> UUID:
     """Return the lowest id that can be made at ``moment``, or later."""
-    milliseconds = max(int(moment.timestamp() * 1000), 0)
+    return first_id_at(max(int(moment.timestamp() * 1000), 0))
+
+
+def first_id_at(milliseconds: int) -> UUID:
+    """Return the lowest id that can be made at this time since 1970, or later."""
     return UUID(int=_high(milliseconds << 12) << 64 | _low(0))
+
+
+def milliseconds_of(job_id: UUID) -> int:
+    """Return the time since 1970 at which an id was made, by the clock of its maker."""
+    return job_id.int >> 80
 
 
 def _high(tick: int) -> int:

@@ -1,6 +1,7 @@
 """``jobs.counts`` and its like, and ``aftercommit status``."""
 
 import json
+from collections import Counter
 from datetime import timedelta
 from io import StringIO
 
@@ -11,9 +12,10 @@ from django.db import OperationalError
 from aftercommit import jobs, queues
 from aftercommit.errors import BadSelection
 from aftercommit.management.subcommands import status
-from aftercommit.models import Job
-from aftercommit.store import store_for
+from aftercommit.models import Blocked, Job
+from aftercommit.store import estimates, store_for
 from aftercommit.values import Succeeded
+from tests.app.tasks import add
 from tests.django.conftest import claim_only_job
 from tests.django.test_jobs import failed_job, ready_job
 
@@ -91,7 +93,7 @@ def test_the_command_says_it_for_people():
     assert "jobs/s ended in the last 1 min" in said[1]
     assert "the oldest waits for" in said[1]
     assert said[2:] == [
-        "  Failed or cancelled: 1.",
+        "  Ended: 0 succeeded, 1 failed, 0 cancelled.",
         "  queue mail (paused): 1 due, 1 ready, 0 running",
         "  task tests.app.tasks.add: 1 due, 1 ready, 0 running",
     ]
@@ -103,9 +105,47 @@ def test_the_command_says_it_for_programs():
     here, there = json.loads(run("--json"))
 
     assert (here["database"], there["database"]) == ("default", "other")
-    assert here["queues"] == {"mail": {"due": 1, "ready": 1, "running": 0, "at_least": False}}
+    depth = {"due": 1, "ready": 1, "running": 0, "at_least": False, "paused": 0, "limited": 0}
+    assert here["queues"] == {"mail": depth}
+    assert here["states"]["ready"] == {"jobs": 1, "is_estimate": False}
     assert here["oldest"] >= 0
     assert (there["oldest"], there["latency"], there["queues"]) == (None, None, {})
+
+
+def test_jobs_that_wait_for_a_pause_or_a_limit_are_shown_as_that():
+    store = store_for("default")
+    queues.pause(task=add, using="default")
+    ready_job(queue="mail")
+    store.set_aside("mail", [("default", 0)], {add.module_path})
+    parked = ready_job(limit_key="k")
+    Job.objects.filter(pk=parked).update(blocked=Blocked.LIMIT, claimable=False, waits_for=1)
+
+    by_queue, by_task = jobs.counts(), jobs.counts(by="task")
+
+    assert {name: (one.paused, one.limited) for name, one in by_queue.items()} == {
+        "mail": (1, 0),
+        "default": (0, 1),
+    }
+    assert by_task[add.module_path] == jobs.Depth(
+        due=0, ready=0, running=0, at_least=False, paused=1, limited=1
+    )
+    assert jobs.counts(by="task", most=1)[add.module_path].at_least
+    assert jobs.counts(by="state")["ready"] == jobs.Number(jobs=2, is_estimate=False)
+    assert run("--database", "default").splitlines()[2:] == [
+        "  queue default: 0 due, 0 ready, 0 running, 1 wait for a limit",
+        "  queue mail: 0 due, 0 ready, 0 running, 1 set aside while their task is paused",
+        f"  task {add.module_path} (paused): 0 due, 0 ready, 0 running, "
+        "1 set aside while their task is paused, 1 wait for a limit",
+    ]
+
+
+def test_a_number_that_is_an_estimate_says_so(monkeypatch):
+    for one in set(estimates.ESTIMATES.values()):
+        monkeypatch.setattr(one, "size", lambda _self: 10_000_000)
+        monkeypatch.setattr(one, "states", lambda _self: Counter(succeeded=9_000_000))
+
+    assert jobs.counts(by="state")["succeeded"] == jobs.Number(jobs=9_000_000, is_estimate=True)
+    assert "  Ended: about 9,000,000 succeeded, 0 failed, 0 cancelled." in run()
 
 
 def test_it_is_written_again_until_ctrl_c(monkeypatch):

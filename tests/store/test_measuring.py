@@ -8,8 +8,8 @@ from django.utils import timezone
 from aftercommit.models import Job
 from aftercommit.store import measuring
 from aftercommit.store.clock import ago
-from aftercommit.values import Failed, Succeeded
-from tests.store.given import ERROR, claim_all, claim_one, ready_job, ready_jobs
+from aftercommit.values import Succeeded
+from tests.store.given import claim_all, claim_one, ready_job, ready_jobs
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
@@ -67,14 +67,6 @@ def test_running_jobs_are_counted_by_what_they_are(store):
 
     assert store.running_by("queue") == {"mail": 2}
     assert store.running_by("task_path") == {"tests.app.tasks.add": 2}
-
-
-def test_failed_jobs_are_counted_up_to_a_limit(store):
-    ready_jobs(store, 3)
-    for claim in claim_all(store):
-        store.finish(claim, Failed(ERROR))
-
-    assert (store.unsuccessful(most=10), store.unsuccessful(most=2)) == (3, 2)
 
 
 def test_a_wait_is_the_time_between_due_and_claimed(store):

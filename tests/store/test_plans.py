@@ -555,7 +555,8 @@ def test_what_a_probe_asks_for_reads_a_small_part_of_the_table(store, plans):
         store.oldest_due_age()
         store.recent_waits(within=timedelta(minutes=1))
         store.recent_ends(within=timedelta(minutes=1))
-        store.unsuccessful(most=100)
+        store.held_back("queue", most=100)
+        store.held_back("task_path", most=100)
         store.waiting_by_task(most=100)
         store.running_by("queue")
 
@@ -564,6 +565,19 @@ def test_what_a_probe_asks_for_reads_a_small_part_of_the_table(store, plans):
     groups, walked = 3 * (QUEUES + 30), 10_000
     each = at_most(pages=48, rows=60, steps=2500)
     assert found.count <= groups * each + walked * at_most(pages=1, rows=3, steps=60)
+
+
+def test_states_are_told_from_a_small_part_of_the_table_and_about_right(store):
+    with reads() as found:
+        told = store.states(most=100)
+
+    truth = {"ready": 2 * EACH, "failed": EACH, "succeeded": EACH}
+    assert {one for one, number in told.items() if number.is_estimate} == {*truth, "cancelled"}
+    for one, number in truth.items():
+        assert 0.6 * number <= told[one].jobs <= 1.4 * number, told
+    groups, sampled = 3 * (QUEUES + 30), 1000
+    each = at_most(pages=48, rows=60, steps=2500)
+    assert found.count <= groups * each + sampled * at_most(pages=60, rows=1, steps=200)
 
 
 def test_a_batch_is_changed_by_primary_key(store, plans, primary):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from aftercommit.errors import BadSelection
 from aftercommit.options.queues import is_queue_name
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 MOST = 10_000
 SHORTEST = 0.001  # seconds
 LATELY = timedelta(minutes=1)
-BY = ("queue", "task")
+COLUMNS = {"queue": "queue", "task": "task_path"}
+BY = (*COLUMNS, "state")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,20 @@ class Depth:
     due: int  # could run at once
     ready: int  # these, and those whose time has not come
     running: int
-    at_least: bool  # there are so many due or ready ones, or more
+    at_least: bool  # there are so many of the others, or more
+    paused: int = 0  # set aside because their task is paused; not among the ready ones
+    limited: int = 0  # wait because so many run as may at once; not among the ready ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """How many jobs are in a state."""
+
+    jobs: int
+    is_estimate: bool  # there are too many to count
+
+
+NOTHING = Depth(due=0, ready=0, running=0, at_least=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,26 +60,38 @@ class Throughput:
     over: timedelta  # how far it looks back
 
 
-def counts(*, by: str = "queue", using: str | None = None, most: int = MOST) -> dict[str, Depth]:
-    """Return the depth of each queue or task that has jobs which wait or run.
+@overload
+def counts(
+    *, by: Literal["queue", "task"] = "queue", using: str | None = None, most: int = MOST
+) -> dict[str, Depth]: ...
+
+
+@overload
+def counts(
+    *, by: Literal["state"], using: str | None = None, most: int = MOST
+) -> dict[str, Number]: ...
+
+
+def counts(
+    *, by: str = "queue", using: str | None = None, most: int = MOST
+) -> dict[str, Depth] | dict[str, Number]:
+    """Return the depth of each queue or task with jobs that wait or run, or of each state.
 
     No count goes beyond ``most`` for each queue and priority; by task, only the first ``most``
-    jobs that wait are looked at. A larger ``most`` costs more time.
-
-    Jobs that nothing but another job, or a limit, keeps from running are not counted.
+    jobs that wait are looked at. What is beyond it is at least so much, or, by state, an
+    estimate. A larger ``most`` costs more time.
     """
     if by not in BY:
         raise BadSelection("by", f"one of {', '.join(BY)}", by)
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
         raise BadSelection("most", "a whole number from 1", most)
     store = store_for(using or default_alias())
-    waiting = _by_queue(store, most) if by == "queue" else _by_task(store, most)
-    running = store.running_by("queue" if by == "queue" else "task_path")
-    nothing = Depth(due=0, ready=0, running=0, at_least=False)
-    return {
-        name: replace(waiting.get(name, nothing), running=running.get(name, 0))
-        for name in sorted(waiting.keys() | running.keys())
-    }
+    if by == "state":
+        return {
+            state: Number(jobs=one.jobs, is_estimate=one.is_estimate)
+            for state, one in store.states(most=most).items()
+        }
+    return _depths(store, by, most)
 
 
 def oldest_due_age(*, queue: str | None = None, using: str | None = None) -> timedelta | None:
@@ -104,6 +130,25 @@ def throughput(*, using: str | None = None) -> Throughput:
     seconds = max(over.total_seconds(), SHORTEST)
     failed = sum(one.state == "failed" for one in ends)
     return Throughput(ended=len(ends) / seconds, failed=failed / seconds, over=over)
+
+
+def _depths(store: "Store", by: str, most: int) -> dict[str, Depth]:
+    waiting = _by_queue(store, most) if by == "queue" else _by_task(store, most)
+    running = store.running_by(COLUMNS[by])
+    paused, limited = store.held_back(COLUMNS[by], most=most)
+    there_are_more = max(sum(paused.values()), sum(limited.values())) >= most
+    found = {}
+    for name in sorted({*waiting, *running, *paused, *limited}):
+        known = waiting.get(name, NOTHING)
+        held = name in paused or name in limited
+        found[name] = replace(
+            known,
+            running=running.get(name, 0),
+            paused=paused.get(name, 0),
+            limited=limited.get(name, 0),
+            at_least=known.at_least or (held and there_are_more),
+        )
+    return found
 
 
 def _by_queue(store: "Store", most: int) -> dict[str, Depth]:

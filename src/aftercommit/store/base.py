@@ -16,6 +16,7 @@ selecting   ``find``, ``count``, ``delete``, ``move``, ``reprioritise``    T8-T1
 pruning     ``page``, ``delete_ended``                                     T10
 reading     ``job``, ``due``, ``counts``, ``look`` …
 measuring   ``waiting``, ``oldest_due_age``, ``recent_waits``, ``recent_ends``
+states      ``states``, ``held_back``
 waiting     ``ended_among``, ``ask_for_end``
 rules       ``rules``, ``pauses``, ``pause``, ``resume``
 aside       ``set_aside``, ``bring_back``
@@ -32,19 +33,19 @@ from aftercommit.store.finish import Finishing
 from aftercommit.store.inbox import Inbox
 from aftercommit.store.insert import Inserting
 from aftercommit.store.limits.claims import Limits
-from aftercommit.store.measuring import Measuring
 from aftercommit.store.operations import CancelAnswer, Retried
 from aftercommit.store.presence import Presence
 from aftercommit.store.pruning import Pruning
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.store.selecting import Selecting
+from aftercommit.store.states import States
 from aftercommit.store.waiting import Waiting
 
 __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique_lock"]
 
 
 class Store(
-    Inserting, Limits, Finishing, Rescue, Selecting, Pruning, Measuring, Inbox, Aside, Waiting
+    Inserting, Limits, Finishing, Rescue, Selecting, Pruning, States, Inbox, Aside, Waiting
 ):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 

@@ -122,10 +122,6 @@ class Measuring(Reading, Groups):
         rows = self._running().values_list(column).annotate(number=Count("id"))
         return dict(rows.order_by(column))
 
-    def unsuccessful(self, *, most: int) -> int:
-        """Return how many jobs have failed or were cancelled; not more than ``most``."""
-        return self._jobs.filter(unsuccessful=True)[:most].count()
-
     def oldest_due_age(self, queue: str | None = None) -> timedelta | None:
         """Return how long the oldest due job has been waiting, or None."""
         groups = [one for one in self.waiting(most=1) if queue in (None, one.group.queue)]

@@ -9,7 +9,10 @@ from aftercommit import jobs
 from aftercommit.printable import one_line
 from aftercommit.relay.neglected import SEEN_WITHIN
 from aftercommit.store import store_for
+from aftercommit.values import QUEUE, TASK
 from aftercommit.wording import counted, spoken
+
+ENDED = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,13 +21,14 @@ class Status:
 
     database: str
     workers: int  # processes that were alive a moment ago
-    unsuccessful: int
     oldest: timedelta | None
     latency: jobs.Latency | None
     throughput: jobs.Throughput
+    states: dict[str, jobs.Number]
     queues: dict[str, jobs.Depth]
     tasks: dict[str, jobs.Depth]
     paused: list[str]  # queues
+    paused_tasks: list[str]
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as values of JSON; spans in seconds."""
@@ -35,17 +39,18 @@ class Status:
 def status_of(using: str) -> Status:
     """Read the numbers of a database."""
     store = store_for(using)
-    pauses = store.pauses() or []
+    pauses = store.pauses()
     return Status(
         database=using,
         workers=store.workers.count_seen(within=SEEN_WITHIN),
-        unsuccessful=store.unsuccessful(most=jobs.MOST),
         oldest=jobs.oldest_due_age(using=using),
         latency=jobs.latency(using=using),
         throughput=jobs.throughput(using=using),
+        states=jobs.counts(by="state", using=using),
         queues=jobs.counts(by="queue", using=using),
         tasks=jobs.counts(by="task", using=using),
-        paused=sorted(one.name for one in pauses if one.kind == "queue"),
+        paused=sorted(one.name for one in pauses if one.kind == QUEUE),
+        paused_tasks=sorted(one.name for one in pauses if one.kind == TASK),
     )
 
 
@@ -64,13 +69,19 @@ def lines(status: Status) -> Iterator[str]:
         f"  {rate.ended:.1f} jobs/s ended in the last {_span(rate.over)}, {rate.failed:.1f}/s "
         f"failed; {waits}{_latency(status.latency)}."
     )
-    if status.unsuccessful:
-        more = "+" if status.unsuccessful == jobs.MOST else ""
-        yield f"  Failed or cancelled: {status.unsuccessful:,}{more}."
-    for kind, found in (("queue", status.queues), ("task", status.tasks)):
+    if any(status.states[one].jobs for one in ENDED):
+        yield f"  Ended: {', '.join(_ended(one, status.states[one]) for one in ENDED)}."
+    for kind, found, all_paused in (
+        (QUEUE, status.queues, status.paused),
+        (TASK, status.tasks, status.paused_tasks),
+    ):
         for name, one in found.items():
-            paused = " (paused)" if kind == "queue" and name in status.paused else ""
+            paused = " (paused)" if name in all_paused else ""
             yield f"  {kind} {one_line(name)}{paused}: {_depth(one)}"
+
+
+def _ended(state: str, found: jobs.Number) -> str:
+    return f"{'about ' * found.is_estimate}{found.jobs:,} {state}"
 
 
 def _columns(depths: Any) -> tuple[list[int], list[int]]:
@@ -84,7 +95,9 @@ def _number(value: int, found: dict[str, jobs.Depth]) -> str:
 def _depth(one: jobs.Depth) -> str:
     more = "+" * one.at_least
     due = f"{one.due:,}{more * bool(one.due)}"
-    return f"{due} due, {one.ready:,}{more} ready, {one.running:,} running"
+    paused = f", {one.paused:,}{more} set aside while their task is paused" * bool(one.paused)
+    limited = f", {one.limited:,}{more} wait for a limit" * bool(one.limited)
+    return f"{due} due, {one.ready:,}{more} ready, {one.running:,} running{paused}{limited}"
 
 
 def _latency(found: jobs.Latency | None) -> str:
