@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from benchmarks.burden import bloat, readers
+from benchmarks.limited import limited
 from benchmarks.limits import limits
 from benchmarks.measure import WORKLOADS as OF_ALL
 from benchmarks.measure import NotMeasured
@@ -25,8 +26,8 @@ RESULTS = {
     "sqlite": "RESULTS-sqlite.md",
     "mariadb": "RESULTS-mariadb.md",
 }
-WORKLOADS = {**OF_ALL, "readers": readers, "bloat": bloat, "notify": notify}
-EVERYWHERE = ("drain", "row", "enqueue", "idle")
+WORKLOADS = {**OF_ALL, "readers": readers, "bloat": bloat, "notify": notify, "limited": limited}
+EVERYWHERE = ("drain", "row", "enqueue", "idle", "limited")
 console = Console()
 
 

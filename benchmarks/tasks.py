@@ -45,6 +45,16 @@ def stamp(sent: int) -> None:
     write_row(time.time_ns() - sent)
 
 
+@task(limit=1_000)
+def limited(number: int) -> None:
+    """Do nothing, 1,000 at once at most: more than a worker asks for."""
+
+
+@task(limit=3, limit_by=("account",))
+def keyed(account: int) -> None:
+    """Do nothing, three of an account at once at most."""
+
+
 @djangos_task(backend="tasks_db")
 def noop_db(number: int) -> None:
     """Do nothing."""

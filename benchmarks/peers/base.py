@@ -67,6 +67,8 @@ class Peer(ABC):
         """Return a call that enqueues a job which notes its latency."""
         return None
 
+    # Kinds of jobs under a limit that ``fill`` can make, and which limit that is.
+    limits: ClassVar[dict[str, str]] = {}
     ballasts: ClassVar[tuple[str, ...]] = ()  # kinds of rows that ``load`` can make
 
     def load(self, ballast: str, number: int) -> None:

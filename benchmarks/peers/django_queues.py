@@ -42,6 +42,12 @@ WHERE claimable AND backend = 'default' AND queue = 'default' AND priority = 0
   AND run_after <= now()
 """
 
+KEYS = 1_000
+# Which key a job has, by its number, and the kind of its task.
+ARGUMENTS = {
+    "keyed": (lambda number: number % KEYS, "keyed"),
+    "keyed_in_a_row": (lambda number: number // 10 % KEYS, "keyed"),
+}
 IDLE = """
 import django, psutil
 django.setup()
@@ -148,8 +154,14 @@ class Aftercommit(DjangoQueue):
         "bloat": 400_000,
         "flat": 100_000,
         "memory": 1_000_000,
+        "limited": 60_000,
     }
-    workloads = (*DjangoQueue.workloads, "drain4", "flat", "memory", "notify")
+    workloads = (*DjangoQueue.workloads, "drain4", "flat", "memory", "notify", "limited")
+    limits: ClassVar = {
+        "limited": "1,000 at once",
+        "keyed": "3 of each key, keys in turn",
+        "keyed_in_a_row": "3 of each key, 10 of a key in a row",
+    }
     ballasts: ClassVar = tuple(BALLAST)
     tables = ("aftercommit_job", "aftercommit_lease")
     owns = r"^public\.aftercommit_"
@@ -168,8 +180,9 @@ class Aftercommit(DjangoQueue):
 
     def fill(self, kind: str, number: int) -> None:
         """Use ``enqueue_many``, 5,000 at a time."""
+        argument, kind = ARGUMENTS.get(kind, (int, kind))
         for start in range(0, number, 5_000):
-            calls = [(one,) for one in range(start, min(start + 5_000, number))]
+            calls = [(argument(one),) for one in range(start, min(start + 5_000, number))]
             self.task(kind).enqueue_many(calls)
 
     def load(self, ballast: str, number: int) -> None:
