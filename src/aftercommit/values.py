@@ -184,6 +184,8 @@ class ClaimQuery:
     crashed: bool | None = None  # True: only jobs with crashes; False: only without; None: any
     # The limit of a task by its path; None: the claimer does not know the task.
     limit_of: Callable[[str], Limit | None] = no_limit_known
+    limited_first: bool = False  # a hint: the jobs in front are under limits
+    busy: Sequence[str] = ()  # limit keys whose jobs are left out
     ended: Sequence[UUID] = ()  # leases of this worker to delete: none of their jobs is running
 
 

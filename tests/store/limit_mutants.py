@@ -57,7 +57,7 @@ def _blind(patch: pytest.MonkeyPatch, blind_for: Callable[[Known], bool]) -> Non
 
 def slots_in_use_are_not_counted(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Give slots as if nobody ran."""
-    _blind(patch, lambda job: job.slot is not None)
+    _blind(patch, lambda job: bool(job.slots))
 
 
 def jobs_let_through_are_not_counted(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
@@ -67,31 +67,28 @@ def jobs_let_through_are_not_counted(patch: pytest.MonkeyPatch, store: type[Stor
 
 def a_key_is_held_while_its_job_runs_only(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Forget who has started, when it does not run."""
-    _blind(patch, lambda job: job.blocked == Blocked.HOLDS and job.slot is None)
+    _blind(patch, lambda job: job.blocked == Blocked.HOLDS and not job.slots)
+
+
+def _leave(patch: pytest.MonkeyPatch, left: Callable[[Verdict], Any]) -> None:
+    settle = Limits._settle
+
+    def without(self: Limits, lines: Any, verdicts: dict[str, Verdict], taken: Any) -> Any:
+        for one in verdicts.values():
+            left(one).clear()
+        return settle(self, lines, verdicts, taken)
+
+    patch.setattr(Limits, "_settle", without)
 
 
 def nobody_is_let_through(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Leave parked jobs where they are."""
-    lock_rows = Limits._lock_rows
-
-    def without_parked(self: Limits, verdicts: dict[str, Verdict]) -> Any:
-        for one in verdicts.values():
-            one.let_through.clear()
-        return lock_rows(self, verdicts)
-
-    patch.setattr(Limits, "_lock_rows", without_parked)
+    _leave(patch, lambda verdict: verdict.let_through)
 
 
 def jobs_without_a_slot_stay_claimable(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Park nobody."""
-    lock_rows = Limits._lock_rows
-
-    def without_new(self: Limits, verdicts: dict[str, Verdict]) -> Any:
-        for one in verdicts.values():
-            one.parked.clear()
-        return lock_rows(self, verdicts)
-
-    patch.setattr(Limits, "_lock_rows", without_new)
+    _leave(patch, lambda verdict: verdict.parked)
 
 
 def only_what_can_be_locked_is_in_line(patch: pytest.MonkeyPatch, store: type[Store]) -> None:

@@ -92,18 +92,25 @@ def chosen(query: ClaimQuery) -> str:
     """Return the conditions of a query as SQL with ``%s`` placeholders.
 
     Their values are, in this order, those of ``backends`` (if ``only`` is given; else each
-    backend is walked by itself), ``unknown`` and ``only``.
+    backend is walked by itself), ``left_out(query)`` and ``only``.
     """
     conditions = []
     if query.only is not None and query.backends:
         conditions.append(f"backend IN ({marks(query.backends)})")
     if query.unknown:
         conditions.append(f"task_path NOT IN ({marks(query.unknown)})")
+    if query.busy:
+        conditions.append(f"(limit_key IS NULL OR limit_key NOT IN ({marks(query.busy)}))")
     if query.only is not None:
         conditions.append(f"id IN ({marks(query.only)})")
     if query.crashed is not None:
         conditions.append("crashes > 0" if query.crashed else "crashes = 0")
     return "".join(f" AND {one}" for one in conditions)
+
+
+def left_out(query: ClaimQuery) -> list[str]:
+    """Return the values of the conditions that leave jobs out."""
+    return [*query.unknown, *query.busy]
 
 
 def marks(values: Sequence[object]) -> str:

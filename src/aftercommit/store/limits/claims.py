@@ -12,37 +12,45 @@ Whoever has locked a key waits for nothing more, neither for rows nor for other 
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import Error
-from django.db.models import BooleanField, ExpressionWrapper, Q
+from django.db.models import Q
 
-from aftercommit.models import Blocked, State
-from aftercommit.store.clock import DatabaseNow
-from aftercommit.store.limits.lines import Line, Verdict, Waiting, decide
-from aftercommit.store.limits.reading import LOOKED_AT, Lines
+from aftercommit.store.limits.lines import Line, Waiting
+from aftercommit.store.limits.moving import Moving
+from aftercommit.store.limits.rounds import MOST_KEYS, Look, Round, Rounds
 from aftercommit.values import Claim, ClaimQuery, Limit
-
-MOST_ROUNDS = 3  # of a claim that has found jobs; one that has parked them all goes on
 
 # After so many seconds the server ends the session of a process that was stopped while it held
 # keys. It would hold them for as long as it stands still.
 STANDING_STILL = 5
-DUE = ExpressionWrapper(Q(claimable=True, run_after__lte=DatabaseNow()), BooleanField())
 LockKeys = Callable[[Collection[str]], set[str]]
 
 
-class Limits(Lines):
+class Slot(NamedTuple):
+    """What a job gets when it is claimed."""
+
+    key: str
+    number: int
+    holds: bool  # the job keeps its key until it has ended
+
+
+class Limits(Moving):
     """Claims jobs, also under limits."""
 
     def claim(self, query: ClaimQuery) -> list[Claim]:
         """Claim; see ``Claims.claim``."""
-        claims, met = self._claim_free(query)
+        claims: list[Claim] = []
+        if query.limited_first:
+            self.end_leases(query.ended)
+            met = True
+        else:
+            claims, met = self._claim_free(query)
         if met:
             self._claim_more(query, claims)
         return claims
@@ -54,11 +62,16 @@ class Limits(Lines):
         """
         passed, locked = 0, set(limits)
         keys = sorted(limits)
-        for start in range(0, len(keys), LOOKED_AT):
-            some = {key: limits[key] for key in keys[start : start + LOOKED_AT]}
-            number, held = self._after_deadlock(partial(self._let_pass, some))
-            passed += number
-            locked -= held
+        for start in range(0, len(keys), MOST_KEYS):
+            free = self._unlocked(keys[start : start + MOST_KEYS])
+            # Only now: who parks a job by an older look holds the lock until it is to be seen.
+            waiting = self._with_parked(free) if free else []
+            locked -= set(free).difference(waiting)
+            if waiting:
+                some = {key: limits[key] for key in waiting}
+                number, held = self._after_deadlock(partial(self._let_pass, some))
+                passed += number
+                locked -= held
         return passed, locked
 
     # ---- what each database does its own way ------------------------------------------
@@ -72,39 +85,34 @@ class Limits(Lines):
         """Return the ``waiting_columns`` of the first due jobs, and do not lock them."""
 
     @abstractmethod
-    def _take(
-        self, query: ClaimQuery, slots: Mapping[UUID, int | None], holders: Collection[UUID]
-    ) -> list[Claim]:
-        """Claim these locked jobs; ``holders`` keep their keys until they have ended."""
+    def _take(self, query: ClaimQuery, slots: Mapping[UUID, Slot]) -> list[Claim]:
+        """Claim those of these jobs that are due still and that nobody has locked."""
 
     @abstractmethod
     def _with_keys(self) -> AbstractContextManager[LockKeys]:
         """Begin a short transaction; yield what locks keys until its end, and never waits."""
 
+    @abstractmethod
+    def _unlocked(self, keys: Sequence[str]) -> list[str]:
+        """Return the keys that nobody has locked at a moment of this call."""
+
     # ---- the claim --------------------------------------------------------------------
 
     def _claim_more(self, query: ClaimQuery, claims: list[Claim]) -> None:
-        rounds = 0
-        while (left := query.limit - len(claims)) > 0 and (not claims or rounds < MOST_ROUNDS):
-            rounds += 1
-            rest = replace(query, limit=left, after=None, ended=())
-            # From a position on, the claim before has not seen what is in front of that.
-            seen = 0 if rounds == 1 and query.after is not None else left
-            try:
-                more, went_on = self._after_deadlock(
-                    partial(self._claim_under_limits, rest, seen)
+        """Add jobs under limits to these claims, and those without one behind them."""
+        rounds = Rounds(query, claims)
+        try:
+            while rounds.begin():
+                claim = partial(
+                    self._claim_under_limits, rounds.rest, seen=rounds.seen, most=rounds.most
                 )
-                claims += more
-                if not went_on or len(more) == left:
-                    return
-                free, met = self._claim_free(replace(rest, limit=left - len(more)))
-            except Error:
-                if not claims:
-                    raise
-                return  # the claims are committed; the next claim raises it if it lasts
-            claims += free
-            if not met:
-                return
+                rounds.decided(self._after_deadlock(claim))
+                if rounds.wants_plain:
+                    rounds.claimed(*self._claim_free(rounds.rest))
+        except Error:
+            if not claims:
+                raise
+            # The claims are committed; the next claim raises it if it lasts.
 
     def _in_turn(self, due: Iterable[Waiting], seen: int) -> list[UUID]:
         """Return the jobs under limits that come before the next job without one.
@@ -120,60 +128,40 @@ class Limits(Lines):
                 break
         return found
 
-    def _claim_under_limits(self, query: ClaimQuery, seen: int) -> tuple[list[Claim], bool]:
-        """Decide about the first due jobs; return the claims, and whether anything changed."""
+    def _claim_under_limits(self, query: ClaimQuery, *, seen: int, most: int) -> Round:
+        """Decide about the first due jobs."""
         with self._with_keys() as lock:
-            due = [self._as_waiting(row) for row in self._due_under_limits(query, LOOKED_AT)]
-            candidates = [one for one in due if one.limit_key is not None]
-            in_turn = self._in_turn(due, seen)
-            limits = {one.limit_key: query.limit_of(one.task_path) for one in candidates}
-            held = lock(limits) if limits else set()
-            candidates = [one for one in candidates if one.limit_key in held]
+            look = self._look(query, most, lock)
+            candidates = [one for one in look.due if one.limit_key in look.held]
             if not candidates:
-                return [], False
-            lines, candidates = self._lines({key: limits[key] for key in held}, candidates)
+                return Round(look, [])
+            limits = {one.limit_key: query.limit_of(one.task_path) for one in candidates}
+            lines, candidates = self._lines(limits, candidates)
             if query.only is not None:
                 candidates = [one for one in candidates if not self._has_earlier(one, lines)]
             verdicts = self._decide(lines, candidates)
-            free = self._lock_rows(verdicts)
             may_run = {
-                job_id: (slot, lines[key].holds(job_id))
+                job_id: Slot(key, slot, lines[key].holds(job_id))
                 for key, one in verdicts.items()
                 for job_id, slot in one.may_run.items()
             }
-            chosen = [one for one in in_turn if one in may_run and one in free][: query.limit]
-            self._keep_places(lines, verdicts, free, chosen)
-            changed = self._park_and_let_through(verdicts, free)
-            if not chosen:
-                return [], changed
-            taken = self._take(
-                query,
-                {job_id: may_run[job_id][0] for job_id in chosen},
-                [job_id for job_id in chosen if may_run[job_id][1]],
-            )
-            keys = {one.job_id: one.limit_key for one in candidates}
-            return [one._replace(limit_key=keys[one.job_id]) for one in taken], True
+            chosen = [one for one in self._in_turn(look.due, seen) if one in may_run]
+            slots = {one: may_run[one] for one in chosen[: query.limit]}
+            claims = [
+                one._replace(limit_key=slots[one.job_id].key)
+                for one in (self._take(query, slots) if slots else ())
+            ]
+            taken = {one.job_id for one in claims}
+            return Round(look, claims, *self._settle(lines, verdicts, taken))
 
-    def _keep_places(
-        self,
-        lines: Mapping[str, Line],
-        verdicts: Mapping[str, Verdict],
-        free: Collection[UUID],
-        chosen: Collection[UUID],
-    ) -> None:
-        """See to it that nobody passes the first one of an ordered key that is not claimed now.
-
-        It is marked as let through. If its row is locked, nobody behind it is parked: only of
-        those that are parked one could pass before it is looked at again.
-        """
-        kept = []
-        for key, verdict in verdicts.items():
-            if lines[key].limit.ordered:
-                kept += [one for one in verdict.may_run if one not in lines[key].passed]
-                if any(one not in free for one in verdict.may_run):
-                    verdict.parked.clear()
-        if waiting := [one for one in kept if one in free and one not in chosen]:
-            self._jobs.filter(id__in=waiting, state=State.READY).update(blocked=Blocked.PASSED)
+    def _look(self, query: ClaimQuery, most: int, lock: LockKeys) -> Look:
+        """Read the first due jobs, and lock their keys."""
+        due = [self._as_waiting(row) for row in self._due_under_limits(query, most)]
+        keys = list(dict.fromkeys(one.limit_key for one in due if one.limit_key is not None))
+        tried = keys[:MOST_KEYS]
+        held = lock(tried) if tried else set()
+        busy = [key for key in tried if key not in held]
+        return Look(due, held, busy, more=len(due) == most or len(keys) > len(tried))
 
     def _has_earlier(self, one: Waiting, lines: Mapping[str, Line]) -> bool:
         """Return whether a claim of named jobs must leave this one, because of the order.
@@ -195,68 +183,5 @@ class Limits(Lines):
             if not held:
                 return 0, held
             lines, _none = self._lines({key: limits[key] for key in held}, [])
-            verdicts = self._decide(lines, [])
-            self._park_and_let_through(verdicts, self._lock_rows(verdicts))
-            return sum(len(one.let_through) for one in verdicts.values()), held
-
-    # ---- the lines --------------------------------------------------------------------
-
-    def _decide(
-        self, lines: Mapping[str, Line], candidates: Iterable[Waiting]
-    ) -> dict[str, Verdict]:
-        of_key: dict[str, list[Waiting]] = {key: [] for key in lines}
-        for one in candidates:
-            of_key[one.limit_key].append(one)
-        # Who does not know the task cannot say for how many there is room.
-        rooms = {key: line.room for key, line in lines.items() if line.known and line.room}
-        parked = self._first_parked(rooms)
-        return {
-            key: decide(line, of_key[key], parked.get(key, [])) for key, line in lines.items()
-        }
-
-    def _lock_rows(self, verdicts: Mapping[str, Verdict]) -> set[UUID]:
-        """Lock the rows that are to be changed, but for those that others have locked.
-
-        The rows were read without a lock, and not everybody who writes them asks for the key:
-        what the decision has relied on is compared again.
-        """
-        due = {
-            job_id: key for key, one in verdicts.items() for job_id in [*one.may_run, *one.parked]
-        }
-        parked = {job.job_id: key for key, one in verdicts.items() for job in one.let_through}
-        wanted = due | parked
-        if not wanted:
-            return set()
-        rows = self._locked(self._jobs.filter(id__in=wanted, state=State.READY), skip=True)
-        return {
-            job_id
-            for job_id, key, blocked, is_due in rows.values_list(
-                "id", "limit_key", "blocked", DUE
-            )
-            if key == wanted[job_id]
-            and (blocked == Blocked.LIMIT if job_id in parked else is_due)
-        }
-
-    def _park_and_let_through(
-        self, verdicts: Mapping[str, Verdict], free: Collection[UUID]
-    ) -> bool:
-        parked = {one for verdict in verdicts.values() for one in verdict.parked}.intersection(
-            free
-        )
-        passing = {
-            one.job_id: one.queue
-            for verdict in verdicts.values()
-            for one in verdict.let_through
-            if one.job_id in free
-        }
-        # waits_for as well, by which the database may set "claimable": see migrations._flags.
-        if parked:
-            self._jobs.filter(id__in=parked, state=State.READY).update(
-                claimable=False, waits_for=1, blocked=Blocked.LIMIT
-            )
-        if passing:
-            self._jobs.filter(id__in=passing, state=State.READY).update(
-                claimable=True, waits_for=0, blocked=Blocked.PASSED
-            )
-            self._wake(set(passing.values()))
-        return bool(parked or passing)
+            _parked, passed = self._settle(lines, self._decide(lines, []), ())
+            return passed, held

@@ -19,6 +19,8 @@ from uuid import UUID
 from aftercommit.models import LIVE, Blocked, State
 from aftercommit.values import Limit
 
+MARKS = (Blocked.PASSED, Blocked.HOLDS)  # of jobs that are not parked
+
 
 class Waiting(NamedTuple):
     """A ready job that is new, was let through, or is parked."""
@@ -32,11 +34,14 @@ class Waiting(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A job that has to do with a key, as it is while the key is locked."""
+    """A job that has to do with a key, as it is while the key is locked.
 
-    job_id: UUID
+    Where slots are all that is asked for, they may be those of several jobs.
+    """
+
+    job_id: UUID | None
     limit_key: str
-    slot: int | None
+    slots: Sequence[int]
     blocked: int | None
     state: str
     claimable: bool
@@ -49,17 +54,15 @@ class Line:
     limit: Limit
     known: bool = True  # False: the claimer does not have the task, and changes nothing
     slots: set[int] = field(default_factory=set)  # in use
-    occupants: set[UUID] = field(default_factory=set)
+    expected: set[UUID] = field(default_factory=set)  # occupy a slot that they do not have yet
     passed: set[UUID] = field(default_factory=set)  # those let through, and claimable holders
     holder: UUID | None = None
     over: set[UUID] = field(default_factory=set)  # marked, but ended long ago
 
     def note(self, job: Known) -> None:
         """Take a job into account."""
-        if job.slot is not None:
-            self.slots.add(job.slot)
-            self.occupants.add(job.job_id)
-        if job.blocked is None or job.blocked == Blocked.LIMIT:
+        self.slots.update(job.slots)
+        if job.job_id is None or job.blocked not in MARKS:
             return
         if job.state not in LIVE:
             self.over.add(job.job_id)
@@ -68,7 +71,8 @@ class Line:
             self.holder = job.job_id
         elif job.state == State.RUNNING:
             return  # claimed by a worker that does not know limits: it has no slot
-        self.occupants.add(job.job_id)
+        if not job.slots:
+            self.expected.add(job.job_id)
         if job.claimable:
             self.passed.add(job.job_id)
 
@@ -79,7 +83,7 @@ class Line:
     @property
     def room(self) -> int:
         """How many more jobs may be let through or claimed."""
-        return max(self.limit.slots - len(self.occupants), 0)
+        return max(self.limit.slots - len(self.slots) - len(self.expected), 0)
 
     def free_slots(self) -> Iterator[int]:
         """Yield slots that are not in use, as many as the limit still has."""

@@ -1,8 +1,8 @@
 """Reads the lines of limit keys."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db.models import QuerySet
@@ -13,7 +13,10 @@ from aftercommit.store.columns import id_from
 from aftercommit.store.limits.lines import Known, Line, Waiting
 from aftercommit.values import UNLIMITED, Limit
 
-LOOKED_AT = 100  # due jobs at once, and parked ones of a key
+Value = TypeVar("Value")
+MOST_PARKED = 1000  # jobs of a key that are let through at once
+LINES_TOGETHER = 50  # of which the first jobs are read by one statement
+IDS_TOGETHER = 500  # more are no lookup for MariaDB
 
 # {slots} and {lines}: the name of the index, where the planner has to be told.
 KNOWN = """
@@ -24,9 +27,7 @@ SELECT id, limit_key, slot, blocked, state, claimable FROM aftercommit_job {line
 WHERE limit_key IN ({keys}) AND blocked IN (0, 2)
 """
 CANDIDATES = """
-UNION ALL
-SELECT id, limit_key, slot, blocked, state, claimable FROM aftercommit_job
-WHERE id IN ({ids})
+SELECT id, limit_key, slot, blocked, state, claimable FROM aftercommit_job WHERE id IN ({ids})
 """
 # By the highest priority first: no column of the index is descending, see PartialIndex.
 FIRST_PARKED = """
@@ -57,6 +58,12 @@ FROM line WHERE limit_key IS NOT NULL
 """
 
 
+def in_parts(values: Sequence[Value], most: int) -> Iterator[Sequence[Value]]:
+    """Yield the values, so many at a time."""
+    for start in range(0, len(values), most):
+        yield values[start : start + most]
+
+
 class Lines(Claims):
     """Reads who has to do with a key; what is read while the key is locked stays true."""
 
@@ -67,6 +74,10 @@ class Lines(Claims):
     @abstractmethod
     def _rows(self, sql: str, given: Sequence[Any]) -> list[Any]:
         """Return the rows of a statement with ``%s`` placeholders."""
+
+    @abstractmethod
+    def _with_parked(self, keys: Sequence[str]) -> list[str]:
+        """Return those of these keys that have parked jobs."""
 
     def parked_keys(self, *, after: str = "", most: int) -> list[tuple[str, str]]:
         """Return the first keys behind ``after`` with parked jobs, and the path of their task."""
@@ -84,39 +95,33 @@ class Lines(Claims):
             key: Line(limit or UNLIMITED, known=limit is not None)
             for key, limit in limits.items()
         }
-        keys = list(lines)
-        sql = KNOWN.format(keys=marks(keys), slots=self.slots_index, lines=self.lines_index)
-        given: list[Any] = [*keys, *keys]
-        if candidates:
-            sql += CANDIDATES.format(ids=marks(candidates))
-            given += [self._id(one.job_id) for one in candidates]
-        claimable = set()
-        for row in self._rows(sql, given):
-            job = Known(id_from(row[0]), *row[1:])
-            lines[job.limit_key].note(job)
+        claimable: dict[UUID | None, str] = {}
+        for job in self._known(list(lines), [one.job_id for one in candidates]):
+            if job.limit_key in lines:  # a candidate may have another key by now
+                lines[job.limit_key].note(job)
             if job.claimable and job.state == State.READY:
-                claimable.add(job.job_id)
+                claimable[job.job_id] = job.limit_key
         over = [job_id for line in lines.values() for job_id in line.over]
         if over:
             self._unmark(self._jobs.filter(id__in=over).exclude(state__in=LIVE))
-        return lines, [one for one in candidates if one.job_id in claimable]
+        return lines, [one for one in candidates if claimable.get(one.job_id) == one.limit_key]
+
+    def _known(self, keys: Sequence[str], ids: Sequence[UUID]) -> Iterable[Known]:
+        """Return what is neither parked nor new of these keys, and the named jobs."""
+        sql = KNOWN.format(keys=marks(keys), slots=self.slots_index, lines=self.lines_index)
+        rows = self._rows(sql, [*keys, *keys])
+        for some in in_parts(ids, IDS_TOGETHER):
+            sql = CANDIDATES.format(ids=marks(some))
+            rows += self._rows(sql, list(map(self._id, some)))
+        for job_id, key, slot, *rest in rows:
+            yield Known(id_from(job_id), key, () if slot is None else (slot,), *rest)
 
     def _first_parked(self, rooms: Mapping[str, int]) -> dict[str, list[Waiting]]:
         """Return the first parked jobs of each key, as many as there is room for."""
         found: dict[str, list[Waiting]] = {}
-        if not rooms:
-            return found
-        sql = " UNION ALL ".join(
-            FIRST_PARKED.format(
-                columns=self.waiting_columns,
-                lines=self.lines_index,
-                limit=min(room, LOOKED_AT),
-                number=number,
-            )
-            for number, room in enumerate(rooms.values())
-        )
         gone = []
-        for row in self._rows(sql, [key for key in rooms for _twice in range(2)]):
+        few = {key: min(room, MOST_PARKED) for key, room in rooms.items()}
+        for row in self._first_rows(few) if few else ():
             one = self._as_waiting(row)
             if one.state == State.READY:
                 found.setdefault(one.limit_key, []).append(one)
@@ -127,6 +132,22 @@ class Lines(Claims):
             # waits_for as well: a retry by such a program leaves the job ready for everybody.
             self._unmark(parked.exclude(state=State.READY), waits_for=0)
         return found
+
+    def _first_rows(self, rooms: Mapping[str, int]) -> list[Any]:
+        """Return the ``waiting_columns`` of the first parked jobs."""
+        rows = []
+        for keys in in_parts(self._with_parked(list(rooms)), LINES_TOGETHER):
+            sql = " UNION ALL ".join(
+                FIRST_PARKED.format(
+                    columns=self.waiting_columns,
+                    lines=self.lines_index,
+                    limit=rooms[key],
+                    number=number,
+                )
+                for number, key in enumerate(keys)
+            )
+            rows += self._rows(sql, [key for key in keys for _twice in range(2)])
+        return rows
 
     def _unmark(self, rows: QuerySet[Job], **changes: int) -> None:
         """Take jobs out of their lines, but for locked ones: the next look finds those again."""

@@ -15,9 +15,11 @@ from django.db import Error
 from aftercommit.store.base import Store
 from aftercommit.store.claim import marks
 from aftercommit.store.limits import claims
-from aftercommit.store.limits.claims import LockKeys
+from aftercommit.store.limits.claims import LockKeys, Slot
 from aftercommit.store.mysql.sql import (
     GIVEN_SLOT,
+    HAS_PARKED,
+    KEY_IS_FREE,
     LOCKED_IDS,
     PARKED_KEYS,
     PATIENCE,
@@ -71,16 +73,28 @@ class MySQLLimits(Store):
         what = {LOCKED_IDS: f"SELECT {self.waiting_columns}", WITHOUT_LOCK: ""}
         return self._named(query, what) if query.only else self._due_in(groups, query, what)
 
-    def _take(
-        self, query: ClaimQuery, slots: Mapping[UUID, int | None], holders: Collection[UUID]
-    ) -> list[Claim]:
-        ids = [self._uuid(one) for one in slots]
-        held = [self._uuid(one) for one in holders]
+    def _take(self, query: ClaimQuery, slots: Mapping[UUID, Slot]) -> list[Claim]:
+        free = self._free_rows({one: slot.key for one, slot in slots.items()})
+        if not free:
+            return []
+        ids = list(map(self._uuid, free))
+        held = [self._uuid(one) for one in free if slots[one].holds]
         slot = GIVEN_SLOT.format(
             slots=" ".join(["WHEN %s THEN %s"] * len(ids)), holders=marks(held) or "NULL"
         )
-        given = [value for pair in zip(ids, slots.values(), strict=True) for value in pair]
+        numbers = [slots[one].number for one in free]
+        given = [value for pair in zip(ids, numbers, strict=True) for value in pair]
         return self._claim_ids(query, ids, slot=slot, slots=[*given, *held])
+
+    def _unlocked(self, keys: Sequence[str]) -> list[str]:
+        asked = ", ".join([KEY_IS_FREE] * len(keys))
+        (free,) = self._run(f"SELECT {asked}", list(map(self._name_of, keys)))
+        return list(compress(keys, free))
+
+    def _with_parked(self, keys: Sequence[str]) -> list[str]:
+        asked = ", ".join([HAS_PARKED] * len(keys))
+        (found,) = self._run(f"SELECT {asked}", keys)
+        return list(compress(keys, found))
 
     @contextmanager
     def _with_keys(self) -> Iterator[LockKeys]:

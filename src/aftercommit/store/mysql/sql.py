@@ -132,6 +132,11 @@ LOCK_IS_FREE = "IS_USED_LOCK(%s) IS NULL"
 LOCKED_IDS, WITHOUT_LOCK = "SELECT id, limit_key", "FOR UPDATE SKIP LOCKED"
 GIVEN_SLOT = """
     slot = CASE id {slots} END, blocked = IF(id IN ({holders}), 2, NULL),"""
+KEY_IS_FREE = "IS_FREE_LOCK(%s)"
+HAS_PARKED = """EXISTS (
+    SELECT 1 FROM aftercommit_job FORCE INDEX (aftercommit_job_limited)
+    WHERE blocked = 1 AND limit_key = %s
+)"""
 TRY_KEY, RELEASE_KEY = "GET_LOCK(%s, 0)", "RELEASE_LOCK(%s)"
 # After so many seconds without a statement the server ends the session.
 PATIENCE, SET_PATIENCE = "@@SESSION.wait_timeout", "SET SESSION wait_timeout = %s"

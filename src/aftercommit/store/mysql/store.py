@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from django.db import InterfaceError, transaction
 
 from aftercommit.models import Job, State
-from aftercommit.store.claim import chosen, jobs_of_lease, marks
+from aftercommit.store.claim import chosen, jobs_of_lease, left_out, marks
 from aftercommit.store.columns import claim_from, columns_of, id_from, values_from
 from aftercommit.store.finish import ending, without_gone
 from aftercommit.store.mysql.limits import AS_IT_IS, MySQLLimits
@@ -177,14 +177,14 @@ class MySQLStore(MySQLLimits):
         rows: list[Any] = []
         for backend, priority in groups:
             if len(rows) < query.limit:
-                given = [backend, query.queue, priority, *query.unknown]
+                given = [backend, query.queue, priority, *left_out(query)]
                 rows += self._run(due, [*given, query.limit - len(rows)])
         return rows
 
     def _named(self, query: ClaimQuery, changes: Mapping[str, str] = AS_IT_IS) -> list[Any]:
         only = map(self._uuid, query.only or ())
         named = _changed(NAMED.format(chosen=chosen(query)), changes)
-        given = [query.queue, *query.backends, *query.unknown, *only, query.limit]
+        given = [query.queue, *query.backends, *left_out(query), *only, query.limit]
         return self._run(named, given)
 
     def end_leases(self, lease_ids: Collection[UUID]) -> None:

@@ -1,7 +1,7 @@
 """Limits on PostgreSQL: keys are locked by advisory locks, which end with the transaction."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,31 +10,23 @@ from aftercommit.models import Blocked
 from aftercommit.models.readable import bounded
 from aftercommit.store.base import Store
 from aftercommit.store.limits import claims
-from aftercommit.store.limits.claims import LockKeys
+from aftercommit.store.limits.claims import LockKeys, Slot
+from aftercommit.store.limits.lines import Known
+from aftercommit.store.limits.rounds import MOST_KEYS, Look
+from aftercommit.store.postgresql.limits_sql import (
+    FIRST_PARKED,
+    GIVEN_SLOTS,
+    KNOWN,
+    LOOK,
+    MOVE,
+    TRY_KEYS,
+    UNLOCKED_KEYS,
+    WITH_PARKED,
+    WITH_SLOT,
+    WITHOUT_LOCKS,
+)
 from aftercommit.store.postgresql.sql import CLAIM
 from aftercommit.values import Claim, ClaimQuery
-
-RUN_AFTER = bounded("job.run_after", "postgresql")
-GIVEN_SLOTS = """
-WITH due AS MATERIALIZED (
-    SELECT * FROM unnest(%(ids)s::uuid[], %(slots)s::int[], %(blocked)s::smallint[])
-        AS given (id, slot, blocked)
-)
-"""
-WITH_SLOT = """, slot = due.slot, blocked = due.blocked
-    FROM due WHERE job.id = due.id AND job.state = 'ready'"""
-UNLOCKED = """{due}
-SELECT job.id, job.limit_key, job.task_path, job.queue, job.state, job.priority, {run_after}
-FROM due JOIN aftercommit_job AS job ON job.id = due.id
-ORDER BY job.priority DESC, job.run_after, job.id
-"""
-TRY_KEYS = """
-SELECT key FROM unnest(%(keys)s::text[]) AS key, set_config(
-    'idle_in_transaction_session_timeout',
-    COALESCE(%(longest)s::text, current_setting('idle_in_transaction_session_timeout')), true
-)
-WHERE pg_try_advisory_xact_lock(hashtextextended('aftercommit:' || key, 0))
-"""
 
 
 class PostgreSQLLimits(Store):
@@ -58,19 +50,31 @@ class PostgreSQLLimits(Store):
     def _run(self, sql: str, given: dict[str, Any] | Sequence[Any]) -> list[Any]:
         """Return the rows of a statement."""
 
-    def _due_under_limits(self, query: ClaimQuery, limit: int) -> list[Any]:
+    def _look(self, query: ClaimQuery, most: int, lock: LockKeys) -> Look:
+        """Read the first due jobs and lock their keys by one statement; see ``Limits._look``."""
         due, given = self._selection(query)
-        due = due.replace("FOR NO KEY UPDATE SKIP LOCKED", "")
-        sql = UNLOCKED.format(due=due, run_after=RUN_AFTER)
-        return self._run(sql, {**given, "limit": limit})
+        for locking, reading in WITHOUT_LOCKS:
+            due = due.replace(locking, reading)
+        given |= {"limit": most, "most_keys": MOST_KEYS, "longest": self._longest}
+        rows = self._run_native(LOOK.format(due=due), given)
+        tried = {row[1]: row[-1] for row in rows if row[-1] is not None}
+        keys = {row[1] for row in rows if row[1] is not None}
+        return Look(
+            due=[self._as_waiting(row[:-1]) for row in rows],
+            held={key for key, held in tried.items() if held},
+            busy=[key for key, held in tried.items() if not held],
+            more=len(rows) == most or len(keys) > len(tried),
+        )
 
-    def _take(
-        self, query: ClaimQuery, slots: Mapping[UUID, int | None], holders: Collection[UUID]
-    ) -> list[Claim]:
+    def _due_under_limits(self, query: ClaimQuery, limit: int) -> list[Any]:
+        raise NotImplementedError  # see _look
+
+    def _take(self, query: ClaimQuery, slots: Mapping[UUID, Slot]) -> list[Claim]:
         given: dict[str, Any] = {
             "ids": list(slots),
-            "slots": list(slots.values()),
-            "blocked": [Blocked.HOLDS.value if one in holders else None for one in slots],
+            "keys": [slot.key for slot in slots.values()],
+            "slots": [slot.number for slot in slots.values()],
+            "blocked": [Blocked.HOLDS.value if one.holds else None for one in slots.values()],
         }
         sql = CLAIM.format(due=GIVEN_SLOTS, ended="", taken=WITH_SLOT)
         rows, lease_id = self._run_claim(sql, query, given)
@@ -90,8 +94,7 @@ class PostgreSQLLimits(Store):
 
     @contextmanager
     def _with_keys(self) -> Iterator[LockKeys]:
-        # In a transaction of the caller, the setting would outlast ours.
-        longest = None if self._in_transaction() else f"{claims.STANDING_STILL}s"
+        longest = self._longest  # before the transaction begins
 
         def lock(keys: Collection[str]) -> set[str]:
             rows = self._run(TRY_KEYS, {"keys": list(keys), "longest": longest})
@@ -99,6 +102,39 @@ class PostgreSQLLimits(Store):
 
         with self._write():
             yield lock
+
+    @property
+    def _longest(self) -> str | None:
+        # In a transaction of the caller, the setting would outlast ours.
+        return None if self._in_transaction() else f"{claims.STANDING_STILL}s"
+
+    def _unlocked(self, keys: Sequence[str]) -> list[str]:
+        return [row[0] for row in self._run(UNLOCKED_KEYS, {"keys": list(keys)})]
+
+    def _with_parked(self, keys: Sequence[str]) -> list[str]:
+        return [row[0] for row in self._run(WITH_PARKED, {"keys": list(keys)})]
+
+    def _known(self, keys: Sequence[str], ids: Sequence[UUID]) -> Iterable[Known]:
+        rows = self._run(KNOWN, {"keys": list(keys), "ids": list(ids)})
+        return map(Known._make, rows)
+
+    def _first_rows(self, rooms: Mapping[str, int]) -> list[Any]:
+        sql = FIRST_PARKED.format(columns=self.waiting_columns)
+        return self._run_native(sql, {"keys": list(rooms), "rooms": list(rooms.values())})
+
+    def _move(
+        self, jobs: Mapping[UUID, str], *, to: Blocked, parked: bool = False
+    ) -> Collection[UUID]:
+        claimable = to != Blocked.LIMIT
+        given = {
+            "ids": list(jobs),
+            "keys": list(jobs.values()),
+            "parked": parked,
+            "claimable": claimable,
+            "waits_for": int(not claimable),
+            "blocked": to.value,
+        }
+        return [row[0] for row in self._run(MOVE, given)]
 
     def _rows(self, sql: str, given: Sequence[Any]) -> list[Any]:
         return self._run(sql, given)

@@ -137,6 +137,7 @@ WHERE id = ANY(%(ids)s::uuid[]) AND awaited AND state IN ('ready', 'running')
 """
 
 ONLY = "AND id = ANY(%(only)s::uuid[])"
+BUSY = "AND (limit_key IS NULL OR NOT (limit_key = ANY(%(busy)s::text[]))) "
 CRASHED = {True: "AND crashes > 0 ", False: "AND crashes = 0 "}
 # The state as well: a program of version 0.1 may not have written the flag yet.
 # NO KEY UPDATE: plain FOR UPDATE SKIP LOCKED would skip a row that an open transaction

@@ -25,6 +25,7 @@ from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
 from aftercommit.store.postgresql.savepoint import PostgreSQLSavepoint
 from aftercommit.store.postgresql.sql import (
     AWAIT,
+    BUSY,
     CLAIM,
     CRASHED,
     ENDED,
@@ -132,6 +133,9 @@ class PostgreSQLStore(PostgreSQLLimits):
             given["backends"] = [backend for backend, _priority in groups]
             given["priorities"] = [priority for _backend, priority in groups]
         which = "" if query.crashed is None else CRASHED[query.crashed]
+        if query.busy:
+            which += BUSY
+            given["busy"] = list(query.busy)
         return due.format(which=which), given
 
     def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> Renewed:

@@ -2,20 +2,26 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 from aftercommit.models import Blocked
 from aftercommit.store.base import Store
-from aftercommit.store.limits.claims import LockKeys
+from aftercommit.store.limits.claims import LockKeys, Slot
 from aftercommit.values import Claim, ClaimQuery
 
 Part = tuple[str, list[Any]]  # a selection of due jobs, and its values but for the limit
 OF_ROW = """json_extract(%s, '$."' || id || '"')"""
 GIVEN_SLOT = f", slot = {OF_ROW}, blocked = {OF_ROW}"
 GIVEN_IDS = "SELECT value FROM json_each(%s)"
+WITH_PARKED = """
+SELECT value FROM json_each(%s) AS given WHERE EXISTS (
+    SELECT 1 FROM aftercommit_job WHERE blocked = 1 AND limit_key = given.value
+)
+"""
+HOLDS = Blocked.HOLDS.value
 
 
 class SQLiteLimits(Store):
@@ -52,12 +58,10 @@ class SQLiteLimits(Store):
     def _due_under_limits(self, query: ClaimQuery, limit: int) -> list[Any]:
         return self._first(self._parts(query), self.waiting_columns, limit)
 
-    def _take(
-        self, query: ClaimQuery, slots: Mapping[UUID, int | None], holders: Collection[UUID]
-    ) -> list[Claim]:
+    def _take(self, query: ClaimQuery, slots: Mapping[UUID, Slot]) -> list[Claim]:
         ids = json.dumps([one.hex for one in slots])
-        given = json.dumps({one.hex: slot for one, slot in slots.items()})
-        blocked = json.dumps({one.hex: Blocked.HOLDS.value for one in holders})
+        given = json.dumps({one.hex: slot.number for one, slot in slots.items()})
+        blocked = json.dumps({one.hex: HOLDS for one, slot in slots.items() if slot.holds})
         rows = self._claim_part(query, GIVEN_IDS, [given, blocked, ids], slot=GIVEN_SLOT)
         return self._leased(rows, query)
 
@@ -65,6 +69,15 @@ class SQLiteLimits(Store):
     def _with_keys(self) -> Iterator[LockKeys]:
         with self._write():
             yield set  # there is one writer at a time
+
+    def _unlocked(self, keys: Sequence[str]) -> list[str]:
+        return list(keys)  # what the last writer has parked is to be seen
+
+    def _with_parked(self, keys: Sequence[str]) -> list[str]:
+        return [row[0] for row in self._run(WITH_PARKED, [json.dumps(list(keys))])]
+
+    def _free_rows(self, jobs: Mapping[UUID, str], *, parked: bool = False) -> list[UUID]:
+        return list(jobs)  # nobody can have changed them since they were read
 
     def _rows(self, sql: str, given: Sequence[Any]) -> list[Any]:
         return self._run(sql, given)

@@ -13,7 +13,7 @@ from django.db.models.expressions import RawSQL
 
 from aftercommit.models import Job, State
 from aftercommit.store.base import Rescued
-from aftercommit.store.claim import chosen, jobs_of_lease
+from aftercommit.store.claim import chosen, jobs_of_lease, left_out
 from aftercommit.store.columns import (
     CLAIMED,
     LARGEST_COUNT,
@@ -235,7 +235,7 @@ class SQLiteStore(SQLiteLimits):
         """Return a selection of due jobs for each backend and priority."""
         due = DUE.format(chosen=chosen(query))
         return [
-            (due, [backend, query.queue, priority, *query.unknown])
+            (due, [backend, query.queue, priority, *left_out(query)])
             for backend, priority in self._groups(query)
         ]
 
@@ -243,7 +243,7 @@ class SQLiteStore(SQLiteLimits):
         """Return a selection of the due ones among those jobs that are named."""
         named = NAMED.format(chosen=chosen(query))
         only = [one.hex for one in query.only or ()]
-        return [(named, [query.queue, *query.backends, *query.unknown, *only])]
+        return [(named, [query.queue, *query.backends, *left_out(query), *only])]
 
     def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
         """Write all successes by one statement; see ``Store.finish_many``."""

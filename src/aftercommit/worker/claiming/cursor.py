@@ -25,6 +25,7 @@ class ClaimCursor:
     """
 
     def __init__(self) -> None:
+        self.limited = False  # the jobs in front are under limits, as the last one claimed
         self._position: Position | None = None
         self._from_front_at = float("-inf")
         self._took = 0.0  # seconds, from the front
@@ -34,7 +35,7 @@ class ClaimCursor:
         """Where the next claim begins; None: at the front of the queue."""
         pause = max(FROM_FRONT.total_seconds(), self._took / SHARE)
         over = time.monotonic() - self._from_front_at > pause
-        return None if over else self._position
+        return None if over or self.limited else self._position
 
     def looked_from_front(self, *, seconds: float) -> None:
         """Note that a claim began at the front, and how long it took."""
@@ -55,6 +56,8 @@ class ClaimCursor:
             return number, claim.run_after, claim.job_id.int
 
         self._position = None
+        if claims:
+            self.limited = claims[-1].limit_key is not None
         if full and claims:
             last = max(claims, key=place)
             self._position = Position(last.backend, last.priority, last.run_after, last.job_id)

@@ -172,6 +172,7 @@ class Fetcher:
             groups=groups,
             only=self._served.only,
             after=cursor.position,
+            limited_first=cursor.limited,
         )
         claims: list[Claim] = []
         if query.after is not None:
@@ -210,6 +211,7 @@ class Fetcher:
         only: Sequence[UUID] | None,
         groups: Sequence[tuple[str, int]] | None = None,
         after: Position | None = None,
+        limited_first: bool = False,
     ) -> ClaimQuery:
         return ClaimQuery(
             queue=queue,
@@ -223,6 +225,7 @@ class Fetcher:
             after=after,
             crashed=self._served.crashed,
             limit_of=limit_of,
+            limited_first=limited_first,
         )
 
     def _leave(self, claims: list[Claim]) -> None:

@@ -1,0 +1,96 @@
+"""How a claim that meets jobs under limits goes on, round after round."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from aftercommit.store.limits.lines import Waiting
+from aftercommit.values import Claim, ClaimQuery
+
+MOST_ROUNDS = 3  # of a claim that has found jobs; one that has parked them all goes on
+LOOKED_AT = 200  # due jobs in the first round
+MOST_LOOKED_AT = 5_000
+MORE, MUCH_MORE = 4, 10  # times as many in the next round; much more if none could be claimed
+# At once: PostgreSQL keeps the locks of all sessions in a table with room for some thousands.
+MOST_KEYS = 200
+MOST_BUSY = 1_000  # keys that others have locked, and that one claim steps over
+
+
+class Look(NamedTuple):
+    """The first due jobs, and the locks of their keys."""
+
+    due: list[Waiting]  # also those without a key
+    held: Collection[str]
+    busy: Collection[str]  # keys that somebody else had locked
+    more: bool  # there may be more jobs, or keys
+
+
+class Round(NamedTuple):
+    """What a decision about the first due jobs has led to."""
+
+    look: Look
+    claims: list[Claim]
+    parked: int = 0
+    passed: int = 0
+
+    @property
+    def meets_plain(self) -> bool:
+        """Whether due jobs without a key were among those looked at."""
+        return any(one.limit_key is None for one in self.look.due)
+
+
+@dataclass(slots=True)
+class Rounds:
+    """What the next round looks at, and whether there is one."""
+
+    query: ClaimQuery
+    claims: list[Claim]  # so far
+    # How many of the first due jobs a claim of those without a key has seen. What is left of
+    # those is locked by others.
+    seen: int = field(init=False)
+    most: int = field(init=False, default=LOOKED_AT)
+    wants_plain: bool = field(init=False, default=False)  # jobs without a key are due
+    _number: int = field(init=False, default=0)
+    _goes_on: bool = field(init=False, default=True)
+    _busy: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        from_front = not self.query.limited_first and self.query.after is None
+        self.seen = self._left if from_front else 0
+        self._busy = set(self.query.busy)
+
+    @property
+    def _left(self) -> int:
+        return self.query.limit - len(self.claims)
+
+    @property
+    def rest(self) -> ClaimQuery:
+        """What is left to claim, from the front of the queue."""
+        busy = sorted(self._busy)
+        return replace(self.query, limit=self._left, after=None, ended=(), busy=busy)
+
+    def begin(self) -> bool:
+        """Return whether there is a next round."""
+        self._number += 1
+        few = self._number <= MOST_ROUNDS or not self.claims
+        return self._goes_on and few and self._left > 0 and len(self._busy) <= MOST_BUSY
+
+    def decided(self, now: Round) -> None:
+        """Note what a round has led to."""
+        self.claims += now.claims
+        self._busy.update(now.look.busy)
+        changed = bool(now.claims or now.parked or now.passed or now.look.busy)
+        self.wants_plain = now.meets_plain and self._left > 0
+        if self.wants_plain:  # it may have left out what is behind the first of those
+            self._goes_on = changed or not self.seen
+        else:
+            self._goes_on = changed and (now.look.more or now.passed > 0)
+            self.seen = 0
+        if len(now.look.held) < MOST_KEYS:
+            self.most = min(self.most * (MORE if now.claims else MUCH_MORE), MOST_LOOKED_AT)
+
+    def claimed(self, free: list[Claim], met: bool) -> None:
+        """Note the answer to a claim of jobs without a key; ``met``: others were in front."""
+        self.seen = self._left
+        self.claims += free
+        self._goes_on = met and (self._goes_on or bool(free))

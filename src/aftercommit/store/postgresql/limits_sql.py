@@ -1,0 +1,117 @@
+"""The SQL statements of ``PostgreSQLLimits``.
+
+A subquery with LIMIT or OFFSET is executed for each row in front of it: the planner takes no
+join instead, for which it would read the whole table.
+"""
+
+from aftercommit.models.readable import bounded
+
+LOCK = "pg_try_advisory_xact_lock(hashtextextended('aftercommit:' || {key}, 0))"
+# A session that stands still while it holds keys is ended after so long.
+STANDING_STILL = """set_config(
+    'idle_in_transaction_session_timeout',
+    COALESCE(%(longest)s::text, current_setting('idle_in_transaction_session_timeout')), true
+)"""
+TRY_KEYS = f"""
+SELECT key FROM unnest(%(keys)s::text[]) AS key, {STANDING_STILL}
+WHERE {LOCK.format(key="key")}
+"""  # noqa: S608 - fixed names
+# In autocommit the locks end with the statement. Shared: who asks hinders nobody who asks.
+UNLOCKED_KEYS = f"""
+SELECT key FROM unnest(%(keys)s::text[]) AS key
+WHERE {LOCK.format(key="key").replace("xact_lock", "xact_lock_shared")}
+"""  # noqa: S608
+# A selection of due jobs, changed to read what the decision needs, and to lock no rows.
+WITHOUT_LOCKS = (
+    ("FOR NO KEY UPDATE SKIP LOCKED", ""),
+    ("SELECT first.id, first.limit_key", "SELECT first.*"),
+    (
+        "SELECT id, run_after, limit_key",
+        COLUMNS := "SELECT id, limit_key, task_path, queue, state, priority, run_after",
+    ),
+    ("SELECT id, limit_key\n", COLUMNS + "\n"),
+)
+LOOK = f"""{{due}}, numbered AS MATERIALIZED (
+    SELECT *, row_number() OVER () AS number FROM due
+), tried AS MATERIALIZED (
+    SELECT limit_key, {LOCK.format(key="limit_key")} AS held
+    FROM (
+        SELECT limit_key FROM numbered WHERE limit_key IS NOT NULL
+        GROUP BY limit_key ORDER BY MIN(number) LIMIT %(most_keys)s
+    ) AS first, {STANDING_STILL}
+)
+SELECT due.id, due.limit_key, due.task_path, due.queue, due.state, due.priority,
+    {bounded("due.run_after", "postgresql")}, tried.held
+FROM numbered AS due LEFT JOIN tried ON tried.limit_key = due.limit_key
+ORDER BY number
+"""  # noqa: S608
+KNOWN = """
+SELECT NULL::uuid, given.key, ARRAY(
+    SELECT slot FROM aftercommit_job WHERE limit_key = given.key AND slot IS NOT NULL
+), NULL::smallint, NULL, false
+FROM unnest(%(keys)s::text[]) AS given (key)
+UNION ALL
+SELECT job.id, job.limit_key, CASE WHEN job.slot IS NULL THEN '{}' ELSE ARRAY[job.slot] END,
+    job.blocked, job.state, job.claimable
+FROM unnest(%(keys)s::text[]) AS given (key)
+CROSS JOIN unnest('{0,2}'::smallint[]) AS mark
+CROSS JOIN LATERAL (
+    SELECT * FROM aftercommit_job WHERE blocked = mark AND limit_key = given.key OFFSET 0
+) AS job
+UNION ALL
+SELECT job.id, job.limit_key, '{}', NULL, job.state, job.claimable
+FROM unnest(%(ids)s::uuid[]) AS given (id)
+CROSS JOIN LATERAL (
+    SELECT id, limit_key, state, claimable FROM aftercommit_job WHERE id = given.id LIMIT 1
+) AS job
+"""
+WITH_PARKED = """
+SELECT key FROM unnest(%(keys)s::text[]) AS key
+CROSS JOIN LATERAL (
+    SELECT 1 FROM aftercommit_job WHERE blocked = 1 AND limit_key = key LIMIT 1
+) AS job
+"""
+FIRST_PARKED = """
+SELECT job.* FROM unnest(%(keys)s::text[], %(rooms)s::int[]) AS given (key, room)
+CROSS JOIN LATERAL (
+    SELECT {columns} FROM aftercommit_job
+    WHERE blocked = 1 AND limit_key = given.key AND priority = (
+        SELECT MAX(priority) FROM aftercommit_job WHERE blocked = 1 AND limit_key = given.key
+    )
+    ORDER BY aftercommit_job.run_after, id LIMIT given.room
+) AS job
+"""
+GIVEN_SLOTS = """
+WITH due AS MATERIALIZED (
+    SELECT job.id, given.slot, given.blocked
+    FROM unnest(%(ids)s::uuid[], %(keys)s::text[], %(slots)s::int[], %(blocked)s::smallint[])
+        AS given (id, key, slot, blocked)
+    CROSS JOIN LATERAL (
+        SELECT id FROM aftercommit_job
+        WHERE id = given.id AND limit_key = given.key AND claimable AND state = 'ready'
+          AND run_after <= statement_timestamp()
+        LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+    ) AS job
+)
+"""
+WITH_SLOT = """, slot = due.slot, blocked = due.blocked
+    FROM due WHERE job.id = due.id AND job.state = 'ready'"""
+# waits_for as well, by which the database may set "claimable": see migrations._flags.
+MOVE = """
+WITH free AS MATERIALIZED (
+    SELECT job.id
+    FROM unnest(%(ids)s::uuid[], %(keys)s::text[]) AS given (id, key)
+    CROSS JOIN LATERAL (
+        SELECT id FROM aftercommit_job
+        WHERE id = given.id AND limit_key = given.key AND state = 'ready' AND CASE
+            WHEN %(parked)s THEN blocked = 1
+            ELSE claimable AND run_after <= statement_timestamp()
+        END
+        LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+    ) AS job
+)
+UPDATE aftercommit_job AS job
+SET claimable = %(claimable)s, waits_for = %(waits_for)s, blocked = %(blocked)s
+FROM free WHERE job.id = free.id AND job.state = 'ready'
+RETURNING job.id
+"""
