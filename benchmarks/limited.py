@@ -6,7 +6,7 @@ from benchmarks.server import Server
 
 
 def limited(peer: Peer, server: Server, workload: str) -> list[Figure]:
-    """Drain jobs without a limit, then with each; which share of the rate is kept?"""
+    """Drain jobs without a limit, then with each; say which share of the rate is kept."""
     figures: list[Figure] = []
     for kind in ("noop", *peer.limits):
         number = filled(peer, workload, kind)
