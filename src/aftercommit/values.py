@@ -186,6 +186,8 @@ class ClaimQuery:
     limit_of: Callable[[str], Limit | None] = no_limit_known
     limited_first: bool = False  # a hint: the jobs in front are under limits
     busy: Sequence[str] = ()  # limit keys whose jobs are left out
+    # Jobs of the queue that may run at once, on all machines; None: any number.
+    at_once: int | None = None
     ended: Sequence[UUID] = ()  # leases of this worker to delete: none of their jobs is running
 
 

@@ -10,6 +10,7 @@ from aftercommit.values import Released, Retry, Succeeded
 from tests.store import (
     limit_mutants,
     mutants,
+    queue_mutants,
     test_cancel,
     test_claim,
     test_clock,
@@ -18,6 +19,7 @@ from tests.store import (
     test_leases,
     test_limits,
     test_prune,
+    test_queue_limits,
     test_renew,
     test_rescue,
     test_retry,
@@ -129,6 +131,51 @@ AS_MANY = by(
     test_limits.test_as_many_as_the_limit_says_get_slots_and_the_others_are_parked,
 )
 MUTANTS = [
+    Mutant(
+        queue_mutants.keys_of_queues_are_not_locked,
+        (by(test_queue_limits.test_who_meets_a_locked_key_claims_nothing_and_does_not_wait),),
+        SERVERS,
+    ),
+    Mutant(
+        queue_mutants.places_are_of_jobs_whatever_the_token,
+        (by(test_queue_limits.test_an_old_place_of_a_job_that_runs_again_is_no_place),),
+    ),
+    Mutant(
+        queue_mutants.places_are_taken_whatever_the_state,
+        (
+            by(
+                test_queue_limits.test_each_end_of_a_run_frees_its_place_by_the_same_write,
+                outcome=Succeeded(),
+            ),
+            by(test_queue_limits.test_the_limit_may_change_in_both_directions),
+        ),
+    ),
+    Mutant(
+        queue_mutants.a_claim_takes_more_than_are_free,
+        (
+            by(
+                test_queue_limits.test_as_many_jobs_are_claimed_as_the_limit_says_and_the_others_stay
+            ),
+        ),
+    ),
+    Mutant(
+        queue_mutants.places_are_not_written,
+        (
+            by(
+                test_queue_limits.test_as_many_jobs_are_claimed_as_the_limit_says_and_the_others_stay
+            ),
+            by(test_queue_limits.test_each_way_of_claiming_keeps_the_limit),
+        ),
+    ),
+    Mutant(
+        queue_mutants.places_beyond_the_limit_stay,
+        (by(test_queue_limits.test_places_beyond_the_limit_are_forgotten),),
+    ),
+    Mutant(
+        queue_mutants.keys_are_released_before_the_commit,
+        (by(test_queue_limits.test_all_keys_are_held_until_the_claims_can_be_seen),),
+        ("mysql",),
+    ),
     Mutant(
         mutants.fence_without_token,
         (

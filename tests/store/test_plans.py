@@ -13,7 +13,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from aftercommit.models import Job
+from aftercommit.models import Job, Slot
 from aftercommit.options.choice import QueueChoice
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store.aside import FRONT, Front
@@ -406,6 +406,24 @@ def test_named_jobs_are_claimed_without_a_look_at_the_others(store, plans):
 
     assert len(claim_all(store, only=named)) == 3
 
+    plans.must_not_read_all()
+
+
+@pytest.mark.parametrize("beside", [0, 500], ids=lambda number: f"{number} other queues")
+def test_a_claim_reads_the_places_of_its_queue_only_and_their_jobs_by_id(store, plans, beside):
+    others = [
+        Slot(key=f"queue:{number}", number=1, job_id=uuid4(), token=1) for number in range(beside)
+    ]
+    Slot.objects.bulk_create(others)
+    given = {"groups": [("default", priority) for priority in PRIORITIES]}
+    for one in claim_all(store, limit=5, at_once=20, **given):
+        store.finish(one, Succeeded())
+    claim_all(store, limit=5, at_once=20, **given)
+    with reads() as found:
+        claims = claim_all(store, limit=10, at_once=12, **given)
+
+    assert len(claims) == 7
+    assert found.count <= at_most(pages=700, rows=250, steps=16_000)
     plans.must_not_read_all()
 
 

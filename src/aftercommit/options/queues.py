@@ -30,6 +30,11 @@ def queues_of(name: str) -> tuple[str, str]:
     return queue_of(name), queue_in_order(name)
 
 
+def slots_key(queue: str) -> str:
+    """Return the key under which jobs of a queue take places; both of a broker share them."""
+    return f"queue:{queue.removesuffix(IN_ORDER) if is_in_order(queue) else queue}"
+
+
 def is_queue_name(value: object) -> bool:
     """Return whether a queue may be called like this."""
     return isinstance(value, str) and 1 <= len(value) <= LONGEST_NAME and value.isprintable()

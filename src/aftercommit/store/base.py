@@ -32,7 +32,7 @@ from aftercommit.store.columns import unique_lock
 from aftercommit.store.finish import Finishing
 from aftercommit.store.inbox import Inbox
 from aftercommit.store.insert import Inserting
-from aftercommit.store.limits.claims import Limits
+from aftercommit.store.limits.queues import QueueLimits
 from aftercommit.store.operations import CancelAnswer, Retried
 from aftercommit.store.presence import Presence
 from aftercommit.store.pruning import Pruning
@@ -45,7 +45,16 @@ __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique
 
 
 class Store(
-    Inserting, Limits, Finishing, Rescue, Selecting, Pruning, States, Inbox, Aside, Waiting
+    Inserting,
+    QueueLimits,
+    Finishing,
+    Rescue,
+    Selecting,
+    Pruning,
+    States,
+    Inbox,
+    Aside,
+    Waiting,
 ):
     """The jobs of one database alias. Stateless; the connection is the calling thread's."""
 

@@ -110,7 +110,7 @@ class Limits(Moving):
                 if rounds.wants_plain:
                     rounds.claimed(*self._claim_free(rounds.rest))
         except Error:
-            if not claims:
+            if not claims or self._in_transaction():
                 raise
             # The claims are committed; the next claim raises it if it lasts.
 

@@ -1,6 +1,7 @@
 """Limits on MySQL and MariaDB: keys are locked by named locks, around the transaction."""
 
 import hashlib
+import threading
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -39,6 +40,10 @@ class MySQLLimits(Store):
     slots_index = "FORCE INDEX (aftercommit_job_slot)"
     lines_index = "FORCE INDEX (aftercommit_job_limited)"
     parked_keys_sql = PARKED_KEYS
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._locking = threading.local()  # .lock: of the calling thread, while it holds keys
 
     @abstractmethod
     def _due_in(
@@ -98,6 +103,16 @@ class MySQLLimits(Store):
 
     @contextmanager
     def _with_keys(self) -> Iterator[LockKeys]:
+        outer: LockKeys | None = getattr(self._locking, "lock", None)
+        if outer is None:
+            with self._releasing_keys() as lock:
+                yield lock
+        else:  # within such a transaction: its keys are released at the end of that one
+            with self._write():
+                yield outer
+
+    @contextmanager
+    def _releasing_keys(self) -> Iterator[LockKeys]:
         names: list[str] = []
         patience: list[int] = []
 
@@ -107,13 +122,16 @@ class MySQLLimits(Store):
             ((before, *got),) = self._run(f"SELECT {PATIENCE}, {tried}", list(named))
             patience.append(before)
             self._run(SET_PATIENCE, [claims.STANDING_STILL])
-            names.extend(compress(named, got))
-            return {named[name] for name in names}
+            locked = list(compress(named, got))
+            names.extend(locked)
+            return {named[name] for name in locked}
 
+        self._locking.lock = lock
         try:
             with self._write():
                 yield lock
         finally:  # after the COMMIT, or whoever locks next would not see it
+            self._locking.lock = None
             if names:
                 with suppress(Error):  # the connection is lost, and its locks with it
                     self._run(f"DO {', '.join([RELEASE_KEY] * len(names))}", names)

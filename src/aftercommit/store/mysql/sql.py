@@ -106,7 +106,7 @@ aftercommit_job.id IN (
 )
 """
 # The ORM cannot force an index. A DELETE may name one only if it names the table twice.
-OURS = r"`(aftercommit_job|aftercommit_lease)`"
+OURS = r"`(aftercommit_job|aftercommit_lease|aftercommit_slot)`"
 BY_ID = r"`\1` FORCE INDEX (PRIMARY)"
 FORCED = [
     (re.compile(rf"UPDATE {OURS} SET"), rf"UPDATE {BY_ID} SET"),

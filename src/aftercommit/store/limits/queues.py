@@ -1,0 +1,116 @@
+"""T1 of jobs in a queue with a limit: each takes one of its places while it runs.
+
+The places of a queue are rows that name a job and its token. A place is taken as long as that job
+runs under that token, so whatever ends the run gives the place back by the same write: nothing is
+counted, and nobody has to remember it. A claim holds the lock of the queue while it reads the
+places, claims as many jobs as there are free ones, and writes who has them.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+from django.db.models import QuerySet
+
+from aftercommit.models import Slot
+from aftercommit.options.queues import slots_key
+from aftercommit.store.limits.claims import Limits
+from aftercommit.values import Claim, ClaimQuery
+
+TRIES, BETWEEN_TRIES = 3, 0.005  # seconds: a claim of somebody else holds the key for less
+# A subquery for each place, so that the planner looks its job up by the primary key. It would
+# begin a join with all running jobs, of which there are none by its statistics.
+PLACES = """
+SELECT slot.id, slot.number, (
+    SELECT 1 FROM aftercommit_job AS job
+    WHERE job.id = slot.job_id AND job.token = slot.token AND job.state = 'running'
+)
+FROM aftercommit_slot AS slot WHERE slot.key = %s
+"""
+
+
+class Places(NamedTuple):
+    """The places of a queue as they were read."""
+
+    taken: set[int]  # their numbers
+    rows: dict[int, int]  # of the others that have one: by number, the row's key
+    most: int
+
+    @property
+    def free(self) -> int:
+        """How many more jobs may run."""
+        return max(self.most - len(self.taken), 0)
+
+    def first_free(self, number: int) -> list[int]:
+        """Return so many numbers of places that are not taken."""
+        found: list[int] = []
+        one = 1
+        while len(found) < number:
+            if one not in self.taken:
+                found.append(one)
+            one += 1
+        return found
+
+
+class QueueLimits(Limits):
+    """Claims jobs, also of queues with a limit."""
+
+    def claim(self, query: ClaimQuery) -> list[Claim]:
+        """Claim; see ``Claims.claim``."""
+        if query.at_once is None:
+            return super().claim(query)
+        # Without the key at first: a queue that is full costs one statement.
+        if self._places(query).free:
+            for number in range(TRIES):
+                if number:
+                    time.sleep(BETWEEN_TRIES)
+                claims = self._after_deadlock(partial(self._claim_places, query))
+                if claims is not None:
+                    return claims
+        self.end_leases(query.ended)
+        return []
+
+    def _claim_places(self, query: ClaimQuery) -> list[Claim] | None:
+        """Claim under the queue's key; None if somebody else has locked it, or it is full."""
+        with self._with_keys() as lock:
+            places = self._places(query) if lock([slots_key(query.queue)]) else None
+            if places is None or not places.free:
+                return None
+            most = min(query.limit, places.free)
+            claims = super().claim(replace(query, limit=most, at_once=None))
+            self._write_places(query.queue, places, claims)
+        return claims
+
+    def _places(self, query: ClaimQuery) -> Places:
+        rows = self._rows(PLACES, [slots_key(query.queue)])
+        taken = {number for _id, number, runs in rows if runs}
+        free = {number: row_id for row_id, number, runs in rows if not runs}
+        return Places(taken, free, query.at_once or 0)
+
+    def _write_places(self, queue: str, places: Places, claims: Sequence[Claim]) -> None:
+        """Give each claim a place; forget those beyond the limit, which was higher before."""
+        known: list[Slot] = []
+        new: list[Slot] = []
+        for claim, number in zip(claims, places.first_free(len(claims)), strict=True):
+            row_id = places.rows.get(number)
+            slot = Slot(
+                id=row_id,
+                key=slots_key(queue),
+                number=number,
+                job_id=claim.job_id,
+                token=claim.token,
+            )
+            (new if row_id is None else known).append(slot)
+        # Rows that are there are updated by their ids. An upsert would lock what is beside them.
+        if known:
+            self._slots.bulk_update(known, ["job_id", "token"])
+        if new:
+            self._slots.bulk_create(new)
+        if beyond := [row_id for number, row_id in places.rows.items() if number > places.most]:
+            self._slots.filter(id__in=beyond).delete()
+
+    @property
+    def _slots(self) -> QuerySet[Slot]:
+        return Slot.objects.using(self.alias)

@@ -1,0 +1,65 @@
+"""The guards of queues with a limit, each weakened in memory: see ``mutants``."""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from aftercommit.store.base import Store
+from aftercommit.store.limits import queues
+from aftercommit.store.limits.queues import Places, QueueLimits
+from aftercommit.store.mysql.limits import MySQLLimits
+from tests.store.mutants import rewrite
+
+
+def keys_of_queues_are_not_locked(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Read the places while somebody else is writing them."""
+    with_keys = store._with_keys
+
+    @contextmanager
+    def for_tasks_only(self: Store) -> Iterator[Callable[[Collection[str]], set[str]]]:
+        with with_keys(self) as lock:
+            yield lambda keys: {
+                one for one in keys if one.startswith("queue:") or one in lock([one])
+            }
+
+    patch.setattr(store, "_with_keys", for_tasks_only)
+
+
+def places_are_of_jobs_whatever_the_token(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Take an old place of a job that runs again for one of its own."""
+    rewrite(patch, queues, "PLACES", ("AND job.token = slot.token", ""))
+
+
+def places_are_taken_whatever_the_state(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Wait for somebody to give places back."""
+    rewrite(patch, queues, "PLACES", ("AND job.state = 'running'", ""))
+
+
+def a_claim_takes_more_than_are_free(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Ask only whether there is a place."""
+    patch.setattr(Places, "free", property(lambda self: 100 * (len(self.taken) < self.most)))
+
+
+def places_are_not_written(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Claim, and tell nobody."""
+    patch.setattr(QueueLimits, "_write_places", lambda self, *given: None)
+
+
+def places_beyond_the_limit_stay(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Read for ever what a higher limit has left."""
+    rows = QueueLimits._places
+
+    def all_within(self: QueueLimits, query: Any) -> Places:
+        found = rows(self, query)
+        return found._replace(rows={n: one for n, one in found.rows.items() if n <= found.most})
+
+    patch.setattr(QueueLimits, "_places", all_within)
+
+
+def keys_are_released_before_the_commit(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Release the queue's key with those of the tasks in it."""
+    assert connection.vendor == "mysql"
+    patch.setattr(MySQLLimits, "_with_keys", MySQLLimits._releasing_keys)

@@ -1,0 +1,274 @@
+"""Limits of queues: so many jobs of a queue run at once, whoever claims and however runs end."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connection
+
+from aftercommit.models import Blocked, Job, Slot, State
+from aftercommit.options.queues import slots_key
+from aftercommit.store.base import Store
+from aftercommit.store.limits.queues import QueueLimits
+from aftercommit.values import (
+    Cancelled,
+    Claim,
+    Failed,
+    Limit,
+    Position,
+    Released,
+    Retry,
+    Succeeded,
+    SucceededAndGone,
+)
+from tests.store.callers import Caller, Held, statements
+from tests.store.given import (
+    ALREADY_OVER,
+    ERROR,
+    MOST_CRASHES,
+    claim_all,
+    job,
+    lease_of,
+    locked,
+    ready_job,
+    ready_jobs,
+    state,
+)
+
+LATER = timedelta(hours=1)
+KEY = "k" * 64
+MAIL = slots_key("mail")
+
+
+def claim(
+    store: Store, at_once: int | None = 2, *, queue: str = "mail", **given: Any
+) -> list[Claim]:
+    """Claim what is due of a queue with a limit."""
+    return claim_all(store, queue=queue, at_once=at_once, **given)
+
+
+def mail(store: Store, number: int, **given: Any) -> list[UUID]:
+    """Enqueue jobs there."""
+    return ready_jobs(store, number, queue="mail", **given)
+
+
+def running(queue: str = "mail") -> int:
+    """Return how many run."""
+    return Job.objects.filter(queue=queue, state=State.RUNNING).count()
+
+
+def slots(queue: str = "mail") -> dict[int, UUID]:
+    """Return who has, or had, the places of a queue."""
+    return dict(Slot.objects.filter(key=slots_key(queue)).values_list("number", "job_id"))
+
+
+def test_as_many_jobs_are_claimed_as_the_limit_says_and_the_others_stay(store: Store) -> None:
+    jobs = mail(store, 5)
+    assert sorted(one.job_id for one in claim(store)) == jobs[:2]
+    assert claim(store) == []
+    assert slots().keys() == {1, 2}
+    assert set(slots().values()) == set(jobs[:2])
+    # Nobody is parked: the queue as a whole waits.
+    assert Job.objects.filter(queue="mail", claimable=True, blocked=None).count() == 3
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Succeeded(),
+        SucceededAndGone(),
+        Failed(ERROR),
+        Cancelled(),
+        Retry(ERROR, LATER),
+        Released(LATER),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_each_end_of_a_run_frees_its_place_by_the_same_write(store: Store, outcome: Any) -> None:
+    mail(store, 3)
+    first, second = claim(store)
+    with statements() as written:
+        assert store.finish_many([(first, outcome)])
+    assert not [sql for sql, _given in written if "slot" in sql and "_slot" in sql]
+
+    (third,) = claim(store)
+    assert third.job_id not in {first.job_id, second.job_id}
+    assert len(slots()) == 2
+
+
+def test_a_job_that_is_rescued_has_freed_its_place(store: Store) -> None:
+    mail(store, 2)
+    (late,) = claim(store, 1, lease=ALREADY_OVER)
+    assert claim(store, 1) == []
+    store.rescue(max_crashes=MOST_CRASHES)
+
+    (again,) = claim(store, 1)
+    assert not store.finish(late, Succeeded())  # who has lost it frees nobody's place
+    assert claim(store, 1) == []
+    assert store.finish(again, Succeeded())
+    assert len(claim(store, 1)) == 1
+
+
+def test_an_old_place_of_a_job_that_runs_again_is_no_place(store: Store) -> None:
+    mail(store, 3)
+    held = {one.job_id: one for one in claim(store)}
+    places = slots()
+    store.finish(held[places[1]], Succeeded())
+    store.finish(held[places[2]], Released())
+
+    (again,) = claim(store, limit=1)
+    assert again.job_id == places[2]
+    assert slots() == {1: again.job_id, 2: again.job_id}  # by another token
+    assert len(claim(store)) == 1
+
+
+def test_a_job_whose_row_is_gone_has_no_place(store: Store) -> None:
+    mail(store, 3)
+    one, _two = claim(store)
+    Job.objects.filter(id=one.job_id).delete()
+    assert len(claim(store)) == 1
+
+
+def test_the_limit_may_change_in_both_directions(store: Store) -> None:
+    mail(store, 20)
+    before = claim(store, 6)
+    assert len(before) == 6
+    assert claim(store, 3) == []
+    for one in before[:3]:
+        store.finish(one, Succeeded())
+    assert claim(store, 3) == []
+    store.finish(before[3], Succeeded())
+    assert len(claim(store, 3)) == 1
+    assert len(claim(store, 8)) == 5
+    assert running() == 8
+
+
+def test_places_beyond_the_limit_are_forgotten(store: Store) -> None:
+    mail(store, 20)
+    for one in claim(store, 10):
+        store.finish(one, Succeeded())
+    assert len(slots()) == 10
+    assert len(claim(store, 2)) == 2
+    assert slots().keys() == {1, 2}
+
+
+def test_each_queue_has_places_of_its_own_and_others_pay_nothing(store: Store) -> None:
+    mail(store, 3)
+    ready_jobs(store, 3, queue="Mail")
+    ready_jobs(store, 3)
+    assert len(claim(store, 1)) == 1
+    assert len(claim(store, 1, queue="Mail")) == 1
+    with statements() as written:
+        assert len(claim(store, None, queue="default")) == 3
+    assert not [sql for sql, _given in written if "aftercommit_slot" in sql]
+
+
+def test_both_queues_of_a_broker_share_their_places(store: Store) -> None:
+    ready_jobs(store, 2, queue="relay.rq")
+    ready_jobs(store, 2, queue="relay.rq.in_order")
+    assert len(claim(store, 3, queue="relay.rq")) == 2
+    assert len(claim(store, 3, queue="relay.rq.in_order")) == 1
+
+
+def test_each_way_of_claiming_keeps_the_limit(store: Store) -> None:
+    first, *others = mail(store, 6)
+    before = job(store, first)
+    assert [one.job_id for one in claim(store, 3, only=[others[0]])] == [others[0]]
+    place = Position("default", 0, before.run_after, first)
+    behind = claim(store, 3, groups=[("default", 0)], after=place, limit=1)
+    assert len(behind) == 1
+    Job.objects.filter(id__in=others[3:]).update(crashes=1)
+    assert len(claim(store, 3, crashed=True)) == 1
+    for given in ({}, {"only": [first]}, {"crashed": True}, {"crashed": False}, {"after": place}):
+        assert claim(store, 3, groups=[("default", 0)], **given) == []
+    assert running() == 3
+
+
+def test_a_queue_and_a_task_with_limits_have_both(store: Store) -> None:
+    mail(store, 4, limit_key=KEY)
+    mail(store, 4)
+    one = claim(store, 4, limit_of=lambda _path: Limit(1))
+    assert len(one) == 4
+    assert sum(found.limit_key == KEY for found in one) == 1
+    limited = next(found for found in one if found.limit_key == KEY)
+    store.finish(limited, Succeeded())
+    store.let_pass({KEY: Limit(1)})
+    (next_one,) = claim(store, 4, limit_of=lambda _path: Limit(1))
+    assert next_one.limit_key in {KEY, None}
+    assert Job.objects.filter(blocked=Blocked.LIMIT).exists()
+
+
+def test_who_meets_a_locked_key_claims_nothing_and_does_not_wait(
+    store: Store, other: Caller
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("nobody else can write meanwhile")
+    mail(store, 3)
+    with store._with_keys() as lock:
+        lock([MAIL])
+        assert other.do(claim, store) == []
+    assert len(claim(store)) == 2
+
+
+def test_all_keys_are_held_until_the_claims_can_be_seen(
+    store: Store, other: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("nobody else can write meanwhile")
+    one = {"limit_of": lambda _path: Limit(1)}
+    mail(store, 6, limit_key=KEY)
+    ready_jobs(store, 1, limit_key=KEY)
+    write, seen = QueueLimits._write_places, []
+
+    def late(self: Any, *given: Any) -> None:
+        write(self, *given)
+        seen.append(other.do(claim, store, 2, **one))
+        seen.append(other.do(claim, store, None, queue="default", **one))
+
+    monkeypatch.setattr(QueueLimits, "_write_places", late)
+    assert len(claim(store, 2, **one)) == 1
+    monkeypatch.undo()
+    assert seen == [[], []]
+
+
+def test_a_row_that_is_locked_is_passed_over(store: Store, other: Caller) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("nobody else can lock a row")
+    first, second, third = mail(store, 3)
+    held = Held(other, lambda: locked(first))
+    assert sorted(one.job_id for one in claim(store)) == [second, third]
+    held.roll_back()
+    assert state(store, first) == State.READY
+
+
+def test_a_claim_that_fails_takes_no_place(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    mail(store, 3)
+
+    def broken(self: Any, *given: Any) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(QueueLimits, "_write_places", broken)
+    with pytest.raises(LookupError):
+        claim(store)
+    monkeypatch.undo()
+    assert running() == 0
+    assert slots() == {}
+    assert len(claim(store)) == 2
+
+
+def test_leases_that_have_ended_are_deleted_also_when_the_queue_is_full(store: Store) -> None:
+    mail(store, 4)
+    (ended,) = claim(store, 1)
+    store.finish(ended, Succeeded())
+    assert len(claim(store)) == 2
+    assert claim(store, ended=[ended.lease_id]) == []
+    assert lease_of(ended) is None
+
+
+def test_a_job_that_is_met_with_a_key_counts_too(store: Store) -> None:
+    ready_job(store, queue="mail", priority=5, limit_key=KEY)
+    mail(store, 2)
+    assert len(claim(store, 1, limit_of=lambda _path: Limit(1))) == 1
+    assert len(claim(store, 2, limit_of=lambda _path: Limit(1))) == 1
+    assert running() == 2
