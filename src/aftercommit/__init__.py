@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from aftercommit.enqueue.outcomes import Cancel, Discard, Retry, Snooze
 from aftercommit.options.backoff import Delays, Exponential
 from aftercommit.relay.ordering import ordering_key
+from aftercommit.version import VERSION as _version
 
 if TYPE_CHECKING:
     from aftercommit.enqueue.backend import DatabaseBackend
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from aftercommit.enqueue.task import Task
     from aftercommit.relay.inbox import once
 
-__version__ = "0.1.0"
+__version__ = _version
 
 # Looked up on first use: they need django.tasks or its backport, whose absence is for a
 # system check to explain, not for INSTALLED_APPS to stumble over.

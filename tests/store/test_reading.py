@@ -10,6 +10,7 @@ from aftercommit.ids import new_job_id
 from aftercommit.models import Job, WorkerPresence
 from aftercommit.store.clock import in_future
 from aftercommit.values import Succeeded
+from aftercommit.version import VERSION
 from tests.store.callers import statements
 from tests.store.given import claim_all, claim_one, ready_job, ready_jobs
 
@@ -216,6 +217,23 @@ def test_a_worker_is_announced_seen_and_forgotten(store):
     assert first.pid > 0
     assert first.started_at == last.started_at <= first.seen_at <= last.seen_at
     assert not WorkerPresence.objects.exists()
+
+
+def test_a_worker_says_its_version_and_its_clock(store):
+    new, old = uuid4(), uuid4()
+    for worker_id in (new, old):
+        store.workers.announce(worker_id, locked=False)
+    WorkerPresence.objects.filter(id=old).update(clock=None, version=None)
+    store.workers.seen(new)
+
+    found = store.workers.seen_lately(within=DAY)
+
+    assert sorted((one.version, one.ahead is None) for one in found if one.version) == [
+        (VERSION, False)
+    ]
+    assert [one.ahead for one in found if one.version is None] == [None]
+    assert abs(next(one.ahead for one in found if one.ahead is not None)) < DAY / 24
+    assert store.workers.seen_lately(within=-DAY) == []
 
 
 def test_workers_that_nobody_has_seen_for_long_are_forgotten(store):

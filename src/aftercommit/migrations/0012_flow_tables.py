@@ -1,4 +1,7 @@
-"""Tables for rates and limits of queues. Nothing waits for them, and older workers go on."""
+"""Tables for rates and limits of queues, and what a worker says of itself.
+
+Nothing waits for them, and older workers go on.
+"""
 
 from typing import ClassVar
 
@@ -52,4 +55,6 @@ class Migration(OneWay):
         ),
         AddColumnOnce("Rule", "limit", models.IntegerField(null=True)),
         AddColumnOnce("Rule", "rate", models.CharField(max_length=50, null=True)),
+        AddColumnOnce("WorkerPresence", "clock", models.DateTimeField(null=True)),
+        AddColumnOnce("WorkerPresence", "version", models.CharField(max_length=50, null=True)),
     ]

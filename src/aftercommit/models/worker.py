@@ -17,6 +17,9 @@ class WorkerPresence(models.Model):
     seen_at = Moment(db_index=True)
     pruned = models.BigIntegerField(null=True)  # jobs that it has deleted; NULL: never looked
     pruned_at = Moment(null=True)  # when it last looked for such jobs
+    # NULL: a worker of before. Its host's clock, when ``seen_at`` was written by the database's.
+    clock = Moment(null=True)
+    version = models.CharField(max_length=50, null=True)  # noqa: DJ001 - of this package
 
     class Meta:
         verbose_name = _("worker")

@@ -1,14 +1,31 @@
 """The table of worker processes: which workers serve this database, and how they are seen."""
 
 from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.models import F, Max, Sum
 from django.db.models.functions import Coalesce
+from django.utils import timezone
 
 from aftercommit.models import WorkerPresence
 from aftercommit.store.clock import DatabaseNow, ago
 from aftercommit.store.presence import this_process
+from aftercommit.version import VERSION
+
+
+class Colleague(NamedTuple):
+    """A worker process that was alive a moment ago."""
+
+    host: str
+    pid: int
+    version: str | None
+    ahead: timedelta | None  # its clock, of the database's; None: an earlier version
+
+    @property
+    def name(self) -> str:
+        """Its host and its number there."""
+        return f"{self.host}:{self.pid}"
 
 
 class Workers:
@@ -20,13 +37,13 @@ class Workers:
     def announce(self, worker_id: UUID, *, locked: bool) -> None:
         """Write that a worker serves this database, and whether it holds its session lock."""
         host, pid = this_process()
-        given = {"host": host, "pid": pid, "locked": locked, "seen_at": DatabaseNow()}
+        given = {"host": host, "pid": pid, "locked": locked, "version": VERSION, **_now()}
         if not self._rows.filter(id=worker_id).update(**given):
             self._rows.create(id=worker_id, started_at=DatabaseNow(), **given)
 
     def seen(self, worker_id: UUID) -> bool:
         """Write that a worker is alive; False if its row was deleted."""
-        return bool(self._rows.filter(id=worker_id).update(seen_at=DatabaseNow()))
+        return bool(self._rows.filter(id=worker_id).update(**_now()))
 
     def forget(self, worker_ids: set[UUID]) -> None:
         """Delete the rows of workers that have ended."""
@@ -56,7 +73,25 @@ class Workers:
         """Return how many workers have written that they are alive within a span."""
         return self._rows.filter(seen_at__gte=ago(within)).count()
 
+    def seen_lately(self, *, within: timedelta) -> list[Colleague]:
+        """Return those workers, by host and process id."""
+        rows = self._rows.filter(seen_at__gte=ago(within)).order_by("host", "pid")
+        return [
+            Colleague(
+                one.host,
+                one.pid,
+                one.version,
+                None if one.clock is None else one.clock - one.seen_at,
+            )
+            for one in rows
+        ]
+
     def clocks_of_locked(self) -> dict[UUID, datetime]:
         """Return the database's clock beside each worker that holds, or held, a session lock."""
         rows = self._rows.filter(locked=True).annotate(now=DatabaseNow())
         return dict(rows.values_list("id", "now"))
+
+
+def _now() -> dict[str, Any]:
+    """Return the present moment by both clocks."""
+    return {"seen_at": DatabaseNow(), "clock": timezone.now()}
