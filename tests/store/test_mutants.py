@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import Phase
 
 from aftercommit.values import Released, Retry, Succeeded
 from tests.store import (
@@ -26,6 +27,7 @@ from tests.store import (
     test_schedules,
     test_selecting,
     test_sqlite,
+    test_stateful,
     test_unique_keys,
     test_unique_rules,
     test_unique_storm,
@@ -127,6 +129,7 @@ NAMES_EACH_JOB = by(
     test_leases.test_a_claim_writes_one_lease_that_names_each_job_with_its_token,
 )
 OVER = by(test_rescue.test_a_job_whose_lease_is_over_is_ready_again_at_its_old_place)
+ANY_STEPS = by(test_stateful.test_rows_are_as_modelled_after_any_steps, phases=[Phase.generate])
 AS_MANY = by(
     test_limits.test_as_many_as_the_limit_says_get_slots_and_the_others_are_parked,
 )
@@ -192,6 +195,7 @@ MUTANTS = [
     Mutant(
         mutants.no_fence,
         (
+            ANY_STEPS,
             LATE,
             RESCUED,
             pairs(running, "T6 rescue", "T3 succeed"),
@@ -215,6 +219,7 @@ MUTANTS = [
     Mutant(
         mutants.release_gives_the_token_back,
         (
+            ANY_STEPS,
             by(test_claim.test_the_token_rises_by_one_at_each_claim_whatever_happens_between),
             pairs(running, "T7 release", "T1 claim"),
         ),
@@ -499,7 +504,7 @@ MUTANTS = [
         mutants.a_clash_is_an_error,
         (by(test_retry.test_a_job_whose_key_is_taken_is_reported_and_the_others_are_ready),),
     ),
-    Mutant(mutants.retry_without_its_key, (BESIDE_RETRIES,)),
+    Mutant(mutants.retry_without_its_key, (BESIDE_RETRIES, ANY_STEPS)),
     Mutant(
         mutants.an_own_job_is_another,
         (by(test_unique_rules.test_after_a_lost_answer_the_same_job_is_no_conflict),),
@@ -518,7 +523,7 @@ MUTANTS = [
     ),
     Mutant(
         mutants.retry_whatever_its_state,
-        (by(test_retry.test_jobs_that_are_ready_running_or_done_are_left_alone),),
+        (by(test_retry.test_jobs_that_are_ready_running_or_done_are_left_alone), ANY_STEPS),
     ),
     Mutant(mutants.retry_from_the_first_token, (FIRST_LIFE,)),
     Mutant(
@@ -576,7 +581,7 @@ MUTANTS = [
         (by(test_limits.test_a_key_that_somebody_has_locked_is_left_alone),),
         SERVERS,
     ),
-    Mutant(limit_mutants.a_limit_is_no_obstacle, (AS_MANY,)),
+    Mutant(limit_mutants.a_limit_is_no_obstacle, (AS_MANY, ANY_STEPS)),
     Mutant(limit_mutants.limits_are_forgotten, (AS_MANY,)),
     Mutant(limit_mutants.jobs_without_a_slot_stay_claimable, (AS_MANY,)),
     Mutant(
@@ -599,7 +604,10 @@ MUTANTS = [
     ),
     Mutant(
         limit_mutants.nobody_is_let_through,
-        (by(test_limits.test_the_end_of_a_run_lets_the_next_pass, limit=test_limits.ONE),),
+        (
+            by(test_limits.test_the_end_of_a_run_lets_the_next_pass, limit=test_limits.ONE),
+            ANY_STEPS,
+        ),
     ),
     Mutant(
         limit_mutants.only_what_can_be_locked_is_in_line,
