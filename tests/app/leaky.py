@@ -1,9 +1,12 @@
 """A task that leaks descriptors."""
 
 import os
+from contextlib import suppress
+from datetime import timedelta
 
 from aftercommit import task
-from tests.app.notes import note
+from aftercommit.worker import descriptors
+from tests.app.notes import note, pass_gate
 
 leaked: list[int] = []
 
@@ -14,3 +17,21 @@ def leak(context, key: str, number: int) -> str:
     note("leak", key=key, job=context.job_id)
     leaked.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(number))
     return key
+
+
+@task(takes_context=True, max_attempts=1)
+def leak_on(context, key: str, gate: str) -> str:
+    """Open all that there are, and go on when that has been noticed."""
+    descriptors.STILL_OPENING = timedelta(minutes=5)  # longer than the test takes
+    note("leak", key=key, job=context.job_id)
+    open_all()
+    pass_gate(gate)
+    open_all()
+    return key
+
+
+def open_all() -> None:
+    """Open files until there are no numbers left."""
+    with suppress(OSError):
+        while True:
+            leaked.append(os.open(os.devnull, os.O_RDONLY))

@@ -11,11 +11,13 @@ from django.db import connection
 from aftercommit.models import Job
 from aftercommit.process import readable
 from aftercommit.values import NO_TIME
+from aftercommit.worker import descriptors
 from aftercommit.worker.descriptors import NEAR, RESERVE, Descriptors
 from aftercommit.worker.running.connections import _has_something_to_say
 from tests.app.chores import KINDS
-from tests.app.leaky import leak
+from tests.app.leaky import leak, leak_on
 from tests.process.checker import key_of
+from tests.waiting import wait_until
 
 LIMIT = 72
 BUSY = timedelta(minutes=3)
@@ -73,6 +75,23 @@ def test_a_drain_goes_on_in_the_next_process(rig):
     assert worker.wait(BUSY) == 0
     assert "has used up its file descriptors" in worker.output
     assert {job.state for job in Job.objects.all()} == {"succeeded"}
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_task_that_goes_on_to_open_files_does_not_get_the_reserve(rig, threads):
+    """Without it no outcome could be written, and the jobs would count a crash."""
+    limited(rig)
+    rig.enqueue(leak_on, "leak", "go on")
+    worker = rig.worker("--threads", threads)
+
+    wait_until(lambda: "has used up its file" in worker.output, deadline=BUSY)
+    rig.enqueue(KINDS[0], "after it")
+    rig.open_gate("go on")
+    rig.wait_quiet(BUSY)
+
+    assert {job.state for job in Job.objects.all()} == {"succeeded"}
+    assert not Job.objects.filter(crashes__gt=0)
+    assert {job.attempts for job in Job.objects.all()} == {1}
 
 
 def test_above_1024_descriptors_a_worker_works(rig):
@@ -142,9 +161,14 @@ def test_they_are_used_up_before_the_last_one_is():
         watched = Descriptors()
         files = []
         while not watched.are_used_up():
+            watched.release_reserve(in_task=False)
             files.append(os.dup(2))
         assert len(files) == 5
-        assert len(os.listdir("/proc/self/fd")) <= first + 1 + 5 + 1 + NEAR
+        open_before = len(os.listdir("/proc/self/fd"))
+        watched.release_reserve(in_task=True)
+        assert len(os.listdir("/proc/self/fd")) == open_before
+        watched.release_reserve(in_task=False)
+        assert len(os.listdir("/proc/self/fd")) == open_before - RESERVE
         more = [os.dup(2) for _ in range(RESERVE + NEAR - 1)]  # the reserve can be used now
         for file in files + more:
             os.close(file)
@@ -152,3 +176,17 @@ def test_they_are_used_up_before_the_last_one_is():
         assert not watched.are_used_up()  # nobody knows any more
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_tasks_that_last_do_not_keep_the_reserve_for_ever(monkeypatch):
+    watched = Descriptors()
+    monkeypatch.setattr(watched, "limit", 0)
+    assert watched.are_used_up()
+    watched.release_reserve(in_task=True)
+    assert len(watched._reserve) == RESERVE
+
+    monkeypatch.setattr(descriptors, "STILL_OPENING", NO_TIME)
+    watched.release_reserve(in_task=True)
+
+    assert watched._reserve == []
+    os.close(watched._source)

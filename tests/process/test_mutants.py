@@ -10,6 +10,7 @@ from django.db import connection
 
 from tests.app.chores import plain
 from tests.process import rig as rigs
+from tests.process import test_descriptors as descriptors
 from tests.process import test_kill as kill
 from tests.process import test_poison as poison
 from tests.process import test_server_faults as server_faults
@@ -74,6 +75,14 @@ def test_a_worker_that_hands_on_spoiled_connections_is_noticed(rig, monkeypatch)
 
     with pytest.raises(AssertionError):
         poison.test_no_poison_takes_the_worker_or_its_neighbours_down(rig, few)
+
+
+def test_a_reserve_of_descriptors_that_tasks_may_take_is_noticed(rig, monkeypatch):
+    weaken(rig, "reserve")
+    monkeypatch.setattr(descriptors, "BUSY", SHORT)
+
+    with pytest.raises(AssertionError):
+        descriptors.test_a_task_that_goes_on_to_open_files_does_not_get_the_reserve(rig, "1")
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="needs a server that may crash")

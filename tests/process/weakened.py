@@ -20,6 +20,7 @@ from aftercommit.store.base import Store
 from aftercommit.store.claim import Claims
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.values import NO_TIME, Claim, Outcome, Released
+from aftercommit.worker.descriptors import Descriptors
 from aftercommit.worker.processes.launch import Child
 from aftercommit.worker.running.connections import ThreadConnections
 from aftercommit.worker.running.pool import Pool
@@ -104,6 +105,12 @@ def refund() -> None:
         module.ending = lambda *given: replace(ending(*given), refund=0)
 
 
+def reserve() -> None:
+    """Let tasks have the descriptors that the worker keeps for itself."""
+    release = Descriptors.release_reserve
+    Descriptors.release_reserve = lambda self, **_given: release(self, in_task=False)
+
+
 def tidying() -> None:
     """Leave connections to the next task as the last one left them."""
     ThreadConnections.tidy = lambda self: None
@@ -120,6 +127,7 @@ GUARDS: dict[str, Callable[[], None]] = {
         refund,
         release,
         rescue,
+        reserve,
         solitude,
         tidying,
         token,

@@ -193,6 +193,11 @@ class Worker:
         return sum(len(alias.runs) for alias in self._aliases)
 
     @property
+    def in_task(self) -> bool:
+        """Whether code of a task is running."""
+        return bool(self._bodies())
+
+    @property
     def sees_crashed(self) -> bool:
         """Whether jobs with crashes are due soon, or a worker that looks dead may leave some."""
         return any(alias.sees_crashed for alias in self._aliases)

@@ -205,6 +205,7 @@ class WorkerProcess:
 
     def _report(self, worker: "Worker") -> None:
         self._check_descriptors()
+        self._descriptors.release_reserve(in_task=worker.in_task)
         report = {
             "done": worker.done,
             "running": worker.running,
