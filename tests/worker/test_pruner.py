@@ -20,11 +20,14 @@ from aftercommit.values import Cancelled, Failed, Succeeded
 from aftercommit.worker.runs import now
 from aftercommit.worker.upkeep import pruner as pruner_module
 from aftercommit.worker.upkeep.pruner import (
+    BATCH,
     LAG,
     LOOK_EVERY,
     MOST_REFUSED,
+    STEP,
     WHOLE_PASS_EVERY,
     Pruner,
+    rest_after,
 )
 from tests.app import tasks
 from tests.store.given import ERROR, claim_all, ready_jobs
@@ -383,7 +386,23 @@ def test_batches_are_small_and_between_them_it_rests(store, clock, monkeypatch):
         waits.append(pruner.step())
 
     assert len(waits) == 3
-    assert waits[:2] == [timedelta(seconds=4)] * 2
+    assert waits[:2] == [timedelta(seconds=1)] * 2
+
+
+@pytest.mark.parametrize(
+    ("worked", "rest"),
+    [(0, 20), (4, 20), (50, 200), (100, 400), (200, 300), (250, 250), (400, 400), (2000, 2000)],
+)
+def test_it_rests_longer_than_it_works_and_begins_twice_a_second_if_it_can(worked, rest):
+    span = timedelta(milliseconds=worked)
+
+    assert rest_after(span) == timedelta(milliseconds=rest)
+
+
+def test_a_thousand_jobs_a_second_are_in_reach_of_a_slow_connection():
+    slow = STEP / 2
+
+    assert BATCH / (slow + rest_after(slow)).total_seconds() >= 1000
 
 
 def test_what_was_deleted_is_told_and_written(store, clock, caplog):
