@@ -88,14 +88,14 @@ def drained(
 ) -> list[Figure]:
     """Let workers do what is there: jobs a second first, then what they cost."""
     with working(peer, PROCESSES.get(workload, 1)) as pids:
-        _wait(lambda: peer.left() <= 0.9 * number, every=0.05)
+        wait(lambda: peer.left() <= 0.9 * number, every=0.05)
         began, left = time.perf_counter(), peer.left()
         if not left:
             raise NotMeasured(f"{number} jobs are too few: all were done at the first look")
         before = [sum(map(cpu_of_tree, pids)), server.cpu()]
         log_before = _log_position(peer, server)
-        _wait(lambda: peer.left() < 0.1 * number, every=0.2)
-        _wait(peer.finished, every=0.02)
+        wait(lambda: peer.left() < 0.1 * number, every=0.2)
+        wait(peer.finished, every=0.02)
         seconds = time.perf_counter() - began
         after = [sum(map(cpu_of_tree, pids)), server.cpu()]
         log = (_log_position(peer, server) - log_before) / left
@@ -120,7 +120,7 @@ def drained(
 def flat(peer: Peer, server: Server, workload: str) -> list[Figure]:
     """Drain and enqueue with a million other rows in the table, of each kind."""
     figures = []
-    rows = int(BALLAST * _scale())
+    rows = int(BALLAST * scale())
     for ballast in ("nothing", *peer.ballasts):
         peer.empty()
         if ballast != "nothing":
@@ -128,9 +128,9 @@ def flat(peer: Peer, server: Server, workload: str) -> list[Figure]:
         peer.fill("noop", number := _number(peer, "flat"))
         peer.analyze()
         with working(peer, 1):
-            _wait(lambda: peer.due() <= 0.9 * number, every=0.02)
+            wait(lambda: peer.due() <= 0.9 * number, every=0.02)
             began, due = time.perf_counter(), peer.due()
-            _wait(lambda: peer.due() == 0, every=0.02)
+            wait(lambda: peer.due() == 0, every=0.02)
             rate = due / (time.perf_counter() - began)
         seconds = peer.in_transaction(IN_ONE_TRANSACTION) or 0
         beside = f"with {ballast}" if ballast == "nothing" else f"with {rows:,} {ballast}"
@@ -150,7 +150,7 @@ def memory(peer: Peer, server: Server, workload: str) -> list[Figure]:
     with working(peer, 1) as (pid,):
         for number in range(0, total, FILL):
             peer.fill("noop", min(FILL, total - number))
-            _wait(peer.finished, every=0.1)
+            wait(peer.finished, every=0.1)
             if not figures:
                 figures = [_memory(f"{FILL:,}", pid, idle)]
         return [*figures, _memory(f"{total:,}", pid, idle)]
@@ -191,11 +191,11 @@ def idle(peer: Peer, server: Server, workload: str) -> list[Figure]:
     peer.empty()
     with working(peer, 1):
         send()
-        _wait(lambda: _stamps(peer) == 1, every=0.05, patience=STARTED)
+        wait(lambda: stamps(peer) == 1, every=0.05, patience=STARTED)
         for number in range(STAMPS):
             time.sleep(BETWEEN_STAMPS)
             send()
-            _wait(lambda: _stamps(peer) == number + 2, every=0.005)  # noqa: B023
+            wait(lambda: stamps(peer) == number + 2, every=0.005)  # noqa: B023
     rows = peer.connection.execute("SELECT number FROM bench_row ORDER BY number").fetchall()
     spans = [row[0] / 1e6 for row in rows]
     return [
@@ -250,14 +250,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _number(peer: Peer, workload: str) -> int:
-    return max(int(peer.jobs[workload] * _scale()), 100)
+    return max(int(peer.jobs[workload] * scale()), 100)
 
 
-def _scale() -> float:
+def scale() -> float:
+    """Return the factor of the numbers of jobs."""
     return float(os.environ.get("BENCH_SCALE", "1"))
 
 
-def _wait(condition: Callable[[], bool], *, every: float, patience: float = PATIENCE) -> None:
+def wait(condition: Callable[[], bool], *, every: float, patience: float = PATIENCE) -> None:
     """Look again and again, but never for more than a fifth of the time: looks cost."""
     ends = time.perf_counter() + patience
     while not (look := _look(condition))[0]:
@@ -271,7 +272,8 @@ def _look(condition: Callable[[], bool]) -> tuple[bool, float]:
     return condition(), time.perf_counter() - began
 
 
-def _stamps(peer: Peer) -> int:
+def stamps(peer: Peer) -> int:
+    """Return how many jobs have noted when they began."""
     return int(peer.connection.execute("SELECT COUNT(*) FROM bench_row").fetchone()[0])
 
 
@@ -282,7 +284,7 @@ def _log_position(peer: Peer, server: Server) -> int:
 
 
 def _check_rows(peer: Peer, number: int) -> None:
-    _wait(lambda: _stamps(peer) >= number, every=0.05, patience=STARTED)  # the last is at work
+    wait(lambda: stamps(peer) >= number, every=0.05, patience=STARTED)  # the last is at work
     rows = peer.connection.execute(
         "SELECT COUNT(*), COUNT(DISTINCT number) FROM bench_row"
     ).fetchone()

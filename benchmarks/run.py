@@ -18,6 +18,7 @@ from benchmarks.limits import limits
 from benchmarks.measure import WORKLOADS as OF_ALL
 from benchmarks.measure import NotMeasured
 from benchmarks.notify import notify
+from benchmarks.operating import prune, queues, retry
 from benchmarks.report import Results
 from benchmarks.server import Server, database, machine
 
@@ -26,8 +27,17 @@ RESULTS = {
     "sqlite": "RESULTS-sqlite.md",
     "mariadb": "RESULTS-mariadb.md",
 }
-WORKLOADS = {**OF_ALL, "readers": readers, "bloat": bloat, "notify": notify, "limited": limited}
-EVERYWHERE = ("drain", "row", "enqueue", "idle", "limited")
+WORKLOADS = {
+    **OF_ALL,
+    "readers": readers,
+    "bloat": bloat,
+    "notify": notify,
+    "limited": limited,
+    "queues": queues,
+    "retry": retry,
+    "prune": prune,
+}
+EVERYWHERE = ("drain", "row", "enqueue", "idle", "limited", "queues", "retry", "prune")
 console = Console()
 
 

@@ -10,16 +10,23 @@ SECRET_KEY = "nothing to hide"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["aftercommit", "django_tasks_db", "dj_queue", "benchmarks"]
+# What one workload wants: other versions of this project do not know each option.
+_modules = os.environ.get("BENCH_MODULES", "").split()
+_keep = os.environ.get("BENCH_KEEP")
 TASKS = {
     "default": {
         "BACKEND": "aftercommit.DatabaseBackend",
-        "OPTIONS": {"task_modules": ["benchmarks.tasks"]},
+        "QUEUES": [],
+        "OPTIONS": {
+            "task_modules": ["benchmarks.tasks", *_modules],
+            **({"keep_result": _keep} if _keep else {}),
+        },
     },
     "alone": {
         "BACKEND": "aftercommit.DatabaseBackend",
         "OPTIONS": {"task_modules": ["benchmarks.tasks"], "fuse": False},
     },
-    "tasks_db": {"BACKEND": "django_tasks_db.DatabaseBackend"},
+    "tasks_db": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": []},
     "dj_queue": {"BACKEND": "dj_queue.backend.DjQueueBackend", "QUEUES": []},
 }
 

@@ -1,5 +1,6 @@
 """What each queue has to know of itself."""
 
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -106,3 +107,8 @@ def timed(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
+
+
+def queue_names() -> list[str]:
+    """Return the names of the queues that are measured; none: only the usual one."""
+    return [f"q{number}" for number in range(int(os.environ.get("BENCH_QUEUES", "0")))]

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.color import no_style
 from django.db import connection, transaction
 
-from benchmarks.peers.base import Enqueue, Peer, timed
+from benchmarks.peers.base import Enqueue, Peer, queue_names, timed
 
 BALLAST = {
     "finished rows": {"state": "succeeded", "after": "0", "finished": "now()", "priority": 0},
@@ -156,7 +156,10 @@ class Aftercommit(DjangoQueue):
         "memory": 1_000_000,
         "limited": 60_000,
     }
-    workloads = (*DjangoQueue.workloads, "drain4", "flat", "memory", "notify", "limited")
+    workloads = (
+        *DjangoQueue.workloads,
+        *("drain4", "flat", "memory", "notify", "limited", "queues", "retry", "prune"),
+    )
     limits: ClassVar = {
         "limited": "1,000 at once",
         "keyed": "3 of each key, keys in turn",
@@ -201,7 +204,9 @@ class Aftercommit(DjangoQueue):
 
     def command(self) -> list[str]:
         """Return the command of one worker process."""
-        return [sys.executable, "-m", "django", "aftercommit", "worker", "--backend", "default"]
+        queues = ("--queues", "q*") if queue_names() else ()
+        worker = (sys.executable, "-m", "django", "aftercommit", "worker")
+        return [*worker, "--backend", "default", *queues]
 
 
 class AftercommitAtomic(Aftercommit):
@@ -239,6 +244,7 @@ class TasksDb(DjangoQueue):
     package = "django-tasks-db"
     suffix = "_db"
     jobs: ClassVar = {"drain": 2_000, "drain2": 3_000, "row": 1_500}
+    workloads = (*DjangoQueue.workloads, "queues", "prune")
     tables = ("django_tasks_database_dbtaskresult",)
     owns = r"^public\.django_tasks_database_"
     unfinished = (
@@ -249,6 +255,7 @@ class TasksDb(DjangoQueue):
     def command(self) -> list[str]:
         """Return the command of one worker process."""
         options = ("--backend", "tasks_db", "--interval", "0.05", "--no-startup-delay")
+        options += ("--queue-name", ",".join(queue_names() or ["default"]))
         return [sys.executable, "-m", "django", "db_worker", *options]
 
 

@@ -13,7 +13,7 @@ from pgqueuer import PgQueuer as Queuer
 from pgqueuer.db import AsyncpgDriver
 from pgqueuer.queries import Queries
 
-from benchmarks.peers.base import Enqueue, Peer
+from benchmarks.peers.base import Enqueue, Peer, queue_names
 
 INSERT = "INSERT INTO bench_row (number) VALUES ($1)"
 
@@ -23,6 +23,7 @@ class PgQueuer(Peer):
 
     name = "pgqueuer"
     jobs: ClassVar = {"drain": 60_000, "drain2": 60_000, "row": 15_000, "bloat": 200_000}
+    workloads = (*Peer.workloads, "queues", "retry")
     tables = ("pgqueuer", "pgqueuer_log")
     owns = r"^public\.pgqueuer"
     unfinished = "SELECT COUNT(*) FROM pgqueuer"
@@ -115,6 +116,14 @@ async def work(batch: int) -> None:
     async def stamp(job: Any) -> None:
         """Note how long it took from the call to here."""
         await rows.execute(INSERT, time.time_ns() - int(job.payload))
+
+    async def noop_or_stamp(job: Any) -> None:
+        """Do nothing, or note how long it took from the call to here."""
+        if job.payload.startswith(b"at "):
+            await rows.execute(INSERT, time.time_ns() - int(job.payload[3:]))
+
+    for name in queue_names():
+        queuer.entrypoint(name)(noop_or_stamp)
 
     await queuer.run(batch_size=batch)
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import procrastinate
 
-from benchmarks.peers.base import Enqueue, Peer
+from benchmarks.peers.base import Enqueue, Peer, queue_names
 
 app = procrastinate.App(
     connector=procrastinate.PsycopgConnector(conninfo=os.environ["BENCH_DSN"])
@@ -41,6 +41,7 @@ class Procrastinate(Peer):
 
     name = "procrastinate"
     jobs: ClassVar = {"drain": 4_000, "drain2": 5_000, "row": 3_000}
+    workloads = (*Peer.workloads, "queues", "retry", "prune")
     tables = ("procrastinate_jobs", "procrastinate_events")
     owns = r"^public\.procrastinate_"
     unfinished = "SELECT COUNT(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
@@ -90,4 +91,4 @@ class Procrastinate(Peer):
 
 
 if __name__ == "__main__":
-    app.run_worker(concurrency=30)
+    app.run_worker(concurrency=30, queues=queue_names() or None)
