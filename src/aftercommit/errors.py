@@ -328,11 +328,11 @@ class ArchiveFailed(AftercommitError):
 
 
 class NotRunByWorker(AftercommitError):
-    """``context.commit()`` was used outside a worker."""
+    """A context was asked outside a worker for what only a worker can do."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "context.commit()") -> None:
         super().__init__(
-            "context.commit() works only while a worker runs the job.\n"
-            "There is no claim to finish here.\n"
+            f"{what} works only while a worker runs the job.\n"
+            "There is no claim here.\n"
             "Fix: enqueue the task, or pass a context of your own in a test."
         )

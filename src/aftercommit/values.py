@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from aftercommit.gcra import Rate, no_rate_known
 from aftercommit.ids import new_job_id
 from aftercommit.stored import read_errors
 
@@ -145,6 +146,13 @@ class Limit(NamedTuple):
 UNLIMITED = Limit(slots=2**31 - 1)
 
 
+LineMet = Callable[[str, str, timedelta], None]
+
+
+def nobody_listens(_rate_key: str, _task_path: str, _wait: timedelta) -> None:
+    """Let the claimer's sweeps find lines of rates."""
+
+
 def no_limit_known(_task_path: str) -> Limit | None:
     """Return None: the claimer knows no task."""
     return None
@@ -188,6 +196,9 @@ class ClaimQuery:
     busy: Sequence[str] = ()  # limit keys whose jobs are left out
     # Jobs of the queue that may run at once, on all machines; None: any number.
     at_once: int | None = None
+    rate_of: Callable[[str], Rate | None] = no_rate_known  # of a task by its path
+    # Is told that jobs wait for a rate: its key, a path of a task, when the next may start.
+    line_met: LineMet = nobody_listens
     ended: Sequence[UUID] = ()  # leases of this worker to delete: none of their jobs is running
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aftercommit.errors import ConfigurationError
-from aftercommit.options.rate import LONGEST_PERIOD, Rate, rate_from
+from aftercommit.gcra import Rate
+from aftercommit.options.rate import LONGEST_PERIOD, rate_from
 
 BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)

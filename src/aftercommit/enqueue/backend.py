@@ -23,6 +23,7 @@ from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.many import Arguments, split_call
 from aftercommit.enqueue.payload import check_meta, dump_arguments, with_moment
 from aftercommit.enqueue.policy import goes_with_success, max_attempts_of
+from aftercommit.enqueue.rates import rate_key_of
 from aftercommit.enqueue.registry import option, registered
 from aftercommit.enqueue.results import JobResult, enqueued_result, result_of
 from aftercommit.enqueue.signals import enqueued
@@ -150,7 +151,9 @@ class DatabaseBackend(BaseTaskBackend):
             check_call(task, *call)
         if option(task, "unique") is not None:
             return self._many_unique(task, payloads)
-        if option(task, "limit_by"):  # each call may have a key of its own
+        if option(task, "limit_by") or option(
+            task, "rate_by"
+        ):  # each call may have a key of its own
             jobs = [self._job(task, payload) for payload in payloads]
             ids = [str(job_id) for job_id in self.store.insert(jobs)]
         elif ids := new_job_ids(len(payloads)):
@@ -192,6 +195,7 @@ class DatabaseBackend(BaseTaskBackend):
         return job if option(task, "unique") is None else keyed(job, task)
 
     def _job(self, task: Task, payload: str, meta: dict[str, Any] | None = None) -> NewJob:
+        rate_key = rate_key_of(task, payload)
         return NewJob(
             task_path=task.module_path,
             payload=payload,
@@ -201,7 +205,9 @@ class DatabaseBackend(BaseTaskBackend):
             run_after=task.run_after,
             max_attempts=max_attempts_of(task, self.config),
             meta=meta or {},
-            limit_key=limit_key_of(task, payload),
+            # Also without a limit: claims decide about jobs with such a key one by one.
+            limit_key=limit_key_of(task, payload) or rate_key,
+            rate_key=rate_key,
             goes_with_success=goes_with_success(task, self.config),
         )
 

@@ -38,6 +38,9 @@ def task(
     limit: int | None = None,
     limit_by: Collection[str] | None = None,
     ordered: bool | None = None,
+    rate: str | None = None,
+    rate_by: Collection[str] | None = None,
+    burst: int | None = None,
 ) -> Callable[[Callable[..., Any]], Task]: ...
 def task(
     function: Callable[..., Any] | None = None,

@@ -1,11 +1,13 @@
 """Checks the moment at which a job is to run: every database must be able to hold it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.utils.timezone import is_aware
 
 from aftercommit._compat import InvalidTask
+from aftercommit.errors import ConfigurationError
+from aftercommit.options.checked import shown
 from aftercommit.values import FIRST_MOMENT, LAST_MOMENT
 
 
@@ -22,6 +24,19 @@ def check_run_after(task: Any) -> None:
             f"{task.run_after!r}. Nearer to the ends of datetime, some database or time zone "
             "could not represent it. To run the job at once, leave run_after out."
         )
+
+
+def checked_end(until: Any) -> datetime | timedelta:
+    """Return when a pause ends; raises ``ConfigurationError`` for what is no moment or span."""
+    if isinstance(until, timedelta) or (
+        isinstance(until, datetime) and is_aware(until) and _is_storable(until)
+    ):
+        return until
+    raise ConfigurationError(
+        "rate_limited_until: expected a timedelta, or an aware datetime from "
+        f"{FIRST_MOMENT:%Y} to {LAST_MOMENT:%Y}, got {shown(until)}. Nothing is paused. "
+        "Of seconds, as in Retry-After, make timedelta(seconds=...)."
+    )
 
 
 def _is_storable(moment: datetime) -> bool:

@@ -23,6 +23,9 @@ FIXED = (
     "limit",
     "limit_by",
     "ordered",
+    "rate",
+    "rate_by",
+    "burst",
 )
 
 

@@ -19,6 +19,7 @@ from aftercommit._compat import (
 from aftercommit.enqueue.limits import check_limit
 from aftercommit.enqueue.many import Arguments, enqueue_many
 from aftercommit.enqueue.names import check_names, import_path
+from aftercommit.enqueue.rates import check_rate
 from aftercommit.enqueue.registry import FIXED, register, registered
 from aftercommit.enqueue.unique import check_unique
 from aftercommit.enqueue.variants import variant
@@ -58,6 +59,7 @@ class Task(BaseTask):
     stored, instead of the dotted path of the function; ``aliases``: former names.
     ``limit``: how many jobs run at once, of all that have equal values of the arguments
     ``limit_by``; ``ordered``: each begins when the one before has ended.
+    ``rate``, ``rate_by``, ``burst``: how often jobs start, of all that have equal values.
 
     Raises ``ConfigurationError`` for a value that is not possible, ``InvalidTask`` for a
     function that cannot be a task.
@@ -84,6 +86,9 @@ class Task(BaseTask):
     limit: int | None = None  # jobs that run at once, of the whole task or with equal limit_by
     limit_by: tuple[str, ...] | None = None  # names of arguments
     ordered: bool | None = None  # one after the other, each to its end
+    rate: str | None = None  # "60/m": starts of the whole task, or with equal rate_by
+    rate_by: tuple[str, ...] | None = None  # names of arguments
+    burst: int | None = None  # starts at once, after a while without any; None: 1
 
     def __post_init__(self) -> None:
         self._check()
@@ -229,6 +234,7 @@ def _check_options(task: Task) -> None:
         object.__setattr__(task, name, exception_types(name, getattr(task, name)))
     check_unique(task)
     check_limit(task)
+    check_rate(task)
 
 
 def _fixed_by_declaration(task: Task, others: Iterable[str]) -> str:

@@ -27,7 +27,7 @@ class Depth:
     running: int
     at_least: bool  # there are so many of the others, or more
     paused: int = 0  # set aside because their task is paused; not among the ready ones
-    limited: int = 0  # wait because so many run as may at once; not among the ready ones
+    limited: int = 0  # wait for a slot or for their rate; not among the ready ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,18 +1,11 @@
-"""Rates: how often jobs may start, and what the generic cell rate algorithm says about it.
-
-GCRA (ITU-T I.371) keeps one moment for each key, the theoretical arrival time (``tat``): from
-then on nothing is used up any more. A start moves it on by one interval, and starts are allowed
-while it is at most ``burst`` intervals ahead of now. So in every window of length ``w``, wherever
-it begins, at most ``w / interval + burst`` jobs start. A counter for each minute would allow
-twice as many around the end of a minute. A moment cannot drift, and needs no timer that refills.
-"""
+"""Rates as texts: how often jobs may start."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
-from typing import NamedTuple
 
 from aftercommit.errors import ConfigurationError
+from aftercommit.gcra import Rate
 from aftercommit.options.checked import check_counts, shown
 
 FORM = re.compile(r"\s*(\d{1,9})\s*/\s*(\d{0,9})\s*([a-z]+)\s*", re.IGNORECASE | re.ASCII)
@@ -29,38 +22,6 @@ UNITS = {
 }
 LONGEST_PERIOD = timedelta(days=366)
 LONGEST_SPAN = timedelta(days=3660)  # of a whole burst: ``tat`` must be a moment
-NO_TIME = timedelta(0)
-
-
-class Rate(NamedTuple):
-    """One start for each interval on average, and at most ``burst`` of them at once."""
-
-    interval: timedelta
-    burst: int = 1
-
-    @property
-    def span(self) -> timedelta:
-        """How far ``tat`` is from now when nothing more may start."""
-        return self.interval * self.burst
-
-    def ahead(self, now: datetime, tat: datetime | None) -> timedelta:
-        """Return how much is used up.
-
-        Never more than all: the database's clock may have been set back, or the rate was lower.
-        """
-        return NO_TIME if tat is None else max(min(tat - now, self.span), NO_TIME)
-
-    def allowed(self, now: datetime, tat: datetime | None) -> int:
-        """Return how many may start now."""
-        return (self.span - self.ahead(now, tat)) // self.interval
-
-    def after(self, now: datetime, tat: datetime | None, started: int) -> datetime:
-        """Return the next ``tat``, once so many have started now."""
-        return now + self.ahead(now, tat) + self.interval * started
-
-    def wait(self, now: datetime, tat: datetime | None) -> timedelta:
-        """Return how long it takes until one may start."""
-        return max(self.ahead(now, tat) - (self.span - self.interval), NO_TIME)
 
 
 def rate_from(text: object, burst: object = 1, *, name: str = "rate") -> Rate:

@@ -113,7 +113,7 @@ class Aside(Rules):
             gone = set(first) - set(rows.values_list("id", flat=True))
             # Whatever has become of it meanwhile: it waits for this pause no longer. One that
             # waits for a slot as well stays in its line, which lets it through in its turn.
-            parked = Q(state=State.READY, blocked=Blocked.LIMIT)
+            parked = Q(state=State.READY, blocked__in=(Blocked.LIMIT, Blocked.RATE))
             self._jobs.filter(id__in=held).exclude(parked).update(
                 waits_for=0,
                 claimable=Case(When(state=State.READY, then=Value(True)), default=Value(False)),

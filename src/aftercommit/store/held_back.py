@@ -8,7 +8,7 @@ from aftercommit.store.aside import pause_of
 from aftercommit.store.rules import Rules
 from aftercommit.values import TASK
 
-LIMITED = (Blocked.LIMIT,)
+LIMITED = (Blocked.LIMIT, Blocked.RATE)
 # Each place is a part of an index, read up to a limit.
 PARKED = """
 SELECT {column}, COUNT(*) FROM (
@@ -32,7 +32,7 @@ class HeldBackJobs(NamedTuple):
     """How many jobs are held back, by the queue or the task; each name has at least one."""
 
     paused: dict[str, int]  # set aside, because their task is paused
-    limited: dict[str, int]  # parked, because those that may run at once do so
+    limited: dict[str, int]  # parked, because of a limit or a rate
 
 
 class HeldBack(Rules):

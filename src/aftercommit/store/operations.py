@@ -82,6 +82,7 @@ class Operations(Requests):
             finished_at=DatabaseNow(),
             unique_lock=None,
             blocked=None,
+            line=None,
             waits_for=0,
         )
         self._jobs.filter(id__in=running, state=State.RUNNING).update(cancel_requested=True)
@@ -202,6 +203,7 @@ def _second_life(unique_key: str | None) -> dict[str, Any]:
         "state": State.READY,
         "claimable": True,
         "waits_for": 0,
+        "line": None,
         "blocked": None,  # it is new to its limit key: others may have started since
         "unsuccessful": False,
         "attempts": 0,

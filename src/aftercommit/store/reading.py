@@ -135,7 +135,7 @@ class Reading(Table):
 
     def counts(self) -> Mapping[str, int]:
         """Return how many jobs are ready and how many are running."""
-        parked = self._jobs.filter(blocked=Blocked.LIMIT, state=State.READY)
+        parked = self._jobs.filter(blocked__in=(Blocked.LIMIT, Blocked.RATE), state=State.READY)
         return {
             State.READY: self._claimable().count() + parked.count(),
             State.RUNNING: self._running().count(),

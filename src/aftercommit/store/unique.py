@@ -101,6 +101,7 @@ class UniqueKeys(Table, ABC):
                 "payload": job.payload,
                 "priority": job.priority,
                 "limit_key": job.limit_key,  # other arguments may mean another one
+                "rate_key": job.rate_key,
             }
         if rule.debounce is not None:
             changes["run_after"] = _pushed(holder, job, rule)
@@ -108,7 +109,7 @@ class UniqueKeys(Table, ABC):
             changes["run_after"] = job.run_after or DatabaseNow()
         limited = job.limit_key is not None or holder.limit_key is not None
         # It is new to its line, which may be another one; a time to come must not keep a slot.
-        changes |= {"blocked": None} if limited else {}
+        changes |= {"blocked": None, "line": None} if limited else {}
         waiting = self._jobs.filter(id=holder.id, state=State.READY, started_at__isnull=True)
         if not waiting.update(**changes):
             return False

@@ -65,8 +65,8 @@ class AliasWorker:
             at_end=rooms.presence.sign_off,
         )
         self._requests_loop = loop("requests", rooms.requests.step)
-        limits_loop = loop("limits", rooms.passage.step)
-        rooms.passage.ring = limits_loop.ring
+        limits_loop = loop("limits", rooms.let_pass)
+        rooms.passage.ring = rooms.rates.ring = limits_loop.ring
         self._other_loops = [
             self._requests_loop,
             limits_loop,

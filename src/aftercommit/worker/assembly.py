@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 from aftercommit.enqueue.retention import retention_of
@@ -25,6 +26,7 @@ from aftercommit.worker.upkeep.heartbeat import Heartbeat
 from aftercommit.worker.upkeep.limits import Passage
 from aftercommit.worker.upkeep.presence import OwnPresence
 from aftercommit.worker.upkeep.pruner import Pruner
+from aftercommit.worker.upkeep.rates import RatePassage
 from aftercommit.worker.upkeep.requests import Requests
 from aftercommit.worker.upkeep.rescuer import Rescuer
 
@@ -49,6 +51,11 @@ class Rooms:
     rescuer: Rescuer
     pauses: Pauses
     passage: Passage
+    rates: RatePassage
+
+    def let_pass(self) -> timedelta:
+        """Let jobs pass that wait for a slot or their rate; return when to look again."""
+        return min(self.passage.step(), self.rates.step())
 
 
 def assemble(
@@ -70,11 +77,13 @@ def assemble(
     leases = Leases()
     runs = Runs(leases, lease=options.lease)
     announcer = Announcer(store)
+    rates = RatePassage(store, news=news)
     executor = Executor(
         using=served.using,
         record=store.finish,
         started=announcer.started,
         heard=announcer.start_is_heard,
+        pause_rate=rates.pauses.ask,
     )
     pauses = Pauses(store)
     crashed = CrashedJobs(store, served, pauses)
@@ -117,9 +126,12 @@ def assemble(
             pauses,
             worker_id=worker_id,
             facts_of=catalogue.facts_of,
+            line_met=rates.line_met,
         ),
         executor=executor,
-        finisher=Finisher(store, runs, announcer, recorded=recorded),
+        finisher=Finisher(
+            store, runs, announcer, recorded=recorded, write_first=rates.pauses.write
+        ),
         heartbeat=Heartbeat(
             store, runs, leases, lease=options.lease, heartbeat=options.heartbeat
         ),
@@ -132,6 +144,7 @@ def assemble(
             silence=options.lease,
         ),
         passage=Passage(store, news=news),
+        rates=rates,
         rescuer=Rescuer(
             store,
             options,

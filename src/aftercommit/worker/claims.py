@@ -77,7 +77,7 @@ class Claims:
         """Whether nothing is claimed, running or waiting to be written."""
         rooms = self._rooms
         busy = self._asking or rooms.runs or not rooms.finisher.empty
-        return not busy and rooms.passage.empty
+        return not busy and rooms.passage.empty and rooms.rates.empty
 
     @property
     def _poll_interval(self) -> timedelta:

@@ -13,6 +13,7 @@ from django.db import Error
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.limits import limit_of
 from aftercommit.enqueue.lookup import known_task
+from aftercommit.enqueue.rates import rate_of
 from aftercommit.enqueue.transactions import refuse_inside_transaction
 from aftercommit.errors import ConfigurationError, Stopped
 from aftercommit.models import Job, State
@@ -268,7 +269,7 @@ class InlineAlias:
     def _let_pass(self) -> None:
         """Let parked jobs of limited tasks pass, so that they are due here."""
         with suppress(Error):  # the next run ends with another try
-            self._rooms.passage.step()
+            self._rooms.let_pass()
 
     def release(self) -> None:
         """Release the present job by an interrupt. Safe in a signal handler."""
@@ -292,6 +293,8 @@ class InlineAlias:
             only=[job.id],
             crashed=False,
             limit_of=limit_of,
+            rate_of=rate_of,
+            line_met=self._rooms.rates.line_met,
             ended=ended,
         )
         if known_task(job.task_path) is None:

@@ -24,6 +24,7 @@ from django.db.models import Q
 from aftercommit.store.limits.lines import Line, Waiting
 from aftercommit.store.limits.moving import Moving
 from aftercommit.store.limits.rounds import MOST_KEYS, Look, Round, Rounds
+from aftercommit.store.rates.gate import RateGate
 from aftercommit.values import Claim, ClaimQuery, Limit
 
 # After so many seconds the server ends the session of a process that was stopped while it held
@@ -40,7 +41,7 @@ class Slot(NamedTuple):
     holds: bool  # the job keeps its key until it has ended
 
 
-class Limits(Moving):
+class Limits(Moving, RateGate):
     """Claims jobs, also under limits."""
 
     def claim(self, query: ClaimQuery) -> list[Claim]:
@@ -135,6 +136,8 @@ class Limits(Moving):
             candidates = [one for one in look.due if one.limit_key in look.held]
             if not candidates:
                 return Round(look, [])
+            gate = self._pass_gate(query, candidates, lock)
+            candidates = gate.open_among(candidates)
             limits = {one.limit_key: query.limit_of(one.task_path) for one in candidates}
             lines, candidates = self._lines(limits, candidates)
             if query.only is not None:
@@ -152,7 +155,9 @@ class Limits(Moving):
                 for one in (self._take(query, slots) if slots else ())
             ]
             taken = {one.job_id for one in claims}
-            return Round(look, claims, *self._settle(lines, verdicts, taken))
+            parked, passed = self._settle(lines, verdicts, taken)
+            self._take_tokens(query, gate, claims)
+            return Round(look, claims, parked + gate.parked, passed + gate.passed)
 
     def _look(self, query: ClaimQuery, most: int, lock: LockKeys) -> Look:
         """Read the first due jobs, and lock their keys."""

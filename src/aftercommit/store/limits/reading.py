@@ -91,6 +91,8 @@ class Lines(Claims):
 
         A limit is None if the claimer does not know the task.
         """
+        if not limits:
+            return {}, []
         lines = {
             key: Line(limit or UNLIMITED, known=limit is not None)
             for key, limit in limits.items()

@@ -24,6 +24,7 @@ from aftercommit.store.mysql.sql import (
     LOCKED_IDS,
     PARKED_KEYS,
     PATIENCE,
+    RATE_LINES,
     RELEASE_KEY,
     SET_PATIENCE,
     TRY_KEY,
@@ -40,6 +41,8 @@ class MySQLLimits(Store):
     slots_index = "FORCE INDEX (aftercommit_job_slot)"
     lines_index = "FORCE INDEX (aftercommit_job_limited)"
     parked_keys_sql = PARKED_KEYS
+    rate_lines_sql = RATE_LINES
+    lines_of_rates_index = "FORCE INDEX (aftercommit_job_line)"
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)

@@ -55,6 +55,16 @@ FROM (
 ) AS line
 ORDER BY line.limit_key
 """
+RATE_LINES = """
+SELECT found.line, (
+    SELECT task_path FROM aftercommit_job AS job {index} WHERE job.line = found.line LIMIT 1
+)
+FROM (
+    SELECT line FROM aftercommit_job {index} WHERE line > %s
+    GROUP BY line ORDER BY line LIMIT {most}
+) AS found
+ORDER BY found.line
+"""
 CLAIMABLE_JOBS = (
     "aftercommit_job AS job FORCE INDEX (aftercommit_job_claimable) WHERE job.claimable = TRUE"
 )

@@ -38,6 +38,8 @@ class PostgreSQLLimits(Store):
         + " AS due"
     )
 
+    due_column = bounded("run_after", "postgresql")
+
     @abstractmethod
     def _selection(self, query: ClaimQuery) -> tuple[str, dict[str, Any]]:
         """Return the selection of due jobs, and its values."""

@@ -15,8 +15,18 @@ from aftercommit._compat import task_backends
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.limits import limit_of
 from aftercommit.enqueue.lookup import known_task
+from aftercommit.enqueue.rates import rate_of
 from aftercommit.store.base import Store
-from aftercommit.values import NO_TIME, Claim, ClaimQuery, Group, Position, Released
+from aftercommit.values import (
+    NO_TIME,
+    Claim,
+    ClaimQuery,
+    Group,
+    LineMet,
+    Position,
+    Released,
+    nobody_listens,
+)
 from aftercommit.worker.claiming.broker_share import is_held_back
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.claiming.in_order import InOrder
@@ -59,6 +69,7 @@ class Fetcher:
         *,
         worker_id: UUID,
         facts_of: Callable[[Claim], "TaskFacts | None"],
+        line_met: LineMet = nobody_listens,
     ) -> None:
         self._store = store
         self._served = served
@@ -69,6 +80,7 @@ class Fetcher:
         self.in_order = InOrder(leases)
         self._worker_id = worker_id
         self._facts_of = facts_of
+        self._line_met = line_met
         self._unknown: set[str] = set()  # paths of tasks that this process does not have
         self._unknown_backends: set[str] = set()
         self._groups: dict[str, list[Group]] = {}  # with due jobs, by queue
@@ -225,6 +237,8 @@ class Fetcher:
             after=after,
             crashed=self._served.crashed,
             limit_of=limit_of,
+            rate_of=rate_of,
+            line_met=self._line_met,
             limited_first=limited_first,
         )
 

@@ -3,14 +3,27 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
+from uuid import UUID
 
-from aftercommit._compat import TaskContext
-from aftercommit.errors import NotRunByWorker
+from aftercommit._compat import TaskContext, TaskResult
+from aftercommit.enqueue.moments import checked_end
+from aftercommit.enqueue.registry import option
+from aftercommit.errors import AlreadyCommitted, ConfigurationError, NotRunByWorker
+from aftercommit.worker.running.atomic.transaction import Stage, TaskTransaction
+from aftercommit.worker.runs import Run
+
+PauseRate = Callable[[UUID, datetime | timedelta], None]  # of a job's key
 
 
 def _no_commit() -> AbstractContextManager[Any]:
     raise NotRunByWorker
+
+
+def _no_pause(_until: datetime | timedelta) -> None:
+    raise NotRunByWorker("context.rate_limited_until()")
 
 
 def _never() -> bool:
@@ -30,6 +43,7 @@ class JobContext(TaskContext):  # type: ignore[misc]
     )
     is_cancel_requested: Callable[[], bool] = field(default=_never, repr=False)
     check: Callable[[], None] = field(default=_go_on, repr=False)
+    pause_rate: Callable[[datetime | timedelta], None] = field(default=_no_pause, repr=False)
 
     @property
     def job_id(self) -> str:
@@ -55,6 +69,18 @@ class JobContext(TaskContext):  # type: ignore[misc]
         """
         self.check()
 
+    def rate_limited_until(self, until: datetime | timedelta) -> None:
+        """Let no worker start a job with this job's rate key before a moment, or for a span.
+
+        For the answer 429 of a provider. The worker writes it at once, on a connection of its
+        own: it stays when the task's transaction is rolled back. The task goes on; raise
+        ``Snooze`` or ``Retry`` to end it. Jobs that have started are not stopped.
+
+        Raises ``ConfigurationError`` if the task has no rate, or ``until`` is neither a timedelta
+        nor an aware datetime.
+        """
+        self.pause_rate(until)
+
     def commit(self) -> AbstractContextManager[Any]:
         """Open the transaction that holds the task's effects and its completion.
 
@@ -66,3 +92,32 @@ class JobContext(TaskContext):  # type: ignore[misc]
         have the job, ``RuntimeError`` inside another transaction.
         """
         return self.enter_commit()
+
+
+def context_of(
+    run: Run, result: TaskResult, transaction: TaskTransaction, pause_rate: PauseRate
+) -> JobContext:
+    """Return the context of a run for its task."""
+
+    def enter_commit() -> Any:
+        if transaction.stage is not Stage.CLOSED:
+            raise AlreadyCommitted
+        return transaction.open()
+
+    return JobContext(
+        task_result=result,
+        enter_commit=enter_commit,
+        is_cancel_requested=lambda: run.cancel_requested or run.lost,
+        check=run.checkpoint,
+        pause_rate=partial(_pause_rate, run, pause_rate),
+    )
+
+
+def _pause_rate(run: Run, pause_rate: PauseRate, until: datetime | timedelta) -> None:
+    task = run.facts.task
+    if option(task, "rate") is None:
+        raise ConfigurationError(
+            f"context.rate_limited_until(): {task.module_path} has no rate. Nothing is paused. "
+            "Declare one, @task(rate='60/m'), or raise Snooze to delay this job alone."
+        )
+    pause_rate(run.claim.job_id, checked_end(until))

@@ -15,7 +15,6 @@ from aftercommit._compat import BaseTask, TaskResult
 from aftercommit.enqueue.payload import load_arguments
 from aftercommit.enqueue.signature import misfit
 from aftercommit.errors import (
-    AlreadyCommitted,
     PayloadError,
     PayloadTooLarge,
     TransactionBroken,
@@ -29,7 +28,7 @@ from aftercommit.worker.running.atomic.transaction import (
     Stage,
     TaskTransaction,
 )
-from aftercommit.worker.running.context import JobContext
+from aftercommit.worker.running.context import PauseRate, context_of
 from aftercommit.worker.running.failure import UNPRINTABLE, Unreadable, has_a, readable, run_error
 from aftercommit.worker.running.outcome import outcome_of
 from aftercommit.worker.runs import Run, now
@@ -64,11 +63,13 @@ class Executor:
         record: Record,
         started: Started,
         heard: Callable[[], bool] = lambda: True,
+        pause_rate: PauseRate = lambda _job_id, _until: None,
     ) -> None:
         self.round_trip = float("inf")  # seconds; the shortest that was measured
         self._using = using
         self._record = record
         self._started = started
+        self._pause_rate = pause_rate
         self._heard = heard  # whether ``started`` calls code of the project
 
     def run(self, run: Run) -> RunResult:
@@ -200,7 +201,7 @@ class Executor:
         run, args, _kwargs, result, transaction = prepared
         if not run.facts.task.takes_context or result is None or transaction is None:
             return args
-        return [_context(run, result, transaction), *args]
+        return [context_of(run, result, transaction, self._pause_rate), *args]
 
     def _returned(self, prepared: PreparedRun, value: Any) -> RunResult:
         """Return the result of a run whose body has returned; the body may have committed."""
@@ -245,20 +246,6 @@ class Executor:
 def in_context(run: Run, function: Callable[..., Answer], *args: Any) -> Answer:
     """Call a function in the context of a run, which began with ``prepare()``."""
     return function(*args) if run.context is None else run.context.run(function, *args)
-
-
-def _context(run: Run, result: TaskResult, transaction: TaskTransaction) -> JobContext:
-    def enter_commit() -> Any:
-        if transaction.stage is not Stage.CLOSED:
-            raise AlreadyCommitted
-        return transaction.open()
-
-    return JobContext(
-        task_result=result,
-        enter_commit=enter_commit,
-        is_cancel_requested=lambda: run.cancel_requested or run.lost,
-        check=run.checkpoint,
-    )
 
 
 def _outcome(prepared: PreparedRun, value: Any) -> Outcome:

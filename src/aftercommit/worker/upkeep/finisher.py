@@ -58,11 +58,13 @@ class Finisher:
         announcer: Announcer,
         *,
         recorded: Recorded = lambda _run, _result: None,
+        write_first: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._runs = runs
         self._announcer = announcer
         self._recorded = recorded
+        self._write_first = write_first  # what must be in the table before an outcome
         self._results: SimpleQueue[tuple[Run, RunResult]] = SimpleQueue()
         self._batch: list[tuple[Run, RunResult]] = []  # not written yet
         self._broken = 0  # writes in a row that have ended with a lost connection
@@ -91,6 +93,7 @@ class Finisher:
         self._take()
         if not self._batch:
             return False
+        self._write_first()
         try:
             settled, locked = self._finish()
         except Error:

@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 
 from aftercommit.enqueue.limits import has_limits, limit_of
 from aftercommit.store.base import Store
-from aftercommit.values import Claim, Limit
+from aftercommit.values import UNLIMITED, Claim, Limit
 
 SWEEP_EVERY = timedelta(milliseconds=700)  # with the claim that follows, within a second
 SWEEP_RARELY = timedelta(minutes=1)  # without limited tasks: some may have been until lately
@@ -77,7 +77,8 @@ class Passage:
             except Empty:
                 break
             limit = limit_of(claim.task_path)
-            if claim.limit_key is not None and limit is not None:
+            # Without a limit, nobody of its key waits for a slot.
+            if claim.limit_key is not None and limit not in {None, UNLIMITED}:
                 found[claim.limit_key] = limit
         return found
 

@@ -88,7 +88,8 @@ class Pruner:
         full = [self._prune_page(span, is_shortest=span == spans[0]) for span in spans]
         notes = self._store.prune_received(older_than=self._retention.of_messages(), limit=BATCH)
         self._notes += notes
-        return any(full) or notes == BATCH
+        forgotten = self._store.forget_rates(limit=BATCH)
+        return any(full) or BATCH in {notes, forgotten}
 
     def _prune_page(self, span: timedelta, *, is_shortest: bool) -> bool:
         """Delete what is over in the next page of rows that are older than a span.

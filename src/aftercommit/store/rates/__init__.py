@@ -1,0 +1,1 @@
+"""Rates: which jobs may start now, who waits aside, who is next."""

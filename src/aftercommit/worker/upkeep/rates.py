@@ -1,0 +1,120 @@
+"""Lets jobs start that wait for their rate: when their time has come, and whatever was missed."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+
+from aftercommit.enqueue.lookup import known_task
+from aftercommit.enqueue.rates import has_rates, rate_of
+from aftercommit.gcra import Rate
+from aftercommit.store.base import Store
+from aftercommit.worker.upkeep.rate_pauses import RatePauses
+
+SWEEP_EVERY = timedelta(seconds=1)
+SWEEP_RARELY = timedelta(minutes=1)  # without rated tasks: some may have been until lately
+AGAIN = timedelta(milliseconds=20)  # for a key that somebody else had locked
+LOOK_AT_LEAST = timedelta(minutes=1)  # at a key, whatever its row has said
+APART = timedelta(milliseconds=5)  # at most: the looks of several workers at one key
+MOST_KEYS = 300  # in one step, and in one step of a sweep
+
+
+@dataclass(slots=True)
+class Known:
+    """A rate key with jobs in its line, as far as this process knows."""
+
+    task_path: str
+    rate: Rate | None  # when ``at`` was found
+    at: float  # monotonic: the next look
+
+
+class RatePassage:
+    """The rates of one database alias; ``step`` is repeated by a thread of its own.
+
+    It knows when each key that it has seen used up has its next token, and looks at the key then.
+    A sweep finds the lines of all other keys: the worker that has parked their jobs may be
+    dead. ``news`` is called when jobs were let through, ``ring`` ends the wait for the next step.
+    """
+
+    def __init__(self, store: Store, *, news: Callable[[], None]) -> None:
+        self.ring: Callable[[], None] = lambda: None
+        self.pauses = RatePauses(store, ring=self._ring_now)
+        self._store = store
+        self._news = news
+        self._met: SimpleQueue[tuple[str, Known]] = SimpleQueue()
+        self._keys: dict[str, Known] = {}
+        self._after = ""  # the key where the sweep goes on
+        self._next_sweep = float("-inf")
+        self._swept = False  # once at least
+
+    @property
+    def empty(self) -> bool:
+        """Whether every job that may start by what this process knows was let through."""
+        return self._swept and self._met.empty() and not self._due()
+
+    def _ring_now(self) -> None:
+        self.ring()
+
+    def line_met(self, key: str, task_path: str, wait: timedelta) -> None:
+        """Note that jobs wait for a key, and how long; from any thread."""
+        self._met.put((key, Known(task_path, rate_of(task_path), _in(wait))))
+        self.ring()
+
+    def step(self) -> timedelta:
+        """Look once; return when to look again."""
+        try:
+            self.pauses.write()
+            self._note_met()
+            if time.monotonic() >= self._next_sweep:
+                self._sweep()
+        finally:  # a sweep that has failed keeps nobody from stopping
+            self._swept = True
+        if due := self._due()[:MOST_KEYS]:
+            self._look_at(due)
+        earliest = min((one.at for one in self._keys.values()), default=self._next_sweep)
+        if not self._met.empty():
+            return timedelta(0)
+        return timedelta(seconds=max(min(earliest, self._next_sweep) - time.monotonic(), 0))
+
+    def _due(self) -> list[str]:
+        now = time.monotonic()
+        return [key for key, one in tuple(self._keys.items()) if one.at <= now]
+
+    def _note_met(self) -> None:
+        while True:
+            try:
+                key, known = self._met.get_nowait()
+            except Empty:
+                return
+            self._keys[key] = known
+
+    def _look_at(self, keys: list[str]) -> None:
+        rates = {key: rate_of(self._keys[key].task_path) for key in keys}
+        passed, waits = self._store.let_start(rates)
+        if passed:
+            self._news()
+        for key in keys:
+            wait = waits.get(key, AGAIN)
+            if wait is None:
+                del self._keys[key]
+            else:
+                self._keys[key].rate, self._keys[key].at = rates[key], _in(wait)
+
+    def _sweep(self) -> None:
+        """Find the next keys with lines, of tasks that this process knows."""
+        found = self._store.rate_lines(after=self._after, most=MOST_KEYS)
+        for key, path in found:
+            known = self._keys.get(key)
+            if known_task(path) is not None and (known is None or known.rate != rate_of(path)):
+                self._keys[key] = Known(path, rate_of(path), time.monotonic())
+        self._after = found[-1][0] if len(found) == MOST_KEYS else ""
+        pause = SWEEP_EVERY if found or has_rates() else SWEEP_RARELY
+        self._next_sweep = time.monotonic() + pause.total_seconds()
+
+
+def _in(wait: timedelta) -> float:
+    """Return when to look; not all workers at once, or each would let one through."""
+    apart = random.uniform(0, min(APART, wait / 10).total_seconds())  # noqa: S311
+    return time.monotonic() + min(wait, LOOK_AT_LEAST).total_seconds() + apart

@@ -1,0 +1,409 @@
+"""Rates, from the declaration of a task to the worker that runs its jobs."""
+
+import threading
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from django.db import OperationalError, transaction
+from django.utils import timezone
+
+from aftercommit import Retry, Snooze, enqueue_many, task
+from aftercommit.enqueue import registry
+from aftercommit.enqueue.limits import limit_of
+from aftercommit.enqueue.rates import rate_of
+from aftercommit.errors import ConfigurationError, NotRunByWorker
+from aftercommit.models import Blocked, Job, State
+from aftercommit.models import Rate as RateRow
+from aftercommit.options.worker import WorkerConfig
+from aftercommit.store import store_for
+from aftercommit.worker.quota import RunQuota
+from aftercommit.worker.running.context import JobContext
+from aftercommit.worker.upkeep.rates import RatePassage
+from aftercommit.worker.worker import Worker
+from tests.store.given import claim_all
+from tests.waiting import wait_until
+from tests.worker.rig import commits
+
+pytestmark = commits
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+FAST = "100000/s"
+
+
+def work(**given):
+    """Run a worker until nothing is due; return its exit status."""
+    return Worker(WorkerConfig(drain=True, **given), quota=RunQuota(None)).run()
+
+
+@pytest.fixture
+def declare(monkeypatch, settings):
+    """Return a function that declares a task anew, for this test."""
+    settings.TASKS = {"default": settings.TASKS["default"]}
+    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
+
+    def declare(function, **options):
+        registry._declared.pop(f"{function.__module__}.{function.__qualname__}", None)
+        return task(**options)(function)
+
+    return declare
+
+
+def call(account, number=0):
+    """Do nothing, for an account."""
+    return number
+
+
+def keys(name="rate_key"):
+    """Return the keys of all jobs in the order of their ids."""
+    return list(Job.objects.order_by("id").values_list(name, flat=True))
+
+
+def states():
+    """Return the states of all jobs in the order of their ids."""
+    return list(Job.objects.order_by("id").values_list("state", flat=True))
+
+
+# ---- the key ------------------------------------------------------------------------
+
+
+def test_a_task_without_a_rate_has_no_key(declare):
+    declare(call).enqueue(1)
+    assert keys() == keys("limit_key") == [None]
+
+
+def test_without_rate_by_all_jobs_of_a_task_have_one_key(declare):
+    rated = declare(call, rate="60/m")
+    rated.enqueue(1)
+    enqueue_many(rated, [(2,), (3,)])
+    assert len(set(keys())) == 1
+    assert keys() == keys("limit_key")
+    assert len(keys()[0]) == 64
+
+
+def test_equal_values_of_rate_by_have_one_key_however_they_are_passed(declare):
+    rated = declare(call, rate="60/m", rate_by=["account"])
+    rated.enqueue(1, 5)
+    rated.enqueue(account=1, number=6)
+    enqueue_many(rated, [(1,), {"account": 2}])
+    one, same, many, other = keys()
+    assert one == same == many
+    assert other != one
+
+
+def test_a_limit_has_a_key_of_its_own(declare):
+    rated = declare(call, rate="60/m", rate_by=("account",), limit=2, limit_by=("account",))
+    rated.enqueue(1)
+    assert keys() != keys("limit_key")
+
+
+# ---- the declaration ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"rate": "often"}, "'60/m'"),
+        ({"rate": 60}, "'60/m'"),
+        ({"rate": ("60/m", 10)}, "'60/m'"),
+        ({"rate": "60/m", "burst": 0}, "burst: expected a whole number"),
+        ({"rate": "60/m", "burst": "3"}, "burst"),
+        ({"rate": "60/m", "rate_by": "account"}, "rate_by: expected a list or a tuple"),
+        ({"rate": "60/m", "rate_by": ("acount",)}, "did you mean 'account'"),
+        ({"rate_by": ("account",)}, "add rate='60/m'"),
+        ({"burst": 3}, "add rate='60/m'"),
+        ({"rate": "60/m", "limit": 1, "ordered": True}, "ordered=True cannot be combined"),
+    ],
+)
+def test_a_declaration_that_makes_no_sense_is_refused(declare, options, said):
+    with pytest.raises(ConfigurationError, match=said):
+        declare(call, **options)
+
+
+@pytest.mark.parametrize("option", [{"rate": "1/s"}, {"rate_by": ("number",)}, {"burst": 3}])
+def test_a_call_cannot_have_a_rate_of_its_own(declare, option):
+    with pytest.raises(TypeError, match="cannot vary"):
+        declare(call, rate="60/m").using(**option)
+
+
+def test_two_declarations_with_different_rates_clash(declare):
+    first = declare(call, rate="60/m")
+    assert rate_of(first.module_path).burst == 1
+    assert rate_of("tests.nowhere.call") is None
+
+
+# ---- the worker ---------------------------------------------------------------------
+
+
+def test_a_drain_runs_what_may_start_and_leaves_what_waits(declare):
+    declare(call, rate="1/h", burst=2).enqueue_many([(number,) for number in range(5)])
+    assert work() == 0
+    assert states() == [State.SUCCEEDED] * 2 + [State.READY] * 3
+    assert Job.objects.filter(blocked=Blocked.RATE).count() == 3
+
+
+def test_a_worker_starts_each_job_when_its_time_has_come(declare, running_worker):
+    declare(call, rate="50/s").enqueue_many([(number,) for number in range(6)])
+    running_worker()
+    wait_until(lambda: set(states()) == {State.SUCCEEDED}, why="all have run")
+    starts = sorted(Job.objects.values_list("claimed_at", flat=True))
+    spans = [later - sooner for sooner, later in pairwise(starts)]
+    assert min(spans) >= timedelta(milliseconds=20)
+
+
+@pytest.fixture
+def running_worker():
+    """Return a function that starts a worker in a thread, which ends with the test."""
+    started = []
+
+    def start(**given):
+        worker = Worker(WorkerConfig(**given), quota=RunQuota(None))
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        started.append((worker, thread))
+
+    yield start
+    for worker, thread in started:
+        worker.stop()
+        thread.join()
+
+
+def test_flush_queue_runs_what_may_start(declare, flush_queue):
+    declare(call, rate="1/h", burst=2).enqueue_many([(number,) for number in range(5)])
+    assert flush_queue() == 2
+    assert flush_queue() == 0
+    RateRow.objects.update(tat=timezone.now() - DAY)
+    assert flush_queue() == 2
+    assert states() == [State.SUCCEEDED] * 4 + [State.READY]
+
+
+def test_jobs_of_other_keys_and_other_tasks_do_not_wait(declare):
+    rated = declare(call, rate="1/h", rate_by=("account",))
+    rated.enqueue_many([(account, number) for account in range(3) for number in range(2)])
+    declare(another_call).enqueue(1)
+    work()
+    assert states() == [State.SUCCEEDED, State.READY] * 3 + [State.SUCCEEDED]
+
+
+def another_call(account):
+    """Be another task."""
+
+
+def test_a_wrong_clock_of_the_worker_changes_nothing(declare, monkeypatch):
+    declare(call, rate="1/h").enqueue_many([(1,), (2,)])
+    work()
+    now = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: now() + DAY)
+    monkeypatch.setattr("time.time", lambda: now().timestamp() + DAY.total_seconds())
+    store_for("default").let_start({keys()[0]: rate_of(f"{__name__}.call")})
+    work()
+    assert states() == [State.SUCCEEDED, State.READY]
+
+
+# ---- a provider has refused ---------------------------------------------------------
+
+
+asked: list = []
+
+
+def refused(context, account):
+    """Ask a provider who refuses."""
+    until, then = asked[0]
+    context.rate_limited_until(until)
+    if then is not None:
+        raise then
+
+
+async def arefused(context, account):
+    """Ask a provider who refuses, without a thread."""
+    until, then = asked[0]
+    context.rate_limited_until(until)
+    raise then
+
+
+def in_an_hour(kind):
+    """Return an end of a pause, as a span or a moment."""
+    return HOUR if kind == "span" else timezone.now() + HOUR
+
+
+def must_be_paused(*states_then):
+    """Check that the key is paused for an hour, and what became of the jobs."""
+    row = RateRow.objects.get()
+    assert HOUR / 2 < row.paused_until - timezone.now() <= HOUR
+    assert states() == list(states_then)
+
+
+ENDS = [Snooze(HOUR), Retry(HOUR), ValueError("429"), None]
+
+
+@pytest.mark.parametrize("kind", ["span", "moment"])
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize("then", ENDS, ids=lambda one: type(one).__name__)
+def test_the_key_is_paused_however_the_task_ends(declare, kind, atomic, then):
+    asked[:] = [(in_an_hour(kind), then)]
+    rated = declare(refused, rate=FAST, burst=5, takes_context=True, atomic=atomic, backoff=HOUR)
+    rated.enqueue(1)
+    work(max_jobs=1)
+    rated.enqueue(2)
+    work()
+    first = State.SUCCEEDED if then is None else State.READY
+    must_be_paused(first, State.READY)
+    assert Job.objects.latest("id").blocked == Blocked.RATE
+
+
+def test_an_async_task_pauses_its_key_too(declare):
+    asked[:] = [(HOUR, Snooze(HOUR))]
+    declare(arefused, rate=FAST, burst=5, takes_context=True).enqueue(1)
+    work()
+    must_be_paused(State.READY)
+
+
+def test_flush_queue_writes_the_pause_as_well(declare, flush_queue):
+    asked[:] = [(HOUR, Retry(timedelta(0)))]
+    declare(refused, rate=FAST, burst=5, takes_context=True, atomic=True).enqueue(1)
+    assert flush_queue() == 1
+    must_be_paused(State.READY)
+
+
+@pytest.mark.parametrize("until", [3600, "1h", None, datetime(2030, 1, 1), datetime.max])
+def test_what_is_no_end_of_a_pause_is_refused(declare, until):
+    asked[:] = [(until, None)]
+    declare(refused, rate=FAST, takes_context=True, max_attempts=1).enqueue(1)
+    work()
+    assert states() == [State.FAILED]
+    (error,) = Job.objects.get().error_list
+    assert "expected a timedelta" in error["traceback"]
+    assert RateRow.objects.get().paused_until is None
+
+
+def test_a_task_without_a_rate_has_nothing_to_pause(declare):
+    asked[:] = [(HOUR, None)]
+    declare(refused, takes_context=True, max_attempts=1).enqueue(1)
+    work()
+    (error,) = Job.objects.get().error_list
+    assert "has no rate" in error["traceback"]
+
+
+def test_a_context_outside_a_worker_pauses_nothing():
+    with pytest.raises(NotRunByWorker, match="rate_limited_until"):
+        JobContext(task_result=None).rate_limited_until(HOUR)
+
+
+# ---- what lets parked jobs start ----------------------------------------------------
+
+
+@pytest.fixture
+def parked(declare):
+    """Return a store where four of five jobs wait, a passage that knows it, and its news."""
+    declare(call, rate="1/h", burst=1).enqueue_many([(number,) for number in range(5)])
+    store = store_for("default")
+    passed = threading.Event()
+    passage = RatePassage(store, news=passed.set)
+    assert len(claim(store, passage)) == 1
+    return store, passage, passed
+
+
+def claim(store, passage=None):
+    """Claim what is due under the declared rates."""
+    more = {} if passage is None else {"line_met": passage.line_met}
+    return claim_all(store, limit_of=limit_of, rate_of=rate_of, **more)
+
+
+def an_hour_later():
+    """Let an hour pass for all keys."""
+    for row in RateRow.objects.all():
+        RateRow.objects.filter(key=row.key).update(tat=row.tat - HOUR)
+
+
+def test_nobody_passes_before_the_time_has_come(parked):
+    store, passage, passed = parked
+    wait = passage.step()
+    assert not passed.is_set()
+    assert timedelta(0) < wait <= timedelta(seconds=1)
+    assert claim(store) == []
+
+
+def test_the_next_passes_when_the_time_has_come(parked):
+    store, passage, passed = parked
+    passage.step()
+    an_hour_later()
+    passage.line_met(keys()[0], f"{__name__}.call", timedelta(0))
+    passage.step()
+    assert passed.is_set()
+    assert len(claim(store)) == 1
+
+
+def test_what_a_worker_has_left_passes_with_the_next_sweep_of_any_other(parked):
+    store, _passage, _passed = parked
+    an_hour_later()
+    RatePassage(store, news=lambda: None).step()
+    assert len(claim(store)) == 1
+
+
+def test_a_rate_that_has_changed_is_noticed_with_the_next_sweep(parked, declare, monkeypatch):
+    store, passage, passed = parked
+    monkeypatch.setattr("aftercommit.worker.upkeep.rates.SWEEP_EVERY", timedelta(0))
+    passage.step()
+    declare(call)
+    passage.step()
+    assert passed.is_set()
+    assert len(claim(store)) == 4
+
+
+def test_jobs_of_a_task_that_the_worker_does_not_know_stay_parked(parked):
+    store, _passage, passed = parked
+    an_hour_later()
+    Job.objects.update(task_path="tests.nowhere.call")
+    RatePassage(store, news=passed.set).step()
+    assert not passed.is_set()
+
+
+def test_a_key_whose_line_is_empty_is_forgotten(parked):
+    store, passage, _passed = parked
+    store.cancel(Job.objects.filter(state=State.READY).values_list("id", flat=True))
+    passage.line_met(keys()[0], f"{__name__}.call", timedelta(0))
+    passage.step()
+    assert passage.empty
+    assert passage._keys == {}
+
+
+def no_answer(*_given, **_options):
+    """Be a database that does not answer."""
+    raise OperationalError("it does not answer")
+
+
+def test_a_sweep_that_fails_keeps_no_worker_from_stopping(parked, monkeypatch):
+    store, passage, _passed = parked
+    monkeypatch.setattr(store, "rate_lines", no_answer)
+    with pytest.raises(OperationalError):
+        passage.step()
+    assert passage.empty
+
+
+def test_a_pause_is_written_when_the_database_answers_again(parked, monkeypatch):
+    store, passage, _passed = parked
+    job_id = Job.objects.first().id
+    passage.pauses.ask(job_id, HOUR)
+    with monkeypatch.context() as patch, pytest.raises(OperationalError):
+        patch.setattr(store, "pause_rate", no_answer)
+        passage.step()
+    passage.step()
+    assert RateRow.objects.get().paused_until > timezone.now()
+
+
+def test_a_sweep_goes_on_where_it_has_ended(parked, declare, monkeypatch):
+    store, passage, _passed = parked
+    monkeypatch.setattr("aftercommit.worker.upkeep.rates.MOST_KEYS", 2)
+    monkeypatch.setattr("aftercommit.worker.upkeep.rates.SWEEP_EVERY", timedelta(0))
+    Job.objects.all().delete()
+    rated = declare(call, rate="1/h", rate_by=("account",))
+    rated.enqueue_many([(number,) for number in range(5) for _twice in range(2)])
+    assert len(claim(store)) == 5
+    with transaction.atomic():
+        an_hour_later()
+
+    def all_have_passed():
+        passage.step()
+        return not Job.objects.filter(blocked=Blocked.RATE).exists()
+
+    wait_until(all_have_passed, why="every line was looked at")
