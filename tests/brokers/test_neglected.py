@@ -14,14 +14,16 @@ from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from aftercommit import queues
 from aftercommit.errors import PayloadTooLarge
 from aftercommit.models import Job, WorkerPresence
+from aftercommit.options.queues import queues_of
 from aftercommit.relay import neglected, outbox
 from aftercommit.relay import publish as relay
 from aftercommit.store import store_for
 from aftercommit.store.reading import Reading
 from aftercommit.windows.checks.relay import check_relay
-from aftercommit.windows.doctor import examine
+from aftercommit.windows.doctor import Ailment, examine
 from tests.brokers.conftest import kept, run_relay
 from tests.brokers.shop import note
 
@@ -76,6 +78,32 @@ def test_doctor_says_so(relayed, redis):
     assert SAID in found.text
     run_relay()
     assert not [one for one in examine("default") if "Messages" in one.text]
+
+
+def test_messages_of_a_paused_broker_are_meant_to_wait(relayed, redis, reminder, caplog):
+    relayed("celery")
+    queues.pause(broker="celery", using="default")
+    keep()
+    reminder._next_look = 0
+    keep()
+
+    assert warnings() == []
+    assert not [one for one in examine("default") if one.ailment & Ailment.NOBODY]
+    assert not [one for one in caplog.records if one.levelno == logging.WARNING]
+
+    queues.resume(broker="celery", using="default")
+    assert [one.msg for one in warnings()] == [f"{SAID}. {NOBODY}"]
+
+
+def test_one_paused_queue_of_a_broker_hides_no_message_of_the_other(relayed, redis):
+    relayed("celery")
+    keep()
+    for name in queues_of("celery"):
+        store_for("default").pause("queue", name, by="", why="")
+    assert warnings() == []
+    store_for("default").resume("queue", queues_of("celery")[0])
+
+    assert len(warnings()) == 1
 
 
 def test_a_message_of_the_last_minute_is_nothing_to_say(relayed, redis):

@@ -15,7 +15,7 @@ from aftercommit.windows.checks import tables
 from aftercommit.windows.checks.tables import tables_of
 from tests.django import tasks
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 NAMES = [index.name for index in Job._meta.indexes]
 UNIQUE = ["aftercommit_job_unique", "aftercommit_job_slot"]
 
@@ -53,6 +53,18 @@ def test_w013_a_missing_index_is_named_with_the_statement_that_makes_it(name):
     finally:
         execute(hint.partition("execute: ")[2].replace("%", "%%"))
 
+    assert found() == []
+
+
+def test_w013_is_about_all_our_tables():
+    on = " ON aftercommit_dependency" if connection.vendor == "mysql" else ""
+    execute(f"DROP INDEX aftercommit_dependency_needs{on}")
+    try:
+        hint = only_hint("aftercommit.W013")
+    finally:
+        execute(hint.partition("execute: ")[2])
+
+    assert "aftercommit_dependency_needs" in hint
     assert found() == []
 
 

@@ -12,6 +12,7 @@ from django.db import Error, transaction
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.transactions import is_open
 from aftercommit.options.queues import queues_of
+from aftercommit.values import QUEUE
 
 logger = logging.getLogger("aftercommit")
 
@@ -89,14 +90,21 @@ class Reminder:
 
 
 def neglected(backend: DatabaseBackend) -> list[Neglect]:
-    """Return the libraries of a backend whose messages have been due for a while."""
-    store = backend.store
-    found = [
-        library
-        for library in backend.config.libraries
-        if store.neglected(
+    """Return the libraries of a backend whose messages have been due for a while.
+
+    Messages of a paused broker are not: somebody wants them to wait.
+    """
+    store, found = backend.store, {}
+    for library in backend.config.libraries:
+        found[library] = store.neglected(
             queues_of(library), backend=backend.alias, priority=PRIORITY, after=PATIENCE
         )
+    if not any(found.values()):
+        return []
+    paused = {one.name for one in store.pauses() if one.kind == QUEUE}
+    workers = bool(store.workers.count_seen(within=SEEN_WITHIN))
+    return [
+        Neglect(library, backend.using, workers)
+        for library, late in found.items()
+        if not paused.issuperset(late)
     ]
-    workers = bool(found) and bool(store.workers.count_seen(within=SEEN_WITHIN))
-    return [Neglect(library, backend.using, workers) for library in found]

@@ -17,6 +17,7 @@ pruning     ``page``, ``delete_ended``                                     T10
 reading     ``job``, ``due``, ``counts``, ``look`` …
 measuring   ``waiting``, ``oldest_due_age``, ``recent_waits``, ``recent_ends``
 states      ``states``, ``held_back``
+health      ``unserved``, ``dead_rows``, ``old_transactions`` …
 waiting     ``ended_among``, ``ask_for_end``
 rules       ``rules``, ``pauses``, ``pause``, ``resume``
 aside       ``set_aside``, ``bring_back``
@@ -30,6 +31,7 @@ from aftercommit.store.aside import Aside
 from aftercommit.store.blame import WORKER_DIED
 from aftercommit.store.columns import unique_lock
 from aftercommit.store.finish import Finishing
+from aftercommit.store.health import Health
 from aftercommit.store.inbox import Inbox
 from aftercommit.store.insert import Inserting
 from aftercommit.store.limits.queues import QueueLimits
@@ -52,6 +54,7 @@ class Store(
     Selecting,
     Pruning,
     States,
+    Health,
     Inbox,
     Aside,
     Waiting,

@@ -103,15 +103,15 @@ class Reading(Table):
 
     def neglected(
         self, queues: Collection[str], *, backend: str, priority: int, after: timedelta
-    ) -> bool:
-        """Return whether a job of one of these queues has been due for longer than ``after``.
+    ) -> list[str]:
+        """Return those of these queues in which a job has been due for longer than ``after``.
 
         Each queue is one step in the index, whatever it holds: its columns up to the priority
         are given.
         """
         rows = self._claimable().filter(backend=backend, priority=priority)
         long_due = rows.filter(run_after__lte=ago(after))
-        return any(long_due.filter(queue=queue).exists() for queue in queues)
+        return [queue for queue in queues if long_due.filter(queue=queue).exists()]
 
     def _unfinished(
         self, queue: str, backends: Collection[str], names: Sequence[str], **which: object

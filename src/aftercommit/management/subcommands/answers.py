@@ -79,6 +79,12 @@ class Answers:
                 )
                 self._complain(f"A database does not answer ({why}): not all is checked.")
 
+    def refusals(self, aliases: list[str]) -> dict[str, Refusal | None]:
+        """Return why each database is not ready; one that does not answer in time is away."""
+        asked = {alias: Question(alias) for alias in aliases}
+        self._wait([*asked.values()], enough=lambda: False)
+        return {alias: one.answer() for alias, one in asked.items()}
+
     def refused(
         self, aliases: list[str], *, waits: bool, enough: Callable[[], bool] = lambda: False
     ) -> int:

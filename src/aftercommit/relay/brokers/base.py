@@ -10,6 +10,7 @@ from uuid import UUID
 
 from aftercommit.enqueue.task import Report
 from aftercommit.errors import ConfigurationError
+from aftercommit.relay.brokers.logins import Login
 
 logger = logging.getLogger("aftercommit")
 
@@ -102,6 +103,10 @@ class Broker(ABC):
     def problem(self) -> str | None:
         """Return what the settings do not say although ``publish`` needs it, or None."""
         return None
+
+    def logins(self) -> list[Login]:
+        """Return the servers to which ``publish`` goes, as far as they are known here."""
+        return []
 
     def close(self) -> None:  # noqa: B027 - not every library has something to close
         """Close the connections of ``publish``, in all threads; no thread may be publishing."""

@@ -12,6 +12,7 @@ from django_q.brokers.orm import ORM
 from django_q.signals import pre_enqueue
 
 from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
+from aftercommit.relay.brokers.logins import Login, redis_login
 from aftercommit.relay.brokers.reachable import is_reachable, redis_servers
 from aftercommit.relay.brokers.servers import bounded, not_kept, same_redis
 
@@ -53,6 +54,10 @@ class DjangoQ(Broker):
             type(broker).enqueue.__wrapped__(broker, content["package"])
         except AWAY as error:
             raise Away(str(error)) from error
+
+    def logins(self) -> list[Login]:
+        """Return the server of Q_CLUSTER, if it is Redis."""
+        return redis_login(get_broker().connection)
 
 
 def _asking(outbox: Outbox, original: Callable[..., Any]) -> Callable[..., Any]:

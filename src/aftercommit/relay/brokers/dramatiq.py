@@ -25,6 +25,7 @@ from aftercommit.relay.brokers.base import (
     as_json,
     publish_or_keep,
 )
+from aftercommit.relay.brokers.logins import Login, amqp_login, redis_login
 from aftercommit.relay.brokers.per_thread import PerThread
 from aftercommit.relay.brokers.reachable import Address, is_reachable, redis_servers
 from aftercommit.relay.brokers.servers import bounded, not_kept, same_redis
@@ -116,6 +117,18 @@ class Dramatiq(Broker):
                     )
                 publisher.wait()
 
+    def logins(self) -> list[Login]:
+        """Return the servers of the broker."""
+        broker = dramatiq.get_broker()
+        if _is_redis(broker):
+            return redis_login(broker.client)
+        found = [one for one in _parameters(broker) if hasattr(one, "credentials")]
+        return [
+            amqp_login(one.host, user.username, user.password)
+            for one in found
+            if hasattr(user := one.credentials, "password")
+        ]
+
     def close(self) -> None:
         """Close the connections to RabbitMQ."""
         self._publishers.close()
@@ -180,9 +193,12 @@ def _messages(several: Any) -> list[str]:
 def _servers(broker: Any) -> list[list[Address]]:
     if _is_redis(broker):
         return redis_servers(broker.client.connection_pool)
+    return [[(one.host, one.port) for one in _parameters(broker) if hasattr(one, "host")]]
+
+
+def _parameters(broker: Any) -> Sequence[Any]:
     several = getattr(broker, "parameters", ())
-    several = several if isinstance(several, Sequence) else [several]
-    return [[(one.host, one.port) for one in several if hasattr(one, "host")]]
+    return several if isinstance(several, Sequence) else [several]
 
 
 def _fault(broker: Any) -> str | None:

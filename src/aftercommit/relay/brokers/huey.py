@@ -23,6 +23,7 @@ from aftercommit.relay.brokers.base import (
     as_json,
     publish_or_keep,
 )
+from aftercommit.relay.brokers.logins import Login, redis_login
 from aftercommit.relay.brokers.reachable import Address, is_reachable, redis_servers
 from aftercommit.relay.brokers.servers import Places, bounded, not_kept
 from aftercommit.relay.brokers.unsent import after_commit, parts, refusing
@@ -56,6 +57,10 @@ class Huey(Broker):
         if "instance" in self.options or hasattr(settings, "HUEY"):
             return None
         return 'which Huey is yours. Set {"huey": {"instance": "site.tasks.huey"}}, or HUEY'
+
+    def logins(self) -> list[Login]:
+        """Return the server of the usual instance."""
+        return redis_login(getattr(getattr(self._usual(None), "storage", None), "conn", None))
 
     def _instance(self, name: str, paths: Sequence[str] | None) -> HueyQueue:
         """Return the instance that kept a message; only an earlier version kept no path."""

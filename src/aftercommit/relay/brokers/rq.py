@@ -24,6 +24,7 @@ from aftercommit.relay.brokers.base import (
     as_json,
     publish_or_keep,
 )
+from aftercommit.relay.brokers.logins import Login, redis_login
 from aftercommit.relay.brokers.reachable import is_reachable, redis_servers
 from aftercommit.relay.brokers.rq_kept import prepare_jobs
 from aftercommit.relay.brokers.rq_sealed import Sealed, SealingSerializer, sealed
@@ -141,6 +142,11 @@ class RQ(Broker):
         if "url" in self.options or (django_rq is not None and hasattr(settings, "RQ_QUEUES")):
             return None
         return 'where RQ\'s Redis server is. Set {"rq": {"url": "redis://..."}}, or RQ_QUEUES'
+
+    def logins(self) -> list[Login]:
+        """Return the server of the option, or those of django-rq."""
+        names = ["default"] if "url" in self.options else getattr(settings, "RQ_QUEUES", ())
+        return [one for name in names for one in redis_login(self._queue(name).connection)]
 
     def close(self) -> None:
         """Close the connections to Redis."""

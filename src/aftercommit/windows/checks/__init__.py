@@ -49,7 +49,7 @@ CHECKS = {
     "aftercommit.W010": "PostgreSQL is behind a pooler in transaction mode, with session locks",
     "aftercommit.W011": "messages have waited for a relay for more than a minute",
     "aftercommit.W012": "the path of the SQLite database is relative",
-    "aftercommit.W013": "an index of the table of jobs is missing",
+    "aftercommit.W013": "an index of our tables is missing",
     "aftercommit.W014": "the tables are from a MariaDB that had no type UUID",
     "aftercommit.W015": "jobs wait for tasks that nothing declares",
 }

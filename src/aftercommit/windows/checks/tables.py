@@ -41,16 +41,15 @@ def _are_migrated(database: BaseDatabaseWrapper) -> bool:
 
 
 def _indexes(database: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
-    job: Any = apps.get_model(APP, "Job")
-    table = job._meta.db_table
-    usable = _usable_indexes(database, table)
-    for index in job._meta.indexes:
-        if index.name not in usable:
-            yield _missing(database, index.name, index.create_sql(job, database.schema_editor()))
-    for constraint in job._meta.constraints:
-        if isinstance(constraint, UniqueConstraint) and constraint.name not in usable:
-            sql = constraint.create_sql(job, database.schema_editor())
-            yield _missing(database, constraint.name, sql)
+    models: list[Any] = list(apps.get_app_config(APP).get_models())
+    for model in models:
+        usable = _usable_indexes(database, model._meta.db_table)
+        unique = [one for one in model._meta.constraints if isinstance(one, UniqueConstraint)]
+        for one in (*model._meta.indexes, *unique):
+            if one.name not in usable:
+                yield _missing(
+                    database, one.name, one.create_sql(model, database.schema_editor())
+                )
 
 
 def _usable_indexes(database: BaseDatabaseWrapper, table: str) -> set[str]:
@@ -63,10 +62,10 @@ def _usable_indexes(database: BaseDatabaseWrapper, table: str) -> set[str]:
 
 
 def _missing(database: BaseDatabaseWrapper, name: str, sql: Any) -> CheckMessage:
-    harm = "every claim fails" if database.vendor == "mysql" else "claims read the whole table"
+    harm = "claims fail" if database.vendor == "mysql" else "claims read the whole table"
     return Warning(
         f"Database {database.alias!r} has no usable index {name!r}, though our migrations are "
-        f"applied: {harm}, or jobs that must be unique are not.",
+        f"applied: {harm}, or what must be unique is not.",
         hint=f"Drop what is left of it, and execute: {sql}",
         id="aftercommit.W013",
     )

@@ -25,11 +25,13 @@ from aftercommit.relay.brokers.celery.link import (
     Link,
     away_errors,
     connect,
+    logins,
     server,
     servers,
 )
 from aftercommit.relay.brokers.celery.recorder import Recorder, quieten_signals, recording
 from aftercommit.relay.brokers.hosts import same_host
+from aftercommit.relay.brokers.logins import Login
 from aftercommit.relay.brokers.per_thread import PerThread
 from aftercommit.relay.brokers.reachable import is_reachable
 from aftercommit.relay.brokers.servers import Places, not_kept
@@ -105,6 +107,11 @@ class Celery(Broker):
                 yield link
         except away_errors(app) as error:
             raise Away(str(error)) from error
+
+    def logins(self) -> list[Login]:
+        """Return the servers of the apps in the options, or of the current one."""
+        apps = [import_string(path) for path in self.options.get("apps", ())]
+        return [one for app in apps or [celery.current_app] for one in logins(app)]
 
     def close(self) -> None:
         """Close the connections of all threads."""

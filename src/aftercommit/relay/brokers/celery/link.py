@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils import json as kombu_json
 
 from aftercommit.relay.brokers.base import Away, as_bytes
+from aftercommit.relay.brokers.logins import Login, amqp_login
 from aftercommit.relay.brokers.rabbitmq.confirms import Confirms
 from aftercommit.relay.brokers.reachable import Address
 
@@ -185,6 +186,19 @@ def servers(app: App) -> list[list[Address]]:
     if results.get("host"):
         found.append([(results["host"], int(results.get("port") or 6379))])
     return found
+
+
+def logins(app: App) -> list[Login]:
+    """Return how an app logs in to its broker; nothing for a socket in a file, or a sentinel."""
+    broker = app.connection_for_write()
+    driver, options = broker.transport.driver_type, broker.transport_options or {}
+    if driver not in TRANSPORTS or "master_name" in options or broker.login_method == "EXTERNAL":
+        return []
+    several = [Connection(url) for url in broker.alt or ()] or [broker]
+    there = [one for one in several if not str(one.hostname).startswith(("/", "socket:"))]
+    if driver == "amqp":
+        return [amqp_login(one.hostname, one.userid, one.password) for one in there]
+    return [Login("Redis", one.hostname or "localhost", not one.password) for one in there]
 
 
 def server(connection: Connection) -> tuple[Any, ...] | None:

@@ -1,0 +1,81 @@
+"""Jobs and messages that wait, and for whom."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from aftercommit.enqueue.configured import our_backends
+from aftercommit.enqueue.undeclared import undeclared
+from aftercommit.printable import one_line
+from aftercommit.relay.neglected import SEEN_WITHIN, neglected
+from aftercommit.relay.outbox import relaying
+from aftercommit.store.base import Store
+from aftercommit.values import TASK
+from aftercommit.windows.doctor.finding import Ailment, Finding
+from aftercommit.wording import counted, spoken
+
+LATE = timedelta(minutes=5)  # a job that is due waits no longer if there is a worker
+MOST_NAMED = 10
+MOST_COUNTED = 10_000
+
+
+def waiting(store: Store) -> Iterator[Finding]:
+    """Say how many workers there are, and in which queues jobs wait in vain.
+
+    Which queues a worker serves is not in the database, but it shows: none of the jobs that
+    have been due for long is running.
+    """
+    workers = store.workers.count_seen(within=SEEN_WITHIN)
+    ready, age = store.states(most=MOST_COUNTED)["ready"], store.oldest_due_age()
+    waits = "no job is due" if age is None else f"the oldest that is due waits for {_span(age)}"
+    yield Finding(
+        store.alias,
+        "workers",
+        f"{counted(workers, 'worker process', 'worker processes')}; "
+        f"{'about ' * ready.is_estimate}{counted(ready.jobs, 'job')} ready, {waits}.",
+    )
+    paused = [one.name for one in store.pauses() if one.kind == TASK]
+    unknown = _unknown(store)
+    for one in store.unserved(after=LATE, but_tasks={*paused, *unknown}):
+        yield Finding(
+            store.alias,
+            "no-worker",
+            f"Jobs of the queue {one_line(one.queue)} have been due for up to "
+            f"{_span(one.age)}, and no worker runs any of them.",
+            "Run 'manage.py aftercommit worker' for this queue, or more workers."
+            if workers
+            else "Run 'manage.py aftercommit worker'.",
+            ailment=Ailment.NOBODY,
+        )
+
+
+def messages(store: Store) -> Iterator[Finding]:
+    """Say which messages nobody publishes."""
+    here = [backend for backend in relaying() if backend.using == store.alias]
+    for one in dict.fromkeys(one for backend in here for one in neglected(backend)):
+        yield Finding(store.alias, "no-relay", one.what, one.fix, ailment=Ailment.NOBODY)
+
+
+def unknown_tasks(store: Store) -> Iterator[Finding]:
+    """Say which tasks of waiting jobs nothing declares."""
+    unknown = _unknown(store)
+    if unknown:
+        names = ", ".join(map(repr, unknown[:MOST_NAMED]))
+        more = f" and {len(unknown) - MOST_NAMED} more" * (len(unknown) > MOST_NAMED)
+        yield Finding(
+            store.alias,
+            "unknown-tasks",
+            f"Jobs wait for tasks that nothing here declares: {names}{more}.",
+            "If a function was moved or renamed, give its task the old path in aliases=(...). "
+            "Otherwise cancel the jobs.",
+            ailment=Ailment.NOBODY,
+        )
+
+
+def _unknown(store: Store) -> list[str]:
+    here = [one for one in our_backends() if one.using == store.alias]
+    modules = [module for one in here for module in one.config.task_modules]
+    return undeclared(store.queued_names(), modules)
+
+
+def _span(span: timedelta) -> str:
+    return spoken(timedelta(seconds=int(span.total_seconds())))
