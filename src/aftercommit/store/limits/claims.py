@@ -138,7 +138,9 @@ class Limits(Moving, RateGate):
                 return Round(look, [])
             gate = self._pass_gate(query, candidates, lock)
             candidates = gate.open_among(candidates)
-            limits = {one.limit_key: query.limit_of(one.task_path) for one in candidates}
+            path_of = {one.limit_key: one.task_path for one in candidates}
+            of_path = {path: query.limit_of(path) for path in set(path_of.values())}
+            limits = {key: of_path[path] for key, path in path_of.items()}
             lines, candidates = self._lines(limits, candidates)
             if query.only is not None:
                 candidates = [one for one in candidates if not self._has_earlier(one, lines)]

@@ -1,5 +1,6 @@
 """Limits on PostgreSQL: keys are locked by advisory locks, which end with the transaction."""
 
+import json
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,8 +26,10 @@ from aftercommit.store.postgresql.limits_sql import (
     WITH_SLOT,
     WITHOUT_LOCKS,
 )
-from aftercommit.store.postgresql.sql import CLAIM
+from aftercommit.store.postgresql.sql import CLAIM, array
 from aftercommit.values import Claim, ClaimQuery
+
+HOLDS = Blocked.HOLDS.value
 
 
 class PostgreSQLLimits(Store):
@@ -72,11 +75,9 @@ class PostgreSQLLimits(Store):
         raise NotImplementedError  # see _look
 
     def _take(self, query: ClaimQuery, slots: Mapping[UUID, Slot]) -> list[Claim]:
-        given: dict[str, Any] = {
-            "ids": list(slots),
-            "keys": [slot.key for slot in slots.values()],
-            "slots": [slot.number for slot in slots.values()],
-            "blocked": [Blocked.HOLDS.value if one.holds else None for one in slots.values()],
+        given = _with_keys({one: slot.key for one, slot in slots.items()}) | {
+            "slots": array(slot.number for slot in slots.values()),
+            "blocked": array(HOLDS if slot.holds else "NULL" for slot in slots.values()),
         }
         sql = CLAIM.format(due=GIVEN_SLOTS, ended="", taken=WITH_SLOT)
         rows, lease_id = self._run_claim(sql, query, given)
@@ -99,7 +100,8 @@ class PostgreSQLLimits(Store):
         longest = self._longest  # before the transaction begins
 
         def lock(keys: Collection[str]) -> set[str]:
-            rows = self._run(TRY_KEYS, {"keys": list(keys), "longest": longest})
+            given = {"keys": json.dumps(list(keys)), "longest": longest}
+            rows = self._run(TRY_KEYS, given)
             return {row[0] for row in rows}
 
         with self._write():
@@ -111,35 +113,46 @@ class PostgreSQLLimits(Store):
         return None if self._in_transaction() else f"{claims.STANDING_STILL}s"
 
     def _unlocked(self, keys: Sequence[str]) -> list[str]:
-        return [row[0] for row in self._run(UNLOCKED_KEYS, {"keys": list(keys)})]
+        return [row[0] for row in self._run(UNLOCKED_KEYS, {"keys": json.dumps(list(keys))})]
 
     def _with_parked(self, keys: Sequence[str]) -> list[str]:
-        return [row[0] for row in self._run(WITH_PARKED, {"keys": list(keys)})]
+        return [row[0] for row in self._run(WITH_PARKED, {"keys": json.dumps(list(keys))})]
 
     def _known(self, keys: Sequence[str], ids: Sequence[UUID]) -> Iterable[Known]:
-        rows = self._run(KNOWN, {"keys": list(keys), "ids": list(ids)})
-        return map(Known._make, rows)
+        given = {"keys": json.dumps(list(keys)), "ids": array(one.hex for one in ids)}
+        return map(Known._make, self._run(KNOWN, given))
 
     def _first_rows(self, rooms: Mapping[str, int]) -> list[Any]:
         sql = FIRST_PARKED.format(columns=self.waiting_columns)
-        return self._run_native(sql, {"keys": list(rooms), "rooms": list(rooms.values())})
+        given = {"keys": json.dumps(list(rooms)), "rooms": array(rooms.values())}
+        return self._run_native(sql, given)
 
     def _move(
         self, jobs: Mapping[UUID, str], *, to: Blocked, parked: bool = False
     ) -> Collection[UUID]:
         claimable = to != Blocked.LIMIT
-        given = {
-            "ids": list(jobs),
-            "keys": list(jobs.values()),
+        given = _with_keys(jobs) | {
+            "slots": "{}",
+            "blocked": "{}",
             "parked": parked,
             "claimable": claimable,
             "waits_for": int(not claimable),
-            "blocked": to.value,
+            "to": to.value,
         }
         return [row[0] for row in self._run(MOVE, given)]
 
     def _rows(self, sql: str, given: Sequence[Any]) -> list[Any]:
         return self._run(sql, given)
+
+
+def _with_keys(jobs: Mapping[UUID, str]) -> dict[str, Any]:
+    """Return ids with the numbers of their keys."""
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(jobs.values()), 1)}
+    return {
+        "ids": array(one.hex for one in jobs),
+        "numbers": array(numbers[key] for key in jobs.values()),
+        "keys": json.dumps(list(numbers)),
+    }
 
 
 def claims_from(rows: list[Any], query: ClaimQuery, lease_id: UUID) -> list[Claim]:

@@ -1,5 +1,8 @@
 """The SQL statements of ``PostgreSQLLimits``.
 
+Ids and numbers are sent as array literals and keys as JSON, see ``FINISH``; a job has the number
+of its key among those.
+
 A subquery with LIMIT or OFFSET is executed for each row in front of it: the planner takes no
 join instead, for which it would read the whole table.
 """
@@ -12,13 +15,15 @@ STANDING_STILL = """set_config(
     'idle_in_transaction_session_timeout',
     COALESCE(%(longest)s::text, current_setting('idle_in_transaction_session_timeout')), true
 )"""
+KEYS = "json_array_elements_text(%(keys)s::json)"
+WITH_KEYS = f"WITH given AS MATERIALIZED (SELECT key FROM {KEYS} AS key)"  # noqa: S608
 TRY_KEYS = f"""
-SELECT key FROM unnest(%(keys)s::text[]) AS key, {STANDING_STILL}
+SELECT key FROM {KEYS} AS key, {STANDING_STILL}
 WHERE {LOCK.format(key="key")}
 """  # noqa: S608 - fixed names
 # In autocommit the locks end with the statement. Shared: who asks hinders nobody who asks.
 UNLOCKED_KEYS = f"""
-SELECT key FROM unnest(%(keys)s::text[]) AS key
+SELECT key FROM {KEYS} AS key
 WHERE {LOCK.format(key="key").replace("xact_lock", "xact_lock_shared")}
 """  # noqa: S608
 # A selection of due jobs, changed to read what the decision needs, and to lock no rows.
@@ -45,34 +50,36 @@ SELECT due.id, due.limit_key, due.task_path, due.queue, due.state, due.priority,
 FROM numbered AS due LEFT JOIN tried ON tried.limit_key = due.limit_key
 ORDER BY number
 """  # noqa: S608
-KNOWN = """
+KNOWN = f"""{WITH_KEYS}
 SELECT NULL::uuid, given.key, ARRAY(
     SELECT slot FROM aftercommit_job WHERE limit_key = given.key AND slot IS NOT NULL
 ), NULL::smallint, NULL, false
-FROM unnest(%(keys)s::text[]) AS given (key)
+FROM given
 UNION ALL
-SELECT job.id, job.limit_key, CASE WHEN job.slot IS NULL THEN '{}' ELSE ARRAY[job.slot] END,
+SELECT job.id, job.limit_key, CASE WHEN job.slot IS NULL THEN '{{}}' ELSE ARRAY[job.slot] END,
     job.blocked, job.state, job.claimable
-FROM unnest(%(keys)s::text[]) AS given (key)
-CROSS JOIN unnest('{0,2}'::smallint[]) AS mark
+FROM given
+CROSS JOIN unnest('{{0,2}}'::smallint[]) AS mark
 CROSS JOIN LATERAL (
     SELECT * FROM aftercommit_job WHERE blocked = mark AND limit_key = given.key OFFSET 0
 ) AS job
 UNION ALL
-SELECT job.id, job.limit_key, '{}', NULL, job.state, job.claimable
+SELECT job.id, job.limit_key, '{{}}', NULL, job.state, job.claimable
 FROM unnest(%(ids)s::uuid[]) AS given (id)
 CROSS JOIN LATERAL (
     SELECT id, limit_key, state, claimable FROM aftercommit_job WHERE id = given.id LIMIT 1
 ) AS job
-"""
-WITH_PARKED = """
-SELECT key FROM unnest(%(keys)s::text[]) AS key
+"""  # noqa: S608
+WITH_PARKED = f"""{WITH_KEYS}
+SELECT key FROM given
 CROSS JOIN LATERAL (
-    SELECT 1 FROM aftercommit_job WHERE blocked = 1 AND limit_key = key LIMIT 1
+    SELECT 1 FROM aftercommit_job WHERE blocked = 1 AND limit_key = given.key LIMIT 1
 ) AS job
-"""
+"""  # noqa: S608
 FIRST_PARKED = """
-SELECT job.* FROM unnest(%(keys)s::text[], %(rooms)s::int[]) AS given (key, room)
+SELECT job.* FROM ROWS FROM (
+    json_array_elements_text(%(keys)s::json), unnest(%(rooms)s::int[])
+) AS given (key, room)
 CROSS JOIN LATERAL (
     SELECT {columns} FROM aftercommit_job
     WHERE blocked = 1 AND limit_key = given.key AND priority = (
@@ -81,11 +88,17 @@ CROSS JOIN LATERAL (
     ORDER BY aftercommit_job.run_after, id LIMIT given.room
 ) AS job
 """
-GIVEN_SLOTS = """
+OF_JOBS = """(
+    SELECT given.*, keys.key
+    FROM unnest(%(ids)s::uuid[], %(numbers)s::int[], %(slots)s::int[], %(blocked)s::smallint[])
+        AS given (id, number, slot, blocked)
+    JOIN json_array_elements_text(%(keys)s::json) WITH ORDINALITY AS keys (key, number)
+        USING (number)
+) AS given"""
+GIVEN_SLOTS = f"""
 WITH due AS MATERIALIZED (
     SELECT job.id, given.slot, given.blocked
-    FROM unnest(%(ids)s::uuid[], %(keys)s::text[], %(slots)s::int[], %(blocked)s::smallint[])
-        AS given (id, key, slot, blocked)
+    FROM {OF_JOBS}
     CROSS JOIN LATERAL (
         SELECT id FROM aftercommit_job
         WHERE id = given.id AND limit_key = given.key AND claimable AND state = 'ready'
@@ -93,14 +106,14 @@ WITH due AS MATERIALIZED (
         LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     ) AS job
 )
-"""
+"""  # noqa: S608
 WITH_SLOT = """, slot = due.slot, blocked = due.blocked
     FROM due WHERE job.id = due.id AND job.state = 'ready'"""
 # waits_for as well, by which the database may set "claimable": see migrations._flags.
-MOVE = """
+MOVE = f"""
 WITH free AS MATERIALIZED (
     SELECT job.id
-    FROM unnest(%(ids)s::uuid[], %(keys)s::text[]) AS given (id, key)
+    FROM {OF_JOBS}
     CROSS JOIN LATERAL (
         SELECT id FROM aftercommit_job
         WHERE id = given.id AND limit_key = given.key AND state = 'ready' AND CASE
@@ -111,7 +124,7 @@ WITH free AS MATERIALIZED (
     ) AS job
 )
 UPDATE aftercommit_job AS job
-SET claimable = %(claimable)s, waits_for = %(waits_for)s, blocked = %(blocked)s
+SET claimable = %(claimable)s, waits_for = %(waits_for)s, blocked = %(to)s
 FROM free WHERE job.id = free.id AND job.state = 'ready'
 RETURNING job.id
-"""
+"""  # noqa: S608

@@ -1,5 +1,6 @@
 """The SQL statements of ``PostgreSQLStore``."""
 
+from collections.abc import Iterable
 from functools import cache
 
 from aftercommit.models.readable import bounded
@@ -249,6 +250,12 @@ CROSS JOIN LATERAL (
 ) AS found
 WHERE held.lease_id IN (SELECT id FROM aftercommit_lease)
 """
+
+
+def array(values: Iterable[object]) -> str:
+    """Return an array literal of values that need no quotes."""
+    return f"{{{','.join(map(str, values))}}}"
+
 
 # The outcomes are given in the order of the job ids, so the rows are locked in that order.
 # Numbers are sent as array literals and texts as JSON arrays: both are built and parsed faster

@@ -44,6 +44,7 @@ from aftercommit.store.postgresql.sql import (
     TO_READ,
     WAKE,
     WITHOUT_LIMIT,
+    array,
     insert_alike,
     insert_many,
     insert_one,
@@ -93,7 +94,7 @@ class PostgreSQLStore(PostgreSQLLimits):
     def _insert_alike(self, jobs: NewJobs, *, repeated: bool) -> None:
         columns = columns_of([jobs.like])
         given = values_from(jobs.like, columns)
-        given |= {"ids": _array(jobs.ids), "payloads": f"[{','.join(jobs.payloads)}]"}
+        given |= {"ids": array(jobs.ids), "payloads": f"[{','.join(jobs.payloads)}]"}
         self._run_insert(insert_alike(columns, or_skip=repeated), given)
 
     def _holder(self, lock: str, *, change: bool) -> Job | None:
@@ -182,8 +183,8 @@ class PostgreSQLStore(PostgreSQLLimits):
 
     def _succeed(self, in_order: Sequence[tuple[Claim, Any]]) -> list[Ended]:
         given = {
-            "ids": _array([claim.job_id.hex for claim, _outcome in in_order]),
-            "tokens": _array([claim.token for claim, _outcome in in_order]),
+            "ids": array([claim.job_id.hex for claim, _outcome in in_order]),
+            "tokens": array([claim.token for claim, _outcome in in_order]),
             "results": json.dumps([outcome.result for _claim, outcome in in_order]),
         }
         return self._ended([Ended(row[0], State.SUCCEEDED) for row in self._run(SUCCEED, given)])
@@ -193,13 +194,13 @@ class PostgreSQLStore(PostgreSQLLimits):
             return []
         ends = [(claim, ending(claim, outcome)) for claim, outcome in in_order]
         given = {
-            "ids": _array([claim.job_id.hex for claim, _end in ends]),
-            "tokens": _array([claim.token for claim, _end in ends]),
-            "states": _array([end.state for _claim, end in ends]),
-            "delays": _array([_seconds(end.delay) for _claim, end in ends]),
-            "refunds": _array([end.refund for _claim, end in ends]),
-            "conflicts": _array([end.conflicts for _claim, end in ends]),
-            "keeps": _array([end.keeps_worker for _claim, end in ends]),
+            "ids": array([claim.job_id.hex for claim, _end in ends]),
+            "tokens": array([claim.token for claim, _end in ends]),
+            "states": array([end.state for _claim, end in ends]),
+            "delays": array([_seconds(end.delay) for _claim, end in ends]),
+            "refunds": array([end.refund for _claim, end in ends]),
+            "conflicts": array([end.conflicts for _claim, end in ends]),
+            "keeps": array([end.keeps_worker for _claim, end in ends]),
             "results": json.dumps([end.result for _claim, end in ends]),
             "errors": json.dumps([end.errors for _claim, end in ends]),
         }
@@ -302,11 +303,6 @@ def _json_row(job: NewJob, columns: Sequence[str]) -> dict[str, Any]:
 
 def _by_id(ended: tuple[Claim, Outcome]) -> int:
     return ended[0].job_id.int  # an int is compared faster than a UUID
-
-
-def _array(values: Iterable[object]) -> str:
-    """Return an array literal of values that need no quotes."""
-    return f"{{{','.join(map(str, values))}}}"
 
 
 def _seconds(delay: timedelta | None) -> float | str:
