@@ -23,7 +23,8 @@ from django.db.models import Q
 
 from aftercommit.store.limits.lines import Line, Waiting
 from aftercommit.store.limits.moving import Moving
-from aftercommit.store.limits.rounds import MOST_KEYS, Look, Round, Rounds
+from aftercommit.store.limits.reading import in_parts
+from aftercommit.store.limits.rounds import Look, Round, Rounds
 from aftercommit.store.rates.gate import RateGate
 from aftercommit.values import Claim, ClaimQuery, Limit
 
@@ -41,8 +42,15 @@ class Slot(NamedTuple):
     holds: bool  # the job keeps its key until it has ended
 
 
+def with_keys(claims: Iterable[Claim], slots: Mapping[UUID, Slot]) -> list[Claim]:
+    """Return the claims with the keys of their jobs."""
+    return [one._replace(limit_key=slots[one.job_id].key) for one in claims]
+
+
 class Limits(Moving, RateGate):
     """Claims jobs, also under limits."""
+
+    most_keys = 200  # to lock at once
 
     def claim(self, query: ClaimQuery) -> list[Claim]:
         """Claim; see ``Claims.claim``."""
@@ -63,8 +71,8 @@ class Limits(Moving, RateGate):
         """
         passed, locked = 0, set(limits)
         keys = sorted(limits)
-        for start in range(0, len(keys), MOST_KEYS):
-            free = self._unlocked(keys[start : start + MOST_KEYS])
+        for some_keys in in_parts(keys, self.most_keys):
+            free = self._unlocked(some_keys)
             # Only now: who parks a job by an older look holds the lock until it is to be seen.
             waiting = self._with_parked(free) if free else []
             locked -= set(free).difference(waiting)
@@ -87,7 +95,10 @@ class Limits(Moving, RateGate):
 
     @abstractmethod
     def _take(self, query: ClaimQuery, slots: Mapping[UUID, Slot]) -> list[Claim]:
-        """Claim those of these jobs that are due still and that nobody has locked."""
+        """Claim those of these jobs that are due still and that nobody has locked.
+
+        The claims have the keys of their jobs.
+        """
 
     @abstractmethod
     def _with_keys(self) -> AbstractContextManager[LockKeys]:
@@ -152,10 +163,7 @@ class Limits(Moving, RateGate):
             }
             chosen = [one for one in self._in_turn(look.due, seen) if one in may_run]
             slots = {one: may_run[one] for one in chosen[: query.limit]}
-            claims = [
-                one._replace(limit_key=slots[one.job_id].key)
-                for one in (self._take(query, slots) if slots else ())
-            ]
+            claims = self._take(query, slots) if slots else []
             taken = {one.job_id for one in claims}
             parked, passed = self._settle(lines, verdicts, taken)
             self._take_tokens(query, gate, claims)
@@ -165,10 +173,10 @@ class Limits(Moving, RateGate):
         """Read the first due jobs, and lock their keys."""
         due = [self._as_waiting(row) for row in self._due_under_limits(query, most)]
         keys = list(dict.fromkeys(one.limit_key for one in due if one.limit_key is not None))
-        tried = keys[:MOST_KEYS]
+        tried = keys[: self.most_keys]
         held = lock(tried) if tried else set()
         busy = [key for key in tried if key not in held]
-        return Look(due, held, busy, more=len(due) == most or len(keys) > len(tried))
+        return Look(due, held, busy, full=len(due) == most, capped=len(keys) > len(tried))
 
     def _has_earlier(self, one: Waiting, lines: Mapping[str, Line]) -> bool:
         """Return whether a claim of named jobs must leave this one, because of the order.

@@ -12,13 +12,15 @@ Each free slot goes to the first of those that are parked or new.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from aftercommit.models import LIVE, Blocked, State
 from aftercommit.values import Limit
 
+PLACE = attrgetter("place")
 MARKS = (Blocked.PASSED, Blocked.HOLDS)  # of jobs that are not parked
 
 
@@ -86,10 +88,9 @@ class Line:
         return max(self.limit.slots - len(self.slots) - len(self.expected), 0)
 
     def free_slots(self) -> Iterator[int]:
-        """Yield slots that are not in use, as many as the limit still has."""
+        """Return slots that are not in use, as many as the limit still has."""
         free = (number for number in count(1) if number not in self.slots)
-        for _number in range(max(self.limit.slots - len(self.slots), 0)):
-            yield next(free)
+        return islice(free, max(self.limit.slots - len(self.slots), 0))
 
 
 @dataclass(slots=True)
@@ -108,6 +109,24 @@ def decide(line: Line, candidates: Sequence[Waiting], parked: Sequence[Waiting])
     """
     verdict = Verdict()
     slots = line.free_slots()
+    new = _again(line, candidates, slots, verdict) if line.passed else candidates
+    first, let_through = new[: line.room], parked
+    if parked:
+        is_new = {one.job_id for one in new}
+        in_line = sorted([*new, *parked], key=PLACE)[: line.room]
+        first = [one for one in in_line if one.job_id in is_new]
+        let_through = [one for one in in_line if one.job_id not in is_new]
+    verdict.let_through += let_through
+    verdict.may_run.update((one.job_id, slot) for one, slot in zip(first, slots, strict=False))
+    if len(new) > len(first):
+        verdict.parked |= {one.job_id for one in new}.difference(one.job_id for one in first)
+    return verdict
+
+
+def _again(
+    line: Line, candidates: Sequence[Waiting], slots: Iterator[int], verdict: Verdict
+) -> list[Waiting]:
+    """Decide about those that were let through; return the others."""
     new = []
     for one in candidates:
         if one.job_id not in line.passed:
@@ -118,12 +137,4 @@ def decide(line: Line, candidates: Sequence[Waiting], parked: Sequence[Waiting])
             verdict.may_run[one.job_id] = slot
         else:
             verdict.parked.add(one.job_id)
-    is_new = {one.job_id for one in new}
-    first = sorted([*new, *parked], key=lambda one: one.place)[: line.room]
-    for one in first:
-        if one.job_id not in is_new:
-            verdict.let_through.append(one)
-        elif slot := next(slots, None):
-            verdict.may_run[one.job_id] = slot
-    verdict.parked |= is_new.difference(one.job_id for one in first)
-    return verdict
+    return new

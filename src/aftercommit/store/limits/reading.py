@@ -111,7 +111,7 @@ class Lines(Claims):
     def _known(self, keys: Sequence[str], ids: Sequence[UUID]) -> Iterable[Known]:
         """Return what is neither parked nor new of these keys, and the named jobs."""
         sql = KNOWN.format(keys=marks(keys), slots=self.slots_index, lines=self.lines_index)
-        rows = self._rows(sql, [*keys, *keys])
+        rows = self._rows(sql, [*keys, *keys]) if keys else []
         for some in in_parts(ids, IDS_TOGETHER):
             sql = CANDIDATES.format(ids=marks(some))
             rows += self._rows(sql, list(map(self._id, some)))

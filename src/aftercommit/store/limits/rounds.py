@@ -8,11 +8,9 @@ from aftercommit.store.limits.lines import Waiting
 from aftercommit.values import Claim, ClaimQuery
 
 MOST_ROUNDS = 3  # of a claim that has found jobs; one that has parked them all goes on
-LOOKED_AT = 200  # due jobs in the first round
-MOST_LOOKED_AT = 5_000
+FEWEST_LOOKED_AT, FIRST_LOOKED_AT, MOST_LOOKED_AT = 50, 1_000, 5_000  # due jobs in a round
+SPARE = 2  # times as many as there is room for: not all get a slot
 MORE, MUCH_MORE = 4, 10  # times as many in the next round; much more if none could be claimed
-# At once: PostgreSQL keeps the locks of all sessions in a table with room for some thousands.
-MOST_KEYS = 200
 MOST_BUSY = 1_000  # keys that others have locked, and that one claim steps over
 
 
@@ -22,7 +20,8 @@ class Look(NamedTuple):
     due: list[Waiting]  # also those without a key
     held: Collection[str]
     busy: Collection[str]  # keys that somebody else had locked
-    more: bool  # there may be more jobs, or keys
+    full: bool  # there may be more jobs
+    capped: bool  # there are more keys among them than were tried
 
 
 class Round(NamedTuple):
@@ -48,7 +47,7 @@ class Rounds:
     # How many of the first due jobs a claim of those without a key has seen. What is left of
     # those is locked by others.
     seen: int = field(init=False)
-    most: int = field(init=False, default=LOOKED_AT)
+    most: int = field(init=False)  # due jobs to look at
     wants_plain: bool = field(init=False, default=False)  # jobs without a key are due
     _number: int = field(init=False, default=0)
     _goes_on: bool = field(init=False, default=True)
@@ -58,6 +57,7 @@ class Rounds:
         from_front = not self.query.limited_first and self.query.after is None
         self.seen = self._left if from_front else 0
         self._busy = set(self.query.busy)
+        self.most = min(max(SPARE * self._left, FEWEST_LOOKED_AT), FIRST_LOOKED_AT)
 
     @property
     def _left(self) -> int:
@@ -84,9 +84,9 @@ class Rounds:
         if self.wants_plain:  # it may have left out what is behind the first of those
             self._goes_on = changed or not self.seen
         else:
-            self._goes_on = changed and (now.look.more or now.passed > 0)
+            self._goes_on = changed and (now.look.full or now.look.capped or now.passed > 0)
             self.seen = 0
-        if len(now.look.held) < MOST_KEYS:
+        if not now.look.capped:
             self.most = min(self.most * (MORE if now.claims else MUCH_MORE), MOST_LOOKED_AT)
 
     def claimed(self, free: list[Claim], met: bool) -> None:

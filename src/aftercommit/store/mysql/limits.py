@@ -16,7 +16,7 @@ from django.db import Error
 from aftercommit.store.base import Store
 from aftercommit.store.claim import marks
 from aftercommit.store.limits import claims
-from aftercommit.store.limits.claims import LockKeys, Slot
+from aftercommit.store.limits.claims import LockKeys, Slot, with_keys
 from aftercommit.store.mysql.sql import (
     GIVEN_SLOT,
     HAS_PARKED,
@@ -92,7 +92,8 @@ class MySQLLimits(Store):
         )
         numbers = [slots[one].number for one in free]
         given = [value for pair in zip(ids, numbers, strict=True) for value in pair]
-        return self._claim_ids(query, ids, slot=slot, slots=[*given, *held])
+        claims = self._claim_ids(query, ids, slot=slot, slots=[*given, *held])
+        return with_keys(claims, slots)
 
     def _unlocked(self, keys: Sequence[str]) -> list[str]:
         asked = ", ".join([KEY_IS_FREE] * len(keys))

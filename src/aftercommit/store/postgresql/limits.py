@@ -13,7 +13,7 @@ from aftercommit.store.base import Store
 from aftercommit.store.limits import claims
 from aftercommit.store.limits.claims import LockKeys, Slot
 from aftercommit.store.limits.lines import Known
-from aftercommit.store.limits.rounds import MOST_KEYS, Look
+from aftercommit.store.limits.rounds import Look
 from aftercommit.store.postgresql.limits_sql import (
     FIRST_PARKED,
     GIVEN_SLOTS,
@@ -34,6 +34,8 @@ HOLDS = Blocked.HOLDS.value
 
 class PostgreSQLLimits(Store):
     """What the store of PostgreSQL does for limits."""
+
+    most_keys = 500
 
     waiting_columns = (
         "id, limit_key, task_path, queue, state, priority, "
@@ -60,7 +62,7 @@ class PostgreSQLLimits(Store):
         due, given = self._selection(query)
         for locking, reading in WITHOUT_LOCKS:
             due = due.replace(locking, reading)
-        given |= {"limit": most, "most_keys": MOST_KEYS, "longest": self._longest}
+        given |= {"limit": most, "most_keys": self.most_keys, "longest": self._longest}
         rows = self._run_native(LOOK.format(due=due), given)
         tried = {row[1]: row[-1] for row in rows if row[-1] is not None}
         keys = {row[1] for row in rows if row[1] is not None}
@@ -68,7 +70,8 @@ class PostgreSQLLimits(Store):
             due=[self._as_waiting(row[:-1]) for row in rows],
             held={key for key, held in tried.items() if held},
             busy=[key for key, held in tried.items() if not held],
-            more=len(rows) == most or len(keys) > len(tried),
+            full=len(rows) == most,
+            capped=len(keys) > len(tried),
         )
 
     def _due_under_limits(self, query: ClaimQuery, limit: int) -> list[Any]:
@@ -81,7 +84,8 @@ class PostgreSQLLimits(Store):
         }
         sql = CLAIM.format(due=GIVEN_SLOTS, ended="", taken=WITH_SLOT)
         rows, lease_id = self._run_claim(sql, query, given)
-        return claims_from(rows, query, lease_id)
+        last = query.worker_id, lease_id
+        return [Claim._make((*row, *last, slots[row[0]].key)) for row in rows]
 
     def _run_claim(
         self, sql: str, query: ClaimQuery, given: dict[str, Any]

@@ -36,13 +36,16 @@ WITHOUT_LOCKS = (
     ),
     ("SELECT id, limit_key\n", COLUMNS + "\n"),
 )
+# All sessions keep their locks in one table, of which a claim takes a small part.
+MOST_KEYS = """LEAST(%(most_keys)s, current_setting('max_locks_per_transaction')::int
+            * current_setting('max_connections')::int / 12)"""
 LOOK = f"""{{due}}, numbered AS MATERIALIZED (
     SELECT *, row_number() OVER () AS number FROM due
 ), tried AS MATERIALIZED (
     SELECT limit_key, {LOCK.format(key="limit_key")} AS held
     FROM (
         SELECT limit_key FROM numbered WHERE limit_key IS NOT NULL
-        GROUP BY limit_key ORDER BY MIN(number) LIMIT %(most_keys)s
+        GROUP BY limit_key ORDER BY MIN(number) LIMIT {MOST_KEYS}
     ) AS first, {STANDING_STILL}
 )
 SELECT due.id, due.limit_key, due.task_path, due.queue, due.state, due.priority,
@@ -107,8 +110,11 @@ WITH due AS MATERIALIZED (
     ) AS job
 )
 """  # noqa: S608
+# The array has the same ids. The planner expects few of them, and looks them up; for a join with
+# as many as there are it may read the whole table.
 WITH_SLOT = """, slot = due.slot, blocked = due.blocked
-    FROM due WHERE job.id = due.id AND job.state = 'ready'"""
+    FROM due
+    WHERE job.id = due.id AND job.id = ANY(ARRAY(SELECT id FROM due)) AND job.state = 'ready'"""
 # waits_for as well, by which the database may set "claimable": see migrations._flags.
 MOVE = f"""
 WITH free AS MATERIALIZED (
@@ -125,6 +131,6 @@ WITH free AS MATERIALIZED (
 )
 UPDATE aftercommit_job AS job
 SET claimable = %(claimable)s, waits_for = %(waits_for)s, blocked = %(to)s
-FROM free WHERE job.id = free.id AND job.state = 'ready'
+WHERE job.id = ANY(ARRAY(SELECT id FROM free)) AND job.state = 'ready'
 RETURNING job.id
 """  # noqa: S608

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from aftercommit.models import Blocked
 from aftercommit.store.base import Store
-from aftercommit.store.limits.claims import LockKeys, Slot
+from aftercommit.store.limits.claims import LockKeys, Slot, with_keys
 from aftercommit.values import Claim, ClaimQuery
 
 Part = tuple[str, list[Any]]  # a selection of due jobs, and its values but for the limit
@@ -26,6 +26,8 @@ HOLDS = Blocked.HOLDS.value
 
 class SQLiteLimits(Store):
     """What the store of SQLite does for limits."""
+
+    most_keys = 1_000
 
     @abstractmethod
     def _parts(self, query: ClaimQuery) -> list[Part]:
@@ -63,7 +65,7 @@ class SQLiteLimits(Store):
         given = json.dumps({one.hex: slot.number for one, slot in slots.items()})
         blocked = json.dumps({one.hex: HOLDS for one, slot in slots.items() if slot.holds})
         rows = self._claim_part(query, GIVEN_IDS, [given, blocked, ids], slot=GIVEN_SLOT)
-        return self._leased(rows, query)
+        return with_keys(self._leased(rows, query), slots)
 
     @contextmanager
     def _with_keys(self) -> Iterator[LockKeys]:
