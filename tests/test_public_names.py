@@ -112,6 +112,7 @@ SETTINGS = {
         ),
         "relay_when",
         "on_conflict",
+        "queue_limits",
     },
     WorkerConfig: {
         *("backends", "queues", "strict", "processes", "threads", "drain", "max_jobs", "grace"),

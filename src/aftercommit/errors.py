@@ -281,13 +281,28 @@ class NothingToPause(AftercommitError, LookupError):
     """A queue, a task or a broker was to be paused that this project does not have."""
 
     def __init__(self, *, what: str, known: Iterable[str]) -> None:
-        names = ", ".join(sorted(known)) or "none"
         super().__init__(
             f"This project has no {what}: nothing was paused.\n"
             "A pause of a name that is misspelt would let the jobs run that were to be stopped.\n"
-            f"Fix: one of the names that there are: {names}."
+            f"{_one_of(known)}"
         )
         self.what = what
+
+
+class NothingToLimit(AftercommitError, LookupError):
+    """A queue, a task or a broker was to be limited that this project does not have."""
+
+    def __init__(self, *, what: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"This project has no {what}: nothing was limited.\n"
+            "A limit of a name that is misspelt would let as many jobs run as before.\n"
+            f"{_one_of(known)}"
+        )
+        self.what = what
+
+
+def _one_of(known: Iterable[str]) -> str:
+    return f"Fix: one of the names that there are: {', '.join(sorted(known)) or 'none'}."
 
 
 class NotEndedYet(AftercommitError, TimeoutError):

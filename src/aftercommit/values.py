@@ -1,9 +1,10 @@
 """The frozen values that the packages pass to each other."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -11,8 +12,9 @@ from aftercommit.gcra import Rate, no_rate_known
 from aftercommit.ids import new_job_id
 from aftercommit.stored import read_errors
 
-QUEUE, TASK = "queue", "task"  # what operators may pause
+QUEUE, TASK = "queue", "task"  # what operators may pause and limit
 NO_TIME = timedelta(0)
+NOTHING: Mapping[str, str] = MappingProxyType({})
 # A day from the ends of ``datetime``, so that a moment can be shown in every time zone.
 FIRST_MOMENT = datetime(1, 1, 2, tzinfo=UTC)
 LAST_MOMENT = datetime(9999, 12, 30, tzinfo=UTC)
@@ -136,6 +138,25 @@ class Pause(NamedTuple):
         return f"since {self.since:%Y-%m-%d %H:%M:%S} UTC{by}{why}"
 
 
+class Bounds(NamedTuple):
+    """How many jobs of a queue or a task run, as operators have set it at run time."""
+
+    kind: str  # queue or task
+    name: str
+    limit: int | None  # at once; None: as code and settings say
+    rate: str | None  # "60/m"; None: the same
+
+    @property
+    def says_something(self) -> bool:
+        """Whether anything is set."""
+        return self.limit is not None or self.rate is not None
+
+    @property
+    def what(self) -> str:
+        """What it is about."""
+        return f"the {self.kind} {self.name!r}"
+
+
 class Limit(NamedTuple):
     """How many jobs with the same ``limit_key`` may run at once."""
 
@@ -194,6 +215,8 @@ class ClaimQuery:
     limit_of: Callable[[str], Limit | None] = no_limit_known
     limited_first: bool = False  # a hint: the jobs in front are under limits
     busy: Sequence[str] = ()  # limit keys whose jobs are left out
+    # Tasks without a limit in their code that are limited at run time: path and limit key.
+    limited: Mapping[str, str] = NOTHING
     # Jobs of the queue that may run at once, on all machines; None: any number.
     at_once: int | None = None
     rate_of: Callable[[str], Rate | None] = no_rate_known  # of a task by its path

@@ -5,7 +5,7 @@ from django.db import transaction
 
 from aftercommit import queues
 from aftercommit.enqueue import called
-from aftercommit.errors import ConfigurationError, NothingToPause
+from aftercommit.errors import ConfigurationError, NothingToLimit, NothingToPause
 from aftercommit.store import store_for
 from aftercommit.values import NewJob
 from tests.app.tasks import add
@@ -185,3 +185,116 @@ def test_a_task_is_paused_under_each_of_its_names(backends, monkeypatch):
     for given in names:
         assert [name for _using, name in queues.pause(task=given).changed] == names
         assert [name for _using, name in queues.resume(task=given).changed] == names
+
+
+# ---- limits -------------------------------------------------------------------------
+
+
+def limits(using=None):
+    """Return the limits that hold: where, what, how many, and what it would be otherwise."""
+    found = queues.limits(using)
+    return [(one.using, one.name, one.limit, one.at_run_time, one.configured) for one in found]
+
+
+def test_a_queue_is_limited_in_every_database_that_holds_jobs(backends):
+    backends(default=ours(using="default", queue_limits={"mail": 2}), slow=ours(using="other"))
+    ready_job("mail")
+    assert limits() == [("default", "mail", 2, False, 2)]
+
+    assert queues.limit("mail", 10).changed == [("default", "mail"), ("other", "mail")]
+    assert queues.limit("mail", limit=10).changed == []
+    assert limits() == [
+        ("default", "mail", 10, True, 2),
+        ("other", "mail", 10, True, None),
+    ]
+    assert [one.limit.limit for one in queues.list("other")] == [10]
+    assert queues.limits("other")[0].details == "10 jobs at once, set at run time (else no limit)"
+    assert queues.limit("mail", 1, using="default").changed == [("default", "mail")]
+    assert queues.limits("default")[0].details == "1 job at once, set at run time (else 2)"
+
+    assert queues.unlimit("mail").changed == [("default", "mail"), ("other", "mail")]
+    assert queues.unlimit("mail").changed == []
+    assert limits() == [("default", "mail", 2, False, 2)]
+
+
+def test_a_task_is_limited_by_itself_or_its_path_and_a_broker_by_its_name(backends):
+    backends(default=ours(relay=["rq"]))
+    assert queues.limit(task=add, limit=3).changed == [("default", "tests.app.tasks.add")]
+    assert queues.limit(task="tests.app.tasks.add", limit=3).changed == []
+    both = [("default", "relay.rq"), ("default", "relay.rq.in_order")]
+    assert queues.limit(broker="rq", limit=5).changed == both
+    assert queues.limit("relay.rq.in_order", 5).changed == []
+    assert [(one.kind, one.limit) for one in queues.limits()] == [
+        ("queue", 5),
+        ("queue", 5),
+        ("task", 3),
+    ]
+    assert queues.unlimit(task=add).changed == [("default", "tests.app.tasks.add")]
+    assert queues.unlimit(broker="rq").changed == both
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"queue": "mail"}, "unlimit"),
+        ({"queue": "mail", "limit": 0}, "Pause"),
+        ({"queue": "mail", "limit": -1}, "from 1"),
+        ({"queue": "mail", "limit": True}, "from 1"),
+        ({"queue": "mail", "limit": 1.5}, "from 1"),
+        ({"queue": "mail", "limit": "10"}, "from 1"),
+        ({"queue": "mail", "limit": 2**31}, "from 1"),
+        ({"limit": 3}, "Name a queue"),
+        ({"queue": "mail", "task": add, "limit": 3}, "Name a queue"),
+        ({"task": "aftercommit.relay.publish", "limit": 3}, "no task of the project"),
+        ({"queue": "mail", "limit": 3, "using": "gone"}, "gone"),
+        ({"queue": "a\n", "limit": 3}, "cannot be called"),
+    ],
+    ids=str,
+)
+def test_what_is_no_limit_is_refused(given, says, backends):
+    backends(default=ours())
+    with pytest.raises(ConfigurationError, match=says):
+        queues.limit(**given)
+    assert limits() == []
+
+
+def test_what_is_misspelt_is_not_limited(backends):
+    backends(default=ours(queues=["mail"], relay=["celery"]))
+    for given in (
+        {"queue": "mial"},
+        {"task": "tests.app.tasks.adds"},
+        {"broker": "rq"},
+        {"queue": "relay.rq"},
+    ):
+        with pytest.raises(NothingToLimit, match=r"nothing was limited[\s\S]*there are: "):
+            queues.limit(**given, limit=3)
+    assert limits() == []
+
+
+def test_the_jobs_of_an_ordered_task_run_one_after_the_other(backends, monkeypatch):
+    backends(default=ours())
+    monkeypatch.setattr(
+        "aftercommit.queues.limiting.option", lambda _task, name: name == "ordered"
+    )
+    with pytest.raises(ConfigurationError, match="ordered=True"):
+        queues.limit(task=add, limit=2)
+    assert queues.limit(task=add, limit=1).changed
+
+
+def test_a_limit_in_a_transaction_is_part_of_it(backends):
+    backends(default=ours())
+    with pytest.raises(LookupError), transaction.atomic():
+        queues.limit("mail", 3)
+        raise LookupError
+    assert limits() == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"mail": 0}, {"mail": None}, {"mail": "3"}, {"": 3}, {7: 3}, ["mail"], "mail", 7, None],
+    ids=repr,
+)
+def test_limits_in_the_settings_are_checked(given, backends):
+    backends(default=ours(queue_limits=given))
+    with pytest.raises(ConfigurationError, match="queue_limits"):
+        queues.limits()

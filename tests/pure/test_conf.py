@@ -153,6 +153,7 @@ def test_every_option_can_be_given():
         "relay": {"celery": {}},
         "relay_when": "always",
         "on_conflict": "raise",
+        "queue_limits": {"mail": 3},
     }
 
     built = options(**given)

@@ -34,6 +34,7 @@ EXAMPLES = [
     errors.InsideTransaction(what="flush_queue", using=["default"], in_test=False),
     errors.NotPublishedYet(message_id="m-7", what="get()"),
     errors.NothingToPause(what="queue 'mial'", known=["mail"]),
+    errors.NothingToLimit(what="queue 'mial'", known=["mail"]),
     errors.NotRunByWorker(),
 ]
 FACTS = {
@@ -46,6 +47,7 @@ FACTS = {
     "InsideTransaction": ["flush_queue", "'default'"],
     "NotPublishedYet": ["m-7", "get()"],
     "NothingToPause": ["'mial'", "mail"],
+    "NothingToLimit": ["'mial'", "mail"],
     "NoMessageId": ["shop.tasks.send", "None"],
     "FunctionNotAllowed": ["os.system", "mail, shop"],
     "NotAFunction": ["shop.tasks", "it is a module"],

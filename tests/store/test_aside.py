@@ -128,13 +128,13 @@ def test_a_rule_is_not_forgotten_if_a_new_pause_has_set_jobs_aside(store, monkey
     store.resume(TASK, PAUSED)
     forget = aside.Aside._forget_rule
 
-    def late(self, task_path):
+    def late(self, kind, name):
         monkeypatch.undo()
         pause(store)
         ready_jobs(store, 3, task_path=PAUSED)
         set_aside(store)
         store.resume(TASK, PAUSED)
-        forget(self, task_path)
+        forget(self, kind, name)
 
     monkeypatch.setattr(aside.Aside, "_forget_rule", late)
     assert not store.bring_back(PAUSED)

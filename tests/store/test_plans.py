@@ -25,7 +25,7 @@ from aftercommit.worker.claiming.fetcher import Fetcher
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.leases import Leases
-from aftercommit.worker.pauses import Pauses
+from aftercommit.worker.rules import RulesInForce
 from tests import tiers
 from tests.store.callers import Held, answer, statements
 from tests.store.given import (
@@ -373,13 +373,13 @@ def fetcher_for(store, queues):
         options=BackendOptions(),
         relays=False,
     )
-    pauses = Pauses(store)
+    rules = RulesInForce(store)
     return Fetcher(
         store,
         served,
-        CrashedJobs(store, served, pauses),
+        CrashedJobs(store, served, rules),
         Leases(),
-        pauses,
+        rules,
         worker_id=uuid4(),
         facts_of=lambda _claim: None,
     )

@@ -7,8 +7,8 @@ from django.db import Error, connection, transaction
 
 from aftercommit.models import Rule
 from aftercommit.store.rules import Rules
-from aftercommit.values import QUEUE
-from tests.store.given import new_job
+from aftercommit.values import QUEUE, TASK, Bounds
+from tests.store.given import new_job, ready_jobs
 from tests.waiting import SOON
 
 
@@ -105,3 +105,91 @@ def test_workers_are_notified_at_the_commit_of_a_change(store, vendor):
         assert not presence.rules_changed
     finally:
         presence.close()
+
+
+def test_a_limit_is_there_until_it_is_taken_away(store):
+    assert store.limit(QUEUE, "mail", 10)
+    assert not store.limit(QUEUE, "mail", 10)
+    assert store.limit(QUEUE, "mail", 3)
+    assert store.limit(TASK, "mail", 4)
+    assert sorted(store.bounds()) == [
+        Bounds(QUEUE, "mail", 3, None),
+        Bounds(TASK, "mail", 4, None),
+    ]
+    assert store.pauses() == []
+
+    assert store.unlimit(QUEUE, "mail")
+    assert not store.unlimit(QUEUE, "mail")
+    assert store.unlimit(TASK, "mail")
+    assert not Rule.objects.exists()
+
+
+@pytest.mark.parametrize("kind", [QUEUE, TASK])
+@pytest.mark.parametrize("limit_first", [True, False])
+@pytest.mark.parametrize("resume_first", [True, False])
+def test_a_pause_and_a_limit_do_not_overwrite_each_other(store, kind, limit_first, resume_first):
+    def limit():
+        assert store.limit(kind, "mail", 3)
+
+    def stop():
+        assert store.pause(kind, "mail", by="ann", why="")
+
+    for one in [limit, stop] if limit_first else [stop, limit]:
+        one()
+    assert [one.by for one in store.pauses()] == ["ann"]
+    assert [one.limit for one in store.bounds()] == [3]
+
+    if resume_first:
+        assert store.resume(kind, "mail")
+        assert [one.limit for one in store.bounds()] == [3]
+        assert store.pauses() == []
+        assert store.unlimit(kind, "mail")
+    else:
+        assert store.unlimit(kind, "mail")
+        assert [one.by for one in store.pauses()] == ["ann"]
+        assert store.bounds() == []
+        assert store.resume(kind, "mail")
+    for name in store.rules().resumed:
+        store.bring_back(name)
+    assert not Rule.objects.exists()
+
+
+def test_one_who_limits_while_another_pauses_does_both(store, other, monkeypatch):
+    if connection.vendor == "sqlite":
+        pytest.skip("nobody else can write meanwhile")
+    create = Rules._create
+
+    def late(self, **given):
+        monkeypatch.undo()
+        assert other.do(pause, store)
+        return create(self, **given)
+
+    monkeypatch.setattr(Rules, "_create", late)
+    assert store.limit(QUEUE, "mail", 3)
+    assert names(store) == ["mail"]
+    assert [one.limit for one in store.bounds()] == [3]
+
+
+def test_a_limited_task_has_jobs_to_bring_back_only_if_some_are_set_aside(store):
+    path = "tests.app.tasks.add"
+    store.limit(TASK, path, 3)
+    assert store.rules().resumed == []
+
+    store.pause(TASK, path, by="", why="")
+    ready_jobs(store, 2)
+    store.set_aside("default", [("default", 0)], [path])
+    store.resume(TASK, path)
+    assert store.rules().resumed == [path]
+
+    while store.bring_back(path):
+        continue
+    assert store.rules().resumed == []
+    assert [one.limit for one in store.bounds()] == [3]
+
+
+def test_a_limit_counts_at_its_commit_and_never_after_a_rollback(store, other):
+    with pytest.raises(LookupError), transaction.atomic():
+        store.limit(QUEUE, "mail", 3)
+        assert other.do(store.bounds) == []
+        raise LookupError
+    assert store.bounds() == []

@@ -11,7 +11,7 @@ from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.facts import Catalogue
 from aftercommit.worker.leases import Leases
-from aftercommit.worker.pauses import Pauses
+from aftercommit.worker.rules import RulesInForce
 from tests.app.tasks import add
 from tests.worker.rig import LEASE
 
@@ -30,14 +30,14 @@ class Room:
                 **given,
             }
         )
-        self.pauses = Pauses(store)
-        self.crashed = CrashedJobs(store, served, self.pauses)
+        self.rules = RulesInForce(store, served.queue_limits)
+        self.crashed = CrashedJobs(store, served, self.rules)
         self.fetcher = Fetcher(
             store,
             served,
             self.crashed,
             Leases(),
-            self.pauses,
+            self.rules,
             worker_id=uuid4(),
             facts_of=Catalogue(lambda _facts: None).facts_of,
         )

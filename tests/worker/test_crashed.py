@@ -15,7 +15,7 @@ from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import DUE_WITHIN, LONGEST_PAUSE, CrashedJobs
 from aftercommit.worker.facts import Catalogue
 from aftercommit.worker.leases import Leases
-from aftercommit.worker.pauses import Pauses
+from aftercommit.worker.rules import RulesInForce
 from tests.app.tasks import add
 from tests.worker.rig import LEASE, commits
 
@@ -61,7 +61,7 @@ def clock(monkeypatch):
 def test_jobs_that_are_due_are_taken_by_their_queues_the_most_urgent_first(store):
     first, second = crash(), crash(queue="mail")
     add.enqueue(1, 2)  # no worker has died with this one
-    jobs = CrashedJobs(store, served(store), Pauses(store))
+    jobs = CrashedJobs(store, served(store), RulesInForce(store))
 
     assert jobs.take(1) == {"default": [first]}
     assert jobs.take(9) == {"mail": [second]}
@@ -70,7 +70,7 @@ def test_jobs_that_are_due_are_taken_by_their_queues_the_most_urgent_first(store
 
 def test_one_that_is_due_soon_is_near_but_not_taken(store):
     crash(run_after=in_future(DUE_WITHIN / 2))
-    jobs = CrashedJobs(store, served(store), Pauses(store))
+    jobs = CrashedJobs(store, served(store), RulesInForce(store))
 
     assert jobs.take(9) == {}
     assert jobs.are_near
@@ -87,7 +87,7 @@ def test_one_that_is_due_soon_is_near_but_not_taken(store):
 )
 def test_jobs_that_this_worker_does_not_serve_are_not_near(store, given):
     crash()
-    jobs = CrashedJobs(store, served(store, **given), Pauses(store))
+    jobs = CrashedJobs(store, served(store, **given), RulesInForce(store))
 
     assert jobs.take(9) == {}
     assert not jobs.are_near
@@ -96,7 +96,7 @@ def test_jobs_that_this_worker_does_not_serve_are_not_near(store, given):
 @pytest.mark.parametrize("relays", [False, True])
 def test_messages_count_for_those_who_relay(store, relays):
     message = crash(queue="relay.celery")
-    jobs = CrashedJobs(store, served(store, relays=relays), Pauses(store))
+    jobs = CrashedJobs(store, served(store, relays=relays), RulesInForce(store))
 
     assert jobs.take(9) == ({"relay.celery": [message]} if relays else {})
     assert jobs.are_near is relays
@@ -107,7 +107,7 @@ def test_jobs_of_unknown_tasks_are_not_near_and_hide_no_others(store, monkeypatc
     for _number in range(3):
         crash(task_path="shop.tasks.gone", priority=9)
     known = crash()
-    jobs = CrashedJobs(store, served(store), Pauses(store))
+    jobs = CrashedJobs(store, served(store), RulesInForce(store))
 
     assert jobs.take(9) == {"default": [known]}
 
@@ -122,7 +122,7 @@ def test_those_that_this_worker_cannot_run_hide_no_others(column, store, monkeyp
     foreign = [crash(priority=100) for _number in range(5)]
     Job.objects.filter(id__in=foreign).update(**column)
     given = served(store)
-    jobs = CrashedJobs(store, given, Pauses(store))
+    jobs = CrashedJobs(store, given, RulesInForce(store))
 
     jobs.look()
     assert not jobs.are_near
@@ -143,7 +143,7 @@ def test_a_look_that_took_long_is_not_repeated_soon(store, clock, monkeypatch):
         return real(**given)
 
     monkeypatch.setattr(store, "crashed_jobs", slow)
-    jobs = CrashedJobs(store, served(store), Pauses(store))
+    jobs = CrashedJobs(store, served(store), RulesInForce(store))
     jobs.look()
     jobs.look()
     assert len(looks) == 1
@@ -154,7 +154,7 @@ def test_a_look_that_took_long_is_not_repeated_soon(store, clock, monkeypatch):
 
 
 def test_after_a_claim_it_looks_again_at_once(store, clock):
-    jobs = CrashedJobs(store, served(store), Pauses(store))
+    jobs = CrashedJobs(store, served(store), RulesInForce(store))
     first = crash()
     assert jobs.take(9) == {"default": [first]}
     assert jobs.take(9) == {}  # it has just looked
@@ -173,9 +173,9 @@ def test_one_that_another_connection_holds_is_not_asked_for_again_and_again(stor
     fetcher = Fetcher(
         store,
         what,
-        CrashedJobs(store, what, pauses := Pauses(store)),
+        CrashedJobs(store, what, rules := RulesInForce(store)),
         Leases(),
-        pauses,
+        rules,
         worker_id=uuid4(),
         facts_of=facts_of,
     )
@@ -192,9 +192,9 @@ def test_they_are_claimed_by_their_ids_and_no_other_job_is(store):
     fetcher = Fetcher(
         store,
         what,
-        CrashedJobs(store, what, pauses := Pauses(store)),
+        CrashedJobs(store, what, rules := RulesInForce(store)),
         Leases(),
-        pauses,
+        rules,
         worker_id=wanted,
         facts_of=facts_of,
     )
@@ -208,10 +208,10 @@ def test_they_are_claimed_by_their_ids_and_no_other_job_is(store):
 def test_one_that_another_worker_was_faster_to_claim_hides_no_others(store):
     gone, left = crash(), crash()
     what = served(store)
-    pauses = Pauses(store)
-    jobs = CrashedJobs(store, what, pauses)
+    rules = RulesInForce(store)
+    jobs = CrashedJobs(store, what, rules)
     facts_of = Catalogue(lambda _facts: None).facts_of
-    fetcher = Fetcher(store, what, jobs, Leases(), pauses, worker_id=gone, facts_of=facts_of)
+    fetcher = Fetcher(store, what, jobs, Leases(), rules, worker_id=gone, facts_of=facts_of)
     jobs.look()
     Job.objects.filter(id=gone).update(crashes=0)
 

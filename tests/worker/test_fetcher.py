@@ -20,7 +20,7 @@ from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.facts import Catalogue
 from aftercommit.worker.in_flight import MOST
 from aftercommit.worker.leases import Leases
-from aftercommit.worker.pauses import Pauses
+from aftercommit.worker.rules import RulesInForce
 from tests.app.tasks import add
 from tests.store.given import new_job
 from tests.worker.rig import LEASE, commits
@@ -45,14 +45,14 @@ def fetcher(store):
             relays=False,
         )
         facts_of = Catalogue(lambda _facts: None).facts_of
-        pauses = Pauses(store)
+        rules = RulesInForce(store)
         return Claiming(
             Fetcher(
                 store,
                 served,
-                CrashedJobs(store, served, pauses),
+                CrashedJobs(store, served, rules),
                 leases or Leases(),
-                pauses,
+                rules,
                 worker_id=uuid4(),
                 facts_of=facts_of,
             )

@@ -16,6 +16,7 @@ from aftercommit.options.worker import WorkerConfig
 from aftercommit.store import store_for
 from aftercommit.values import Succeeded
 from aftercommit.worker.quota import RunQuota
+from aftercommit.worker.rules import RulesInForce
 from aftercommit.worker.upkeep.limits import Passage
 from aftercommit.worker.worker import Worker
 from tests.store.given import claim_all
@@ -232,7 +233,7 @@ def parked(declare):
     declare(call, limit=1).enqueue_many([(number,) for number in range(5)])
     store = store_for("default")
     passed = threading.Event()
-    return store, Passage(store, news=passed.set), passed
+    return store, Passage(store, RulesInForce(store), news=passed.set), passed
 
 
 def claim(store):
@@ -316,7 +317,7 @@ def test_what_a_worker_has_left_passes_with_the_next_sweep_of_any_other(parked):
     store, _passage, _passed = parked
     (running,) = claim(store)
     store.finish(running, Succeeded())  # and the worker dies here
-    another = Passage(store, news=lambda: None)
+    another = Passage(store, RulesInForce(store), news=lambda: None)
     another.step()
     assert len(claim(store)) == 1
 

@@ -9,7 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from aftercommit import queues
 from aftercommit.models import Dependency, Job, Rule
 from aftercommit.store import aside
-from aftercommit.store.aside import Front, pause_of
+from aftercommit.store.aside import Front
+from aftercommit.store.rules import pause_of
 from aftercommit.worker.claiming import paused_tasks
 from aftercommit.worker.inline import InlineWorker
 from tests.app.tasks import add, plain_effect
@@ -50,7 +51,7 @@ def test_jobs_of_a_paused_task_wait_and_others_behind_them_are_claimed(store):
     assert not room.fetcher.aside.has_more
 
     queues.resume(task=add)
-    room.pauses.expire()
+    room.rules.expire()
     assert paths(room) == ["add"] * 10
     assert not Dependency.objects.exists()
     assert not Rule.objects.exists()
@@ -88,7 +89,7 @@ def test_a_worker_that_comes_when_all_are_set_aside_brings_them_back(store):
     paths(Room(store))
     queues.resume(task=add)
     late = Room(store)
-    late.pauses.expire()  # five seconds later, or notified
+    late.rules.expire()  # five seconds later, or notified
 
     assert paths(late) == ["add"] * 9
 
@@ -104,9 +105,9 @@ def test_one_with_crashes_waits_too(store):
     paths(Room(store))  # sets it aside
     queues.resume(task=add)
     paths(late := Room(store))
-    late.pauses.expire()
+    late.rules.expire()
     paths(late)
-    room.pauses.expire()
+    room.rules.expire()
     room.crashed.look(at_once=True)
     assert room.fetch() == ["mail"]
 

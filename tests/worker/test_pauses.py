@@ -10,9 +10,9 @@ from django.test.utils import CaptureQueriesContext
 
 from aftercommit import queues
 from aftercommit.models import Job, Rule, State
-from aftercommit.worker import pauses as pauses_module
+from aftercommit.worker import rules as rules_module
 from aftercommit.worker.inline import InlineWorker
-from aftercommit.worker.pauses import IDLE, KNOWN_FOR, WITHOUT_TABLE
+from aftercommit.worker.rules import IDLE, KNOWN_FOR, WITHOUT_TABLE
 from aftercommit.worker.runs import now
 from tests.worker.rig import commits
 from tests.worker.room import Room, enqueue
@@ -32,7 +32,7 @@ def one_database(settings):
 def clock(monkeypatch):
     """Return a function that moves the clock of what is known about pauses."""
     at = [now()]
-    monkeypatch.setattr(pauses_module, "now", lambda: at[0])
+    monkeypatch.setattr(rules_module, "now", lambda: at[0])
 
     def go_on(span):
         at[0] += span.total_seconds()
@@ -61,7 +61,7 @@ def test_a_paused_queue_is_not_asked_and_the_others_are(store):
     assert Job.objects.filter(queue="mail", state=State.READY, token=0).count() == 3
 
     queues.resume("mail")
-    room.pauses.expire()
+    room.rules.expire()
     assert room.fetch() == ["mail"] * 3
 
 
@@ -136,7 +136,7 @@ def test_jobs_with_crashes_wait_too_and_hide_no_others(store):
     assert not room.crashed.are_near  # no process is started for them
 
     queues.resume("mail")
-    room.pauses.expire()
+    room.rules.expire()
     room.crashed.look(at_once=True)
     assert room.fetch() == ["mail"] * 2
 
@@ -146,7 +146,7 @@ def test_one_with_crashes_that_was_found_before_the_pause_waits(store):
     room = Room(store, crashed=True)
     room.crashed.look(at_once=True)
     queues.pause("mail")
-    room.pauses.expire()
+    room.rules.expire()
 
     assert room.fetch() == []
 
@@ -174,7 +174,7 @@ def test_the_log_says_who_has_paused_what_and_that_it_is_over(store, caplog):
     room = Room(store)
     room.fetch()
     queues.resume("mail")
-    room.pauses.expire()
+    room.rules.expire()
     room.fetch()
 
     said = [one.getMessage() for one in caplog.records if "the queue 'mail'" in one.getMessage()]

@@ -25,3 +25,16 @@ def configured_queues() -> set[str]:
     relayed = {name for backend in backends for name in backend.config.libraries}
     queues = {queue for name in relayed for queue in queues_of(name)}
     return queues.union(*(backend.queues for backend in backends))
+
+
+def queue_limits(using: str) -> dict[str, int]:
+    """Return how many jobs of a queue may run at once in a database, by the settings.
+
+    The lowest of different ones, which a system check refuses.
+    """
+    found: dict[str, int] = {}
+    for backend in our_backends():
+        if backend.using == using:
+            for queue, most in backend.config.queue_limits.items():
+                found[queue] = min(most, found.get(queue, most))
+    return found

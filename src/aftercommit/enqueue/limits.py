@@ -27,6 +27,11 @@ def has_limits() -> bool:
     return any(option(task, "limit") is not None for task in declared_tasks())
 
 
+def key_of_task(task: BaseTask) -> str:
+    """Return the key of all calls of a task: those of a limit without ``limit_by``."""
+    return key_of(task, "", ())
+
+
 def limit_key_of(task: BaseTask, payload: str) -> str | None:
     """Return the key under which a call of ``task`` is limited; None: it is not.
 

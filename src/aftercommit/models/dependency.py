@@ -15,7 +15,7 @@ class Dependency(models.Model):
     """
 
     job_id = models.UUIDField()
-    needs_id = models.UUIDField()  # the job, or ``store.aside.pause_of()``
+    needs_id = models.UUIDField()  # the job, or ``store.rules.pause_of()``
 
     class Meta:
         verbose_name = _("dependency")

@@ -21,6 +21,7 @@ from aftercommit.options.checked import (
     shown,
 )
 from aftercommit.options.keep import DEFAULT, KeepOption, check_keep
+from aftercommit.options.queues import limits_in
 from aftercommit.options.unique import check_on_conflict
 
 USUAL_BACKOFF = Exponential()
@@ -28,6 +29,7 @@ POLL_IF_WOKEN = timedelta(seconds=1)  # longest wait for a wake-up that was lost
 POLL = timedelta(milliseconds=200)
 # A function, or its dotted path, that gets a list of Job.
 ArchiveOption = Callable[[Any], object] | str | None
+NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 RELAY_WHEN = ("in_transaction", "always", "never")
 
 
@@ -65,6 +67,7 @@ class BackendOptions(CheckedOptions):
     # Messages of other libraries that are kept here: names, or names with their options.
     relay: Collection[str] = ()
     relay_when: str = "in_transaction"  # or "always", or "never"
+    queue_limits: Mapping[str, int] = NO_LIMITS  # jobs at once, on all machines
 
     def __post_init__(self) -> None:
         if self.using is not None:
@@ -88,6 +91,8 @@ class BackendOptions(CheckedOptions):
         _check_archive(self.archive)
         self._accept_lists()
         object.__setattr__(self, "relay", _relay(self.relay))
+        limits = limits_in("queue_limits", self.queue_limits)
+        object.__setattr__(self, "queue_limits", limits)
         if self.relay_when not in RELAY_WHEN:
             raise ConfigurationError(
                 f"relay_when: expected one of {', '.join(RELAY_WHEN)}, "

@@ -1,9 +1,12 @@
 """The names of queues, and of those that hold messages for brokers."""
 
 import reprlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from aftercommit.errors import ConfigurationError
+from aftercommit.options.checked import check_counts, shown
 
 LONGEST_NAME = 100  # of queues and backends, as in the columns
 QUEUE_PREFIX = "relay."  # of the queues whose jobs are messages for a broker
@@ -32,7 +35,14 @@ def queues_of(name: str) -> tuple[str, str]:
 
 def slots_key(queue: str) -> str:
     """Return the key under which jobs of a queue take places; both of a broker share them."""
-    return f"queue:{queue.removesuffix(IN_ORDER) if is_in_order(queue) else queue}"
+    return f"queue:{both_of(queue)[0]}"
+
+
+def both_of(queue: str) -> tuple[str, ...]:
+    """Return both queues of a broker if this is one of them, else the queue alone."""
+    if queue.startswith(QUEUE_PREFIX):
+        return queues_of(queue.removeprefix(QUEUE_PREFIX).removesuffix(IN_ORDER))
+    return (queue,)
 
 
 def is_queue_name(value: object) -> bool:
@@ -52,3 +62,16 @@ def check_queues(value: Any, *, where: str) -> None:
                 f"{where}: a queue's name has 1 to {LONGEST_NAME} printable characters, "
                 f"got {reprlib.repr(name)}."
             )
+
+
+def limits_in(name: str, value: Any) -> Mapping[str, int]:
+    """Return the limits of queues; raises ``ConfigurationError`` for what is none."""
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(
+            f"{name}: expected a dict of queues and numbers, got {shown(value)}."
+        )
+    check_queues(list(value), where=name)
+    check_counts(**{f"{name}[{queue!r}]": most for queue, most in value.items()})
+    return MappingProxyType(
+        {one: most for queue, most in value.items() for one in both_of(queue)}
+    )

@@ -3,17 +3,16 @@
 from collections.abc import Collection, Sequence
 from enum import Enum
 from functools import partial
-from uuid import UUID, uuid5
+from uuid import UUID
 
-from django.db.models import Case, Q, QuerySet, Value, When
+from django.db.models import Case, Q, Value, When
 
 from aftercommit.models import Blocked, Dependency, State
 from aftercommit.store.clock import DatabaseNow
-from aftercommit.store.rules import Rules
+from aftercommit.store.rules import Rules, pause_of
 from aftercommit.values import TASK
 
 FRONT = 500  # jobs of a group that are looked at together; more ids are no lookup for MariaDB
-PAUSES = UUID("5f6d5e0c-9a35-4c55-9d0e-5c1f3f4f8b11")
 # Many may set jobs aside at once, but none after the pause has ended: then nobody would bring
 # them back. Without a wait: whoever resumes may be in a transaction that stays open.
 PAUSED = """
@@ -28,11 +27,6 @@ class Front(Enum):
     CLEAR = "no job of a paused task, or a few that are locked"
     MOVED = "there were such jobs, and perhaps there are more"
     BUSY = "only jobs that others are setting aside now"
-
-
-def pause_of(task_path: str) -> UUID:
-    """Return what the jobs of a paused task wait for: an id that no job has."""
-    return uuid5(PAUSES, task_path)
 
 
 class Aside(Rules):
@@ -104,7 +98,7 @@ class Aside(Rules):
     def _bring_back(self, task_path: str) -> int:
         waiting = self._dependencies.filter(needs_id=pause_of(task_path))
         if not waiting.exists():
-            self._forget_rule(task_path)
+            self._forget_rule(TASK, task_path)
             return 0
         with self._write():
             first = list(waiting.order_by("job_id").values_list("job_id", flat=True)[:FRONT])
@@ -122,23 +116,6 @@ class Aside(Rules):
             self._wake(set(held.values()))
         return freed
 
-    def _forget_rule(self, task_path: str) -> None:
-        """Delete the rule of a resumed task, unless a new pause has set jobs aside meanwhile."""
-        with self._write():
-            rows = self._rules.filter(kind=TASK, name=task_path, paused_since__isnull=True)
-            # Nobody pauses, or sets aside, while the row is locked.
-            locked = list(rows.select_for_update(skip_locked=self._skips).values_list("pk"))
-            if locked and not self._dependencies.filter(needs_id=pause_of(task_path)).exists():
-                rows.delete()
-
     def set_aside_of(self, task_path: str) -> int:
         """Return how many jobs of a task are set aside."""
         return self._dependencies.filter(needs_id=pause_of(task_path)).count()
-
-    @property
-    def _skips(self) -> bool:
-        return self.connection.features.has_select_for_update_skip_locked
-
-    @property
-    def _dependencies(self) -> QuerySet[Dependency]:
-        return Dependency.objects.using(self.alias)

@@ -4,8 +4,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from aftercommit.models import Blocked, Dependency
-from aftercommit.store.aside import pause_of
-from aftercommit.store.rules import Rules
+from aftercommit.store.rules import Rules, pause_of
 from aftercommit.values import TASK
 
 LIMITED = (Blocked.LIMIT, Blocked.RATE)

@@ -184,7 +184,7 @@ class AliasWorker:
     def _recorded(self, run: Run, result: RunResult) -> None:
         self.done += not isinstance(result.outcome, Released)
         self._process.finished.add()
-        self._claims.recorded()
+        self._claims.recorded(run.claim.queue)
         if run.claim.limit_key is not None:
             self._rooms.passage.freed(run.claim)
 

@@ -15,7 +15,7 @@ from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.facts import Catalogue, GroupRunner, TaskFacts
 from aftercommit.worker.held import Runs
 from aftercommit.worker.leases import Leases
-from aftercommit.worker.pauses import Pauses
+from aftercommit.worker.rules import RulesInForce
 from aftercommit.worker.running.atomic.shared import SharedTransactions
 from aftercommit.worker.running.batch_task import BatchTasks
 from aftercommit.worker.running.executor import Executor
@@ -49,7 +49,7 @@ class Rooms:
     requests: Requests
     pruner: Pruner
     rescuer: Rescuer
-    pauses: Pauses
+    rules: RulesInForce
     passage: Passage
     rates: RatePassage
 
@@ -85,8 +85,10 @@ def assemble(
         heard=announcer.start_is_heard,
         pause_rate=rates.pauses.ask,
     )
-    pauses = Pauses(store)
-    crashed = CrashedJobs(store, served, pauses)
+    rules = RulesInForce(store, served.queue_limits)
+    passage = Passage(store, rules, news=news)
+    rules.limits_changed = passage.limits_changed
+    crashed = CrashedJobs(store, served, rules)
     catalogue = Catalogue(_groups(executor, store))
 
     def heard() -> None:
@@ -99,7 +101,7 @@ def assemble(
         session_locks=options.session_locks,
         news=news,
         asked=heard,
-        rules_changed=pauses.expire,
+        rules_changed=rules.expire,
     )
     requests = Requests(
         store,
@@ -123,7 +125,7 @@ def assemble(
             served,
             crashed,
             leases,
-            pauses,
+            rules,
             worker_id=worker_id,
             facts_of=catalogue.facts_of,
             line_met=rates.line_met,
@@ -143,7 +145,7 @@ def assemble(
             worker_id=worker_id,
             silence=options.lease,
         ),
-        passage=Passage(store, news=news),
+        passage=passage,
         rates=rates,
         rescuer=Rescuer(
             store,
@@ -154,7 +156,7 @@ def assemble(
             forgotten=presence.announce_again,
             trusts_locks=lambda: not presence.pooled,
         ),
-        pauses=pauses,
+        rules=rules,
     )
 
 

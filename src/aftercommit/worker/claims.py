@@ -39,6 +39,7 @@ class Claims:
         self._ring = ring
         self._release_unstarted = release_unstarted
         self._payloads = PayloadBudget(process.threads)
+        rooms.fetcher.bounds.of_process(threads=process.threads, runs=rooms.runs.all)
         self._waits_for_bytes = False  # no claim before some results are written
         self._open = True
 
@@ -46,9 +47,9 @@ class Claims:
         """Claim no more jobs."""
         self._open = False
 
-    def recorded(self) -> None:
-        """Note that the result of a run is written, and its bytes are free."""
-        if self._waits_for_bytes:
+    def recorded(self, queue: str) -> None:
+        """Note that the result of a run is written: its bytes and its place are free."""
+        if self._waits_for_bytes or queue in self._rooms.rules.queue_limits:
             self._ring()
 
     def step(self, owner: Owner) -> timedelta:

@@ -1,18 +1,18 @@
 """Which database aliases a worker serves, and with what settings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
-from aftercommit.enqueue.configured import our_backends
+from aftercommit.enqueue.configured import our_backends, queue_limits
 from aftercommit.enqueue.discovery import discover
 from aftercommit.enqueue.functions import register_function_task
 from aftercommit.enqueue.retention import archive_of
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.choice import QueueChoice
-from aftercommit.options.conf import BackendOptions
+from aftercommit.options.conf import NO_LIMITS, BackendOptions
 from aftercommit.options.queues import QUEUE_PREFIX, queues_of
 from aftercommit.options.worker import RELAY_ONLY, RELAY_TOO, WorkerConfig
 
@@ -28,6 +28,7 @@ class Served:
     relays: bool  # if it serves every queue: the relay's queues, too
     crashed: bool = False  # True: only jobs with crashes; False: only jobs without
     only: tuple[UUID, ...] | None = None  # claim only these jobs; None: any job
+    queue_limits: Mapping[str, int] = NO_LIMITS  # jobs at once, by the settings
 
     def serves(self, queue: str) -> bool:
         """Return whether jobs of a queue are to be run here."""
@@ -109,6 +110,7 @@ def _served(using: str, backends: dict[str, DatabaseBackend], config: WorkerConf
         relays=config.relay == RELAY_TOO or bool(config.only),
         crashed=config.crashed,
         only=tuple(UUID(one) for one in config.only) or None,
+        queue_limits=queue_limits(using),
     )
 
 

@@ -10,7 +10,7 @@ from aftercommit.enqueue.lookup import known_task
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.base import Store
 from aftercommit.worker.config import Served
-from aftercommit.worker.pauses import Pauses
+from aftercommit.worker.rules import RulesInForce
 from aftercommit.worker.runs import now
 
 DUE_WITHIN = timedelta(minutes=1)  # a process for such jobs is worth its start
@@ -22,10 +22,10 @@ AT_A_TIME = 100  # jobs
 class CrashedJobs:
     """Finds them by their index now and then, and keeps their ids; they are claimed by these."""
 
-    def __init__(self, store: Store, served: Served, pauses: Pauses) -> None:
+    def __init__(self, store: Store, served: Served, rules: RulesInForce) -> None:
         self._store = store
         self._served = served
-        self._pauses = pauses
+        self._rules = rules
         self._unknown: set[str] = set()  # paths of tasks that this process does not know
         self._due: deque[tuple[str, UUID]] = deque()  # (queue, job)
         self._lock = threading.Lock()
@@ -66,7 +66,7 @@ class CrashedJobs:
             queues=self._queues(),
             backends=self._served.known_backends,
             but_queues=None if self._served.relays else QUEUE_PREFIX,
-            unknown=sorted(self._unknown | self._pauses.tasks),
+            unknown=sorted(self._unknown | self._rules.paused_tasks),
             limit=AT_A_TIME,
         )
         unknown = {row.task_path for row in rows if known_task(row.task_path) is None}
@@ -77,8 +77,8 @@ class CrashedJobs:
         return bool(unknown) and not runnable
 
     def _queues(self) -> Collection[str] | None:
-        self._pauses.refresh()
-        paused = self._pauses.queues
+        self._rules.refresh()
+        paused = self._rules.paused_queues
         chosen = self._served.queues
         if not paused and (chosen is None or chosen.names is not None):
             return None if chosen is None else chosen.names

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 from django.db import Error
 
 from aftercommit.enqueue.finished import send_finished
-from aftercommit.enqueue.limits import limit_of
 from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.rates import rate_of
 from aftercommit.enqueue.transactions import refuse_inside_transaction
@@ -214,13 +213,13 @@ class InlineAlias:
     def due(self, *, limit: int, name: str) -> list[UUID]:
         """Return due jobs; not those that this process is known to be unable to run."""
         self._rooms.fetcher.aside.bring_all_back()
-        pauses = self._rooms.pauses
+        rules = self._rooms.rules
         return self.store.due(
             limit=limit,
             name=name,
             backends=self._served.known_backends,
-            unknown=self.unknown | pauses.tasks,
-            paused=pauses.queues,
+            unknown=self.unknown | rules.paused_tasks,
+            paused=rules.paused_queues,
         )
 
     def run(self, job: Job) -> bool:
@@ -284,7 +283,7 @@ class InlineAlias:
 
     def _claim(self, job: Job) -> tuple[Claim, TaskFacts] | None:
         """Claim a job if it is still due and its task is known."""
-        ended = self._rooms.leases.ended
+        ended, rules = self._rooms.leases.ended, self._rooms.rules
         query = ClaimQuery(
             queue=job.queue,
             limit=1,
@@ -292,7 +291,9 @@ class InlineAlias:
             lease=self._served.options.lease,
             only=[job.id],
             crashed=False,
-            limit_of=limit_of,
+            limit_of=rules.limit_of,
+            limited=rules.limited,
+            at_once=rules.queue_limits.get(job.queue),
             rate_of=rate_of,
             line_met=self._rooms.rates.line_met,
             ended=ended,

@@ -144,6 +144,8 @@ class Limits(Moving, RateGate):
         """Decide about the first due jobs."""
         with self._with_keys() as lock:
             look = self._look(query, most, lock)
+            if query.limited:
+                look = self._give_keys(query, look, lock)
             candidates = [one for one in look.due if one.limit_key in look.held]
             if not candidates:
                 return Round(look, [])
@@ -177,6 +179,32 @@ class Limits(Moving, RateGate):
         held = lock(tried) if tried else set()
         busy = [key for key in tried if key not in held]
         return Look(due, held, busy, full=len(due) == most, capped=len(keys) > len(tried))
+
+    def _give_keys(self, query: ClaimQuery, look: Look, lock: LockKeys) -> Look:
+        """Give jobs of tasks that are limited at run time the key of their task.
+
+        The code that has enqueued them knew no limit. From now on they are as those of a task
+        that has one.
+        """
+        wanted = {one.job_id: query.limited.get(one.task_path, one.limit_key) for one in look.due}
+        new = {
+            one.job_id: wanted[one.job_id]
+            for one in look.due
+            if one.limit_key != wanted[one.job_id]
+        }
+        if not new:
+            return look
+        tried = set(new.values()).difference(look.held, look.busy, query.busy)
+        locked = lock(tried) if tried else set()
+        held = {*look.held, *locked}
+        for key in held.intersection(new.values()):
+            jobs = self._claimable().filter(
+                id__in=[one for one, its in new.items() if its == key]
+            )
+            free = list(self._locked(jobs, skip=True).values_list("id", flat=True))
+            self._jobs.filter(id__in=free).update(limit_key=key)
+        due = [one._replace(limit_key=wanted[one.job_id]) for one in look.due]
+        return look._replace(due=due, held=held, busy=[*look.busy, *(tried - locked)])
 
     def _has_earlier(self, one: Waiting, lines: Mapping[str, Line]) -> bool:
         """Return whether a claim of named jobs must leave this one, because of the order.

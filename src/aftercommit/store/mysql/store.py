@@ -29,6 +29,7 @@ from aftercommit.store.mysql.sql import (
     INSERT,
     LEASE,
     LOCK_IS_FREE,
+    LOCKED_IDS,
     NAMED,
     OR_SKIP,
     READY,
@@ -149,8 +150,13 @@ class MySQLStore(MySQLLimits):
             return [], False
         with self._write():
             self.end_leases(query.ended)
-            due = self._named(query) if query.only else self._due_in(groups, query)
-            ids = [job_id for job_id, limit_key in due if limit_key is None]
+            what = {LOCKED_IDS: f"{LOCKED_IDS}, task_path"} if query.limited else AS_IT_IS
+            due = self._named(query, what) if query.only else self._due_in(groups, query, what)
+            ids = [
+                job_id
+                for job_id, limit_key, *path in due
+                if limit_key is None and not (path and path[0] in query.limited)
+            ]
             claims = self._claim_ids(query, ids) if ids else []
         return claims, len(ids) < len(due)
 

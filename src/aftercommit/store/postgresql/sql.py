@@ -209,6 +209,11 @@ CLAIM = f"""{{due}}, claimed AS (
 SELECT {", ".join(bounded(name, "postgresql") if name in MOMENTS else name for name in CLAIMED)}
 FROM claimed
 """  # noqa: S608 - fixed names
+# What due jobs are read with if some tasks are limited at run time: theirs have no key yet.
+LIMITED_TOO = """CASE
+    WHEN task_path = ANY(%(limited)s::text[]) THEN '' ELSE limit_key
+END AS limit_key
+"""
 WITHOUT_LIMIT = "FROM due WHERE job.id = due.id AND due.limit_key IS NULL"
 # A last row without anything else says that a due job has a limit key.
 LIMIT_MET = f"""UNION ALL

@@ -34,6 +34,7 @@ from aftercommit.store.postgresql.sql import (
     HELD,
     IN_GROUPS,
     LIMIT_MET,
+    LIMITED_TOO,
     NAMED,
     READY_HOLDER,
     RENEW,
@@ -108,6 +109,10 @@ class PostgreSQLStore(PostgreSQLLimits):
     def _claim_free(self, query: ClaimQuery) -> tuple[list[Claim], bool]:
         """Claim by one statement in autocommit; see ``Store.claim``."""
         due, given = self._selection(query)
+        if query.limited:
+            for columns in ("SELECT id, run_after, ", "SELECT id, "):
+                due = due.replace(f"{columns}limit_key\n", columns + LIMITED_TOO)
+            given["limited"] = list(query.limited)
         ended = ENDED if query.ended else ""
         sql = CLAIM.format(due=due, ended=ended, taken=WITHOUT_LIMIT) + LIMIT_MET
         rows, lease_id = self._run_claim(sql, query, given)

@@ -13,7 +13,7 @@ from django.db.models.expressions import RawSQL
 
 from aftercommit.models import Job, State
 from aftercommit.store.base import Rescued
-from aftercommit.store.claim import chosen, jobs_of_lease, left_out
+from aftercommit.store.claim import chosen, jobs_of_lease, left_out, marks
 from aftercommit.store.columns import (
     CLAIMED,
     LARGEST_COUNT,
@@ -185,19 +185,23 @@ class SQLiteStore(SQLiteLimits):
     def _claim_free(self, query: ClaimQuery) -> tuple[list[Claim], bool]:
         parts = self._parts(query)
         # Read before the write: an idle worker must not lock the database at every poll.
-        keys = [row[0] for row in self._first(parts, "limit_key", query.limit)]
-        if None not in keys:
+        found = self._first(parts, "limit_key, task_path", query.limit)
+        under_limits = [key is not None or path in query.limited for key, path in found]
+        if all(under_limits):
             self.end_leases(query.ended)
-            return [], bool(keys)
+            return [], bool(found)
+        which = WITHOUT_LIMIT
+        if query.limited:
+            which += f" AND task_path NOT IN ({marks(list(query.limited))})"
         rows: list[Any] = []
         with self._write():
             for part, values in parts:
                 if (left := query.limit - len(rows)) > 0:
-                    given = [*values, left]
-                    rows += self._claim_part(query, part, given, which=WITHOUT_LIMIT)
+                    given = [*values, left, *query.limited]
+                    rows += self._claim_part(query, part, given, which=which)
             claims = self._leased(rows, query)
             self.end_leases(query.ended)
-        return claims, any(key is not None for key in keys)
+        return claims, any(under_limits)
 
     def _claim_part(
         self,

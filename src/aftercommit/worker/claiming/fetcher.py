@@ -13,7 +13,6 @@ from django.db import Error
 
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.finished import send_finished
-from aftercommit.enqueue.limits import limit_of
 from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.rates import rate_of
 from aftercommit.store.base import Store
@@ -27,6 +26,7 @@ from aftercommit.values import (
     Released,
     nobody_listens,
 )
+from aftercommit.worker.claiming.bounds import Bounds
 from aftercommit.worker.claiming.broker_share import is_held_back
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.claiming.in_order import InOrder
@@ -35,7 +35,7 @@ from aftercommit.worker.claiming.turns import Turns, groups_in_turn
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.leases import Leases
-from aftercommit.worker.pauses import Pauses
+from aftercommit.worker.rules import RulesInForce
 
 if TYPE_CHECKING:
     from aftercommit.worker.facts import TaskFacts
@@ -65,7 +65,7 @@ class Fetcher:
         served: Served,
         crashed: CrashedJobs,
         leases: Leases,
-        pauses: Pauses,
+        rules: RulesInForce,
         *,
         worker_id: UUID,
         facts_of: Callable[[Claim], "TaskFacts | None"],
@@ -75,9 +75,10 @@ class Fetcher:
         self._served = served
         self._crashed = crashed
         self._leases = leases
-        self._pauses = pauses
-        self.aside = PausedTasks(store, pauses)
+        self._rules = rules
+        self.aside = PausedTasks(store, rules)
         self.in_order = InOrder(leases)
+        self.bounds = Bounds(rules)
         self._worker_id = worker_id
         self._facts_of = facts_of
         self._line_met = line_met
@@ -115,9 +116,9 @@ class Fetcher:
         """Claim jobs with crashes by their ids; other workers may be faster, or hold locks."""
         claims: list[ClaimWithFacts] = []
         while not claims and (taken := self._crashed.take(limit)):
-            self._pauses.refresh()
+            self._rules.refresh()
             for queue, job_ids in taken.items():
-                if not is_held_back(queue) and queue not in self._pauses.queues:
+                if not is_held_back(queue) and queue not in self._rules.paused_queues:
                     query = self._query(queue, limit=len(job_ids), only=job_ids)
                     try:
                         claims += self._with_facts(self._ask(query))
@@ -130,13 +131,14 @@ class Fetcher:
     def _walk(self, queues: Sequence[str], *, limit: int) -> list[ClaimWithFacts]:
         claims: list[ClaimWithFacts] = []
         if queues:
-            self._pauses.refresh()
+            self._rules.refresh()
         try:
             for queue in self._turns.order(queues):
                 if len(claims) >= limit:
                     break
                 left = self.in_order.limit(queue, limit - len(claims))
-                claims += self._with_facts(self._claim_in_order(queue, limit=left))
+                if left := self.bounds.limit(queue, left):
+                    claims += self._with_facts(self._claim_in_order(queue, limit=left))
         except Exception as error:
             self._put_off(error, claims)
         return claims
@@ -152,7 +154,7 @@ class Fetcher:
             self._error = error
 
     def _may_ask(self, queue: str) -> bool:
-        if queue in self._pauses.queues or is_held_back(queue):
+        if queue in self._rules.paused_queues or is_held_back(queue):
             return False
         return not self.in_order.must_wait(queue)
 
@@ -232,11 +234,13 @@ class Fetcher:
             lease=self._served.options.lease,
             backends=self._served.known_backends,
             groups=groups,
-            unknown=sorted(self._unknown | self._pauses.tasks),
+            unknown=sorted(self._unknown | self._rules.paused_tasks),
             only=only,
             after=after,
             crashed=self._served.crashed,
-            limit_of=limit_of,
+            limit_of=self._rules.limit_of,
+            limited=self._rules.limited,
+            at_once=self._rules.queue_limits.get(queue),
             rate_of=rate_of,
             line_met=self._line_met,
             limited_first=limited_first,

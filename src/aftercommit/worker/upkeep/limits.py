@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 
-from aftercommit.enqueue.limits import has_limits, limit_of
 from aftercommit.store.base import Store
 from aftercommit.values import UNLIMITED, Claim, Limit
+from aftercommit.worker.rules import RulesInForce
 
 SWEEP_EVERY = timedelta(milliseconds=700)  # with the claim that follows, within a second
 SWEEP_RARELY = timedelta(minutes=1)  # without limited tasks: some may have been until lately
@@ -25,14 +25,16 @@ class Passage:
     have passed, ``ring`` ends the wait for the next step.
     """
 
-    def __init__(self, store: Store, *, news: Callable[[], None]) -> None:
+    def __init__(self, store: Store, rules: RulesInForce, *, news: Callable[[], None]) -> None:
         self.ring: Callable[[], None] = lambda: None
         self._store = store
+        self._rules = rules
         self._news = news
         self._freed: SimpleQueue[Claim] = SimpleQueue()
         self._again: dict[str, Limit] = {}  # were locked by others
         self._after = ""  # the key where the sweep goes on
         self._next_sweep = float("-inf")
+        self._from_the_first = False  # a limit has changed: look at all keys now
         self._looking = True  # until the first sweep is over
 
     @property
@@ -43,6 +45,11 @@ class Passage:
     def freed(self, claim: Claim) -> None:
         """Note that the run of a claim under a limit has ended; from any thread."""
         self._freed.put(claim)
+        self.ring()
+
+    def limits_changed(self) -> None:
+        """Note that other limits hold from now on; from any thread."""
+        self._from_the_first = True
         self.ring()
 
     def step(self) -> timedelta:
@@ -56,7 +63,7 @@ class Passage:
     def _look(self) -> timedelta:
         # What is in _again is looked at again if the database does not answer.
         limits = self._again = self._again | self._of_ended_runs()
-        if time.monotonic() >= self._next_sweep:
+        if self._from_the_first or time.monotonic() >= self._next_sweep:
             limits = self._again | self._sweep()
         self._again = limits
         if limits:
@@ -64,7 +71,7 @@ class Passage:
             self._again = {key: limits[key] for key in locked}
             if passed:
                 self._news()
-        if not self._freed.empty():
+        if self._from_the_first or not self._freed.empty():
             return timedelta(0)
         until_sweep = timedelta(seconds=max(self._next_sweep - time.monotonic(), 0))
         return min(AGAIN, until_sweep) if self._again else until_sweep
@@ -76,7 +83,7 @@ class Passage:
                 claim = self._freed.get_nowait()
             except Empty:
                 break
-            limit = limit_of(claim.task_path)
+            limit = self._rules.limit_of(claim.task_path)
             # Without a limit, nobody of its key waits for a slot.
             if claim.limit_key is not None and limit not in {None, UNLIMITED}:
                 found[claim.limit_key] = limit
@@ -84,11 +91,15 @@ class Passage:
 
     def _sweep(self) -> dict[str, Limit]:
         """Return the next keys with parked jobs of tasks that this process knows."""
+        self._rules.refresh()
+        if self._from_the_first:
+            self._from_the_first, self._after = False, ""
         began = time.monotonic()
+        limit_of = self._rules.limit_of
         keys = self._store.parked_keys(after=self._after, most=MOST_KEYS)
         found = {key: limit for key, path in keys if (limit := limit_of(path)) is not None}
         self._after = keys[-1][0] if len(keys) == MOST_KEYS else ""
-        pause = SWEEP_EVERY if keys or has_limits() else SWEEP_RARELY
+        pause = SWEEP_EVERY if keys or self._rules.has_limits else SWEEP_RARELY
         if self._after:
             pause = min(timedelta(seconds=(time.monotonic() - began) * PAUSE), SWEEP_EVERY)
         elif pause is SWEEP_RARELY:

@@ -1,0 +1,23 @@
+"""What operators may do about queues while workers run: pause, resume, limit, list.
+
+The commands and the admin's page call these functions, and so may your code.
+"""
+
+from aftercommit.queues.limiting import Limited, limit, limits, unlimit
+from aftercommit.queues.listed import Queue, list
+from aftercommit.queues.named import Answer
+from aftercommit.queues.pauses import Paused, pause, paused, resume
+
+__all__ = [
+    "Answer",
+    "Limited",
+    "Paused",
+    "Queue",
+    "limit",
+    "limits",
+    "list",
+    "pause",
+    "paused",
+    "resume",
+    "unlimit",
+]

@@ -1,0 +1,141 @@
+"""Which queues or tasks are meant, and in which databases; what does not exist is refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Self
+
+from aftercommit.enqueue.called import declared_task, load_tasks, stored_names
+from aftercommit.enqueue.configured import job_aliases, our_backends
+from aftercommit.enqueue.names import LONGEST_TASK_PATH, OURS
+from aftercommit.enqueue.registry import declared_tasks
+from aftercommit.errors import ConfigurationError, NothingToLimit, NothingToPause
+from aftercommit.options.queues import IN_ORDER, QUEUE_PREFIX, is_queue_name, queues_of
+from aftercommit.store import store_for
+from aftercommit.values import QUEUE, TASK
+
+Unknown = type[NothingToPause] | type[NothingToLimit]  # what is raised for a name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a change has done."""
+
+    changed: Sequence[tuple[str, str]]  # databases and names that were not so before
+    unused: bool = False  # no job is there, and nothing that is known here enqueues one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What the caller has named. A broker has two queues, and a task may have several names."""
+
+    kind: str  # queue or task
+    names: Sequence[str]
+    aliases: Sequence[str]
+    unknown: Unknown
+
+    @classmethod
+    def of(
+        cls,
+        queue: str | None,
+        task: object,
+        broker: str | None,
+        *,
+        using: str | None,
+        unknown: Unknown,
+    ) -> Self:
+        """Return what is meant; raises for what cannot be the name of anything."""
+        if [queue, task, broker].count(None) != 2:  # noqa: PLR2004 - of three, one is given
+            raise ConfigurationError("Name a queue, a task or a broker, and one of them only.")
+        if task is not None:
+            kind, names = TASK, stored_names(_path(task))
+        else:
+            kind, names = QUEUE, list(_queues(queue, broker, unknown))
+        return cls(kind=kind, names=names, aliases=aliases(using), unknown=unknown)
+
+    def must_exist(self) -> None:
+        """Raise for a name that nobody uses: it would do nothing."""
+        name = self.names[0]
+        if self.kind == TASK:
+            if declared_task(name) is None:
+                declared = [task.module_path for task in declared_tasks()]
+                alike = [one for one in declared if not one.startswith(OURS)]
+                found = get_close_matches(name, alike)
+                raise self.unknown(what=f"task {name!r}", known=found)
+        elif not self._may_be_used():
+            known = {queue for backend in our_backends() for queue in backend.queues}
+            raise self.unknown(what=f"queue {name!r}", known=known)
+
+    @property
+    def unused(self) -> bool:
+        """Whether no job is there, and nothing that is known here enqueues one."""
+        if self.kind == TASK or self._is_of_broker:
+            return False
+        load_tasks()
+        known = {name for alias in self.aliases for name in configured(alias)}
+        known |= {task.queue_name for task in declared_tasks()}
+        return known.isdisjoint(self.names) and not self._has_jobs()
+
+    @property
+    def _is_of_broker(self) -> bool:
+        return self.names[0].startswith(QUEUE_PREFIX)
+
+    def _may_be_used(self) -> bool:
+        """Return whether a backend accepts jobs for the queue, or there are jobs of before."""
+        if self._is_of_broker:
+            return True
+        backends = [one for one in our_backends() if one.using in self.aliases]
+        if any(not one.queues or not one.queues.isdisjoint(self.names) for one in backends):
+            return True
+        return self._has_jobs()
+
+    def _has_jobs(self) -> bool:
+        return any(
+            not {*store_for(alias).queues()}.isdisjoint(self.names) for alias in self.aliases
+        )
+
+
+def _queues(queue: str | None, broker: str | None, unknown: Unknown) -> Sequence[str]:
+    if queue is not None and not is_queue_name(queue):
+        raise ConfigurationError(f"A queue cannot be called {queue!r}.")
+    if queue is not None and queue.startswith(QUEUE_PREFIX):
+        broker = queue.removeprefix(QUEUE_PREFIX).removesuffix(IN_ORDER)
+    if broker is None:
+        return [str(queue)]
+    known = {name for backend in our_backends() for name in backend.config.libraries}
+    if broker not in known:
+        raise unknown(what=f"relay to {broker!r}", known=known)
+    return queues_of(broker)
+
+
+def _path(task: object) -> str:
+    path = getattr(task, "module_path", task)
+    if not isinstance(path, str) or len(path) > LONGEST_TASK_PATH:
+        raise ConfigurationError(f"Expected a task or its path, got {type(task).__name__}.")
+    if path.startswith(OURS):
+        raise ConfigurationError(
+            f"{path} is no task of the project: it publishes messages, or calls the functions of "
+            "schedule(). Name the broker, or the queue."
+        )
+    return path
+
+
+def aliases(using: str | None) -> Sequence[str]:
+    """Return the databases that are meant; None: all that hold jobs."""
+    known = job_aliases()
+    if using is None:
+        return known
+    if using not in known:
+        raise ConfigurationError(
+            f"No backend of TASKS keeps jobs in the database {using!r}; "
+            f"there are: {', '.join(known) or 'none'}."
+        )
+    return [using]
+
+
+def configured(alias: str) -> set[str]:
+    """Return the queues that the settings name for a database."""
+    here = [one for one in our_backends() if one.using == alias]
+    brokers = {name for one in here for name in one.config.libraries}
+    relayed = {queue for name in brokers for queue in queues_of(name)}
+    return relayed.union(*(one.queues for one in here))
