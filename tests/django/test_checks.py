@@ -438,6 +438,36 @@ def test_w006_backends_of_one_database_agree_on_what_a_worker_has_once(backends)
     assert "differ in poll_interval, max_crashes" in messages[0].msg
 
 
+def test_e014_a_queue_has_one_limit(backends):
+    backends(default=ours(queue_limits={"mail": 3}), slow=ours(queue_limits={"mail": 4}))
+
+    (message,) = found()
+
+    assert message.id == "aftercommit.E014"
+    assert "limit its queue 'mail' to 3 and to 4" in message.msg
+
+
+def test_backends_may_have_the_same_limit_or_one_of_them_or_each_in_its_database(backends):
+    backends(
+        default=ours(queue_limits={"mail": 3, "reports": 1}),
+        slow=ours(queue_limits={"mail": 3}),
+        other=ours(queue_limits={"mail": 9}, using="other"),
+    )
+
+    assert found() == []
+
+
+def test_w016_a_queue_with_a_limit_exists(backends):
+    given = {"queues": ["mail"], "relay": ["celery"]}
+    backends(default=ours(**given, queue_limits={"mial": 3, "mail": 4, "relay.celery": 2}))
+
+    (message,) = found()
+
+    assert message.id == "aftercommit.W016"
+    assert "'mial'" in message.msg
+    assert "mail, relay.celery" in message.hint
+
+
 def test_backends_of_two_databases_may_differ(backends):
     backends(default=ours(), other=ours(using="other", max_crashes=9))
 

@@ -51,7 +51,7 @@ def test_a_program_is_told_in_json():
 
     listed = json.loads(run("queues", "--json")[0])
     assert [one["queue"] for one in listed if one["paused"]] == ["relay.rq", "relay.rq.in_order"]
-    assert {"database": "other", "queue": "mail", "paused": None} in listed
+    assert {"database": "other", "queue": "mail", "paused": None, "limit": None} in listed
 
     said, _complained = run("resume", "relay.rq", "--json")
     assert json.loads(said) == {"resumed": both, "unused": False}
@@ -96,3 +96,71 @@ def test_a_queue_that_nobody_uses_is_said(backends):
         "default: the queue mial is paused.\n",
         "No job is in this queue, and no task is known that enqueues there.\n",
     )
+
+
+def test_a_queue_is_limited_listed_and_let_go():
+    given = ("limit", "mail", "--at-once", "3")
+    assert run(*given, "--dry-run")[0].splitlines() == [
+        "default: the queue mail would be limited to 3 jobs at once.",
+        "other: the queue mail would be limited to 3 jobs at once.",
+    ]
+    assert queues.limits() == []
+    assert "default: the queue mail is limited to 3 jobs at once." in run(*given)[0]
+    assert run(*given)[0] == "Nothing has changed: it was limited like that already.\n"
+    assert "other: mail, 3 jobs at once, set at run time (else no limit)" in run("queues")[0]
+    run("pause", "mail", "--by", "ann")
+    (line,) = run("queues", "--database", "other")[0].splitlines()[:1]
+    assert "by ann, 3 jobs at once" in line
+
+    said = run("unlimit", "mail")[0]
+    assert "default: the queue mail is limited as code and settings say." in said
+    assert run("unlimit", "mail")[0] == "Nothing has changed: no limit was set at run time.\n"
+    assert queues.limits() == []
+    assert len(queues.paused()) == 2
+
+
+def test_a_program_limits_in_json():
+    path = "tests.app.tasks.add"
+    given = ("--task", path, "--database", "other", "--json")
+    changed = [{"database": "other", "task": path}]
+    said = json.loads(run("limit", *given, "--at-once", "2", "--dry-run")[0])
+    assert said == {"limited": changed, "unused": False, "dry_run": True}
+    said = json.loads(run("limit", *given, "--at-once", "2")[0])
+    assert said == {"limited": changed, "unused": False}
+
+    (found,) = [one for one in json.loads(run("queues", "--json")[0]) if one.get("task") == path]
+    limit = {"at_once": 2, "at_run_time": True, "configured": None}
+    assert found == {"database": "other", "task": path, "paused": None, "limit": limit}
+    assert json.loads(run("unlimit", *given)[0]) == {"unlimited": changed, "unused": False}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["limit", "mail"],
+        ["limit", "mail", "--at-once", "0"],
+        ["limit", "mail", "--at-once", "-3"],
+        ["limit", "mail", "--at-once", "many"],
+        ["limit", "mial", "--at-once", "3"],
+        ["limit", "--task", "gone.tasks.no", "--at-once", "3"],
+        ["limit", "--broker", "celery", "--at-once", "3"],
+        ["limit", "mail", "--broker", "rq", "--at-once", "3"],
+        ["unlimit"],
+        ["unlimit", "mail", "--database", "gone"],
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_limited_is_an_error(words):
+    with pytest.raises(CommandError):
+        run(*words)
+    assert queues.limits() == []
+
+
+@pytest.mark.parametrize("words", [["pause", "mail"], ["resume", "mail"]], ids=" ".join)
+def test_a_dry_run_pauses_and_resumes_nothing(words):
+    if words[0] == "resume":
+        run("pause", "mail")
+    before = queues.paused()
+    said = run(*words, "--dry-run")[0]
+    assert f"default: the queue mail would be {words[0]}" in said
+    assert queues.paused() == before

@@ -86,6 +86,8 @@ def test_the_command_says_it_for_people():
     ready_job(queue="mail")
     failed_job()
     queues.pause("mail", using="default")
+    queues.limit("mail", 3, using="default")
+    queues.limit(task=add, limit=1000, using="default")
 
     said = run("--database", "default").splitlines()
 
@@ -94,8 +96,8 @@ def test_the_command_says_it_for_people():
     assert "the oldest waits for" in said[1]
     assert said[2:] == [
         "  Ended: 0 succeeded, 1 failed, 0 cancelled.",
-        "  queue mail (paused): 1 due, 1 ready, 0 running",
-        "  task tests.app.tasks.add: 1 due, 1 ready, 0 running",
+        "  queue mail (paused, 3 at once): 1 due, 1 ready, 0 running",
+        "  task tests.app.tasks.add (1,000 at once): 1 due, 1 ready, 0 running",
     ]
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
-from aftercommit import jobs
+from aftercommit import jobs, queues
 from aftercommit.printable import one_line
 from aftercommit.relay.neglected import SEEN_WITHIN
 from aftercommit.store import store_for
@@ -29,6 +29,8 @@ class Status:
     tasks: dict[str, jobs.Depth]
     paused: list[str]  # queues
     paused_tasks: list[str]
+    limits: dict[str, int]  # of queues: jobs at once
+    task_limits: dict[str, int]  # set at run time
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as values of JSON; spans in seconds."""
@@ -39,7 +41,7 @@ class Status:
 def status_of(using: str) -> Status:
     """Read the numbers of a database."""
     store = store_for(using)
-    pauses = store.pauses()
+    pauses, limits = store.pauses(), queues.limits(using)
     return Status(
         database=using,
         workers=store.workers.count_seen(within=SEEN_WITHIN),
@@ -51,6 +53,8 @@ def status_of(using: str) -> Status:
         tasks=jobs.counts(by="task", using=using),
         paused=sorted(one.name for one in pauses if one.kind == QUEUE),
         paused_tasks=sorted(one.name for one in pauses if one.kind == TASK),
+        limits={one.name: one.limit for one in limits if one.kind == QUEUE},
+        task_limits={one.name: one.limit for one in limits if one.kind == TASK},
     )
 
 
@@ -71,13 +75,15 @@ def lines(status: Status) -> Iterator[str]:
     )
     if any(status.states[one].jobs for one in ENDED):
         yield f"  Ended: {', '.join(_ended(one, status.states[one]) for one in ENDED)}."
-    for kind, found, all_paused in (
-        (QUEUE, status.queues, status.paused),
-        (TASK, status.tasks, status.paused_tasks),
+    for kind, found, paused, limits in (
+        (QUEUE, status.queues, status.paused, status.limits),
+        (TASK, status.tasks, status.paused_tasks, status.task_limits),
     ):
         for name, one in found.items():
-            paused = " (paused)" if name in all_paused else ""
-            yield f"  {kind} {one_line(name)}{paused}: {_depth(one)}"
+            rules = ["paused"] * (name in paused)
+            rules += [f"{limits[name]:,} at once"] if name in limits else []
+            marks = f" ({', '.join(rules)})" if rules else ""
+            yield f"  {kind} {one_line(name)}{marks}: {_depth(one)}"
 
 
 def _ended(state: str, found: jobs.Number) -> str:

@@ -11,8 +11,10 @@ from aftercommit.management.subcommands.base import Subcommand, accept_here_as_w
 from aftercommit.management.subcommands.change import Cancel, Move, Prune, Retry
 from aftercommit.management.subcommands.doctor import Doctor
 from aftercommit.management.subcommands.jobs import Jobs
-from aftercommit.management.subcommands.pause import Pause, Queues, Resume
+from aftercommit.management.subcommands.limit import Limit, Unlimit
+from aftercommit.management.subcommands.pause import Pause, Resume
 from aftercommit.management.subcommands.process import Process
+from aftercommit.management.subcommands.queues import Queues
 from aftercommit.management.subcommands.status import Status
 from aftercommit.management.subcommands.worker import Relay, Worker
 
@@ -28,6 +30,8 @@ SUBCOMMANDS: Sequence[type[Subcommand]] = (
     Prune,
     Pause,
     Resume,
+    Limit,
+    Unlimit,
     Queues,
     Process,
 )

@@ -37,6 +37,7 @@ CHECKS = {
     "aftercommit.E011": "'aftercommit' is not in INSTALLED_APPS",
     "aftercommit.E012": "the database router keeps our tables out of the jobs' database",
     "aftercommit.E013": "AUTOCOMMIT is False for the database of the jobs",
+    "aftercommit.E014": "backends of one database limit a queue to different numbers",
     "aftercommit.W001": "'django_tasks' is not in INSTALLED_APPS though the backport is used",
     "aftercommit.W002": "MariaDB is older than 10.8 and ignores descending indexes",
     "aftercommit.W003": "SQLite keeps the jobs in memory, where no worker sees them",
@@ -52,6 +53,7 @@ CHECKS = {
     "aftercommit.W013": "an index of our tables is missing",
     "aftercommit.W014": "the tables are from a MariaDB that had no type UUID",
     "aftercommit.W015": "jobs wait for tasks that nothing declares",
+    "aftercommit.W016": "a limit is set for a queue that the backend does not have",
 }
 
 

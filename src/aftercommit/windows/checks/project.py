@@ -17,6 +17,7 @@ from aftercommit.enqueue.policy import exception_classes
 from aftercommit.enqueue.registry import declared_tasks, option
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.checked import ExceptionTypes
+from aftercommit.options.queues import queues_of
 from aftercommit.printable import without_passwords
 from aftercommit.relay.brokers import broker_for
 
@@ -37,6 +38,7 @@ def check_project(**_kwargs: Any) -> list[CheckMessage]:
         *_exceptions_of_tasks(),
         *_shared_aliases(backends),
         *_shared_libraries(backends),
+        *_queue_limits(backends),
     ]
 
 
@@ -167,3 +169,29 @@ def _shared_libraries(backends: list[DatabaseBackend]) -> Iterator[CheckMessage]
 def _ways_to_relay(backend: DatabaseBackend) -> dict[str, tuple[Any, ...]]:
     config = backend.config
     return {name: (options, config.relay_when) for name, options in config.libraries.items()}
+
+
+def _queue_limits(backends: list[DatabaseBackend]) -> Iterator[CheckMessage]:
+    for backend in backends:
+        known = backend.queues | {
+            queue for name in backend.config.libraries for queue in queues_of(name)
+        }
+        unknown = sorted(backend.config.queue_limits.keys() - known)
+        if backend.queues and unknown:
+            yield Warning(
+                f"TASKS[{backend.alias!r}]['OPTIONS']['queue_limits'] names {unknown[0]!r}, "
+                "which is no queue of this backend: it limits nothing.",
+                hint=f"Write one of: {', '.join(sorted(known))}.",
+                id="aftercommit.W016",
+            )
+    for first, second in combinations(backends, 2):
+        limits, others = first.config.queue_limits, second.config.queue_limits
+        for queue in sorted(limits.keys() & others.keys()):
+            if limits[queue] != others[queue] and first.using == second.using:
+                yield Error(
+                    f"TASKS[{first.alias!r}] and TASKS[{second.alias!r}] keep their jobs in one "
+                    f"database, {first.using!r}, and limit its queue {queue!r} to "
+                    f"{limits[queue]:,} and to {others[queue]:,}. A queue has one limit.",
+                    hint="Give both the same number, or name the queue in one of them only.",
+                    id="aftercommit.E014",
+                )

@@ -1,0 +1,73 @@
+"""``manage.py aftercommit queues``: which queues there are, what is paused, and what limited."""
+
+import json
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from aftercommit import queues
+from aftercommit.errors import ConfigurationError
+from aftercommit.management.subcommands.base import Subcommand
+from aftercommit.management.subcommands.ruling import add_form
+from aftercommit.values import TASK
+
+
+class Queues(Subcommand):
+    """Write the queues that there are, what is paused, and what has a limit."""
+
+    name = "queues"
+    help = "list the queues, what is paused, and what has a limit"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the form, and the database."""
+        add_form(parser)
+
+    def run(self, options: dict[str, Any]) -> int:
+        """Write a line for each."""
+        try:
+            found = queues.list(options["database"])
+            tasks = _tasks(options["database"])
+        except ConfigurationError as error:
+            raise CommandError(str(error)) from error
+        if options["json"]:
+            rows = [_as_json("queue", one.using, one.name, one.pause, one.limit) for one in found]
+            rows += [_as_json("task", *names, *rules) for names, rules in tasks.items()]
+            self.say(json.dumps(rows))
+            return 0
+        for one in found:
+            self.say(f"{one.using}: {one.name}{_rules(one.pause, one.limit)}")
+        for (using, name), rules in tasks.items():
+            self.say(f"{using}: the task {name}{_rules(*rules)}")
+        return 0
+
+
+Rules = tuple[queues.Paused | None, queues.Limited | None]
+
+
+def _tasks(database: str | None) -> dict[tuple[str, str], Rules]:
+    """Return the tasks that are paused, or limited at run time."""
+    pauses = {(one.using, one.name): one for one in queues.paused(database) if one.kind == TASK}
+    limits = {(one.using, one.name): one for one in queues.limits(database) if one.kind == TASK}
+    names = sorted(pauses.keys() | limits.keys())
+    return {name: (pauses.get(name), limits.get(name)) for name in names}
+
+
+def _rules(pause: queues.Paused | None, limit: queues.Limited | None) -> str:
+    paused = f", paused {pause.details}" if pause else ""
+    return f"{paused}, {limit.details}" if limit else paused
+
+
+def _as_json(
+    kind: str,
+    using: str,
+    name: str,
+    pause: queues.Paused | None,
+    limit: queues.Limited | None,
+) -> dict[str, Any]:
+    paused = pause and {"since": pause.since.isoformat(), "by": pause.by, "why": pause.why}
+    limited = limit and {
+        "at_once": limit.limit,
+        "at_run_time": limit.at_run_time,
+        "configured": limit.configured,
+    }
+    return {"database": using, kind: name, "paused": paused, "limit": limited}

@@ -1,0 +1,87 @@
+"""What the commands share that set something for a queue, a task or a broker at run time."""
+
+import json
+from abc import abstractmethod
+from contextlib import ExitStack
+from typing import Any, ClassVar
+
+from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
+
+from aftercommit import queues
+from aftercommit.enqueue.configured import job_aliases
+from aftercommit.errors import ConfigurationError, NothingToLimit, NothingToPause
+from aftercommit.management.subcommands.base import Subcommand
+
+WRONG = (ConfigurationError, NothingToPause, NothingToLimit)
+
+
+class Ruling(Subcommand):
+    """Changes what is set for what is named, and says what was not so before."""
+
+    done: ClassVar[str]  # "paused"
+    as_it_was: ClassVar[str]  # "it was paused already"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare what is named."""
+        parser.add_argument("queue", nargs="?", metavar="QUEUE")
+        parser.add_argument("--task", metavar="PATH", help="a task, instead of a queue")
+        parser.add_argument(
+            "--broker", metavar="NAME", help="the messages for a library, as celery"
+        )
+        add_form(parser)
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only say what it would change"
+        )
+
+    def run(self, options: dict[str, Any]) -> int:
+        """Change it; say what has changed."""
+        dry = options["dry_run"]
+        kind = "queue" if options["task"] is None else "task"
+        try:
+            answer = self._rehearse(options) if dry else self.change(options)
+        except WRONG as error:
+            raise CommandError(str(error)) from error
+        if options["json"]:
+            changed = [{"database": using, kind: name} for using, name in answer.changed]
+            said = {self.done: changed, "unused": answer.unused}
+            self.say(json.dumps({**said, "dry_run": True} if dry else said))
+            return 0
+        for using, name in answer.changed:
+            verb = "would be" if dry else "is"
+            self.say(f"{using}: the {kind} {name} {verb} {self.in_words(options)}.")
+        if not answer.changed:
+            self.say(f"Nothing {'would change' if dry else 'has changed'}: {self.as_it_was}.")
+        if answer.unused:
+            self.complain("No job is in this queue, and no task is known that enqueues there.")
+        return 0
+
+    def in_words(self, options: dict[str, Any]) -> str:
+        """Return what is done, for people."""
+        return self.done
+
+    @abstractmethod
+    def change(self, options: dict[str, Any]) -> queues.Answer:
+        """Do it."""
+
+    def _rehearse(self, options: dict[str, Any]) -> queues.Answer:
+        """Do it in transactions that are rolled back."""
+        with ExitStack() as stack:
+            for using in job_aliases():
+                stack.enter_context(transaction.atomic(using=using))
+            answer = self.change(options)
+            for using in job_aliases():
+                transaction.set_rollback(True, using=using)
+        return answer
+
+
+def add_form(parser: CommandParser) -> None:
+    """Declare the database, and the form of what is written."""
+    parser.add_argument("--database", metavar="ALIAS", help="(default: all that hold jobs)")
+    parser.add_argument("--json", action="store_true", help="write JSON, for programs")
+
+
+def named(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what is named, as the functions of ``aftercommit.queues`` take it."""
+    names = ("queue", "task", "broker")
+    return {name: options[name] for name in names} | {"using": options["database"]}
