@@ -33,6 +33,18 @@ def read_arguments(payload: Any) -> tuple[list[Any], dict[str, Any]]:
     return args, kwargs
 
 
+def read_tags(text: Any) -> list[str]:
+    """Return the tags of a job; what is no list of texts is shown as one."""
+    if text is None:
+        return []
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        found = None
+    readable = isinstance(found, list) and all(isinstance(one, str) for one in found)
+    return found if readable else [str(text)[:LONGEST_SHOWN]]
+
+
 def read_errors(text: Any) -> list[dict[str, str]]:
     """Return one entry for each failed run: its class path, traceback and worker.
 

@@ -90,6 +90,7 @@ class Claim(NamedTuple):  # not a dataclass: batches of claims must be quick to 
     backend: str
     queue: str
     priority: int
+    tags: str | None  # JSON list of texts
     run_after: datetime
     enqueued_at: datetime
     started_at: datetime  # of the first run

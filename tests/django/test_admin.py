@@ -277,7 +277,23 @@ def test_jobs_are_found_by_id_and_path_state_and_queue(as_):
         assert found(client.get(LIST, query)) == jobs
 
 
-@pytest.mark.parametrize("name", ["q", "queue", "database", "state", "o", "p", "_to_field"])
+def test_tags_are_shown_with_links_to_the_jobs_that_have_them(as_):
+    tagged, other = ready_job(tags='["a b", "<i>"]'), ready_job(tags='["a"]')
+    there = ready_job("other", tags='["a b"]')
+    client = as_("viewer")
+
+    for page in (client.get(LIST), client.get(page_of(tagged))):
+        assert f'<a href="{LIST}?database=default&amp;tag=a+b">a b</a>' in page.text
+        assert "&lt;i&gt;" in page.text
+    assert found(client.get(LIST, {"tag": "a b"})) == {tagged}
+    assert found(client.get(LIST, {"tag": "a b", "database": "other"})) == {there}
+    assert found(client.get(LIST, {"tag": "a"})) == {other}
+    assert "By tag" not in client.get(LIST).text
+
+
+@pytest.mark.parametrize(
+    "name", ["q", "queue", "tag", "database", "state", "o", "p", "_to_field"][:]
+)
 @pytest.mark.parametrize("value", [HOSTILE, "' OR 1=1 --", "\0", "", "😀" * 500])
 def test_nothing_in_the_address_breaks_the_page(name, value, as_):
     ready_job()

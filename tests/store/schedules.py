@@ -122,6 +122,7 @@ def _claim(job_id: UUID, *, token: int, by: UUID) -> Claim:
         backend="default",
         queue="default",
         priority=0,
+        tags=None,
         run_after=moment,
         enqueued_at=moment,
         started_at=moment,

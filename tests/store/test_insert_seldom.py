@@ -25,10 +25,10 @@ def written(job):
 
 
 ROWS = [
-    (PLAIN, (None, None, None, None, None, None, True, 0)),
-    (TAGGED, ('["x"]', None, None, None, None, None, True, 0)),
-    (RATED, (None, "r", "r", None, None, None, True, 0)),
-    (FAIR, (None, "f", None, "f", "f", Blocked.FAIR, False, 1)),
+    (PLAIN, ([], None, None, None, None, None, True, 0)),
+    (TAGGED, (["x"], None, None, None, None, None, True, 0)),
+    (RATED, ([], "r", "r", None, None, None, True, 0)),
+    (FAIR, ([], "f", None, "f", "f", Blocked.FAIR, False, 1)),
 ]
 
 

@@ -42,6 +42,14 @@ def options(request, alone_and_in_company, rig):
     return {"atomic": request.param != "plain"}
 
 
+def test_the_context_has_the_tags_of_the_job(rig):
+    def body(context):
+        return context.tags
+
+    assert rig.run(body, tags=["mail", "eu"]).return_value == ["mail", "eu"]
+    assert rig.run(body).return_value == []
+
+
 @pytest.mark.parametrize("alone_and_in_company", ["alone"], indirect=True)
 @pytest.mark.parametrize(("change", "look"), CHANGES.values(), ids=CHANGES)
 def test_what_a_task_activates_does_not_reach_the_next(rig, options, change, look):

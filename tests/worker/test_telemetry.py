@@ -48,6 +48,7 @@ CLAIM = Claim(
     backend="default",
     queue="default",
     priority=0,
+    tags=None,
     run_after=NOW,
     enqueued_at=NOW,
     started_at=NOW,

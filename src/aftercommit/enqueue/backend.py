@@ -34,6 +34,7 @@ from aftercommit.errors import ConfigurationError
 from aftercommit.ids import new_job_ids
 from aftercommit.options.conf import BackendOptions
 from aftercommit.options.queues import LONGEST_NAME, check_queues, is_queue_name
+from aftercommit.options.tags import stored_tags
 from aftercommit.store import default_alias, store_for
 from aftercommit.values import NewJob, NewJobs
 
@@ -208,6 +209,7 @@ class DatabaseBackend(BaseTaskBackend):
             # Also without a limit: claims decide about jobs with such a key one by one.
             limit_key=limit_key_of(task, payload) or rate_key,
             rate_key=rate_key,
+            tags=stored_tags(option(task, "tags", ())),
             goes_with_success=goes_with_success(task, self.config),
         )
 

@@ -33,6 +33,7 @@ from aftercommit.options.checked import (
     exception_types,
 )
 from aftercommit.options.keep import DEFAULT, KeepOption, check_keep
+from aftercommit.options.tags import tags_from
 
 
 class Report(Protocol):
@@ -60,6 +61,7 @@ class Task(BaseTask):
     ``limit``: how many jobs run at once, of all that have equal values of the arguments
     ``limit_by``; ``ordered``: each begins when the one before has ended.
     ``rate``, ``rate_by``, ``burst``: how often jobs start, of all that have equal values.
+    ``tags``: words by which jobs are found again; those of ``using()`` are added.
 
     Raises ``ConfigurationError`` for a value that is not possible, ``InvalidTask`` for a
     function that cannot be a task.
@@ -89,6 +91,7 @@ class Task(BaseTask):
     rate: str | None = None  # "60/m": starts of the whole task, or with equal rate_by
     rate_by: tuple[str, ...] | None = None  # names of arguments
     burst: int | None = None  # starts at once, after a while without any; None: 1
+    tags: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self._check()
@@ -120,9 +123,10 @@ class Task(BaseTask):
         max_attempts: int | None = None,
         unique_key: str | None = None,
         on_conflict: str | None = None,
+        tags: Sequence[str] | None = None,
         **others: Any,
     ) -> Self:
-        """Return a variant of this task for the calls that follow.
+        """Return a variant of this task for the calls that follow; ``tags`` are added.
 
         Raises ``TypeError`` for an option that belongs to the declaration.
         """
@@ -136,6 +140,7 @@ class Task(BaseTask):
             "max_attempts": max_attempts,
             "unique_key": unique_key,
             "on_conflict": on_conflict,
+            "tags": None if tags is None else (*self.tags, *tags_from(tags)),
         }
         changed = {name: value for name, value in given.items() if value is not None}
         if type(self).__post_init__ is not Task.__post_init__:
@@ -235,6 +240,7 @@ def _check_options(task: Task) -> None:
     check_unique(task)
     check_limit(task)
     check_rate(task)
+    object.__setattr__(task, "tags", tags_from(task.tags))
 
 
 def _fixed_by_declaration(task: Task, others: Iterable[str]) -> str:

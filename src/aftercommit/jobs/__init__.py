@@ -68,6 +68,7 @@ def find(  # noqa: PLR0913 - each of them narrows the selection
     enqueued_before: datetime | timedelta | None = None,
     finished_before: datetime | timedelta | None = None,
     error_contains: str | None = None,
+    tag: str | None = None,
     after: UUID | None = None,
     using: str | None = None,
 ) -> Selection:
@@ -76,7 +77,8 @@ def find(  # noqa: PLR0913 - each of them narrows the selection
     ``ids``: UUIDs of jobs. ``state``: one or several. ``task``: a task or one of its names;
     its jobs are found under all of them.
     ``enqueued_before``, ``finished_before``: a moment, or how long ago. ``error_contains``: a
-    part of the exception's class or of the traceback of one of their failed runs. ``after``:
+    part of the exception's class or of the traceback of one of their failed runs. ``tag``: one of
+    their tags. ``after``:
     only ids behind this one, to go on where an operation was stopped. ``using``: the database
     alias, by default where the router writes jobs.
 
@@ -90,5 +92,6 @@ def find(  # noqa: PLR0913 - each of them narrows the selection
         enqueued_before=enqueued_before,
         finished_before=finished_before,
         error_contains=error_contains,
+        tag=tag,
     )
     return Selection(wanted, using=using or default_alias(), after=after)

@@ -10,6 +10,7 @@ from aftercommit.enqueue.called import stored_names
 from aftercommit.enqueue.names import names_of
 from aftercommit.errors import BadSelection
 from aftercommit.options.queues import LONGEST_NAME, QUEUE_PREFIX, is_queue_name
+from aftercommit.options.tags import LONGEST_TAG, is_tag
 from aftercommit.store.criteria import STATES, Criteria
 
 LOWEST, HIGHEST = -100, 100  # priorities, as in Django
@@ -24,12 +25,15 @@ def criteria(
     enqueued_before: datetime | timedelta | None,
     finished_before: datetime | timedelta | None,
     error_contains: str | None,
+    tag: str | None,
 ) -> Criteria:
     """Return the criteria; raises ``BadSelection`` for what cannot be true of a job."""
     if queue is not None:
         _check_queue("queue", queue)
     if error_contains is not None and not (isinstance(error_contains, str) and error_contains):
         raise BadSelection("error_contains", "a text", error_contains)
+    if tag is not None and not is_tag(tag):
+        raise BadSelection("tag", f"a text of 1 to {LONGEST_TAG} printable characters", tag)
     return Criteria(
         ids=None if ids is None else _ids(ids),
         states=STATES if state is None else _states(state),
@@ -38,6 +42,7 @@ def criteria(
         enqueued_before=_before("enqueued_before", enqueued_before),
         finished_before=_before("finished_before", finished_before),
         error_contains=error_contains,
+        tag=tag,
     )
 
 

@@ -7,7 +7,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from aftercommit.ids import new_job_id
-from aftercommit.models.portable import Count, JSONOrText, Name, PartialIndex, UniqueWhenSet
+from aftercommit.models.portable import Count, JSONOrText, Name, PartialIndex, Tags, UniqueWhenSet
 from aftercommit.models.readable import Identity, Moment
 from aftercommit.stored import read_arguments, read_errors, read_json
 
@@ -68,7 +68,7 @@ class Job(models.Model):
     payload = models.TextField()  # JSON: {"args": [...], "kwargs": {...}}
     meta = JSONOrText(default=dict, blank=True)
     headers = models.TextField(null=True)  # noqa: DJ001 - JSON object, for traces; NULL: none
-    tags = models.TextField(null=True)  # noqa: DJ001 - JSON list of texts; NULL: none
+    tags = Tags(null=True)
 
     token = models.BigIntegerField(default=0)  # the fence: +1 at each claim, never lowered
     attempts = Count(default=0)  # runs, without those that were released

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.db.models.functions import Now
 
+from aftercommit.options.tags import stored_tags
+from aftercommit.stored import read_tags
+
 if TYPE_CHECKING:
     Text = models.CharField[str, str]
     Number = models.PositiveIntegerField[Any, Any]
     Json = models.JSONField[Any, Any]
+    LongText = models.TextField[Any, Any]
 else:
     Text, Number, Json = models.CharField, models.PositiveIntegerField, models.JSONField
+    LongText = models.TextField
 
 
 class Name(Text):
@@ -81,6 +86,23 @@ class PartialIndex(models.Index):
         names = [*self.leading, *(name for name, _order in self.fields_orders)]
         whole = models.Index(fields=names, name=self.name)
         return whole.create_sql(model, schema_editor, using=using, **kwargs)
+
+
+class Tags(LongText):
+    """A list of texts, as JSON text; NULL: none. What is no such list reads as one text of it."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> list[str]:
+        """Return the list."""
+        return read_tags(value)
+
+    def get_prep_value(self, value: Any) -> str | None:
+        """Return the text of a list."""
+        return value if value is None or isinstance(value, str) else stored_tags(value)
+
+    def deconstruct(self) -> Any:
+        """Return Django's field: the column is the same."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.TextField", args, kwargs
 
 
 class UtcNow(Now):

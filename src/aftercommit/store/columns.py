@@ -50,6 +50,7 @@ CLAIMED = (  # in the order of the fields of Claim
     "backend",
     "queue",
     "priority",
+    "tags",
     *(MOMENTS := ("run_after", "enqueued_at", "started_at", "claimed_at")),
 )
 # The counters grow up to these: one that is full must not make the claim of others an error.

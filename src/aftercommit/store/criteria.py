@@ -19,6 +19,7 @@ class Criteria:
     enqueued_before: datetime | timedelta | None = None  # a span: longer ago than this
     finished_before: datetime | timedelta | None = None
     error_contains: str | None = None
+    tag: str | None = None
 
     def within(self, states: tuple[str, ...]) -> Self:
         """Return the same, of those states only."""

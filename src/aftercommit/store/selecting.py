@@ -19,6 +19,7 @@ from aftercommit.ids import first_id_of
 from aftercommit.models import FINISHED, UNSUCCESSFUL, Job, State
 from aftercommit.options.backoff import LONGEST_WAIT
 from aftercommit.options.queues import QUEUE_PREFIX
+from aftercommit.options.tags import in_column
 from aftercommit.store.clock import ago
 from aftercommit.store.criteria import STATES, Criteria
 from aftercommit.store.operations import CancelAnswer, Operations, Retried
@@ -61,6 +62,8 @@ def condition(wanted: Criteria) -> Q:
     if wanted.error_contains is not None:
         # As it stands in the JSON of the column.
         found &= _contains("errors", json.dumps(wanted.error_contains)[1:-1])
+    if wanted.tag is not None:
+        found &= _contains("tags", in_column(wanted.tag))
     return found
 
 

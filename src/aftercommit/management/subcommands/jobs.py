@@ -77,7 +77,8 @@ class Jobs(Subcommand):
             self.say(json.dumps(found))
         else:
             for row in found:
-                self.say("  ".join([row["id"], f"{row['state']:9}", row["queue"], row["task"]]))
+                words = [row["id"], f"{row['state']:9}", row["queue"], row["task"]]
+                self.say("  ".join([*words, *(f"#{one_line(tag)}" for tag in row["tags"])]))
         return 0 if found else NOTHING_FOUND
 
     def _show(self, options: dict[str, Any]) -> int:
@@ -105,7 +106,8 @@ class Jobs(Subcommand):
 
 def _row(job: "Job", using: str) -> dict[str, Any]:
     values = {name: _plain(getattr(job, name)) for name in IN_A_LIST}
-    return {**values, "task": one_line(str(job.task_path)), "database": using}
+    task = one_line(str(job.task_path))
+    return {**values, "task": task, "tags": job.tags, "database": using}
 
 
 def _whole(job: "Job", using: str) -> dict[str, Any]:

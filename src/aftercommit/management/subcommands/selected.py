@@ -29,6 +29,7 @@ CRITERIA = {
     "queue": "queue",
     "older_than": "enqueued_before",
     "error": "error_contains",
+    "tag": "tag",
 }
 SAY_EVERY = 10_000  # jobs, where there is no live line
 
@@ -57,6 +58,7 @@ def add_criteria(parser: CommandParser) -> None:
     parser.add_argument(
         "--older-than", type=span, metavar="SPAN", help="enqueued longer ago: 90s, 15m, 2h, 7d"
     )
+    parser.add_argument("--tag", metavar="TAG", help="with this tag")
     parser.add_argument("--error", metavar="TEXT", help="with this text in the error of a run")
 
 

@@ -67,7 +67,7 @@ CLAIMABLE = "job.claimable AND job.claimable = 1"
 IS_ID = "length(id) = 32 AND id NOT GLOB '*[^0-9a-f]*'"
 NUMBERS = {"token", "attempts", "crashes", "conflicts", "max_attempts", "priority"}
 # Moments as well: Django has a converter for the type of their columns, which may raise.
-TEXTS = {"task_path", "payload", "errors", "backend", "queue", *MOMENTS}
+TEXTS = {"task_path", "payload", "errors", "backend", "queue", "tags", *MOMENTS}
 TYPES = dict.fromkeys(NUMBERS, "INTEGER") | dict.fromkeys(TEXTS, "TEXT")
 RETURNED = [f"CAST({one} AS {TYPES[one]})" if one in TYPES else one for one in CLAIMED]
 DUE_HEAD = f"WHERE head.run_after <= {NOW}"

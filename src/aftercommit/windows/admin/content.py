@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
@@ -42,6 +43,12 @@ def noted(job: Job, name: str) -> str:
     meta: Any = job.meta
     value = meta.get(name) if isinstance(meta, Mapping) else None
     return "" if value is None else one_line(value if isinstance(value, str) else _json(value))
+
+
+def tags(job: Job, *, page: str, **query: str) -> SafeString:
+    """Return the tags of a job, each with a link to the jobs of a page that have it."""
+    links = [(page, urlencode({**query, "tag": one}), one_line(one)) for one in job.tags]
+    return format_html_join(" ", '<a href="{}?{}">{}</a>', links)
 
 
 def arguments(job: Job) -> SafeString | str:

@@ -10,7 +10,10 @@ from django.utils.translation import gettext_lazy
 
 from aftercommit.enqueue.configured import configured_queues, job_aliases
 from aftercommit.models import Job, State
+from aftercommit.options.tags import is_tag
 from aftercommit.store import default_alias, store_for
+from aftercommit.store.criteria import Criteria
+from aftercommit.store.selecting import condition
 
 
 def databases() -> list[str]:
@@ -74,6 +77,22 @@ class StateFilter(KnownFilter):
             State.CANCELLED: {"unsuccessful": True},
         }
         return queryset.filter(state=state, **flags.get(state, {}))
+
+
+class TagFilter(KnownFilter):
+    """Jobs with a tag; the one of the request is offered, which a link beside a job has named."""
+
+    title = gettext_lazy("tag")
+    parameter_name = "tag"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the tag of the request if it can be one."""
+        return [(name, name) for name in self.used_parameters.values() if is_tag(name)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        """Filter by the tag, which reads the table."""
+        name = self.value()
+        return queryset if name is None else queryset.filter(condition(Criteria(tag=name)))
 
 
 class QueueFilter(KnownFilter):

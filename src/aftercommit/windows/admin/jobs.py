@@ -15,6 +15,7 @@ from django.db import Error, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -25,7 +26,13 @@ from aftercommit.relay.neglected import Neglect, neglected
 from aftercommit.relay.outbox import relaying
 from aftercommit.store import store_for
 from aftercommit.windows.admin import content
-from aftercommit.windows.admin.filters import DatabaseFilter, QueueFilter, StateFilter, databases
+from aftercommit.windows.admin.filters import (
+    DatabaseFilter,
+    QueueFilter,
+    StateFilter,
+    TagFilter,
+    databases,
+)
 
 if TYPE_CHECKING:
     Base = admin.ModelAdmin[Job]
@@ -41,8 +48,11 @@ class JobAdmin(Base):
     """Jobs, the newest first; to retry and to cancel have their own permissions."""
 
     actions = ("retry_selected", "cancel_selected")
-    list_display = ("name", "shown_state", "queue", "attempts", "enqueued_at", "finished_at")
-    list_filter = (DatabaseFilter, StateFilter, QueueFilter)
+    list_display = (
+        *("name", "shown_state", "queue", "shown_tags", "attempts"),
+        *("enqueued_at", "finished_at"),
+    )
+    list_filter = (DatabaseFilter, StateFilter, QueueFilter, TagFilter)
     ordering = ("-id",)
     search_fields = ("id",)
     search_help_text = gettext_lazy("An id of a job or a message, or a part of a task's name.")
@@ -95,6 +105,7 @@ class JobAdmin(Base):
                         "id",
                         *own,
                         ("shown_state", "queue", "priority", "database"),
+                        "shown_tags",
                     )
                 },
             ),
@@ -119,6 +130,7 @@ class JobAdmin(Base):
             *MESSAGE_FIELDS,
             "name",
             "shown_state",
+            "shown_tags",
             "database",
             "failures",
             "size",
@@ -161,6 +173,13 @@ class JobAdmin(Base):
     def ordering_key(self, job: Job) -> str | None:
         """Return the ordering key of a message."""
         return content.noted(job, "ordering_key") or None
+
+    @admin.display(description=gettext_lazy("tags"))
+    def shown_tags(self, job: Job) -> str:
+        """Return the tags, with links to the jobs that have them."""
+        page = reverse("admin:aftercommit_job_changelist", current_app=self.admin_site.name)
+        several = len(databases()) > 1
+        return content.tags(job, page=page, **{"database": str(job._state.db)} if several else {})
 
     @admin.display(description=gettext_lazy("database"))
     def database(self, job: Job) -> str | None:

@@ -12,6 +12,7 @@ from aftercommit._compat import TaskContext, TaskResult
 from aftercommit.enqueue.moments import checked_end
 from aftercommit.enqueue.registry import option
 from aftercommit.errors import AlreadyCommitted, ConfigurationError, NotRunByWorker
+from aftercommit.stored import read_tags
 from aftercommit.worker.running.atomic.transaction import Stage, TaskTransaction
 from aftercommit.worker.runs import Run
 
@@ -44,6 +45,7 @@ class JobContext(TaskContext):  # type: ignore[misc]
     is_cancel_requested: Callable[[], bool] = field(default=_never, repr=False)
     check: Callable[[], None] = field(default=_go_on, repr=False)
     pause_rate: Callable[[datetime | timedelta], None] = field(default=_no_pause, repr=False)
+    tags: list[str] = field(default_factory=list)  # of the declaration, and of the call
 
     @property
     def job_id(self) -> str:
@@ -110,6 +112,7 @@ def context_of(
         is_cancel_requested=lambda: run.cancel_requested or run.lost,
         check=run.checkpoint,
         pause_rate=partial(_pause_rate, run, pause_rate),
+        tags=read_tags(run.claim.tags),
     )
 
 
