@@ -1,7 +1,6 @@
 """The SQL statements of ``PostgreSQLStore``."""
 
 from collections.abc import Iterable
-from functools import cache
 
 from aftercommit.models.readable import bounded
 from aftercommit.store.columns import (
@@ -10,99 +9,6 @@ from aftercommit.store.columns import (
     LARGEST_TOKEN,
     MOMENTS,
 )
-
-TYPES = {
-    "id": "uuid",
-    "priority": "smallint",
-    "run_after": "timestamptz",
-    "max_attempts": "int",
-    "meta": "jsonb",
-    "unique_until_started": "bool",
-    "blocked": "smallint",
-    "claimable": "bool",
-    "waits_for": "int",
-}
-UNSET = {"run_after": "statement_timestamp()"}
-FRESH = "'ready', 0, 0, 0, 0, false, statement_timestamp(), '[]'"
-ALL_FRESH = "state, token, attempts, crashes, conflicts, cancel_requested, enqueued_at, errors"
-OR_SKIP = "ON CONFLICT DO NOTHING"
-# Here and below, pg_notify() is called only for queues with a new due job. The server sends the
-# notification at COMMIT, once for equal texts, and never after a rollback.
-INSERT_ONE = f"""
-INSERT INTO aftercommit_job ({{columns}}, {ALL_FRESH}) VALUES ({{values}}, {FRESH})
-{{or_skip}}
-RETURNING enqueued_at, CASE WHEN run_after <= statement_timestamp()
-    THEN pg_notify('aftercommit', queue) END
-"""  # noqa: S608 - fixed names
-
-
-@cache
-def insert_one(columns: tuple[str, ...], unset: frozenset[str], *, or_skip: bool) -> str:
-    """Return the statement for one job; ``unset`` columns are no parameters, which is faster."""
-    values = [f"%({name})s" if name not in unset else UNSET.get(name, "NULL") for name in columns]
-    return INSERT_ONE.format(
-        columns=", ".join(columns), values=", ".join(values), or_skip=OR_SKIP * or_skip
-    )
-
-
-# One JSON document is built and parsed faster than an array for each column.
-INSERT_MANY = f"""
-WITH new AS (
-    INSERT INTO aftercommit_job ({{columns}}, {ALL_FRESH})
-    SELECT {{values}}, {FRESH}
-    FROM json_to_recordset(%(jobs)s::json) AS given ({{types}})
-    {{or_skip}}
-    RETURNING queue, run_after
-)
-SELECT pg_notify('aftercommit', queue) FROM new
-WHERE run_after <= statement_timestamp()
-GROUP BY queue
-"""  # noqa: S608 - fixed names
-
-
-@cache
-def insert_many(columns: tuple[str, ...], *, or_skip: bool) -> str:
-    """Return the statement for jobs that are given as one JSON document."""
-    values = {name: name for name in columns} | {
-        "run_after": "COALESCE(run_after, statement_timestamp())"
-    }
-    return INSERT_MANY.format(
-        columns=", ".join(columns),
-        values=", ".join(values.values()),
-        types=", ".join(f"{name} {TYPES.get(name, 'text')}" for name in columns),
-        or_skip=OR_SKIP * or_skip,
-    )
-
-
-# Only values that the jobs do not share are sent as lists. The payloads are elements of one JSON
-# array, and json_array_elements() returns their exact text.
-SHARED = {
-    "id": "given.id",
-    "payload": "given.payload::text",
-    "run_after": "COALESCE(%(run_after)s::timestamptz, statement_timestamp())",
-}
-INSERT_ALIKE = f"""
-WITH new AS (
-    INSERT INTO aftercommit_job ({{columns}}, {ALL_FRESH})
-    SELECT {{values}}, {FRESH}
-    FROM ROWS FROM (
-        unnest(%(ids)s::uuid[]), json_array_elements(%(payloads)s::json)
-    ) AS given (id, payload)
-    {{or_skip}}
-)
-SELECT pg_notify('aftercommit', %(queue)s)
-WHERE {SHARED["run_after"]} <= statement_timestamp()
-"""  # noqa: S608 - fixed names
-
-
-@cache
-def insert_alike(columns: tuple[str, ...], *, or_skip: bool) -> str:
-    """Return the statement for jobs that differ in their ids and payloads."""
-    values = {name: f"%({name})s::{TYPES.get(name, 'text')}" for name in columns} | SHARED
-    return INSERT_ALIKE.format(
-        columns=", ".join(columns), values=", ".join(values.values()), or_skip=OR_SKIP * or_skip
-    )
-
 
 READY_HOLDER = """
 SELECT * FROM aftercommit_job

@@ -14,10 +14,9 @@ from psycopg.types.datetime import TimestamptzLoader
 
 from aftercommit.models import Job, State
 from aftercommit.options.backoff import LONGEST_WAIT
-from aftercommit.store.columns import columns_of, values_from
 from aftercommit.store.finish import ending, without_gone
 from aftercommit.store.groups import HEADS
-from aftercommit.store.postgresql import prepared
+from aftercommit.store.postgresql.inserts import PostgreSQLInserts
 from aftercommit.store.postgresql.limits import PostgreSQLLimits, claims_from
 from aftercommit.store.postgresql.listener import PostgreSQLListener
 from aftercommit.store.postgresql.locks import FREE_LOCKS, LOOK
@@ -46,9 +45,6 @@ from aftercommit.store.postgresql.sql import (
     WAKE,
     WITHOUT_LIMIT,
     array,
-    insert_alike,
-    insert_many,
-    insert_one,
 )
 from aftercommit.store.presence import REQUESTS, Presence
 from aftercommit.store.reading import Look
@@ -58,18 +54,15 @@ from aftercommit.values import (
     Claim,
     ClaimQuery,
     Ended,
-    NewJob,
-    NewJobs,
     Outcome,
     Renewed,
     Succeeded,
 )
 
-LARGEST_KEPT = 4096  # bytes of a payload
 IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
 
-class PostgreSQLStore(PostgreSQLLimits):
+class PostgreSQLStore(PostgreSQLInserts, PostgreSQLLimits):
     """Jobs on PostgreSQL 15 or newer."""
 
     now_sql = "SELECT clock_timestamp()"
@@ -80,23 +73,6 @@ class PostgreSQLStore(PostgreSQLLimits):
     wakes_workers = True
     tells_inserted = True
     share_sql = "FOR SHARE SKIP LOCKED"
-
-    def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
-        columns = columns_of(jobs)
-        if len(jobs) == 1:
-            row = values_from(jobs[0], columns)
-            unset = frozenset([name for name, value in row.items() if value is None])
-            sql = insert_one(columns, unset, or_skip=or_skip)
-            return self._run_insert(sql, row, keep=len(jobs[0].payload) <= LARGEST_KEPT)
-        rows = [_json_row(job, columns) for job in jobs]
-        document = json.dumps(rows, ensure_ascii=False)
-        return self._run_insert(insert_many(columns, or_skip=or_skip), {"jobs": document})
-
-    def _insert_alike(self, jobs: NewJobs, *, repeated: bool) -> None:
-        columns = columns_of([jobs.like])
-        given = values_from(jobs.like, columns)
-        given |= {"ids": array(jobs.ids), "payloads": f"[{','.join(jobs.payloads)}]"}
-        self._run_insert(insert_alike(columns, or_skip=repeated), given)
 
     def _holder(self, lock: str, *, change: bool) -> Job | None:
         sql = READY_HOLDER.format(lock=TO_CHANGE if change else TO_READ)
@@ -282,10 +258,6 @@ class PostgreSQLStore(PostgreSQLLimits):
             if raw.info.transaction_status == TransactionStatus.IDLE:
                 raw.isolation_level = before
 
-    def _run_insert(self, sql: str, given: dict[str, Any], *, keep: bool = False) -> list[Any]:
-        rows = prepared.execute(self.connection, sql, given, keep=keep)
-        return self._run(sql, given) if rows is None else rows
-
     def _run(self, sql: str, given: dict[str, Any] | Sequence[Any]) -> list[Any]:
         with self.connection.cursor() as cursor:
             cursor.execute(sql, given)
@@ -297,13 +269,6 @@ class PostgreSQLStore(PostgreSQLLimits):
             cursor.cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
             cursor.execute(sql, given)
             return list(cursor.fetchall())
-
-
-def _json_row(job: NewJob, columns: Sequence[str]) -> dict[str, Any]:
-    run_after = None if job.run_after is None else job.run_after.isoformat()
-    row = values_from(job, columns)
-    row |= {"id": job.id.hex, "run_after": run_after, "meta": job.meta}
-    return row
 
 
 def _by_id(ended: tuple[Claim, Outcome]) -> int:
