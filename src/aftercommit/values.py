@@ -223,6 +223,9 @@ class ClaimQuery:
     rate_of: Callable[[str], Rate | None] = no_rate_known  # of a task by its path
     # Is told that jobs wait for a rate: its key, a path of a task, when the next may start.
     line_met: LineMet = nobody_listens
+    paused: Sequence[str] = ()  # tasks among ``unknown`` whose jobs are set aside
+    fair: bool = False  # jobs that take turns are moved into their lines, and not claimed
+    without_fair: bool = False  # leave those out that are not in their lines yet
     ended: Sequence[UUID] = ()  # leases of this worker to delete: none of their jobs is running
 
 

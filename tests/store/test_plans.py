@@ -345,6 +345,7 @@ def test_a_poll_of_an_idle_worker_is_one_statement_whatever_lies_in_the_future(s
         == EACH * 3 // 4
     )
     fetcher = fetcher_for(store, queues)
+    assert fetcher.fetch(limit=4) == []  # the first one also looks for lines
 
     with reads() as read, statements() as asked:
         assert fetcher.fetch(limit=4) == []

@@ -18,6 +18,7 @@ from aftercommit._compat import (
 )
 from aftercommit.enqueue.declared import validate
 from aftercommit.enqueue.discovery import discover
+from aftercommit.enqueue.fair import in_turn
 from aftercommit.enqueue.limits import limit_key_of
 from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.many import Arguments, split_call
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from aftercommit.models import Job
     from aftercommit.store.base import Store
 
+BY_ARGUMENTS = ("limit_by", "rate_by", "fair_by")
 MOST_VALIDATED = 1000  # tasks that a backend remembers
 
 
@@ -152,9 +154,7 @@ class DatabaseBackend(BaseTaskBackend):
             check_call(task, *call)
         if option(task, "unique") is not None:
             return self._many_unique(task, payloads)
-        if option(task, "limit_by") or option(
-            task, "rate_by"
-        ):  # each call may have a key of its own
+        if any(option(task, by) for by in BY_ARGUMENTS):  # each call may have a key of its own
             jobs = [self._job(task, payload) for payload in payloads]
             ids = [str(job_id) for job_id in self.store.insert(jobs)]
         elif ids := new_job_ids(len(payloads)):
@@ -197,7 +197,7 @@ class DatabaseBackend(BaseTaskBackend):
 
     def _job(self, task: Task, payload: str, meta: dict[str, Any] | None = None) -> NewJob:
         rate_key = rate_key_of(task, payload)
-        return NewJob(
+        job = NewJob(
             task_path=task.module_path,
             payload=payload,
             backend=self.alias,
@@ -212,6 +212,7 @@ class DatabaseBackend(BaseTaskBackend):
             tags=stored_tags(option(task, "tags", ())),
             goes_with_success=goes_with_success(task, self.config),
         )
+        return in_turn(job, task)
 
     def get_result(self, result_id: str) -> JobResult:
         """Return Django's view of a job.

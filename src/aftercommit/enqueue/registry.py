@@ -26,6 +26,7 @@ FIXED = (
     "rate",
     "rate_by",
     "burst",
+    "fair_by",
 )
 
 

@@ -16,6 +16,7 @@ from aftercommit._compat import (
     TaskResultMismatch,
     for_both,
 )
+from aftercommit.enqueue.fair import check_fair
 from aftercommit.enqueue.limits import check_limit
 from aftercommit.enqueue.many import Arguments, enqueue_many
 from aftercommit.enqueue.names import check_names, import_path
@@ -62,6 +63,7 @@ class Task(BaseTask):
     ``limit_by``; ``ordered``: each begins when the one before has ended.
     ``rate``, ``rate_by``, ``burst``: how often jobs start, of all that have equal values.
     ``tags``: words by which jobs are found again; those of ``using()`` are added.
+    ``fair_by``: arguments by whose values jobs take turns.
 
     Raises ``ConfigurationError`` for a value that is not possible, ``InvalidTask`` for a
     function that cannot be a task.
@@ -92,6 +94,7 @@ class Task(BaseTask):
     rate_by: tuple[str, ...] | None = None  # names of arguments
     burst: int | None = None  # starts at once, after a while without any; None: 1
     tags: Sequence[str] = ()
+    fair_by: tuple[str, ...] | None = None  # names of arguments, by whose values jobs take turns
 
     def __post_init__(self) -> None:
         self._check()
@@ -241,6 +244,7 @@ def _check_options(task: Task) -> None:
     check_limit(task)
     check_rate(task)
     object.__setattr__(task, "tags", tags_from(task.tags))
+    check_fair(task)
 
 
 def _fixed_by_declaration(task: Task, others: Iterable[str]) -> str:

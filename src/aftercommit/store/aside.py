@@ -68,10 +68,15 @@ class Aside(Rules):
             paused = self._still_paused(tasks)
             if not paused:
                 return None
-            rows = self._jobs.filter(id__in=job_ids, claimable=True, state=State.READY)
+            in_the_way = Q(claimable=True) | Q(blocked=Blocked.FAIR)
+            rows = self._jobs.filter(in_the_way, id__in=job_ids, state=State.READY)
             locked = self._locked(rows.filter(task_path__in=paused), skip=True)
-            chosen = dict(locked.values_list("id", "task_path"))
+            found = list(locked.values_list("id", "task_path", "blocked"))
+            chosen = {job_id: path for job_id, path, _blocked in found}
+            in_lines = [job_id for job_id, _path, blocked in found if blocked == Blocked.FAIR]
             self._jobs.filter(id__in=chosen).update(claimable=False, waits_for=1)
+            if in_lines:
+                self._jobs.filter(id__in=in_lines).update(blocked=None, line=None)
             self._dependencies.bulk_create(
                 [
                     Dependency(job_id=job_id, needs_id=pause_of(path))
@@ -107,7 +112,7 @@ class Aside(Rules):
             gone = set(first) - set(rows.values_list("id", flat=True))
             # Whatever has become of it meanwhile: it waits for this pause no longer. One that
             # waits for a slot as well stays in its line, which lets it through in its turn.
-            parked = Q(state=State.READY, blocked__in=(Blocked.LIMIT, Blocked.RATE))
+            parked = Q(state=State.READY, blocked__in=(Blocked.LIMIT, Blocked.RATE, Blocked.FAIR))
             self._jobs.filter(id__in=held).exclude(parked).update(
                 waits_for=0,
                 claimable=Case(When(state=State.READY, then=Value(True)), default=Value(False)),

@@ -8,6 +8,7 @@ insert      ``insert``, ``insert_alike``, ``insert_unique``                T0
 groups      ``due_groups``, ``queues``                                     before T1
 claim       ``claim``, ``renew``, ``end_leases``                           T1, T2
 limits      ``let_pass``, ``parked_keys``                                  T1 (limits)
+fair        ``claim_in_turn``, ``fair_parts``, ``out_of_line``            T1 (fairness)
 finish      ``finish``, ``finish_many``                                    T3-T5, T7, T8'
 rescue      ``rescue``, ``release_unstarted``, ``release_forgotten``       T6, T7
 operations  ``cancel``, ``retry``, ``prune``                               T8-T10
@@ -30,11 +31,12 @@ from uuid import UUID
 from aftercommit.store.aside import Aside
 from aftercommit.store.blame import WORKER_DIED
 from aftercommit.store.columns import unique_lock
+from aftercommit.store.fair.claims import FairClaims
+from aftercommit.store.fair.numbers import FairNumbers
 from aftercommit.store.finish import Finishing
 from aftercommit.store.health import Health
 from aftercommit.store.inbox import Inbox
 from aftercommit.store.insert import Inserting
-from aftercommit.store.limits.queues import QueueLimits
 from aftercommit.store.operations import CancelAnswer, Retried
 from aftercommit.store.presence import Presence
 from aftercommit.store.pruning import Pruning
@@ -48,11 +50,12 @@ __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique
 
 class Store(
     Inserting,
-    QueueLimits,
+    FairClaims,
     Finishing,
     Rescue,
     Selecting,
     Pruning,
+    FairNumbers,
     States,
     Health,
     Inbox,

@@ -11,6 +11,9 @@ from aftercommit.store.clock import in_future
 from aftercommit.store.groups import Groups
 from aftercommit.values import Claim, ClaimQuery, Renewed
 
+# But for those that a limit has let through, and those that run alone: see store.fair.
+WITHOUT_FAIR = "(fair_key IS NULL OR blocked = 0 OR crashes > 0)"
+
 
 class Claims(Groups, ABC):
     """Claims jobs and renews leases."""
@@ -105,6 +108,8 @@ def chosen(query: ClaimQuery) -> str:
         conditions.append(f"id IN ({marks(query.only)})")
     if query.crashed is not None:
         conditions.append("crashes > 0" if query.crashed else "crashes = 0")
+    if query.without_fair:
+        conditions.append(WITHOUT_FAIR)
     return "".join(f" AND {one}" for one in conditions)
 
 

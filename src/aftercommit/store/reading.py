@@ -70,7 +70,21 @@ class Reading(Table):
         ``schedule()``, begins with it. ``backends``: empty means all. Jobs of ``unknown`` tasks
         and in ``paused`` queues are left out.
         """
-        rows = self._due().exclude(task_path__in=unknown).exclude(queue__in=paused)
+        return self._first_due(
+            self._due(), limit=limit, name=name, backends=backends, unknown=unknown, paused=paused
+        )
+
+    def _first_due(
+        self,
+        rows: QuerySet[Job],
+        *,
+        limit: int,
+        name: str = "",
+        backends: Collection[str] = (),
+        unknown: Collection[str] = (),
+        paused: Collection[str] = (),
+    ) -> list[UUID]:
+        rows = rows.exclude(task_path__in=unknown).exclude(queue__in=paused)
         if backends:
             rows = rows.filter(backend__in=backends)
         if name:
@@ -135,7 +149,8 @@ class Reading(Table):
 
     def counts(self) -> Mapping[str, int]:
         """Return how many jobs are ready and how many are running."""
-        parked = self._jobs.filter(blocked__in=(Blocked.LIMIT, Blocked.RATE), state=State.READY)
+        aside = (Blocked.LIMIT, Blocked.RATE, Blocked.FAIR)
+        parked = self._jobs.filter(blocked__in=aside, state=State.READY)
         return {
             State.READY: self._claimable().count() + parked.count(),
             State.RUNNING: self._running().count(),

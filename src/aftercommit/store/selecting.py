@@ -16,7 +16,7 @@ from django.db.models.lookups import GreaterThan
 from django.utils import timezone
 
 from aftercommit.ids import first_id_of
-from aftercommit.models import FINISHED, UNSUCCESSFUL, Job, State
+from aftercommit.models import FINISHED, UNSUCCESSFUL, Blocked, Job, State
 from aftercommit.options.backoff import LONGEST_WAIT
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.options.tags import in_column
@@ -214,13 +214,23 @@ class Selecting(Finding, Operations):
             partial(self._change, job_ids, others, {"priority": priority})
         )
 
+    def _leave_lines(self, job_ids: Sequence[UUID]) -> None:
+        """Let locked jobs be claimed by the way of all: what that meets enters the right line."""
+        if job_ids:
+            self._jobs.filter(id__in=job_ids, state=State.READY).update(
+                claimable=True, waits_for=0, blocked=None, line=None
+            )
+
     def _change(self, job_ids: Sequence[UUID], which: Q, values: dict[str, Any]) -> int:
         with self._write():
             chosen = self._jobs.filter(which, id__in=job_ids, state__in=NOT_STARTED)
-            rows = self._locked(chosen).order_by("id").only("id", "state", "queue")
+            rows = self._locked(chosen).order_by("id").only("id", "state", "queue", "blocked")
             locked = {row.id: row for row in rows}
             same = self._jobs.filter(id__in=list(locked), state__in=NOT_STARTED)
             changed = same.update(**values)
+            if "queue" in values:
+                in_turn = [row for row in locked.values() if row.blocked == Blocked.FAIR]
+                self._leave_lines([row.id for row in in_turn])
             ready = [row for row in locked.values() if row.state == State.READY]
             self._wake({values.get("queue", row.queue) for row in ready})
             return changed

@@ -102,6 +102,7 @@ class UniqueKeys(Table, ABC):
                 "priority": job.priority,
                 "limit_key": job.limit_key,  # other arguments may mean another one
                 "rate_key": job.rate_key,
+                "fair_key": job.fair_key,
             }
         if rule.debounce is not None:
             changes["run_after"] = _pushed(holder, job, rule)

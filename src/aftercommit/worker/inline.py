@@ -15,7 +15,7 @@ from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.rates import rate_of
 from aftercommit.enqueue.transactions import refuse_inside_transaction
 from aftercommit.errors import ConfigurationError, Stopped
-from aftercommit.models import Job, State
+from aftercommit.models import Blocked, Job, State
 from aftercommit.options.checked import check_counts
 from aftercommit.options.worker import WorkerConfig
 from aftercommit.process import Bell
@@ -300,6 +300,8 @@ class InlineAlias:
         )
         if known_task(job.task_path) is None:
             return None
+        if job.blocked == Blocked.FAIR:  # whoever names a job does not wait for its turn
+            self.store.out_of_line([job.id])
         claims = self.store.claim(query)
         self._rooms.leases.deleted(ended)
         if not claims:

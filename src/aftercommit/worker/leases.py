@@ -8,6 +8,8 @@ from uuid import UUID
 from aftercommit.values import Claim
 from aftercommit.worker.runs import now
 
+ENDED_TOGETHER = 8  # leases that a claim deletes; the heartbeat deletes fewer
+
 
 @dataclass(slots=True)
 class OpenLease:
@@ -64,6 +66,12 @@ class Leases:
         """The leases to delete: none of their jobs is running any more."""
         with self._lock:
             return list(self._ended)
+
+    @property
+    def ended_together(self) -> Sequence[UUID]:
+        """The same once there are some: for a claim, which deletes them beside its own work."""
+        ended = self.ended
+        return ended if len(ended) >= ENDED_TOGETHER else ()
 
     def deleted(self, lease_ids: Iterable[UUID]) -> None:
         """Forget leases that were deleted."""

@@ -7,7 +7,7 @@ places, claims as many jobs as there are free ones, and writes who has them.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -29,6 +29,8 @@ SELECT slot.id, slot.number, (
 )
 FROM aftercommit_slot AS slot WHERE slot.key = %s
 """
+
+ClaimSome = Callable[[ClaimQuery], list[Claim]]
 
 
 class Places(NamedTuple):
@@ -59,27 +61,33 @@ class QueueLimits(Limits):
 
     def claim(self, query: ClaimQuery) -> list[Claim]:
         """Claim; see ``Claims.claim``."""
+        claims = self.in_places(query, super().claim)
+        if claims is None:
+            self.end_leases(query.ended)
+        return claims or []
+
+    def in_places(self, query: ClaimQuery, claim: ClaimSome) -> list[Claim] | None:
+        """Claim by ``claim``, as many jobs as the queue has places for; None if that is none."""
         if query.at_once is None:
-            return super().claim(query)
+            return claim(query)
         # Without the key at first: a queue that is full costs one statement.
         if self._places(query).free:
             for number in range(TRIES):
                 if number:
                     time.sleep(BETWEEN_TRIES)
-                claims = self._after_deadlock(partial(self._claim_places, query))
+                claims = self._after_deadlock(partial(self._claim_places, query, claim))
                 if claims is not None:
                     return claims
-        self.end_leases(query.ended)
-        return []
+        return None
 
-    def _claim_places(self, query: ClaimQuery) -> list[Claim] | None:
+    def _claim_places(self, query: ClaimQuery, claim: ClaimSome) -> list[Claim] | None:
         """Claim under the queue's key; None if somebody else has locked it, or it is full."""
         with self._with_keys() as lock:
             places = self._places(query) if lock([slots_key(query.queue)]) else None
             if places is None or not places.free:
                 return None
             most = min(query.limit, places.free)
-            claims = super().claim(replace(query, limit=most, at_once=None))
+            claims = claim(replace(query, limit=most, at_once=None))
             self._write_places(query.queue, places, claims)
         return claims
 

@@ -13,7 +13,8 @@ from aftercommit.models import Job, State
 from aftercommit.store.claim import chosen, jobs_of_lease, left_out, marks
 from aftercommit.store.columns import claim_from, columns_of, id_from, values_from
 from aftercommit.store.finish import ending, without_gone
-from aftercommit.store.mysql.limits import AS_IT_IS, MySQLLimits
+from aftercommit.store.mysql.fair import MySQLFair
+from aftercommit.store.mysql.limits import AS_IT_IS
 from aftercommit.store.mysql.packet import SMALL_TOGETHER, Packets
 from aftercommit.store.mysql.presence import MySQLPresence, lock_name
 from aftercommit.store.mysql.sql import (
@@ -59,7 +60,7 @@ SHARE_OF_PACKET = 4  # the payloads of a statement, because they grow when they 
 LOST_CONNECTION = {2006, 2013, 2055, 1927, 1053, 4031}
 
 
-class MySQLStore(MySQLLimits):
+class MySQLStore(MySQLFair):
     """Jobs on MySQL 8.4 or MariaDB 10.6, or newer.
 
     A claim names the priority, so that the rest of the index is in the order of time.

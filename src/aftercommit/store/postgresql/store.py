@@ -14,10 +14,12 @@ from psycopg.types.datetime import TimestamptzLoader
 
 from aftercommit.models import Job, State
 from aftercommit.options.backoff import LONGEST_WAIT
+from aftercommit.store.claim import WITHOUT_FAIR
 from aftercommit.store.finish import ending, without_gone
 from aftercommit.store.groups import HEADS
+from aftercommit.store.postgresql.fair import PostgreSQLFair
 from aftercommit.store.postgresql.inserts import PostgreSQLInserts
-from aftercommit.store.postgresql.limits import PostgreSQLLimits, claims_from
+from aftercommit.store.postgresql.limits import claims_from
 from aftercommit.store.postgresql.listener import PostgreSQLListener
 from aftercommit.store.postgresql.locks import FREE_LOCKS, LOOK
 from aftercommit.store.postgresql.presence import PostgreSQLPresence, lock_key
@@ -62,7 +64,7 @@ from aftercommit.values import (
 IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
 
-class PostgreSQLStore(PostgreSQLInserts, PostgreSQLLimits):
+class PostgreSQLStore(PostgreSQLInserts, PostgreSQLFair):
     """Jobs on PostgreSQL 15 or newer."""
 
     now_sql = "SELECT clock_timestamp()"
@@ -118,6 +120,7 @@ class PostgreSQLStore(PostgreSQLInserts, PostgreSQLLimits):
         if query.busy:
             which += BUSY
             given["busy"] = list(query.busy)
+        which += f" AND {WITHOUT_FAIR}" * query.without_fair
         return due.format(which=which), given
 
     def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> Renewed:

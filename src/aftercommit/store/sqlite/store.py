@@ -23,7 +23,8 @@ from aftercommit.store.columns import (
 from aftercommit.store.finish import without_gone
 from aftercommit.store.groups import HEADS
 from aftercommit.store.presence import Presence
-from aftercommit.store.sqlite.limits import Part, SQLiteLimits
+from aftercommit.store.sqlite.fair import SQLiteFair
+from aftercommit.store.sqlite.limits import Part
 from aftercommit.store.sqlite.presence import SQLitePresence, lock_is_free, remove_lock
 from aftercommit.store.sqlite.references import check_no_row_refers_to
 from aftercommit.store.sqlite.sql import (
@@ -45,7 +46,7 @@ NOT_UTF_8 = "Could not decode to UTF-8"
 Answer = TypeVar("Answer")
 
 
-class SQLiteStore(SQLiteLimits):
+class SQLiteStore(SQLiteFair):
     """Jobs on SQLite 3.37 or newer, in a file."""
 
     now_sql = f"SELECT {NOW}"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
@@ -70,13 +70,13 @@ class StateFilter(KnownFilter):
         state = self.value()
         if state is None:
             return queryset
-        # These states have an index, by their flag; the others are found by the primary key.
-        flags: dict[str, dict[str, bool]] = {
-            State.READY: {"claimable": True},
-            State.FAILED: {"unsuccessful": True},
-            State.CANCELLED: {"unsuccessful": True},
+        # Indexes have these states by what else is true; the others are found by the primary key.
+        flags: dict[str, Q] = {
+            State.READY: Q(claimable=True) | Q(blocked__isnull=False) | Q(line__isnull=False),
+            State.FAILED: Q(unsuccessful=True),
+            State.CANCELLED: Q(unsuccessful=True),
         }
-        return queryset.filter(state=state, **flags.get(state, {}))
+        return queryset.filter(flags.get(state, Q()), state=state)
 
 
 class TagFilter(KnownFilter):

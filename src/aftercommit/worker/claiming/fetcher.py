@@ -6,30 +6,22 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import Error
 
 from aftercommit._compat import task_backends
-from aftercommit.enqueue.finished import send_finished
-from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.rates import rate_of
 from aftercommit.store.base import Store
-from aftercommit.values import (
-    NO_TIME,
-    Claim,
-    ClaimQuery,
-    Group,
-    LineMet,
-    Position,
-    Released,
-    nobody_listens,
-)
+from aftercommit.values import Claim, ClaimQuery, Group, LineMet, nobody_listens
 from aftercommit.worker.claiming.bounds import Bounds
 from aftercommit.worker.claiming.broker_share import is_held_back
 from aftercommit.worker.claiming.cursor import ClaimCursor
+from aftercommit.worker.claiming.fair import FairLines
 from aftercommit.worker.claiming.in_order import InOrder
+from aftercommit.worker.claiming.misfits import Misfits
 from aftercommit.worker.claiming.paused_tasks import PausedTasks
 from aftercommit.worker.claiming.turns import Turns, groups_in_turn
 from aftercommit.worker.config import Served
@@ -42,11 +34,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aftercommit")
 
-LEFT_FOR = timedelta(seconds=10)  # delay of a job that this process cannot run
 LOOK_EVERY = timedelta(milliseconds=100)  # for queues with due jobs, while there are many
 SHARE = 0.02  # of the time, that these looks may take
 LONGEST_PAUSE = timedelta(seconds=2)  # also where an open transaction makes looks slow
-ENDED_TOGETHER = 8  # leases that a claim deletes; the heartbeat deletes fewer
 KEPT = timedelta(seconds=5)  # a queue, after its last claim: its next job is claimed at once
 MOST_KEPT = 4  # queues; each costs every claim a statement
 
@@ -79,10 +69,11 @@ class Fetcher:
         self.aside = PausedTasks(store, rules)
         self.in_order = InOrder(leases)
         self.bounds = Bounds(rules)
+        self.lines = FairLines(store, leases, served.known_backends, self._put_off)
         self._worker_id = worker_id
         self._facts_of = facts_of
         self._line_met = line_met
-        self._unknown: set[str] = set()  # paths of tasks that this process does not have
+        self._misfits = Misfits(store, leases)
         self._unknown_backends: set[str] = set()
         self._groups: dict[str, list[Group]] = {}  # with due jobs, by queue
         self._next_look = float("-inf")
@@ -172,22 +163,30 @@ class Fetcher:
             else:
                 known.append((claim, facts))
         if unknown:
-            self._leave(unknown)
+            self._misfits.release(unknown)
         return known
 
     def _claim_in_order(self, queue: str, *, limit: int) -> list[Claim]:
-        cursor = self._cursors[queue]
         groups = groups_in_turn(self._groups[queue], self._turns.number)
         if self._served.only is None and not self.aside.clear(queue, groups):
             return []
-        query = self._query(
-            queue,
-            limit=limit,
-            groups=groups,
-            only=self._served.only,
-            after=cursor.position,
-            limited_first=cursor.limited,
-        )
+        query = self._query(queue, limit=limit, groups=groups, only=self._served.only)
+        if query.fair:
+            others = partial(self._claim_in_groups, query) if groups else None
+            claims = self.lines.claim(query, turn=self._turns.number, others=others)
+        else:
+            claims = self._claim_in_groups(query, limit)
+        self.in_order.claimed(queue, claims)
+        if claims:
+            self._claimed_at[queue] = time.monotonic()
+        self._turns.asked(queue, in_vain=not claims)
+        if len(claims) < limit and len(self._groups) > MOST_KEPT:
+            del self._groups[queue]  # empty now; the next look finds it if it has jobs again
+        return claims
+
+    def _claim_in_groups(self, query: ClaimQuery, limit: int) -> list[Claim]:
+        cursor = self._cursors[query.queue]
+        query = replace(query, limit=limit, after=cursor.position, limited_first=cursor.limited)
         claims: list[Claim] = []
         if query.after is not None:
             claims = self._ask(query)
@@ -198,20 +197,12 @@ class Fetcher:
             except Exception as error:
                 self._put_off(error, claims)
             cursor.looked_from_front(seconds=time.monotonic() - began)
-        cursor.claimed(claims, groups=groups, full=len(claims) == limit)
-        self.in_order.claimed(queue, claims)
-        if claims:
-            self._claimed_at[queue] = time.monotonic()
-        self._turns.asked(queue, in_vain=not claims)
-        if len(claims) < limit and len(self._groups) > MOST_KEPT:
-            del self._groups[queue]  # empty now; the next look finds it if it has jobs again
+        cursor.claimed(claims, groups=query.groups or (), full=len(claims) == limit)
         return claims
 
     def _ask(self, query: ClaimQuery) -> list[Claim]:
         """Claim, and delete the leases that have ended in the same transaction."""
-        ended = self._leases.ended
-        if len(ended) < ENDED_TOGETHER:
-            ended = ()
+        ended = self._leases.ended_together
         claims = self._store.claim(replace(query, ended=ended))
         self._leases.opened(claims)
         self._leases.deleted(ended)
@@ -224,8 +215,6 @@ class Fetcher:
         limit: int,
         only: Sequence[UUID] | None,
         groups: Sequence[tuple[str, int]] | None = None,
-        after: Position | None = None,
-        limited_first: bool = False,
     ) -> ClaimQuery:
         return ClaimQuery(
             queue=queue,
@@ -234,43 +223,17 @@ class Fetcher:
             lease=self._served.options.lease,
             backends=self._served.known_backends,
             groups=groups,
-            unknown=sorted(self._unknown | self._rules.paused_tasks),
+            unknown=sorted(self._misfits.unknown | self._rules.paused_tasks),
             only=only,
-            after=after,
+            paused=sorted(self._rules.paused_tasks),
+            fair=only is None and self.lines.active,
             crashed=self._served.crashed,
             limit_of=self._rules.limit_of,
             limited=self._rules.limited,
             at_once=self._rules.queue_limits.get(queue),
             rate_of=rate_of,
             line_met=self._line_met,
-            limited_first=limited_first,
         )
-
-    def _leave(self, claims: list[Claim]) -> None:
-        """Release jobs that this process cannot run, so that another worker may claim them."""
-        for path in sorted({claim.task_path for claim in claims} - self._unknown):
-            logger.warning(
-                "This worker does not have the task %s or its backend; the jobs stay ready for a "
-                "worker that has both. Is the task's module in an installed app, or listed in "
-                "OPTIONS['task_modules'] or below OPTIONS['task_packages']? Does TASKS have the "
-                "backend?",
-                path,
-            )
-        self._unknown |= {
-            claim.task_path for claim in claims if known_task(claim.task_path) is None
-        }
-        # A job of an unknown task keeps its place. One on an unknown backend would come at once.
-        delays = [NO_TIME if one.task_path in self._unknown else LEFT_FOR for one in claims]
-        try:
-            released = list(zip(claims, map(Released, delays), strict=True))
-            send_finished(self._store, self._store.finish_many(released))
-            for claim in claims:
-                self._leases.confirmed(claim)
-        except Error:
-            logger.warning(
-                "Jobs that this worker cannot run could not be released; they are rescued "
-                "when their leases end"
-            )
 
     def _look_for_due(self) -> list[str]:
         """Return the queues with due jobs; keep those as well that had some a moment ago."""
@@ -286,15 +249,16 @@ class Fetcher:
         for group in self._store.due_groups():
             if self._serves(group.backend, group.queue):
                 found.setdefault(group.queue, []).append(group)
+        for queue in self.lines.look(self._serves):
+            found.setdefault(queue, kept.get(queue, []))
         self._groups = kept | found
         self._turns.looked(found)
         ended = time.monotonic()
         pause = min((ended - began) / SHARE, LONGEST_PAUSE.total_seconds())
         self._next_look = ended + max(LOOK_EVERY.total_seconds(), pause)
-        for gone in self._cursors.keys() - self._groups.keys():
-            del self._cursors[gone]
-        for gone in self._claimed_at.keys() - self._groups.keys():
-            del self._claimed_at[gone]
+        for known in (self._cursors, self._claimed_at):
+            for gone in known.keys() - self._groups.keys():
+                del known[gone]
         return sorted(found)
 
     def _serves(self, backend: str, queue: str) -> bool:

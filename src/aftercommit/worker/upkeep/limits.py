@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 
+from aftercommit.enqueue.fair import is_fair
 from aftercommit.store.base import Store
 from aftercommit.values import UNLIMITED, Claim, Limit
 from aftercommit.worker.rules import RulesInForce
@@ -36,6 +37,7 @@ class Passage:
         self._next_sweep = float("-inf")
         self._from_the_first = False  # a limit has changed: look at all keys now
         self._looking = True  # until the first sweep is over
+        self._opened = False  # a slot is free for jobs that take turns, which claims let through
 
     @property
     def empty(self) -> bool:
@@ -69,7 +71,8 @@ class Passage:
         if limits:
             passed, locked = self._store.let_pass(limits)
             self._again = {key: limits[key] for key in locked}
-            if passed:
+            if passed or self._opened:
+                self._opened = False
                 self._news()
         if self._from_the_first or not self._freed.empty():
             return timedelta(0)
@@ -87,6 +90,7 @@ class Passage:
             # Without a limit, nobody of its key waits for a slot.
             if claim.limit_key is not None and limit not in {None, UNLIMITED}:
                 found[claim.limit_key] = limit
+                self._opened = self._opened or is_fair(claim.task_path)
         return found
 
     def _sweep(self) -> dict[str, Limit]:

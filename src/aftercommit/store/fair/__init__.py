@@ -1,0 +1,1 @@
+"""Fair lines: who is next when jobs take turns."""

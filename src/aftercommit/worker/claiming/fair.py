@@ -1,0 +1,117 @@
+"""Claims from fair lines, beside the claims of what waits in no line."""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from aftercommit.enqueue.fair import has_fair_tasks
+from aftercommit.store.base import Store
+from aftercommit.store.fair.reading import Part
+from aftercommit.values import Claim, ClaimQuery
+from aftercommit.worker.leases import Leases
+
+RARELY = timedelta(minutes=1)  # without fair tasks: some may have been until lately
+
+Ask = Callable[[int], list[Claim]]  # for so many jobs at most
+
+
+class FairLines:
+    """The queues of one database alias with jobs that take turns.
+
+    Where jobs wait in lines and others beside them, each of the two gets half of a claim, and
+    what the other one leaves. A process that has declared no fair task looks for lines once a
+    minute, for a task may have been fair before.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        leases: Leases,
+        backends: Sequence[str],
+        put_off: Callable[[Exception, Sequence[Claim]], None],
+    ) -> None:
+        self._store = store
+        self._leases = leases
+        self._put_off = put_off  # an error, if there are claims: these are committed
+        self._backends = backends
+        self._lines: dict[str, list[Part]] = {}  # by queue, as the last look has found them
+        self._after: defaultdict[Part, str] = defaultdict(str)
+        self._look_again_at = float("-inf")
+        self._declared = False
+
+    @property
+    def active(self) -> bool:
+        """Whether there may be jobs that take turns."""
+        return self._declared or bool(self._lines)
+
+    def look(self, serves: Callable[[str, str], bool]) -> Sequence[str]:
+        """Return the queues with jobs in lines."""
+        self._declared = has_fair_tasks()
+        if not self.active and time.monotonic() < self._look_again_at:
+            return ()
+        self._look_again_at = time.monotonic() + RARELY.total_seconds()
+        self._lines = {}
+        for part in self._store.fair_parts():
+            if serves(part.backend, part.queue):
+                self._lines.setdefault(part.queue, []).append(part)
+        return sorted(self._lines)
+
+    def claim(self, query: ClaimQuery, *, turn: int, others: Ask | None) -> list[Claim]:
+        """Claim from a queue: ``others`` is None if nothing but lines is known there.
+
+        The lines come first, with half of the jobs; of an odd number they get the larger half
+        every other turn.
+        """
+        claims: list[Claim] = []
+        parts = self._parts(query.queue, turn)
+        if query.queue in self._lines:
+            half = (query.limit + turn % 2) // 2 if others else query.limit
+            self._add(claims, parts, query, most=half)
+        if others and len(claims) < query.limit:
+            try:
+                claims += others(query.limit - len(claims))
+            except Exception as error:
+                self._put_off(error, claims)
+        self._add(claims, parts, query, most=query.limit)
+        return claims
+
+    def _parts(self, queue: str, turn: int) -> list[Part]:
+        """Return the parts to ask, beginning with another one each turn."""
+        parts = self._lines.get(queue)
+        if parts is None:  # a plain claim may just move some into their lines
+            backends = self._backends if self._declared else ()
+            parts = [Part(one, queue, gated) for one in backends for gated in (False, True)]
+        first = turn % len(parts) if parts else 0
+        return [*parts[first:], *parts[:first]]
+
+    def _add(
+        self, claims: list[Claim], parts: list[Part], query: ClaimQuery, *, most: int
+    ) -> None:
+        """Add claims until there are ``most``, about the same number from each part.
+
+        Parts that gave nothing are not asked again.
+        """
+        for number, part in enumerate(asked := list(parts)):
+            limit = math.ceil((most - len(claims)) / (len(asked) - number))
+            if limit <= 0:
+                return
+            try:
+                found = self._ask(replace(query, limit=limit), part)
+            except Exception as error:
+                self._put_off(error, claims)
+                return
+            claims += found
+            if not found:
+                parts.remove(part)
+
+    def _ask(self, query: ClaimQuery, part: Part) -> list[Claim]:
+        ended = self._leases.ended_together
+        query = replace(query, ended=ended)
+        found = self._store.claim_in_turn(query, part, after=self._after[part])
+        self._after[part] = found.after
+        self._leases.opened(found.claims)
+        self._leases.deleted(ended)
+        return found.claims
