@@ -13,10 +13,11 @@ from benchmarks.server import Server, cpu_of_tree
 
 QUEUES, LATER_EACH = 1_000, 5  # all are empty but for so many jobs for tomorrow
 STAMPS, BETWEEN_STAMPS = 200, 0.02  # jobs, seconds
-SETTLED, IDLE_FOR = 3.0, 10.0  # seconds
+# The server counts what a session that rests has done at most ten seconds later.
+SETTLED, IDLE_FOR = 11.0, 10.0  # seconds
 FAILED = 5_000  # jobs
 ENDED = 60_000  # jobs
-RATE, STEADY_FOR = 100, 10.0  # jobs a second, seconds
+STEADY_FOR = 10.0  # seconds
 TRANSACTIONS = """
 SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()
 """
@@ -138,8 +139,9 @@ def _steady(operations: Operations, *, prunes: bool) -> list[float]:
         wait(lambda: stamps(peer) == 1, every=0.05, patience=STARTED)
         with _pruning(operations, prunes=prunes):
             began = time.perf_counter()
-            for number in range(int(RATE * STEADY_FOR)):
-                time.sleep(max(began + number / RATE - time.perf_counter(), 0))
+            for number in range(int(operations.steady * STEADY_FOR)):
+                due = began + number / operations.steady
+                time.sleep(max(due - time.perf_counter(), 0))
                 send()
             wait(lambda: stamps(peer) == number + 2, every=0.05)
     return _spans(peer)[:-1]  # without the start of the worker

@@ -34,6 +34,7 @@ class Operations(ABC):
     drained: ClassVar[int]  # jobs that take some seconds, spread over the queues
     ended: ClassVar[str] = ""  # SQL: how many old jobs are there
     worker_prunes: ClassVar[bool] = False
+    steady: ClassVar[int] = 100  # jobs a second that one worker starts without delay
 
     def __init__(self, peer: Any) -> None:
         self.peer: Any = peer
@@ -151,6 +152,7 @@ class OfTasksDb(Operations):
 
     peer_name = "django-tasks-db"
     drained = 2_000
+    steady = 20
     ended = "SELECT COUNT(*) FROM django_tasks_database_dbtaskresult WHERE status = 'SUCCESSFUL'"
 
     def fill_queues(self, each: int, *, later: bool) -> None:
