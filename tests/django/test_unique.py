@@ -142,6 +142,19 @@ def test_a_key_that_is_too_long_for_the_column_is_still_its_own():
     assert lengths == {LONGEST_KEY}
 
 
+def test_a_key_as_long_as_the_column_is_as_it_was_given():
+    path = tasks.whole.module_path
+    given = "x" * (LONGEST_KEY - len(path) - 1)
+
+    assert key(tasks.whole.using(unique_key=given), 1) == f"{path}:{given}"
+    assert len(key(tasks.whole.using(unique_key=given + "x"), 1)) == LONGEST_KEY
+    assert key(tasks.whole.using(unique_key=given + "x"), 1) != f"{path}:{given}"
+
+
+def test_thousands_of_calls_have_as_many_keys():
+    assert len({key(tasks.whole, number) for number in range(3000)}) == 3000
+
+
 def test_a_key_does_not_show_arguments():
     secret = "hunter2"
     tasks.whole.enqueue(secret)
@@ -360,6 +373,23 @@ def test_a_call_never_makes_the_start_earlier():
     tasks.debounced.enqueue(1)
 
     assert only_job().run_after == later
+
+
+def test_a_ceiling_of_one_span_is_possible():
+    fixed = task(debounce=WAIT, debounce_max=WAIT)(tasks.debounced.func)
+    first = fixed.enqueue(1)
+    age(first.id, WAIT / 2)
+    before = only_job().run_after
+
+    fixed.enqueue(1)
+
+    # The row is some moments younger than the clock that its start was counted from.
+    assert before <= only_job().run_after < before + WAIT / 4
+
+
+def test_a_ceiling_below_the_span_is_refused():
+    with pytest.raises(ConfigurationError, match="debounce_max"):
+        task(debounce=WAIT, debounce_max=WAIT - timedelta(microseconds=1))(tasks.debounced.func)
 
 
 def test_a_call_after_the_start_begins_anew():

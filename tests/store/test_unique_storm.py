@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Event
+from threading import Event, Lock
 from uuid import UUID, uuid4
 
 import pytest
@@ -34,7 +34,7 @@ ENDS = [Succeeded(), Failed(ERROR), Retry(ERROR), Released()]
 ROLLS_BACK, IN_TRANSACTION, LOSES_ITS_WORKER = 0.3, 0.6, 0.4  # shares
 ISOLATIONS = [USUAL := "READ COMMITTED", "REPEATABLE READ"]
 LONG = SOON.total_seconds() * 20
-NEEDED = ("inserted", "met", "rolled back", "rescued", "retried", "looks")
+NEEDED = ("inserted", "met", "at once", "rolled back", "rescued", "retried", "clashed", "looks")
 MOST_ROUNDS, TURN = 100, 1.0
 CALLERS, KEYS = size(change=4, full=50), size(change=8, full=1000)
 KEYS_BESIDE = size(change=8, full=100)  # jobs that are run; the callers want each many times
@@ -56,6 +56,8 @@ class Storm:
     worked: Event = field(default_factory=Event)  # a worker has been through all that it does
     told: set[UUID] = field(default_factory=set)  # ids of whose existence a caller is sure
     seen: Counter[str] = field(default_factory=Counter)
+    at_key: Counter[str] = field(default_factory=Counter)  # callers who want it at this moment
+    lock: Lock = field(default_factory=Lock)
 
     def enqueue(self, number: int) -> None:
         """Want every key, in a transaction or not, until all has happened that should."""
@@ -74,7 +76,8 @@ class Storm:
         rolls_back = in_transaction and chance.random() < ROLLS_BACK
         for _try in range(200):
             try:
-                self._enqueue_once(key, rule, alone=not in_transaction, rolls_back=rolls_back)
+                with self._at(key):
+                    self._enqueue_once(key, rule, alone=not in_transaction, rolls_back=rolls_back)
             except JobExists:
                 self.seen["refused"] += 1
             except RolledBack:
@@ -91,6 +94,18 @@ class Storm:
                 continue
             return
         raise AssertionError(f"{key} could not be enqueued in 200 tries")
+
+    @contextmanager
+    def _at(self, key: str) -> Iterator[None]:
+        """Count the callers who want a key while another one does: these are in conflict."""
+        with self.lock:
+            self.seen["at once"] += self.at_key[key] > 0
+            self.at_key[key] += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.at_key[key] -= 1
 
     def _enqueue_once(self, key: str, rule: OnConflict, *, alone: bool, rolls_back: bool) -> None:
         job = new_job(unique_key=key, unique_until_started=self.until_started)
@@ -221,6 +236,7 @@ def test_however_many_want_a_key_one_of_them_gets_it_and_all_know(isolation, cal
     assert storm.seen["inserted"] == keys
     assert storm.seen["rolled back"] > 0
     assert storm.seen["met"] > 0
+    assert storm.seen["at once"] > 0
 
 
 @pytest.mark.parametrize("until_started", [False, True])
