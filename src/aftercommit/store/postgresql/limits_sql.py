@@ -116,6 +116,7 @@ WITH_SLOT = """, slot = due.slot, blocked = due.blocked
     FROM due
     WHERE job.id = due.id AND job.id = ANY(ARRAY(SELECT id FROM due)) AND job.state = 'ready'"""
 # waits_for as well, by which the database may set "claimable": see migrations._flags.
+# IS NOT DISTINCT FROM: with "=", the planner may read the whole line for each of its jobs.
 MOVE = f"""
 WITH free AS MATERIALIZED (
     SELECT job.id
@@ -123,7 +124,7 @@ WITH free AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT id FROM aftercommit_job
         WHERE id = given.id AND limit_key = given.key AND state = 'ready' AND CASE
-            WHEN %(parked)s THEN blocked = 1
+            WHEN %(parked)s THEN blocked IS NOT DISTINCT FROM 1
             ELSE claimable AND run_after <= statement_timestamp()
         END
         LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
