@@ -1,13 +1,20 @@
-"""Limits and strict order, while workers are killed, stand still and come back."""
+"""Limits and strict order, while workers are killed, stand still and come back (TORTURE 18).
+
+A trigger looks at the slots of a key with each write of one, so that nothing is missed between
+two looks of the test.
+"""
 
 import signal
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from datetime import timedelta
 
+import pytest
+from django.db import connection
 from django.db.models import Count
 
 from aftercommit.models import Job, State
-from tests.app.limited import SEVERAL, one_by_one, some_at_once
+from tests.app.limited import SEVERAL, SEVERAL_VARIABLE, one_by_one, some_at_once
 from tests.app.models import Effect
 from tests.process.rig import Rig, Tree
 from tests.tiers import size
@@ -17,6 +24,70 @@ LONG = timedelta(minutes=10)
 # Each account has two keys: one with several slots, one in order.
 ACCOUNTS, EACH = size(change=4, full=25), size(change=10, full=200)
 HARMED = size(change=3, full=15)
+
+# What a trigger notes if more than so many jobs of a key have slots.
+BROKEN = "INSERT INTO limits_broken SELECT {key}, {held}"
+HELD = "(SELECT COUNT(*) FROM aftercommit_job WHERE limit_key = {key} AND slot IS NOT NULL)"
+WATCH = {
+    # At COMMIT, when all that it changes is done.
+    "postgresql": [
+        f"""
+        CREATE FUNCTION limits_watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF {HELD.format(key="NEW.limit_key")} > {{most}} THEN
+                {BROKEN.format(key="NEW.limit_key", held=HELD.format(key="NEW.limit_key"))};
+            END IF;
+            RETURN NULL;
+        END $$
+        """,
+        """
+        CREATE CONSTRAINT TRIGGER limits_watch AFTER UPDATE ON aftercommit_job
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+        WHEN (NEW.slot IS NOT NULL AND OLD.slot IS NULL) EXECUTE FUNCTION limits_watch()
+        """,
+    ],
+    "sqlite": [
+        f"""
+        CREATE TRIGGER limits_watch AFTER UPDATE OF slot ON aftercommit_job
+        WHEN NEW.slot IS NOT NULL AND {HELD.format(key="NEW.limit_key")} > {{most}}
+        BEGIN {BROKEN.format(key="NEW.limit_key", held=HELD.format(key="NEW.limit_key"))}; END
+        """
+    ],
+    "mysql": [
+        f"""
+        CREATE TRIGGER limits_watch AFTER UPDATE ON aftercommit_job FOR EACH ROW
+        BEGIN
+            IF NEW.slot IS NOT NULL AND {HELD.format(key="NEW.limit_key")} > {{most}} THEN
+                {BROKEN.format(key="NEW.limit_key", held=HELD.format(key="NEW.limit_key"))};
+            END IF;
+        END
+        """
+    ],
+}
+FORGET = {
+    "postgresql": [
+        "DROP TRIGGER limits_watch ON aftercommit_job",
+        "DROP FUNCTION limits_watch()",
+    ],
+    "sqlite": ["DROP TRIGGER limits_watch"],
+    "mysql": ["DROP TRIGGER limits_watch"],
+}
+
+
+def run(*statements: str) -> list[tuple[object, ...]]:
+    """Run statements as they are; return the rows of the last one."""
+    with connection.cursor() as cursor:
+        for sql in statements:
+            cursor.execute(sql)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+@pytest.fixture
+def watch(transactional_db: None) -> Iterator[None]:
+    """Note each moment at which a key has more slots than the highest limit allows."""
+    texts = [one.format(most=SEVERAL) for one in WATCH[connection.vendor]]
+    run("CREATE TABLE limits_broken (limit_key varchar(255), held integer)", *texts)
+    yield
+    run(*FORGET[connection.vendor], "DROP TABLE limits_broken")
 
 
 class Watched:
@@ -78,13 +149,18 @@ def harm(watched: Watched, *, times: int) -> None:
             zombies.append(tree)
         else:
             tree.kill()
-        trees.append(rig.worker(processes=2, ready=False))
+        # In turn with the limit of the declaration, and as if it had been lowered.
+        limit = SEVERAL if number % 2 else 1
+        trees.append(rig.worker(processes=2, ready=False, **{SEVERAL_VARIABLE: str(limit)}))
     for zombie in zombies:
         zombie.signal_all(signal.SIGCONT)
     wait_until(watched.must_hold, deadline=LONG, why="all jobs have ended")
 
 
-def test_limits_and_order_hold_while_workers_are_killed_and_come_back(rig: Rig) -> None:
+def test_limits_and_order_hold_while_workers_are_killed_and_come_back(
+    rig: Rig, watch: None
+) -> None:
     watched = Watched(rig, accounts=ACCOUNTS, each=EACH, longest=0.05)
     harm(watched, times=HARMED)
     watched.must_be_done()
+    assert run("SELECT limit_key, held FROM limits_broken") == []

@@ -1,0 +1,84 @@
+"""Many jobs under limits: what is read grows with them, not with their square."""
+
+import pytest
+from django.db import connection
+
+from aftercommit.models import Blocked, Job, State
+from aftercommit.values import Limit, Succeeded
+from tests.store.given import claim_all, new_job
+from tests.store.test_plans import STATISTICS, Plans, at_most, reads, run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+JOBS = 2_000
+HALF = Limit(JOBS // 2)
+ONE = Limit(1)
+
+
+def claim(store, limit, **given):
+    """Claim what is due of tasks with this limit."""
+    groups = [("default", 0)]
+    return claim_all(store, limit_of=lambda _path: limit, groups=groups, limit=JOBS, **given)
+
+
+@pytest.fixture
+def one_key(store):
+    """Fill the table with jobs of one key, and let the planner know them as they are now."""
+    store.insert([new_job(limit_key="k") for _number in range(JOBS)])
+    run(STATISTICS[connection.vendor])
+
+
+@pytest.fixture
+def many_keys(store):
+    """Fill the table with two jobs of each key."""
+    keys = range(JOBS // 2)
+    store.insert([new_job(limit_key=f"{key:064d}") for _turn in range(2) for key in keys])
+    run(STATISTICS[connection.vendor])
+
+
+def of_each_job(*, pages, rows, steps):
+    """Return the limit for all jobs."""
+    return JOBS * at_most(pages=pages, rows=rows, steps=steps)
+
+
+def test_parking_reads_each_job_a_few_times(store, one_key):
+    with reads() as found:
+        claim(store, ONE)
+
+    assert Job.objects.filter(blocked=Blocked.LIMIT).count() == JOBS - 1
+    assert found.count <= of_each_job(pages=60, rows=20, steps=2_000)
+
+
+def test_letting_jobs_through_reads_each_of_them_a_few_times(store, one_key):
+    (running,) = claim(store, ONE)
+    store.finish(running, Succeeded())
+    with reads() as found:
+        passed, _locked = store.let_pass({"k": HALF})
+
+    assert passed == HALF.slots
+    assert found.count <= of_each_job(pages=60, rows=20, steps=2_000)
+
+
+def test_many_keys_are_claimed_without_a_scan(store, many_keys):
+    explained = Plans()
+    with connection.execute_wrapper(explained):
+        claims = claim(store, ONE, limited_first=True)
+
+    assert len({one.limit_key for one in claims}) == len(claims) > 100
+    explained.must_not_read_all()
+
+
+def test_the_ends_of_many_keys_let_one_of_each_pass_without_a_scan(store, many_keys):
+    claims = []
+    while more := claim(store, ONE, limited_first=True):
+        claims += more
+    assert Job.objects.filter(blocked=Blocked.LIMIT).count() == len(claims) == JOBS // 2
+    store.finish_many([(one, Succeeded()) for one in claims])
+    explained = Plans()
+    with connection.execute_wrapper(explained), reads() as found:
+        passed, _locked = store.let_pass(dict.fromkeys((one.limit_key for one in claims), ONE))
+
+    assert passed == len(claims)
+    explained.must_not_read_all()
+    assert found.count <= of_each_job(pages=60, rows=20, steps=2_000)
+    assert not Job.objects.filter(state=State.READY, claimable=False).exists()
