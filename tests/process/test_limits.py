@@ -135,7 +135,7 @@ def harm(watched: Watched, *, times: int) -> None:
     """Kill workers that are at work, and let some stand still and come back as zombies."""
     rig = watched.rig
     trees = [rig.worker(processes=2, ready=False) for _number in range(2)]
-    zombies: list[Tree] = []
+    zombies: list[Tree] = []  # the last one stands still, the one before has come back
 
     def somebody_works() -> Tree | None:
         watched.must_hold()
@@ -147,6 +147,11 @@ def harm(watched: Watched, *, times: int) -> None:
         if number % 3 == 2:
             tree.stand_still()
             zombies.append(tree)
+            for back in zombies[-2:-1]:
+                back.signal_all(signal.SIGCONT)
+            for gone in zombies[:-2]:  # or they would take all connections of the server
+                gone.kill()
+                zombies.remove(gone)
         else:
             tree.kill()
         # In turn with the limit of the declaration, and as if it had been lowered.

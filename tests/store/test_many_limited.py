@@ -3,7 +3,7 @@
 import pytest
 from django.db import connection
 
-from aftercommit.models import Blocked, Job, State
+from aftercommit.models import Blocked, Job
 from aftercommit.values import Limit, Succeeded
 from tests.store.given import claim_all, new_job
 from tests.store.test_plans import STATISTICS, Plans, at_most, reads, run
@@ -15,10 +15,10 @@ HALF = Limit(JOBS // 2)
 ONE = Limit(1)
 
 
-def claim(store, limit, **given):
+def claim(store, allowed, **given):
     """Claim what is due of tasks with this limit."""
-    groups = [("default", 0)]
-    return claim_all(store, limit_of=lambda _path: limit, groups=groups, limit=JOBS, **given)
+    given = {"limit": JOBS, "groups": [("default", 0)], **given}
+    return claim_all(store, limit_of=lambda _path: allowed, **given)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_parking_reads_each_job_a_few_times(store, one_key):
         claim(store, ONE)
 
     assert Job.objects.filter(blocked=Blocked.LIMIT).count() == JOBS - 1
-    assert found.count <= of_each_job(pages=60, rows=20, steps=2_000)
+    assert found.count <= of_each_job(pages=30, rows=12, steps=300)
 
 
 def test_letting_jobs_through_reads_each_of_them_a_few_times(store, one_key):
@@ -56,15 +56,15 @@ def test_letting_jobs_through_reads_each_of_them_a_few_times(store, one_key):
         passed, _locked = store.let_pass({"k": HALF})
 
     assert passed == HALF.slots
-    assert found.count <= of_each_job(pages=60, rows=20, steps=2_000)
+    assert found.count <= of_each_job(pages=30, rows=12, steps=300)
 
 
 def test_many_keys_are_claimed_without_a_scan(store, many_keys):
     explained = Plans()
     with connection.execute_wrapper(explained):
-        claims = claim(store, ONE, limited_first=True)
+        claims = claim(store, ONE, limit=50, limited_first=True)
 
-    assert len({one.limit_key for one in claims}) == len(claims) > 100
+    assert len({one.limit_key for one in claims}) == len(claims) == 50
     explained.must_not_read_all()
 
 
@@ -75,10 +75,9 @@ def test_the_ends_of_many_keys_let_one_of_each_pass_without_a_scan(store, many_k
     assert Job.objects.filter(blocked=Blocked.LIMIT).count() == len(claims) == JOBS // 2
     store.finish_many([(one, Succeeded()) for one in claims])
     explained = Plans()
-    with connection.execute_wrapper(explained), reads() as found:
-        passed, _locked = store.let_pass(dict.fromkeys((one.limit_key for one in claims), ONE))
+    ended = dict.fromkeys([one.limit_key for one in claims[:50]], ONE)
+    with connection.execute_wrapper(explained):
+        passed, _locked = store.let_pass(ended)
 
-    assert passed == len(claims)
+    assert passed == 50
     explained.must_not_read_all()
-    assert found.count <= of_each_job(pages=60, rows=20, steps=2_000)
-    assert not Job.objects.filter(state=State.READY, claimable=False).exists()
