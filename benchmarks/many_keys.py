@@ -1,7 +1,7 @@
 """Drain 50,000 keys with ten jobs each, three of a key at once: python -m benchmarks.many_keys.
 
-``--database``, ``--keys`` and ``--jobs`` (of each key) change that. Prints what the same number of
-jobs without a limit takes, in the same run.
+``--database``, ``--keys`` and ``--jobs`` (of each key) change that. Prints what the same number
+of jobs without a limit takes, in the same run.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from benchmarks.server import Server, database
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--database", choices=("postgres", "sqlite", "mariadb"), default="postgres")
+    kinds = ("postgres", "sqlite", "mariadb")
+    parser.add_argument("--database", choices=kinds, default="postgres")
     parser.add_argument("--keys", type=int, default=50_000)
     parser.add_argument("--jobs", type=int, default=10, help="of each key")
     options = parser.parse_args()

@@ -105,6 +105,31 @@ def only_what_can_be_locked_is_in_line(patch: pytest.MonkeyPatch, store: type[St
     patch.setattr(Limits, "_lines", lockable)
 
 
+def nobody_steps_over_locked_keys(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Look at the first due jobs only, whoever has locked their keys."""
+    look = store._look
+
+    def none_is_busy(*given: Any) -> Any:
+        return look(*given)._replace(busy=())
+
+    patch.setattr(store, "_look", none_is_busy)
+
+
+def keys_in_use_are_looked_at(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Look for parked jobs while somebody is parking them."""
+    patch.setattr(store, "_unlocked", lambda _self, keys: list(keys))
+
+
+def any_key_of_a_candidate_will_do(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Decide about a job by the key that it had when it was looked at."""
+    lines = Limits._lines
+
+    def as_looked_at(self: Limits, limits: Any, candidates: Any) -> Any:
+        return lines(self, limits, candidates)[0], list(candidates)
+
+    patch.setattr(Limits, "_lines", as_looked_at)
+
+
 def places_are_not_kept(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Park who is behind a job that is not claimed, and is in no line."""
     patch.setattr(Limits, "_keep_places", lambda self, *given: None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -386,6 +387,58 @@ def test_a_key_that_somebody_has_locked_is_left_alone(store: Store, other: Calle
     assert store.let_pass({KEY: TWO}) == (0, {KEY})
     other.do(lambda: locks[0].__exit__(None, None, None))
     assert len(under(TWO)(store)) == 2
+
+
+@pytest.mark.parametrize("limited_first", [False, True])
+def test_jobs_behind_those_of_keys_that_others_have_locked_are_claimed(
+    store: Store, other: Caller, limited_first: bool
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    ready_jobs(store, 120, limit_key=KEY)  # more than a claim of one job looks at
+    behind = ready_job(store, limit_key=OTHER_KEY)
+    plain = ready_job(store)
+    locks: list[Any] = []
+
+    def lock() -> None:
+        locks.append(store._with_keys())
+        locks[0].__enter__()([KEY])
+
+    other.do(lock)
+    claim = partial(under(ONE), store, limit=1, limited_first=limited_first)
+    assert ids(claim()) == [behind]
+    assert ids(claim()) == [plain]
+    assert claim() == []
+    other.do(lambda: locks[0].__exit__(None, None, None))
+    assert len(claim()) == 1
+
+
+@pytest.mark.parametrize("limited_first", [False, True])
+def test_jobs_without_a_limit_have_their_turn_also_if_those_with_one_come_first(
+    store: Store, limited_first: bool
+) -> None:
+    first = ready_jobs(store, 2, limit_key=KEY)
+    plain = ready_jobs(store, 2)
+    last = ready_jobs(store, 2, limit_key=OTHER_KEY)
+    claim = partial(under(TWO), store, limit=2, limited_first=limited_first)
+    assert [sorted(ids(claim())) for _time in range(3)] == [first, plain, last]
+
+
+def test_a_job_that_gets_another_key_between_the_look_and_the_lock_is_left(
+    store: Store, other: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    changed, second = ready_jobs(store, 2, limit_key=KEY)
+    lines = Limits._lines
+
+    def then_read(*given: Any) -> Any:
+        other.do(lambda: Job.objects.filter(id=changed).update(limit_key=OTHER_KEY))
+        return lines(*given)
+
+    monkeypatch.setattr(Limits, "_lines", then_read)
+    assert ids(under(ONE)(store, limit=1)) == [second]
+    assert job(store, changed).blocked is None
 
 
 def test_a_locked_job_without_a_limit_is_no_obstacle_to_those_behind(

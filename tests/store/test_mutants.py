@@ -581,6 +581,26 @@ MUTANTS = [
         (by(test_limits.test_a_key_that_somebody_has_locked_is_left_alone),),
         SERVERS,
     ),
+    Mutant(
+        limit_mutants.keys_in_use_are_looked_at,
+        (by(test_limits.test_a_key_that_somebody_has_locked_is_left_alone),),
+        SERVERS,
+    ),
+    Mutant(
+        limit_mutants.nobody_steps_over_locked_keys,
+        (
+            by(
+                test_limits.test_jobs_behind_those_of_keys_that_others_have_locked_are_claimed,
+                limited_first=True,
+            ),
+        ),
+        SERVERS,
+    ),
+    Mutant(
+        limit_mutants.any_key_of_a_candidate_will_do,
+        (by(test_limits.test_a_job_that_gets_another_key_between_the_look_and_the_lock_is_left),),
+        SERVERS,
+    ),
     Mutant(limit_mutants.a_limit_is_no_obstacle, (AS_MANY, ANY_STEPS)),
     Mutant(limit_mutants.limits_are_forgotten, (AS_MANY,)),
     Mutant(limit_mutants.jobs_without_a_slot_stay_claimable, (AS_MANY,)),
