@@ -1,14 +1,17 @@
 """``aftercommit retry``, ``cancel``, ``move``, ``prune``, ``jobs``: windows on ``jobs.find``."""
 
 import json
+from copy import deepcopy
 from datetime import timedelta
 from io import StringIO
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from aftercommit import jobs
 from aftercommit.ids import first_id_of, new_job_id
 from aftercommit.management.subcommands import selected
 from aftercommit.models import Job
@@ -79,6 +82,7 @@ def test_json_for_programs():
             "left": 0,
             "asked": 0,
             "clashed": 0,
+            "refused": 0,
             "position": str(job_id),
         }
     }
@@ -222,3 +226,99 @@ def test_a_row_that_cannot_be_read_is_shown_all_the_same():
     assert status == 0
     assert "a\nb" not in said
     assert UUID(said.partition("id: ")[2][:36]) == job_id
+
+
+# ---- prune and the archive ----------------------------------------------------------
+
+
+@pytest.fixture
+def archived(settings):
+    """Return what the archive of the backend has got; ``refuse`` says which jobs it refuses."""
+    got = SimpleNamespace(ids=[], refuse=lambda _job: False)
+
+    def archive(batch):
+        if any(got.refuse(one) for one in batch):
+            raise ValueError("no such field")
+        got.ids += [one.id for one in batch]
+
+    tasks = deepcopy(settings.TASKS)
+    tasks["default"]["OPTIONS"]["archive"] = archive
+    settings.TASKS = tasks
+    return got
+
+
+def ended_long_ago(count, **given):
+    """Return the ids of jobs that have failed eight days ago."""
+    long_ago = timezone.now() - timedelta(days=8)
+    ids = []
+    for _ in range(count):
+        made = UUID(int=first_id_of(long_ago).int + len(ids) + Job.objects.count())
+        ids.append(failed_job(id=made, **given))
+    Job.objects.filter(pk__in=ids).update(finished_at=long_ago)
+    return ids
+
+
+PRUNE = ["prune", "--ended-before", "7d", "--database", "default"]
+
+
+def test_the_archive_gets_jobs_before_they_are_deleted_as_from_a_worker(archived):
+    ids = ended_long_ago(3)
+    gone = ended_long_ago(1, backend="gone")
+    new = failed_job()
+
+    assert run(*PRUNE)[:2] == (0, "default: 4 jobs deleted.\n")
+
+    assert archived.ids == ids
+    assert not Job.objects.filter(pk__in=[*ids, *gone]).exists()
+    assert Job.objects.get().pk == new
+
+
+def test_a_dry_run_archives_nothing(archived):
+    ended_long_ago(2)
+
+    assert run(*PRUNE, "--dry-run")[1] == "default: 2 jobs would be deleted.\n"
+    assert archived.ids == []
+
+
+def test_a_job_that_its_archive_refuses_is_left_and_told(archived, caplog):
+    ids = ended_long_ago(5)
+    archived.refuse = lambda one: one.id == ids[2]
+
+    status, said, _ = run(*PRUNE)
+
+    assert status == LEFT
+    assert said == (
+        "default: 4 jobs deleted, 1 left as they are, 1 of these were refused by an archive.\n"
+    )
+    assert [one.pk for one in Job.objects.all()] == [ids[2]]
+    assert sorted(archived.ids) == sorted({*ids} - {ids[2]})
+    (record,) = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert "no such field" in str(record.exc_info[1])
+
+
+def test_an_archive_that_is_away_ends_the_command_and_nothing_is_deleted(archived):
+    ended_long_ago(5)
+    archived.refuse = lambda _job: True
+
+    with pytest.raises(CommandError, match=r"ValueError: no such field"):
+        run(*PRUNE)
+
+    assert Job.objects.count() == 5
+
+
+def test_an_archive_that_is_not_there_is_a_mistake(settings):
+    tasks = deepcopy(settings.TASKS)
+    tasks["default"]["OPTIONS"]["archive"] = "tests.app.no"
+    settings.TASKS = tasks
+    ended_long_ago(1)
+
+    with pytest.raises(CommandError, match=r"archive: 'tests.app.no' cannot be imported"):
+        run(*PRUNE)
+    assert Job.objects.count() == 1
+
+
+def test_what_is_deleted_by_hand_is_not_archived(archived):
+    ended_long_ago(1)
+
+    assert jobs.find(state="failed").delete().changed == 1
+    assert archived.ids == []

@@ -12,6 +12,7 @@ from aftercommit import events
 from aftercommit.enqueue import retention as retention_module
 from aftercommit.enqueue.retention import Retention
 from aftercommit.errors import ArchiveFailed, ConfigurationError
+from aftercommit.jobs.deleting import MOST_REFUSED
 from aftercommit.log.lines import jobs_pruned
 from aftercommit.models import Job, Received, WorkerPresence
 from aftercommit.options.conf import BackendOptions
@@ -23,7 +24,6 @@ from aftercommit.worker.upkeep.pruner import (
     BATCH,
     LAG,
     LOOK_EVERY,
-    MOST_REFUSED,
     STEP,
     WHOLE_PASS_EVERY,
     Pruner,

@@ -72,7 +72,7 @@ class Retention:
         """Return jobs by the archive that gets them before they are deleted, if one does."""
         found: dict[Archive | None, list[Ended]] = {}
         for one in ended:
-            found.setdefault(self._archives[one.backend], []).append(one)
+            found.setdefault(self._archives.get(one.backend), []).append(one)
         return found.items()
 
     def _keep_of(self, task_path: str, backend: str, options: BackendOptions) -> Keep | None:

@@ -1,5 +1,6 @@
 """A selection of jobs: what meets some criteria, whenever it is asked."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -7,14 +8,18 @@ from uuid import UUID
 
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.limits import limit_of
+from aftercommit.enqueue.retention import retention_of
 from aftercommit.errors import BadSelection
 from aftercommit.jobs import asked
+from aftercommit.jobs.deleting import Deleting
 from aftercommit.store import store_for
 from aftercommit.store.criteria import Criteria
 
 if TYPE_CHECKING:
     from aftercommit.models import Job
     from aftercommit.store.base import Store
+
+logger = logging.getLogger("aftercommit")
 
 LIVE = ("ready", "running")
 UNSUCCESSFUL = ("failed", "cancelled")
@@ -30,6 +35,7 @@ class Progress:
     changed: int = 0
     asked: int = 0  # of those: running jobs that are asked to stop
     clashed: int = 0  # left as they are: another job has their unique key
+    refused: int = 0  # the same: their archive has raised
     position: UUID | None = None  # of the last one that was found; see ``find(after=...)``
 
     @property
@@ -97,6 +103,26 @@ class Selection:
 
         return self._each("delete", FINISHED, write, progress)
 
+    def prune(self, *, progress: Watcher | None = None) -> Progress:
+        """Delete the finished jobs as workers do: their backend's ``archive`` gets them before.
+
+        A job that its archive refuses is left, and so is one that rows of yours protect. Raises
+        ``ArchiveFailed`` when an archive refuses all jobs of a batch: it may be away.
+        """
+        deleting = Deleting(self._store, retention_of(self._using))
+
+        def write(job_ids: Sequence[UUID], wanted: Criteria) -> Progress:
+            before, deleting.refused = deleting.jobs, []
+            deleting.delete(self._store.finished_among(job_ids, wanted))
+            changed, refused = deleting.jobs - before, deleting.refused
+            if refused and not changed:
+                raise refused[0]
+            for error in refused:
+                logger.warning("A job is not deleted: %s", error, exc_info=error.__cause__)
+            return Progress(changed=changed, refused=len(refused))
+
+        return self._each("prune", FINISHED, write, progress)
+
     def move(self, *, queue: str, progress: Watcher | None = None) -> Progress:
         """Put the jobs that are not running and have not succeeded into another queue.
 
@@ -155,6 +181,7 @@ class Selection:
                 changed=done.changed + written.changed,
                 asked=done.asked + written.asked,
                 clashed=done.clashed + written.clashed,
+                refused=done.refused + written.refused,
                 position=job_ids[-1],
             )
             if watcher is not None:

@@ -1,10 +1,10 @@
 """T10 by rules: pages of the table in the order of ids, and the deletion of ended jobs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import IntegrityError
@@ -20,7 +20,7 @@ from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.table import Table
 
 FIRST_ID = UUID(int=0)
-READ = ("id", "backend", "task_path", "state", "finished_at")
+READ = ("id", "backend", "task_path", "state", "finished_at", DatabaseNow())
 # A row of the user's models points at a job, and its on_delete or the database refuses.
 Refused = (ProtectedError, RestrictedError, IntegrityError)
 Archive = Callable[[list[Job]], object]
@@ -65,16 +65,11 @@ class Pruning(Table):
         end = first_id_of(timezone.now() - min(older_than, LONGEST_WAIT))
         rows = self._jobs.filter(id__gt=after, id__lt=end).order_by("id")
         # No objects: they would cost more than all the rest that this process does here.
-        read = list(rows.values_list(*READ, DatabaseNow())[:limit])
+        read = list(rows.values_list(*READ)[:limit])
         # What is no UUID (SQLite takes any value) is None.
         ids = [row[0] for row in read if row[0] is not None]
-        ended = [
-            EndedJob(job_id, backend, task_path, state, finished_at, now - finished_at)
-            for job_id, backend, task_path, state, finished_at, now in read
-            if state in FINISHED and finished_at
-        ]
         last = ids[-1] if ids else after
-        return Page(ended, last, len(read) == limit and last != after)
+        return Page(ended_among(read), last, len(read) == limit and last != after)
 
     def delete_ended(
         self, ended: Sequence[EndedJob], *, archive: Archive | None = None
@@ -126,3 +121,12 @@ class Pruning(Table):
             archive(jobs)
         except Exception as error:
             raise ArchiveFailed(jobs=len(jobs)) from error
+
+
+def ended_among(read: Iterable[Any]) -> list[EndedJob]:
+    """Return those of the rows, read by ``values_list(*READ)``, that have ended."""
+    return [
+        EndedJob(job_id, backend, task_path, state, finished_at, now - finished_at)
+        for job_id, backend, task_path, state, finished_at, now in read
+        if state in FINISHED and finished_at
+    ]

@@ -23,6 +23,7 @@ from aftercommit.options.tags import in_column
 from aftercommit.store.clock import ago
 from aftercommit.store.criteria import STATES, Criteria
 from aftercommit.store.operations import CancelAnswer, Operations, Retried
+from aftercommit.store.pruning import READ, EndedJob, ended_among
 from aftercommit.store.table import Table
 
 ONE_BATCH = 500  # jobs that one transaction changes
@@ -165,6 +166,11 @@ class Selecting(Finding, Operations):
         Rows of the user's models that point at a job follow their ``on_delete``.
         """
         return self._after_deadlock(partial(self._delete, job_ids, wanted))
+
+    def finished_among(self, job_ids: Sequence[UUID], wanted: Criteria) -> list[EndedJob]:
+        """Return those that have finished, for ``delete_ended``."""
+        rows = self._jobs.filter(condition(wanted), id__in=job_ids, state__in=FINISHED)
+        return ended_among(rows.order_by("id").values_list(*READ))
 
     def _delete(self, job_ids: Sequence[UUID], wanted: Criteria) -> int:
         with self._write():

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from aftercommit.errors import ArchiveFailed, ConfigurationError
 from aftercommit.jobs import Progress, Selection
 from aftercommit.management.subcommands.selected import Change, span
 
@@ -92,5 +93,11 @@ class Prune(Change):
         return self.find(options, given)
 
     def change(self, found: Selection, options: dict[str, Any], progress: Watcher) -> Progress:
-        """Delete."""
-        return found.delete(progress=progress)
+        """Delete, as workers do."""
+        try:
+            return found.prune(progress=progress)
+        except ArchiveFailed as error:
+            why = error.__cause__
+            raise CommandError(f"{error} {type(why).__name__}: {why}") from error
+        except ConfigurationError as error:  # an archive that cannot be imported
+            raise CommandError(str(error)) from error

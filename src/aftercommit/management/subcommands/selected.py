@@ -174,6 +174,7 @@ class Change(Subcommand):
         parts += [f"{done.asked:,} of them are asked to stop"] * bool(done.asked)
         parts += [f"{done.left:,} left as they are"] * bool(done.left)
         parts += [f"{done.clashed:,} of these share a unique key"] * bool(done.clashed)
+        parts += [f"{done.refused:,} of these were refused by an archive"] * bool(done.refused)
         return ", ".join(parts)
 
     @contextmanager
@@ -203,6 +204,6 @@ class Change(Subcommand):
 
 
 def _as_json(done: Progress) -> dict[str, Any]:
-    names = ("found", "changed", "left", "asked", "clashed")
+    names = ("found", "changed", "left", "asked", "clashed", "refused")
     position = None if done.position is None else str(done.position)
     return {name: getattr(done, name) for name in names} | {"position": position}

@@ -1,22 +1,20 @@
 """Deletes ended jobs and notes of the inbox when their time is over."""
 
 import random
-from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from django.utils import timezone
 
 from aftercommit import events
-from aftercommit.enqueue.retention import Archive, Retention
-from aftercommit.errors import ArchiveFailed
+from aftercommit.enqueue.retention import Retention
 from aftercommit.ids import first_id_of
+from aftercommit.jobs.deleting import BATCH_TO_ARCHIVE, Deleting
 from aftercommit.store.base import Store
 from aftercommit.store.pruning import FIRST_ID, EndedJob
 from aftercommit.worker.runs import now
 
 BATCH = 500  # jobs that one transaction deletes
-BATCH_TO_ARCHIVE = 100  # these are read whole, and may have 2 MiB each
 LOOK_EVERY = timedelta(minutes=1)
 WHOLE_PASS_EVERY = timedelta(days=1)
 # Most jobs end within this time, or a tenth of the span: then one look at each is enough. A
@@ -27,7 +25,6 @@ RESTS = 4  # times as long as it has worked, so that a backlog takes a fifth of 
 # 1,000 jobs a second are deleted; but no less rest than work: half of a connection.
 STEP = timedelta(milliseconds=500)
 LEAST_REST = timedelta(milliseconds=20)
-MOST_REFUSED = 3  # jobs that an archive refuses one by one before it is left alone for this step
 
 
 class Pruner:
@@ -51,8 +48,8 @@ class Pruner:
         self._begins = now() + random.uniform(0, 1) * LOOK_EVERY.total_seconds()  # noqa: S311
         self._at_work = False  # and not done
         self._reported_at = now()
-        self._jobs = self._protected = self._notes = 0  # since the last report
-        self._refused: list[ArchiveFailed] = []  # in this step, of one job each
+        self._deleting = Deleting(store, retention)
+        self._notes = 0  # since the last report
 
     def step(self) -> timedelta:
         """Delete one batch of each kind; return when to go on.
@@ -65,11 +62,11 @@ class Pruner:
         if not self._at_work and not self._is_its_turn():
             self._store.connection.close()
             return LOOK_EVERY
-        self._refused = []
+        self._deleting.refused = []
         self._at_work = self._prune()
         if not self._at_work or now() - self._reported_at > LOOK_EVERY.total_seconds():
             self._report()
-        for error in self._refused:
+        for error in self._deleting.refused:
             raise error
         if not self._at_work:
             self._store.connection.close()  # not needed for a while
@@ -101,9 +98,10 @@ class Pruner:
         limit = BATCH_TO_ARCHIVE if self._retention.archives else BATCH
         older_than = span + min(LAG, span / 10)
         page = self._store.page(after=place, older_than=older_than, limit=limit)
-        before = self._jobs, len(self._refused)
-        self._delete([one for one in page.ended if self._is_over(one)])
-        nothing_but_refused = self._jobs == before[0] and len(self._refused) > before[1]
+        done = self._deleting
+        before = done.jobs, len(done.refused)
+        done.delete([one for one in page.ended if self._is_over(one)])
+        nothing_but_refused = done.jobs == before[0] and len(done.refused) > before[1]
         if nothing_but_refused and not page.is_full:
             return False  # the archive may be away: the next step asks for the same
         # After the DELETE, which may have to be repeated. A whole pass meets a refused job again.
@@ -120,32 +118,9 @@ class Pruner:
         )
         return job.age > span
 
-    def _delete(self, ended: Sequence[EndedJob]) -> None:
-        for archive, jobs in self._retention.by_archive(ended):
-            self._delete_accepted(archive, jobs, since=len(self._refused))
-
-    def _delete_accepted(
-        self, archive: Archive | None, jobs: Sequence[EndedJob], *, since: int
-    ) -> None:
-        """Delete jobs; of those that are refused together, the halves, down to one job."""
-        if len(self._refused) - since >= MOST_REFUSED:
-            return
-        try:
-            deleted = self._store.delete_ended(jobs, archive=archive)
-        except ArchiveFailed as error:
-            if len(jobs) == 1:
-                self._refused.append(error)
-                return
-            half = len(jobs) // 2
-            for some in (jobs[:half], jobs[half:]):
-                self._delete_accepted(archive, some, since=since)
-            return
-        self._jobs += deleted.jobs
-        self._protected += deleted.protected
-
     def _report(self) -> None:
-        jobs, protected, notes = self._jobs, self._protected, self._notes
-        self._jobs = self._protected = self._notes = 0
+        jobs, protected, notes = self._deleting.jobs, self._deleting.protected, self._notes
+        self._deleting.jobs = self._deleting.protected = self._notes = 0
         self._reported_at = now()
         self._store.workers.pruned(self._worker_id, jobs=jobs)
         if jobs or protected or notes:
