@@ -9,6 +9,7 @@ from hypothesis import Phase
 
 from aftercommit.values import Released, Retry, Succeeded
 from tests.store import (
+    fair_mutants,
     limit_mutants,
     mutants,
     queue_mutants,
@@ -16,6 +17,7 @@ from tests.store import (
     test_claim,
     test_clock,
     test_enqueue,
+    test_fair,
     test_finish,
     test_leases,
     test_limits,
@@ -134,6 +136,53 @@ AS_MANY = by(
     test_limits.test_as_many_as_the_limit_says_get_slots_and_the_others_are_parked,
 )
 MUTANTS = [
+    Mutant(
+        fair_mutants.each_claim_begins_with_the_first_key,
+        (
+            by(test_fair.test_a_claim_of_one_goes_from_key_to_key),
+            by(test_fair.test_no_key_starves_while_others_are_filled_up),
+            by(test_fair.test_ten_jobs_beside_very_many_wait_for_ten_at_most, limit=1),
+        ),
+    ),
+    Mutant(
+        fair_mutants.the_last_key_is_the_end,
+        (by(test_fair.test_a_claim_of_one_goes_from_key_to_key),),
+    ),
+    Mutant(
+        fair_mutants.the_first_key_gets_all,
+        (by(test_fair.test_each_key_gives_its_share),),
+    ),
+    Mutant(
+        fair_mutants.jobs_come_line_by_line,
+        (by(test_fair.test_a_claim_has_the_first_of_each_key_then_the_second),),
+    ),
+    Mutant(
+        fair_mutants.priorities_do_not_count,
+        (by(test_fair.test_the_jobs_of_a_key_come_by_priority_and_time),),
+    ),
+    Mutant(
+        fair_mutants.due_jobs_join_no_line,
+        (
+            by(test_fair.test_jobs_for_later_join_when_they_are_due_and_the_others_are_claimed),
+            by(test_fair.test_a_job_that_is_retried_by_hand_joins_its_line_again),
+        ),
+    ),
+    Mutant(
+        fair_mutants.a_line_keeps_the_key_of_the_old_queue,
+        (by(test_fair.test_a_job_that_was_moved_joins_a_line_of_its_new_queue),),
+    ),
+    Mutant(
+        fair_mutants.the_limit_is_no_gate,
+        (by(test_fair.test_a_closed_limit_leaves_jobs_in_their_line),),
+    ),
+    Mutant(
+        fair_mutants.rounds_end_at_the_last_key_with_a_slot,
+        (by(test_fair.test_one_limit_of_all_tenants_is_shared_in_turn),),
+    ),
+    Mutant(
+        fair_mutants.what_others_have_ended_stays,
+        (by(test_fair.test_what_an_older_program_has_ended_leaves_the_line),),
+    ),
     Mutant(
         queue_mutants.keys_of_queues_are_not_locked,
         (by(test_queue_limits.test_who_meets_a_locked_key_claims_nothing_and_does_not_wait),),
