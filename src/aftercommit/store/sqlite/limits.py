@@ -10,6 +10,7 @@ from uuid import UUID
 from aftercommit.models import Blocked
 from aftercommit.store.base import Store
 from aftercommit.store.limits.claims import LockKeys, Slot, with_keys
+from aftercommit.store.limits.reading import in_parts
 from aftercommit.values import Claim, ClaimQuery
 
 Part = tuple[str, list[Any]]  # a selection of due jobs, and its values but for the limit
@@ -22,6 +23,7 @@ SELECT value FROM json_each(%s) AS given WHERE EXISTS (
 )
 """
 HOLDS = Blocked.HOLDS.value
+TAKEN_TOGETHER = 50  # each row looks its slot up in the text of all of these
 
 
 class SQLiteLimits(Store):
@@ -61,10 +63,12 @@ class SQLiteLimits(Store):
         return self._first(self._parts(query), self.waiting_columns, limit)
 
     def _take(self, query: ClaimQuery, slots: Mapping[UUID, Slot]) -> list[Claim]:
-        ids = json.dumps([one.hex for one in slots])
-        given = json.dumps({one.hex: slot.number for one, slot in slots.items()})
-        blocked = json.dumps({one.hex: HOLDS for one, slot in slots.items() if slot.holds})
-        rows = self._claim_part(query, GIVEN_IDS, [given, blocked, ids], slot=GIVEN_SLOT)
+        rows: list[Any] = []
+        for some in in_parts(list(slots.items()), TAKEN_TOGETHER):
+            ids = json.dumps([one.hex for one, _slot in some])
+            given = json.dumps({one.hex: slot.number for one, slot in some})
+            blocked = json.dumps({one.hex: HOLDS for one, slot in some if slot.holds})
+            rows += self._claim_part(query, GIVEN_IDS, [given, blocked, ids], slot=GIVEN_SLOT)
         return with_keys(self._leased(rows, query), slots)
 
     @contextmanager
