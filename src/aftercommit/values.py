@@ -188,6 +188,19 @@ class Group(NamedTuple):
     priority: int
 
 
+class Head(NamedTuple):
+    """The first due job of a group."""
+
+    group: Group
+    run_after: datetime
+    now: datetime  # by the database's clock
+
+    @property
+    def waited(self) -> timedelta:
+        """For how long it has been due."""
+        return self.now - self.run_after
+
+
 class Position(NamedTuple):
     """The place of a job in the order of its queue."""
 
@@ -224,6 +237,7 @@ class ClaimQuery:
     # Is told that jobs wait for a rate: its key, a path of a task, when the next may start.
     line_met: LineMet = nobody_listens
     paused: Sequence[str] = ()  # tasks among ``unknown`` whose jobs are set aside
+    until: datetime | None = None  # only jobs that were due by then; None: any that is due
     fair: bool = False  # jobs that take turns are moved into their lines, and not claimed
     without_fair: bool = False  # leave those out that are not in their lines yet
     ended: Sequence[UUID] = ()  # leases of this worker to delete: none of their jobs is running

@@ -59,7 +59,7 @@ def test_an_unknown_option_is_refused_with_the_nearest_one(wrong, meant):
 @pytest.mark.parametrize("wrong", ["zzz", 7, None])
 def test_an_option_like_no_other_is_refused_with_all_of_them(wrong):
     with pytest.raises(
-        ConfigurationError, match=r"unknown option .* Known: allowed_functions, a"
+        ConfigurationError, match=r"unknown option .* Known: age_priority, allowed"
     ):
         BackendOptions.from_mapping({wrong: 1}, where=WHERE)
 
@@ -91,6 +91,7 @@ EXCEPTIONS = "expected an exception class, its dotted path, or a tuple of them"
         ("discard_on", [5, [None], object], EXCEPTIONS),
         ("atomic", [None, 1, "yes"], FLAG),
         ("timeout", [0, 30, timedelta(0), -SECOND], SPAN),
+        ("age_priority", [0, 10, timedelta(0), -SECOND], SPAN),
         ("lease", [30, None, timedelta(0), -SECOND], SPAN),
         ("heartbeat", [10, timedelta(0)], SPAN),
         ("poll_interval", [0, timedelta(0)], SPAN),
@@ -154,6 +155,7 @@ def test_every_option_can_be_given():
         "relay_when": "always",
         "on_conflict": "raise",
         "queue_limits": {"mail": 3},
+        "age_priority": SECOND,
     }
 
     built = options(**given)

@@ -46,6 +46,7 @@ class BackendOptions(CheckedOptions):
     atomic: bool = False  # run each task in one transaction with its completion
     timeout: timedelta | None = None  # None: a task may run for ever
     keep_result: KeepOption = DEFAULT  # see options.keep.Keep
+    age_priority: timedelta | None = None  # due for so long, a job counts one priority higher
     fuse: bool = True  # let short atomic tasks share a commit, each in its savepoint
     on_conflict: str = "return"  # of unique jobs: or "replace", or "raise"
     # Guards.
@@ -84,6 +85,8 @@ class BackendOptions(CheckedOptions):
             check_spans(LONGEST_SPAN, poll_interval=self.poll_interval)
         if self.timeout is not None:
             check_spans(timeout=self.timeout)
+        if self.age_priority is not None:
+            check_spans(age_priority=self.age_priority)
         backoff_from(self.backoff)
         check_on_conflict(self.on_conflict)
         check_keep("keep_result", self.keep_result)

@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
-from datetime import timedelta
+from datetime import UTC, timedelta
 from uuid import UUID
 
 from aftercommit.models import State
@@ -11,6 +11,7 @@ from aftercommit.store.clock import in_future
 from aftercommit.store.groups import Groups
 from aftercommit.values import Claim, ClaimQuery, Renewed
 
+AS_STORED = "%Y-%m-%d %H:%M:%S.%f"  # a moment on SQLite and MySQL, in UTC
 # But for those that a limit has let through, and those that run alone: see store.fair.
 WITHOUT_FAIR = "(fair_key IS NULL OR blocked = 0 OR crashes > 0)"
 
@@ -104,6 +105,8 @@ def chosen(query: ClaimQuery) -> str:
         conditions.append(f"task_path NOT IN ({marks(query.unknown)})")
     if query.busy:
         conditions.append(f"(limit_key IS NULL OR limit_key NOT IN ({marks(query.busy)}))")
+    if query.until is not None:
+        conditions.append("run_after <= %s")
     if query.only is not None:
         conditions.append(f"id IN ({marks(query.only)})")
     if query.crashed is not None:
@@ -115,7 +118,8 @@ def chosen(query: ClaimQuery) -> str:
 
 def left_out(query: ClaimQuery) -> list[str]:
     """Return the values of the conditions that leave jobs out."""
-    return [*query.unknown, *query.busy]
+    until = [] if query.until is None else [f"{query.until.astimezone(UTC):{AS_STORED}}"]
+    return [*query.unknown, *query.busy, *until]
 
 
 def marks(values: Sequence[object]) -> str:

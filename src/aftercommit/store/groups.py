@@ -1,7 +1,8 @@
 """The groups of claimable jobs: those of one backend, queue and priority."""
 
+from aftercommit.store.columns import moment_from
 from aftercommit.store.table import Table
-from aftercommit.values import ClaimQuery, Group
+from aftercommit.values import ClaimQuery, Group, Head
 
 TYPES = (str, str, int)  # SQLite can store others; such jobs are left out
 # The first job of each backend, queue and priority: the walk jumps from one to the next in the
@@ -42,6 +43,8 @@ class Groups(Table):
     """Finds the groups without reading their jobs."""
 
     heads_sql: str
+    heads_columns = "head.backend, head.queue, head.priority"
+    head_due_sql = "head.run_after"  # the moment of the first job
     due_sql: str  # a condition to add to heads_sql: the head is due
 
     def queues(self) -> list[str]:
@@ -54,6 +57,20 @@ class Groups(Table):
         One statement, which reads one row of each group that has claimable jobs.
         """
         return self._heads(f"{self.heads_sql} {self.due_sql}")
+
+    def due_heads(self) -> list[Head]:
+        """Return the same with the moment since which the first job of each is due."""
+        now = self.now_sql.removeprefix("SELECT ")
+        columns = f"{self.heads_columns}, {self.head_due_sql}, {now}"
+        heads = self.heads_sql.replace(f"SELECT {self.heads_columns}", f"SELECT {columns}")
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"{heads} {self.due_sql}", [])
+            rows = cursor.fetchall()
+        return [
+            Head(Group._make(row[:3]), *map(moment_from, row[3:]))
+            for row in rows
+            if tuple(map(type, row[:3])) == TYPES
+        ]
 
     def _heads(self, sql: str) -> list[Group]:
         with self.connection.cursor() as cursor:

@@ -69,6 +69,8 @@ class MySQLStore(MySQLFair):
     inserts_in_one_statement = False
     now_sql = "SELECT UTC_TIMESTAMP(6)"
     heads_sql = HEADS
+    heads_columns = "backend, queue, priority"
+    head_due_sql = "MIN(run_after)"
     due_sql = "HAVING MIN(run_after) <= UTC_TIMESTAMP(6)"
     held_sql = HELD_JOBS
     claimable_sql = CLAIMABLE_JOBS

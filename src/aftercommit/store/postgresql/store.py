@@ -13,6 +13,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzLoader
 
 from aftercommit.models import Job, State
+from aftercommit.models.readable import bounded
 from aftercommit.options.backoff import LONGEST_WAIT
 from aftercommit.store.claim import WITHOUT_FAIR
 from aftercommit.store.finish import ending, without_gone
@@ -69,6 +70,7 @@ class PostgreSQLStore(PostgreSQLInserts, PostgreSQLFair):
 
     now_sql = "SELECT clock_timestamp()"
     heads_sql = HEADS.format(claimable="job.claimable")
+    head_due_sql = bounded("head.run_after", "postgresql")
     due_sql = "WHERE head.run_after <= statement_timestamp()"
     held_sql = HELD
     claimable_sql = "aftercommit_job AS job WHERE job.claimable"
@@ -121,6 +123,9 @@ class PostgreSQLStore(PostgreSQLInserts, PostgreSQLFair):
             which += BUSY
             given["busy"] = list(query.busy)
         which += f" AND {WITHOUT_FAIR}" * query.without_fair
+        if query.until is not None:
+            which += " AND run_after <= %(until)s"
+            given["until"] = query.until
         return due.format(which=which), given
 
     def renew(self, claims: Iterable[Claim], *, lease: timedelta) -> Renewed:

@@ -16,6 +16,7 @@ from aftercommit._compat import task_backends
 from aftercommit.enqueue.rates import rate_of
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, Group, LineMet, nobody_listens
+from aftercommit.worker.claiming.ageing import Ageing
 from aftercommit.worker.claiming.bounds import Bounds
 from aftercommit.worker.claiming.broker_share import is_held_back
 from aftercommit.worker.claiming.cursor import ClaimCursor
@@ -69,6 +70,7 @@ class Fetcher:
         self.aside = PausedTasks(store, rules)
         self.in_order = InOrder(leases)
         self.bounds = Bounds(rules)
+        self.ageing = Ageing(store, served.known_backends)
         self.lines = FairLines(store, leases, served.known_backends, self._put_off)
         self._worker_id = worker_id
         self._facts_of = facts_of
@@ -185,20 +187,25 @@ class Fetcher:
         return claims
 
     def _claim_in_groups(self, query: ClaimQuery, limit: int) -> list[Claim]:
+        early = self.ageing.claim(query, limit, self._turns.number, self._ask)
+        limit -= len(early)
         cursor = self._cursors[query.queue]
         query = replace(query, limit=limit, after=cursor.position, limited_first=cursor.limited)
         claims: list[Claim] = []
-        if query.after is not None:
-            claims = self._ask(query)
+        try:
+            if query.after is not None and limit:
+                claims = self._ask(query)
+        except Exception as error:
+            self._put_off(error, early)
         if len(claims) < limit:
             began = time.monotonic()
             try:
                 claims += self._ask(replace(query, limit=limit - len(claims), after=None))
             except Exception as error:
-                self._put_off(error, claims)
+                self._put_off(error, early + claims)
             cursor.looked_from_front(seconds=time.monotonic() - began)
         cursor.claimed(claims, groups=query.groups or (), full=len(claims) == limit)
-        return claims
+        return early + claims
 
     def _ask(self, query: ClaimQuery) -> list[Claim]:
         """Claim, and delete the leases that have ended in the same transaction."""
@@ -246,7 +253,7 @@ class Fetcher:
         latest = sorted(recent, key=self._claimed_at.__getitem__)[-MOST_KEPT:]
         kept = {queue: self._groups[queue] for queue in latest}
         found: dict[str, list[Group]] = {}
-        for group in self._store.due_groups():
+        for group in self.ageing.due_groups():
             if self._serves(group.backend, group.queue):
                 found.setdefault(group.queue, []).append(group)
         for queue in self.lines.look(self._serves):
