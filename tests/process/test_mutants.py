@@ -13,6 +13,7 @@ from tests.process import rig as rigs
 from tests.process import test_descriptors as descriptors
 from tests.process import test_kill as kill
 from tests.process import test_poison as poison
+from tests.process import test_pruning as pruning
 from tests.process import test_server_faults as server_faults
 from tests.process import test_signals as signals
 from tests.process import test_zombies as zombies
@@ -75,6 +76,15 @@ def test_a_worker_that_hands_on_spoiled_connections_is_noticed(rig, monkeypatch)
 
     with pytest.raises(AssertionError):
         poison.test_no_poison_takes_the_worker_or_its_neighbours_down(rig, few)
+
+
+def test_jobs_that_are_deleted_before_they_are_archived_are_noticed(rig, monkeypatch):
+    weaken(rig, "archiving")
+
+    with pytest.raises(AssertionError):
+        pruning.test_who_prunes_is_killed_in_the_middle_and_the_next_one_archives_it_all(rig)
+
+    assert rig.notes("archiving")
 
 
 def test_a_reserve_of_descriptors_that_tasks_may_take_is_noticed(rig, monkeypatch):

@@ -18,6 +18,7 @@ from aftercommit.store import finish as changes
 from aftercommit.store import store_for
 from aftercommit.store.base import Store
 from aftercommit.store.claim import Claims
+from aftercommit.store.pruning import Archive, Found, Pruning
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.values import NO_TIME, Claim, Outcome, Released
 from aftercommit.worker.descriptors import Descriptors
@@ -111,6 +112,20 @@ def reserve() -> None:
     Descriptors.release_reserve = lambda self, **_given: release(self, in_task=False)
 
 
+def archiving() -> None:
+    """Archive jobs when they are deleted, instead of before and in the same transaction."""
+    delete = Pruning._delete_unchanged
+
+    def weak(self: Pruning, found: Found, archive: Archive | None) -> int:
+        jobs = list(self._jobs.filter(id__in=found))
+        gone = delete(self, found, None)
+        if archive is not None:
+            archive(jobs)
+        return gone
+
+    Pruning._delete_unchanged = weak
+
+
 def tidying() -> None:
     """Leave connections to the next task as the last one left them."""
     ThreadConnections.tidy = lambda self: None
@@ -119,6 +134,7 @@ def tidying() -> None:
 GUARDS: dict[str, Callable[[], None]] = {
     guard.__name__: guard
     for guard in (
+        archiving,
         board,
         contact,
         counting,
