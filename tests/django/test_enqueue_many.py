@@ -103,3 +103,8 @@ def test_on_a_backend_of_another_kind_they_are_enqueued_one_by_one(backends):
     results = tasks.note.get_backend().results
     assert [result.id for result in results] == ids
     assert [(result.args, result.kwargs) for result in results] == [([1], {}), ([], {"key": 2})]
+
+
+def test_one_call_that_the_function_does_not_take_refuses_all(django_assert_num_queries):
+    with django_assert_num_queries(0), pytest.raises(TypeError, match="takes 0 positional"):
+        tasks.answer.enqueue_many([(), (1,)])

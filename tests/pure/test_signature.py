@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from aftercommit.enqueue.signature import check_call, misfit
+from aftercommit.enqueue.signature import check_call, check_calls, misfit
 
 
 def plain(a, b=1, *, c=None):
@@ -74,17 +74,26 @@ def said(call, *args, **kwargs):
     return None
 
 
+def check_among_others(task, args, kwargs):
+    check_calls(task, [(args, kwargs)] * 2)
+
+
+CHECKS = pytest.mark.parametrize("check", [check_call, check_among_others])
+
+
+@CHECKS
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda one: one.__name__)
 @pytest.mark.parametrize(("args", "kwargs"), CALLS, ids=repr)
-def test_what_calling_the_function_would_raise_is_raised(function, args, kwargs):
-    assert said(check_call, declared(function), args, kwargs) == said(function, *args, **kwargs)
+def test_what_calling_the_function_would_raise_is_raised(function, args, kwargs, check):
+    assert said(check, declared(function), args, kwargs) == said(function, *args, **kwargs)
 
 
+@CHECKS
 @pytest.mark.parametrize(("args", "kwargs"), CALLS, ids=repr)
-def test_the_context_of_a_task_is_not_among_the_arguments(args, kwargs):
+def test_the_context_of_a_task_is_not_among_the_arguments(args, kwargs, check):
     task = declared(plain, takes_context=True)
 
-    assert said(check_call, task, args, kwargs) == said(plain, "context", *args, **kwargs)
+    assert said(check, task, args, kwargs) == said(plain, "context", *args, **kwargs)
 
 
 def test_an_async_function_is_checked_and_not_called():
@@ -94,9 +103,10 @@ def test_an_async_function_is_checked_and_not_called():
     )
 
 
+@CHECKS
 @pytest.mark.parametrize("function", [len, functools.partial(plain, 1), str], ids=repr)
-def test_what_is_no_plain_function_is_let_through(function):
-    assert said(check_call, declared(function), (1, 2, 3, 4), {"z": 5}) is None
+def test_what_is_no_plain_function_is_let_through(function, check):
+    assert said(check, declared(function), (1, 2, 3, 4), {"z": 5}) is None
 
 
 def test_an_error_is_a_misfit_only_if_the_call_does_not_fit():

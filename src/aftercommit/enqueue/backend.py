@@ -28,7 +28,7 @@ from aftercommit.enqueue.rates import rate_key_of
 from aftercommit.enqueue.registry import option, registered
 from aftercommit.enqueue.results import JobResult, enqueued_result, result_of
 from aftercommit.enqueue.signals import enqueued
-from aftercommit.enqueue.signature import check_call
+from aftercommit.enqueue.signature import check_call, check_calls
 from aftercommit.enqueue.task import BuiltInTask, Task
 from aftercommit.enqueue.unique import insert_unique, keyed
 from aftercommit.errors import ConfigurationError
@@ -148,10 +148,11 @@ class DatabaseBackend(BaseTaskBackend):
             limit=self.config.max_payload,
             strict=self.config.strict_json,
         )
-        calls = [split_call(call, index) for index, call in enumerate(calls)]
-        payloads = [with_moment(dump(*call), _moment_of(task)) for call in calls]
-        for call in calls:
-            check_call(task, *call)
+        given = [split_call(call, index) for index, call in enumerate(calls)]
+        payloads = [dump(*call) for call in given]
+        check_calls(task, given)
+        if moment := _moment_of(task):
+            payloads = [with_moment(payload, moment) for payload in payloads]
         if option(task, "unique") is not None:
             return self._many_unique(task, payloads)
         if any(option(task, by) for by in BY_ARGUMENTS):  # each call may have a key of its own

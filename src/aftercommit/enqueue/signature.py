@@ -4,7 +4,7 @@
 a body, which takes the same arguments, is called instead.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import FunctionType
@@ -28,6 +28,16 @@ def check_call(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Non
             _without_body(func)(None, *args, **kwargs)
         else:
             _without_body(func)(*args, **kwargs)
+
+
+def check_calls(task: Any, calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]) -> None:
+    """Do the same for many calls, and look at the function once."""
+    func = task.func
+    if type(func) is not FunctionType:
+        return
+    call, context = _without_body(func), (None,) if task.takes_context else ()
+    for args, kwargs in calls:
+        call(*context, *args, **kwargs)
 
 
 def misfit(
