@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.db import connection
 
 from aftercommit.store.base import Store
 from aftercommit.store.limits import queues
+from aftercommit.store.limits.claims import Limits
 from aftercommit.store.limits.queues import Places, QueueLimits
 from aftercommit.store.mysql.limits import MySQLLimits
 from tests.store.mutants import rewrite
@@ -63,3 +65,28 @@ def keys_are_released_before_the_commit(patch: pytest.MonkeyPatch, store: type[S
     """Release the queue's key with those of the tasks in it."""
     assert connection.vendor == "mysql"
     patch.setattr(MySQLLimits, "_with_keys", MySQLLimits._releasing_keys)
+
+
+def jobs_without_a_key_are_free(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Claim jobs of a task that is limited at run time as all others."""
+    claim_free = store._claim_free
+
+    def blind(self: Store, query: Any) -> Any:
+        return claim_free(self, replace(query, limited={}))
+
+    patch.setattr(store, "_claim_free", blind)
+
+
+def the_key_of_a_task_is_not_written(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Meet such jobs, and leave them without a key."""
+    patch.setattr(Limits, "_give_keys", lambda self, query, look, lock: look)
+
+
+def keys_are_given_without_their_lock(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Take a key for locked that somebody else has locked."""
+    give_keys = Limits._give_keys
+
+    def give(self: Limits, query: Any, look: Any, lock: Any) -> Any:
+        return give_keys(self, query, look, set)
+
+    patch.setattr(Limits, "_give_keys", give)

@@ -224,6 +224,26 @@ MUTANTS = [
         (by(test_queue_limits.test_places_beyond_the_limit_are_forgotten),),
     ),
     Mutant(
+        queue_mutants.jobs_without_a_key_are_free,
+        (
+            by(test_queue_limits.test_jobs_of_a_task_that_is_limited_at_run_time_get_its_key),
+            by(
+                test_queue_limits.test_they_are_met_wherever_they_are,
+                limit=2,
+                limited_first=False,
+            ),
+        ),
+    ),
+    Mutant(
+        queue_mutants.the_key_of_a_task_is_not_written,
+        (by(test_queue_limits.test_jobs_of_a_task_that_is_limited_at_run_time_get_its_key),),
+    ),
+    Mutant(
+        queue_mutants.keys_are_given_without_their_lock,
+        (by(test_queue_limits.test_who_meets_a_locked_key_leaves_them_and_claims_others),),
+        SERVERS,
+    ),
+    Mutant(
         queue_mutants.keys_are_released_before_the_commit,
         (by(test_queue_limits.test_all_keys_are_held_until_the_claims_can_be_seen),),
         ("mysql",),

@@ -12,6 +12,7 @@ from aftercommit.options.queues import slots_key
 from aftercommit.store.base import Store
 from aftercommit.store.limits.queues import QueueLimits
 from aftercommit.values import (
+    UNLIMITED,
     Cancelled,
     Claim,
     Failed,
@@ -272,3 +273,109 @@ def test_a_job_that_is_met_with_a_key_counts_too(store: Store) -> None:
     assert len(claim(store, 1, limit_of=lambda _path: Limit(1))) == 1
     assert len(claim(store, 2, limit_of=lambda _path: Limit(1))) == 1
     assert running() == 2
+
+
+# ---- tasks that are limited at run time ---------------------------------------------
+
+PATH = "tests.app.tasks.add"  # of the jobs; its code names no limit
+OTHER = "tests.app.tasks.other"
+
+
+def claim_limited(store: Store, slots: int = 2, **given: Any) -> list[Claim]:
+    """Claim what is due, for a worker whose operators have limited a task."""
+    limits = {PATH: Limit(slots)}
+    return claim_all(
+        store, limited={PATH: KEY}, limit_of=lambda path: limits.get(path, UNLIMITED), **given
+    )
+
+
+def test_jobs_of_a_task_that_is_limited_at_run_time_get_its_key(store: Store) -> None:
+    ready_jobs(store, 5)
+    others = ready_jobs(store, 3, task_path=OTHER)
+    claims = claim_limited(store)
+    assert sorted(one.limit_key or "" for one in claims) == ["", "", "", KEY, KEY]
+    assert {one.job_id for one in claims if one.limit_key is None} == set(others)
+    parked = Job.objects.filter(blocked=Blocked.LIMIT, limit_key=KEY)
+    assert parked.count() == 3
+    assert claim_limited(store) == []
+
+
+@pytest.mark.parametrize("limited_first", [True, False])
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_they_are_met_wherever_they_are(store: Store, limit: int, limited_first: bool) -> None:
+    for _number in range(4):
+        ready_jobs(store, 2)
+        ready_jobs(store, 1, task_path=OTHER)
+    claimed: list[Claim] = []
+    while more := claim_limited(store, limit=limit, limited_first=limited_first):
+        claimed += more
+    assert sum(one.task_path == PATH for one in claimed) == 2
+    assert sum(one.task_path == OTHER for one in claimed) == 4
+
+
+def test_many_of_them_do_not_hide_others(store: Store) -> None:
+    ready_jobs(store, 700)
+    other = ready_job(store, task_path=OTHER)
+    claimed: list[UUID] = []
+    for _time in range(4):
+        claimed += [one.job_id for one in claim_limited(store, slots=1, limit=2)]
+    assert other in claimed
+    assert len(claimed) == 2
+
+
+def test_each_way_of_claiming_meets_them(store: Store) -> None:
+    first, *others = ready_jobs(store, 6)
+    place = Position("default", 0, job(store, first).run_after, first)
+    assert len(claim_limited(store, only=others[:1])) == 1
+    assert len(claim_limited(store, groups=[("default", 0)], after=place, limit=3)) == 1
+    for given in ({}, {"only": [first]}, {"after": place}, {"crashed": False}):
+        assert claim_limited(store, groups=[("default", 0)], **given) == []
+
+
+def test_one_with_a_key_of_another_kind_gets_that_of_its_task(store: Store) -> None:
+    ready_jobs(store, 3, limit_key="a" * 64)
+    ready_jobs(store, 3, limit_key="b" * 64)
+    assert len(claim_limited(store)) == 2
+    assert claim_limited(store) == []
+
+
+def test_when_the_limit_goes_they_all_pass(store: Store) -> None:
+    ready_jobs(store, 6)
+    claim_limited(store)
+    assert store.let_pass({KEY: UNLIMITED})[0] == 4
+    assert len(claim_all(store, limit_of=lambda _path: UNLIMITED)) == 4
+
+
+def test_who_meets_a_locked_key_leaves_them_and_claims_others(
+    store: Store, other: Caller
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("nobody else can write meanwhile")
+    ready_jobs(store, 3)
+    beside = ready_job(store, task_path=OTHER)
+    with store._with_keys() as lock:
+        lock([KEY])
+        assert [one.job_id for one in other.do(claim_limited, store)] == [beside]
+    assert len(claim_limited(store)) == 2
+
+
+def test_one_whose_row_is_locked_is_left(store: Store, other: Caller) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("nobody else can lock a row")
+    first, second, _third = ready_jobs(store, 3)
+    held = Held(other, lambda: locked(first))
+    claims = claim_limited(store, slots=1)
+    assert [one.job_id for one in claims] == [second]
+    held.roll_back()
+    assert claim_limited(store, slots=1) == []
+    assert running("default") == 1
+
+
+def test_those_that_run_already_are_left_alone(store: Store) -> None:
+    ready_jobs(store, 3)
+    (before,) = claim_all(store, limit=1)
+    assert len(claim_limited(store, slots=1)) == 1
+    assert job(store, before.job_id).limit_key is None
+    assert store.finish(before, Retry(ERROR, timedelta(0)))
+    assert claim_limited(store, slots=1) == []
+    assert job(store, before.job_id).limit_key == KEY
