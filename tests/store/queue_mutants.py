@@ -54,8 +54,8 @@ def places_beyond_the_limit_stay(patch: pytest.MonkeyPatch, store: type[Store]) 
     """Read for ever what a higher limit has left."""
     rows = QueueLimits._places
 
-    def all_within(self: QueueLimits, query: Any) -> Places:
-        found = rows(self, query)
+    def all_within(self: QueueLimits, queue: str, at_once: int) -> Places:
+        found = rows(self, queue, at_once)
         return found._replace(rows={n: one for n, one in found.rows.items() if n <= found.most})
 
     patch.setattr(QueueLimits, "_places", all_within)

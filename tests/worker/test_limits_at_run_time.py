@@ -180,6 +180,18 @@ def test_flush_queue_runs_them_and_ends_although_others_have_all_places(store, s
     assert Job.objects.filter(state=State.READY, queue="mail").count() == 2
 
 
+def test_a_full_queue_costs_flush_queue_a_few_statements_and_not_some_for_each_job(
+    store, settings
+):
+    room = limited_room(store, settings, mail=1)
+    enqueue("mail", 60)
+    assert room.fetch() == ["mail"]
+    enqueue("default", 2)
+    with CaptureQueriesContext(connection) as asked:
+        assert InlineWorker().run() == 2
+    assert len([one for one in asked if "aftercommit_slot" in one["sql"]]) < 20
+
+
 # ---- tasks --------------------------------------------------------------------------
 
 

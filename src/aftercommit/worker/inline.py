@@ -95,16 +95,20 @@ class InlineWorker:
     def _run_next(self, alias: "InlineAlias") -> int:
         """Run the most urgent job of this worker's share; return how many runs it took."""
         looked_at, limit = set[UUID](), DUE_AT_A_TIME
+        alias.full.clear()
         while True:
-            found = alias.due(limit=limit, name=self._name)
+            found, full = alias.due(limit=limit, name=self._name), len(alias.full)
             for job_id in found:
                 if self._share.holds(job_id) and job_id not in looked_at:
                     looked_at.add(job_id)
                     if ran := self._run_one(alias, job_id):
                         return ran
-            if len(found) < limit:
-                return 0
-            limit *= 2  # the jobs so far are of other shares or of unknown tasks
+                if len(alias.full) > full:
+                    break  # look for those of other queues
+            else:
+                if len(found) < limit:
+                    return 0
+                limit *= 2  # the jobs so far are of other shares or of unknown tasks
 
     def _run_one(self, alias: "InlineAlias", job_id: UUID) -> int:
         job = alias.store.job(job_id)
@@ -153,6 +157,7 @@ class InlineAlias:
         self._served = served
         self._worker_id = worker_id
         self.unknown: set[str] = set()  # paths of tasks that this process does not have
+        self.full: set[str] = set()  # queues with a limit: others have all places
         self._rooms = assemble(served, worker_id=worker_id, asked=self._look_for_requests)
         self._run: Run | None = None
         self._connections = ThreadConnections()
@@ -219,7 +224,7 @@ class InlineAlias:
             name=name,
             backends=self._served.known_backends,
             unknown=self.unknown | rules.paused_tasks,
-            paused=rules.paused_queues,
+            paused=rules.paused_queues | self.full,
         )
 
     def run(self, job: Job) -> bool:
@@ -305,6 +310,8 @@ class InlineAlias:
         claims = self.store.claim(query)
         self._rooms.leases.deleted(ended)
         if not claims:
+            if query.at_once is not None and self.store.is_full(job.queue, query.at_once):
+                self.full.add(job.queue)
             return None
         self._rooms.leases.opened(claims)
         facts = self._rooms.catalogue.facts_of(claims[0])

@@ -71,7 +71,7 @@ class QueueLimits(Limits):
         if query.at_once is None:
             return claim(query)
         # Without the key at first: a queue that is full costs one statement.
-        if self._places(query).free:
+        if not self.is_full(query.queue, query.at_once):
             for number in range(TRIES):
                 if number:
                     time.sleep(BETWEEN_TRIES)
@@ -80,10 +80,15 @@ class QueueLimits(Limits):
                     return claims
         return None
 
+    def is_full(self, queue: str, at_once: int) -> bool:
+        """Return whether so many jobs of a queue run now."""
+        return not self._places(queue, at_once).free
+
     def _claim_places(self, query: ClaimQuery, claim: ClaimSome) -> list[Claim] | None:
         """Claim under the queue's key; None if somebody else has locked it, or it is full."""
         with self._with_keys() as lock:
-            places = self._places(query) if lock([slots_key(query.queue)]) else None
+            key = slots_key(query.queue)
+            places = self._places(query.queue, query.at_once or 0) if lock([key]) else None
             if places is None or not places.free:
                 return None
             most = min(query.limit, places.free)
@@ -91,11 +96,11 @@ class QueueLimits(Limits):
             self._write_places(query.queue, places, claims)
         return claims
 
-    def _places(self, query: ClaimQuery) -> Places:
-        rows = self._rows(PLACES, [slots_key(query.queue)])
+    def _places(self, queue: str, at_once: int) -> Places:
+        rows = self._rows(PLACES, [slots_key(queue)])
         taken = {number for _id, number, runs in rows if runs}
         free = {number: row_id for row_id, number, runs in rows if not runs}
-        return Places(taken, free, query.at_once or 0)
+        return Places(taken, free, at_once)
 
     def _write_places(self, queue: str, places: Places, claims: Sequence[Claim]) -> None:
         """Give each claim a place; forget those beyond the limit, which was higher before."""
