@@ -34,3 +34,23 @@ def one_by_one(context: Any, account: int, number: int, lasting: float = 0) -> N
             raise ValueError("at first")
         work(lasting, "")
         leave_effect(context, f"line:{account}:{number}")
+
+
+NARROW = 4  # what the queue of these two lets through at once; see the settings of their tests
+FEWER = 2
+
+
+@task(takes_context=True, queue_name="narrow", max_attempts=OFTEN, backoff=SOON)
+def in_a_queue(context: Any, number: int, lasting: float = 0) -> None:
+    """Work in a queue that has a limit; some fail at first."""
+    with run_of(context, f"queue:{number}"):
+        if number % 9 == 4 and context.attempt == 1:
+            raise ValueError("at first")
+        work(lasting, "")
+
+
+@task(takes_context=True, queue_name="narrow", limit=FEWER, max_attempts=OFTEN, backoff=SOON)
+def fewer_in_a_queue(context: Any, number: int, lasting: float = 0) -> None:
+    """Work in that queue, under a limit of the task as well."""
+    with run_of(context, f"fewer:{number}"):
+        work(lasting, "")

@@ -14,6 +14,7 @@ from tests.process import test_descriptors as descriptors
 from tests.process import test_kill as kill
 from tests.process import test_poison as poison
 from tests.process import test_pruning as pruning
+from tests.process import test_queue_limits as queue_limits
 from tests.process import test_server_faults as server_faults
 from tests.process import test_signals as signals
 from tests.process import test_zombies as zombies
@@ -53,6 +54,16 @@ def test_a_worker_without_this_guard_is_noticed(rig, impatient, guard, test):
 
     with pytest.raises(AssertionError):
         test(rig)
+
+
+@pytest.mark.parametrize("guard", ["places", "queue_key"])
+def test_a_queue_whose_limit_is_not_kept_is_noticed(rig, guard):
+    if guard == "queue_key" and connection.vendor == "sqlite":
+        pytest.skip("there is one writer at a time")
+    weaken(rig, guard)
+
+    with pytest.raises(AssertionError):
+        queue_limits.test_the_limit_of_a_queue_holds_while_workers_are_killed_and_come_back(rig)
 
 
 def test_a_storm_whose_victims_nobody_rescues_is_noticed(rig, monkeypatch):

@@ -5,7 +5,8 @@ Imported by the worker through ``OPTIONS['task_modules']``; the environment name
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from aftercommit.store import finish as changes
 from aftercommit.store import store_for
 from aftercommit.store.base import Store
 from aftercommit.store.claim import Claims
+from aftercommit.store.limits.queues import Places
 from aftercommit.store.pruning import Archive, Found, Pruning
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.values import NO_TIME, Claim, Outcome, Released
@@ -131,6 +133,25 @@ def tidying() -> None:
     ThreadConnections.tidy = lambda self: None
 
 
+def places() -> None:
+    """Claim from a queue with a limit as if nobody ran."""
+    Places.free = property(lambda self: self.most)
+
+
+def queue_key() -> None:
+    """Look at the places of a queue, and write them, beside others."""
+    with_keys = STORE._with_keys
+
+    @contextmanager
+    def weak(self: Store) -> Iterator[Callable[[Collection[str]], set[str]]]:
+        with with_keys(self) as lock:
+            yield lambda keys: {
+                one for one in keys if one.startswith("queue:") or one in lock([one])
+            }
+
+    STORE._with_keys = weak
+
+
 GUARDS: dict[str, Callable[[], None]] = {
     guard.__name__: guard
     for guard in (
@@ -140,6 +161,8 @@ GUARDS: dict[str, Callable[[], None]] = {
         counting,
         judgement,
         patience,
+        places,
+        queue_key,
         refund,
         release,
         rescue,
