@@ -233,6 +233,26 @@ def test_all_keys_are_held_until_the_claims_can_be_seen(
     assert seen == [[], []]
 
 
+@pytest.mark.parametrize(
+    ("at_once", "startable", "limit", "claimed"),
+    [
+        (10, None, 100, 10),
+        (10, 3, 100, 5),  # half of the free ones
+        (10, 8, 100, 8),
+        (10, 30, 100, 10),
+        (10, 0, 100, 5),
+        (1, 0, 100, 0),
+        (1, 1, 100, 1),
+        (40, 2, 6, 6),
+    ],
+)
+def test_of_jobs_that_cannot_begin_now_others_get_a_part(
+    store: Store, at_once: int, startable: int | None, limit: int, claimed: int
+) -> None:
+    mail(store, 30)
+    assert len(claim(store, at_once, startable=startable, limit=limit)) == claimed
+
+
 def test_a_row_that_is_locked_is_passed_over(store: Store, other: Caller) -> None:
     if connection.vendor == "sqlite":
         pytest.skip("nobody else can lock a row")

@@ -7,10 +7,12 @@ places, claims as many jobs as there are free ones, and writes who has them.
 """
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
+from uuid import UUID
 
 from django.db.models import QuerySet
 
@@ -44,6 +46,11 @@ class Places(NamedTuple):
     def free(self) -> int:
         """How many more jobs may run."""
         return max(self.most - len(self.taken), 0)
+
+    def for_claim(self, query: ClaimQuery) -> int:
+        """Return how many jobs to claim: of those that could not begin now, others get a part."""
+        beginning = self.free if query.startable is None else query.startable
+        return min(query.limit, self.free, max(beginning, self.free // 2))
 
     def first_free(self, number: int) -> list[int]:
         """Return so many numbers of places that are not taken."""
@@ -84,14 +91,17 @@ class QueueLimits(Limits):
         """Return whether so many jobs of a queue run now."""
         return not self._places(queue, at_once).free
 
+    @abstractmethod
+    def _update_places(self, rows: Sequence[tuple[int, UUID, int]]) -> None:
+        """Write into rows by their keys which jobs have them, under which tokens."""
+
     def _claim_places(self, query: ClaimQuery, claim: ClaimSome) -> list[Claim] | None:
         """Claim under the queue's key; None if somebody else has locked it, or it is full."""
         with self._with_keys() as lock:
             key = slots_key(query.queue)
             places = self._places(query.queue, query.at_once or 0) if lock([key]) else None
-            if places is None or not places.free:
+            if places is None or not (most := places.for_claim(query)):
                 return None
-            most = min(query.limit, places.free)
             claims = claim(replace(query, limit=most, at_once=None))
             self._write_places(query.queue, places, claims)
         return claims
@@ -104,21 +114,17 @@ class QueueLimits(Limits):
 
     def _write_places(self, queue: str, places: Places, claims: Sequence[Claim]) -> None:
         """Give each claim a place; forget those beyond the limit, which was higher before."""
-        known: list[Slot] = []
+        known: list[tuple[int, UUID, int]] = []
         new: list[Slot] = []
         for claim, number in zip(claims, places.first_free(len(claims)), strict=True):
-            row_id = places.rows.get(number)
-            slot = Slot(
-                id=row_id,
-                key=slots_key(queue),
-                number=number,
-                job_id=claim.job_id,
-                token=claim.token,
-            )
-            (new if row_id is None else known).append(slot)
+            if (row_id := places.rows.get(number)) is not None:
+                known.append((row_id, claim.job_id, claim.token))
+            else:
+                has = {"job_id": claim.job_id, "token": claim.token}
+                new.append(Slot(key=slots_key(queue), number=number, **has))
         # Rows that are there are updated by their ids. An upsert would lock what is beside them.
         if known:
-            self._slots.bulk_update(known, ["job_id", "token"])
+            self._update_places(known)
         if new:
             self._slots.bulk_create(new)
         if beyond := [row_id for number, row_id in places.rows.items() if number > places.most]:

@@ -1,6 +1,7 @@
 """Limits on MySQL and MariaDB: keys are locked by named locks, around the transaction."""
 
 import hashlib
+import json
 import threading
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from aftercommit.store.mysql.sql import (
     RELEASE_KEY,
     SET_PATIENCE,
     TRY_KEY,
+    UPDATE_PLACES,
     WITHOUT_LOCK,
 )
 from aftercommit.values import Claim, ClaimQuery
@@ -147,6 +149,10 @@ class MySQLLimits(Store):
         """Return the name of a key's lock: one on the whole server, at most 64 letters."""
         text = f"{self.connection.settings_dict['NAME']}:{key}"
         return f"aftercommit:{hashlib.sha256(text.encode()).hexdigest()[:48]}"
+
+    def _update_places(self, rows: Sequence[tuple[int, UUID, int]]) -> None:
+        given = [(row_id, self._uuid(job_id), token) for row_id, job_id, token in rows]
+        self._run(UPDATE_PLACES, [json.dumps(given)])
 
     def _rows(self, sql: str, given: Sequence[Any]) -> list[Any]:
         return self._run(sql, given)

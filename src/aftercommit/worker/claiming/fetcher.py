@@ -69,7 +69,7 @@ class Fetcher:
         self._rules = rules
         self.aside = PausedTasks(store, rules)
         self.in_order = InOrder(leases)
-        self.bounds = Bounds(rules)
+        self.bounds = Bounds()
         self.ageing = Ageing(store, served.known_backends)
         self.lines = FairLines(store, leases, served.known_backends, self._put_off)
         self._worker_id = worker_id
@@ -130,8 +130,7 @@ class Fetcher:
                 if len(claims) >= limit:
                     break
                 left = self.in_order.limit(queue, limit - len(claims))
-                if left := self.bounds.limit(queue, left):
-                    claims += self._with_facts(self._claim_in_order(queue, limit=left))
+                claims += self._with_facts(self._claim_in_order(queue, limit=left))
         except Exception as error:
             self._put_off(error, claims)
         return claims
@@ -223,6 +222,7 @@ class Fetcher:
         only: Sequence[UUID] | None,
         groups: Sequence[tuple[str, int]] | None = None,
     ) -> ClaimQuery:
+        at_once = self._rules.queue_limits.get(queue)
         return ClaimQuery(
             queue=queue,
             limit=limit,
@@ -237,7 +237,8 @@ class Fetcher:
             crashed=self._served.crashed,
             limit_of=self._rules.limit_of,
             limited=self._rules.limited,
-            at_once=self._rules.queue_limits.get(queue),
+            at_once=at_once,
+            startable=None if at_once is None else self.bounds.startable(queue),
             rate_of=rate_of,
             line_met=self._line_met,
         )
