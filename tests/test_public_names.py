@@ -113,6 +113,7 @@ SETTINGS = {
         "relay_when",
         "on_conflict",
         "queue_limits",
+        "age_priority",
     },
     WorkerConfig: {
         *("backends", "queues", "strict", "processes", "threads", "drain", "max_jobs", "grace"),
