@@ -7,3 +7,4 @@ from aftercommit.errors import MissingBackport
 
 with suppress(MissingBackport):  # a system check explains it
     import_module("aftercommit.windows.admin.jobs")
+    import_module("aftercommit.windows.admin.rules")

@@ -14,6 +14,7 @@ from aftercommit._compat import task_finished
 from aftercommit.models import Job
 from aftercommit.store import store_for
 from aftercommit.values import Failed, NewJob, RunError
+from aftercommit.windows.admin import acting
 from aftercommit.windows.admin.content import LONGEST_TEXT
 from tests.django.conftest import claim_only_job, ours
 
@@ -358,3 +359,85 @@ def test_a_list_asks_as_much_for_many_jobs_as_for_one_and_for_nothing_large(as_)
     assert "task_path" in read
     for large in ("payload", "result", "errors"):
         assert connection.ops.quote_name(large) not in read
+
+
+# ---- the whole filter ---------------------------------------------------------------
+
+
+def many(number, **given):
+    return store_for("default").insert(
+        [
+            NewJob(**{"task_path": "t.t", "payload": '{"args":[],"kwargs":{}}', **given})
+            for _ in range(number)
+        ]
+    )
+
+
+def act_on_all(client, action, query):
+    one = Job.objects.order_by("id").first().pk
+    return act(client, action, one, select_across="1", address=f"{LIST}?{query}")
+
+
+def test_no_batch_of_an_action_is_larger_than_another(as_, monkeypatch):
+    monkeypatch.setattr(acting, "ONE_BATCH", 4)
+    many(10, queue="mail")
+    client = as_("superuser")
+    with CaptureQueriesContext(connection) as found:
+        answer = act_on_all(client, "cancel_selected", "queue=mail")
+
+    assert "10 of 10 jobs are cancelled" in answer.text
+    written = [one["sql"] for one in found if one["sql"].startswith("UPDATE")]
+    assert len([one for one in written if "'cancelled'" in one]) == 3
+    assert LogEntry.objects.count() == 10
+
+
+@pytest.mark.parametrize(
+    ("query", "cancelled"),
+    [("queue=mail", 2), ("tag=eu", 1), ("state=ready", 4), ("state=failed", 0), ("q=t.t", 4)],
+)
+def test_an_action_is_about_what_the_filters_say(query, cancelled, as_):
+    many(1, queue="mail", tags='["eu"]')
+    many(1, queue="mail")
+    many(2)
+
+    act_on_all(as_("superuser"), "cancel_selected", query)
+
+    assert list(states().values()).count("cancelled") == cancelled
+
+
+def test_a_job_that_starts_meanwhile_is_not_stopped_if_the_page_was_about_ready_ones(
+    as_, monkeypatch
+):
+    (job_id,) = many(1)
+    batches = acting._batches
+
+    def slowly(queryset):
+        for job_ids in batches(queryset):
+            claim_only_job()
+            yield job_ids
+
+    monkeypatch.setattr(acting, "_batches", slowly)
+
+    answer = act(as_("superuser"), "cancel_selected", job_id, address=f"{LIST}?state=ready")
+
+    assert "0 of 1 jobs are cancelled, 0 more are asked" in answer.text
+    assert not Job.objects.get(pk=job_id).cancel_requested
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        ({"blocked": 1, "waits_for": 1}, "waits for a limit"),
+        ({"blocked": 3, "waits_for": 1}, "waits for its rate"),
+        ({"blocked": 4, "waits_for": 1}, "waits for its turn"),
+        ({"waits_for": 1}, "its task is paused"),
+    ],
+    ids=str,
+)
+def test_a_job_that_no_worker_may_claim_says_why(columns, shown, as_):
+    job_id = ready_job()
+    Job.objects.filter(pk=job_id).update(claimable=False, **columns)
+    client = as_("viewer")
+
+    assert f'<td class="field-shown_state">{shown}</td>' in client.get(LIST).text
+    assert shown in client.get(page_of(job_id)).text

@@ -12,11 +12,13 @@ from django.db import ProgrammingError, connection
 from aftercommit import queues
 from aftercommit.management.subcommands import answers
 from aftercommit.models import Job, Lease, WorkerPresence
+from aftercommit.options.fair import fair_key
 from aftercommit.store import store_for
 from aftercommit.store.clock import ago
 from aftercommit.store.health import OldTransaction
 from aftercommit.store.readiness import away
 from aftercommit.store.rehearsal import rehearse
+from aftercommit.values import NewJob
 from aftercommit.version import VERSION
 from aftercommit.windows import doctor as rooms
 from aftercommit.windows.checks import servers
@@ -235,6 +237,19 @@ def test_so_is_a_paused_task_but_not_what_waits_beside_it(problems):
     Job.objects.update(run_after=ago(HOUR))
     (found,), _ = problems()
     assert found["check"] == "no-worker"
+
+
+def test_jobs_that_wait_for_their_turn_are_due_as_well(problems):
+    key = fair_key("default", "default", "ann", gated=False)
+    given = {"task_path": add.module_path, "payload": "{}", "limit_key": key, "fair_key": key}
+    store_for("default").insert([NewJob(**given)])
+    Job.objects.update(run_after=ago(HOUR))
+
+    assert [one["check"] for one in problems()[0]] == ["no-worker"]
+    queues.pause(task=tasks.note)
+    assert [one["check"] for one in problems()[0]] == ["no-worker"]
+    queues.pause(task=add)
+    assert problems() == ([], 0)
 
 
 def test_tasks_that_nobody_knows_are_named(problems):

@@ -322,3 +322,23 @@ def test_what_is_deleted_by_hand_is_not_archived(archived):
 
     assert jobs.find(state="failed").delete().changed == 1
     assert archived.ids == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "word"),
+    [
+        ({"blocked": 1, "waits_for": 1}, "limit"),
+        ({"blocked": 3, "waits_for": 1}, "rate"),
+        ({"blocked": 4, "waits_for": 1}, "turn"),
+        ({"waits_for": 1}, "pause"),
+    ],
+    ids=str,
+)
+def test_a_job_that_no_worker_may_claim_says_why(columns, word):
+    job_id = ready_job()
+    Job.objects.filter(pk=job_id).update(claimable=False, **columns)
+
+    (row,) = json.loads(run("jobs", "list", "--json", "--database", "default")[1])
+    assert row["waits"] == word
+    assert run("jobs", "list", "--database", "default")[1].endswith(")\n")
+    assert f"waits: {word}" in run("jobs", "show", str(job_id))[1]

@@ -36,6 +36,7 @@ class Progress:
     asked: int = 0  # of those: running jobs that are asked to stop
     clashed: int = 0  # left as they are: another job has their unique key
     refused: int = 0  # the same: their archive has raised
+    latest: frozenset[UUID] = frozenset()  # changed by the latest batch of retry() or cancel()
     position: UUID | None = None  # of the last one that was found; see ``find(after=...)``
 
     @property
@@ -80,7 +81,7 @@ class Selection:
 
         def write(job_ids: Sequence[UUID], wanted: Criteria) -> Progress:
             done = self._store.retry_among(job_ids, wanted)
-            return Progress(changed=len(done.ready), clashed=len(done.clashed))
+            return Progress(changed=len(done.ready), clashed=len(done.clashed), latest=done.ready)
 
         return self._each("retry", UNSUCCESSFUL, write, progress)
 
@@ -90,8 +91,8 @@ class Selection:
         def write(job_ids: Sequence[UUID], wanted: Criteria) -> Progress:
             answer = self._store.cancel_among(job_ids, wanted)
             send_finished(self._store, answer.ended)
-            both = len(answer.ended) + len(answer.requested)
-            return Progress(changed=both, asked=len(answer.requested))
+            both = answer.cancelled | answer.requested
+            return Progress(changed=len(both), asked=len(answer.requested), latest=both)
 
         return self._each("cancel", LIVE, write, progress)
 
@@ -182,6 +183,7 @@ class Selection:
                 asked=done.asked + written.asked,
                 clashed=done.clashed + written.clashed,
                 refused=done.refused + written.refused,
+                latest=written.latest,
                 position=job_ids[-1],
             )
             if watcher is not None:

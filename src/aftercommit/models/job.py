@@ -36,6 +36,7 @@ class Blocked(models.IntegerChoices):
     FAIR = 4, _("Waits for its turn")  # not claimable; ``line`` is its fair key
 
 
+WAITS: dict[int, str] = {Blocked.LIMIT: "limit", Blocked.RATE: "rate", Blocked.FAIR: "turn"}
 LIVE = (State.READY, State.RUNNING)
 UNSUCCESSFUL = (State.FAILED, State.CANCELLED)
 FINISHED = (State.SUCCEEDED, *UNSUCCESSFUL)
@@ -183,6 +184,17 @@ class Job(models.Model):
         """Leave out that MySQL ignores conditions: our indexes do without them there."""
         ours = {"models.W036", "models.W037"}
         return [found for found in super().check(**kwargs) if found.id not in ours]
+
+    @property
+    def waits_because(self) -> str | None:
+        """What keeps a ready job from being claimed when it is due.
+
+        ``limit``, ``rate``, ``turn``: it is parked, or in line; ``pause``: its task is paused.
+        """
+        if self.state != State.READY or self.claimable:
+            return None
+        waits = "pause" if self.waits_for else None
+        return waits if self.blocked is None else WAITS.get(self.blocked, waits)
 
     @property
     def args(self) -> list[Any]:

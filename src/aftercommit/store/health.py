@@ -8,6 +8,7 @@ from django.apps import apps
 from django.db import Error, transaction
 from django.utils import timezone
 
+from aftercommit.options.fair import BEHIND, head_of
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.clock import ago
 from aftercommit.store.measuring import Measuring
@@ -103,9 +104,16 @@ class Health(Measuring, Rules):
         return {one.name for one in self.pauses() if one.kind == QUEUE}
 
     def _has_others(self, group: Group, after: timedelta, but_tasks: Collection[str]) -> bool:
-        rows = self._claimable().filter(**group._asdict(), run_after__lte=ago(after))
-        front = rows.order_by("run_after", "id").values_list("task_path", flat=True)[:FRONT]
-        return any(path not in but_tasks for path in front)
+        if not but_tasks:
+            return True
+        late = self._claimable().filter(**group._asdict(), run_after__lte=ago(after))
+        head = head_of(group.backend, group.queue)
+        in_lines = self._jobs.filter(line__gt=head, line__lt=head + BEHIND)
+        return any(
+            path not in but_tasks
+            for front in (late.order_by("run_after", "id"), in_lines.order_by("line"))
+            for path in front.values_list("task_path", flat=True)[:FRONT]
+        )
 
     def clock_ahead(self) -> timedelta:
         """Return by how much this process's clock is before the database's, surely."""

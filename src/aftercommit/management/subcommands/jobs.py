@@ -37,6 +37,13 @@ IN_A_LIST = (
     "finished_at",
 )
 
+WAITS = {
+    "limit": "(waits for a limit)",
+    "rate": "(waits for its rate)",
+    "turn": "(waits for its turn)",
+    "pause": "(its task is paused)",
+}
+
 
 class Jobs(Subcommand):
     """List jobs, or show one with its arguments and errors."""
@@ -78,7 +85,9 @@ class Jobs(Subcommand):
         else:
             for row in found:
                 words = [row["id"], f"{row['state']:9}", row["queue"], row["task"]]
-                self.say("  ".join([*words, *(f"#{one_line(tag)}" for tag in row["tags"])]))
+                words += [f"#{one_line(tag)}" for tag in row["tags"]]
+                words += [WAITS[why]] if (why := row["waits"]) else []
+                self.say("  ".join(words))
         return 0 if found else NOTHING_FOUND
 
     def _show(self, options: dict[str, Any]) -> int:
@@ -107,7 +116,8 @@ class Jobs(Subcommand):
 def _row(job: "Job", using: str) -> dict[str, Any]:
     values = {name: _plain(getattr(job, name)) for name in IN_A_LIST}
     task = one_line(str(job.task_path))
-    return {**values, "task": task, "tags": job.tags, "database": using}
+    more = {"tags": job.tags, "waits": job.waits_because}
+    return {**values, "task": task, **more, "database": using}
 
 
 def _whole(job: "Job", using: str) -> dict[str, Any]:

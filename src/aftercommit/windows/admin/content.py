@@ -33,6 +33,17 @@ def is_of_unknown_task(job: Job) -> bool:
     return job.state == State.READY and bool(undeclared([job.task_path]))
 
 
+def wait_of(job: Job) -> str:
+    """Return why no worker may claim a ready job now, or nothing."""
+    words = {
+        "limit": _("waits for a limit"),
+        "rate": _("waits for its rate"),
+        "turn": _("waits for its turn"),
+        "pause": _("its task is paused"),
+    }
+    return words.get(job.waits_because or "", "")
+
+
 def name_of(job: Job) -> str:
     """Return the path of a task, or for a message the name of its library's task."""
     return (is_message(job) and noted(job, "name")) or one_line(str(job.task_path))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import Error, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Lower
@@ -20,12 +19,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from aftercommit import jobs
 from aftercommit.models import Job, State
 from aftercommit.relay.neglected import Neglect, neglected
 from aftercommit.relay.outbox import relaying
 from aftercommit.store import store_for
-from aftercommit.windows.admin import content
+from aftercommit.windows.admin import acting, content
 from aftercommit.windows.admin.filters import (
     DatabaseFilter,
     QueueFilter,
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 else:
     Base = admin.ModelAdmin
 
-ONE_LOG = 500  # jobs in one statement of the admin's history
 MESSAGE_FIELDS = ("message_id", "ordering_key")
 
 
@@ -147,12 +144,15 @@ class JobAdmin(Base):
     def shown_state(self, job: Job) -> str:
         """Return the state; a message that a broker has is published, not yet a success.
 
-        A job that waits for a worker that knows its task is of an unknown one.
+        A job that waits for a worker that knows its task is of an unknown one; one that no
+        worker may claim now says why.
         """
         if content.is_message(job) and job.state == State.SUCCEEDED:
             return _("published")
         if content.is_of_unknown_task(job):
             return _("unknown task")
+        if why := content.wait_of(job):
+            return why
         return str(job.get_state_display())
 
     def changelist_view(
@@ -211,31 +211,26 @@ class JobAdmin(Base):
     @admin.action(description=gettext_lazy("Retry selected jobs"), permissions=["retry"])
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         """Make failed and cancelled jobs ready again."""
-        chosen = list(queryset.values_list("pk", flat=True))
-        retried = jobs.retry(chosen, using=queryset.db)
+        done = acting.retry(request, queryset)
         said = _("%(retried)d of %(chosen)d jobs will run again; only failed and cancelled can.")
-        said %= {"retried": len(retried.ready), "chosen": len(chosen)}
-        if retried.clashed:
-            said += " " + _("%d of them: another job has its unique key.") % len(retried.clashed)
-        self._answer(request, said, complete=len(retried.ready) == len(chosen))
-        _log(request, queryset.db, retried.ready, "Retried.")
+        said %= {"retried": done.changed, "chosen": done.chosen}
+        if done.clashed:
+            said += " " + _("%d of them: another job has its unique key.") % done.clashed
+        self._answer(request, said, complete=done.is_complete)
 
     @admin.action(description=gettext_lazy("Cancel selected jobs"), permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         """Cancel ready jobs, and ask the workers of running jobs to stop."""
-        chosen = list(queryset.values_list("pk", flat=True))
-        answer = jobs.cancel(chosen, using=queryset.db)
+        done = acting.cancel(request, queryset)
         said = _(
             "%(cancelled)d of %(chosen)d jobs are cancelled, %(asked)d more are asked to stop; "
             "those that have ended stay as they are."
         ) % {
-            "cancelled": len(answer.cancelled),
-            "asked": len(answer.requested),
-            "chosen": len(chosen),
+            "cancelled": done.changed - done.asked,
+            "asked": done.asked,
+            "chosen": done.chosen,
         }
-        changed = answer.cancelled | answer.requested
-        self._answer(request, said, complete=len(changed) == len(chosen))
-        _log(request, queryset.db, changed, "Cancelled.")
+        self._answer(request, said, complete=done.is_complete)
 
     def _answer(self, request: HttpRequest, said: str, *, complete: bool) -> None:
         self.message_user(request, said, messages.SUCCESS if complete else messages.WARNING)
@@ -282,12 +277,3 @@ def _uuid(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
-
-
-def _log(request: HttpRequest, using: str, job_ids: Iterable[UUID], what: str) -> None:
-    """Write to the admin's history which jobs the user has changed."""
-    wanted = sorted(job_ids)
-    for start in range(0, len(wanted), ONE_LOG):
-        jobs = Job.objects.using(using).filter(pk__in=wanted[start : start + ONE_LOG])
-        by: Any = request.user.pk
-        LogEntry.objects.log_actions(by, jobs.only("task_path"), CHANGE, what)
