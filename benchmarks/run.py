@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from benchmarks.burden import bloat, readers
+from benchmarks.fair import fair
 from benchmarks.limited import limited
 from benchmarks.limits import limits
 from benchmarks.measure import WORKLOADS as OF_ALL
@@ -33,11 +34,12 @@ WORKLOADS = {
     "bloat": bloat,
     "notify": notify,
     "limited": limited,
+    "fair": fair,
     "queues": queues,
     "retry": retry,
     "prune": prune,
 }
-EVERYWHERE = ("drain", "row", "enqueue", "idle", "limited", "queues", "retry", "prune")
+EVERYWHERE = ("drain", "row", "enqueue", "idle", "limited", "fair", "queues", "retry", "prune")
 console = Console()
 
 

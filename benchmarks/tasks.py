@@ -55,6 +55,11 @@ def keyed(account: int) -> None:
     """Do nothing, three of an account at once at most."""
 
 
+@task(fair_by=("tenant",))
+def fair(tenant: int) -> None:
+    """Do nothing, when it is the tenant's turn."""
+
+
 @djangos_task(backend="tasks_db")
 def noop_db(number: int) -> None:
     """Do nothing."""

@@ -7,8 +7,26 @@ from aftercommit.store.postgresql.limits import PostgreSQLLimits, claims_from
 from aftercommit.store.postgresql.sql import CLAIM, CRASHED
 from aftercommit.values import Claim, ClaimQuery
 
-# For each key the priorities in use, the highest first, until there are enough jobs.
-IN_TURN = """
+WAITS = """blocked = 4 AND state = 'ready' AND run_after <= statement_timestamp()
+                    AND NOT (task_path = ANY(%(unknown)s::text[])) {which}"""
+HIGHEST = f"""(
+                        SELECT priority FROM aftercommit_job
+                        WHERE line = keys.line AND {WAITS} {{below}}
+                        ORDER BY line DESC, priority DESC, run_after DESC, id DESC LIMIT 1
+                    )"""  # noqa: S608 - fixed names
+FIRST = f"""(
+                    SELECT id, priority, run_after FROM aftercommit_job
+                    WHERE line = keys.line AND priority = {{level}} AND {WAITS}
+                    ORDER BY run_after, id
+                    LIMIT %(share)s
+                    FOR NO KEY UPDATE SKIP LOCKED
+                )"""  # noqa: S608
+TOP = HIGHEST.format(which="{which}", below="")
+NEXT = HIGHEST.format(which="{which}", below=f"AND priority < {TOP}")
+# Of each key the jobs with the highest priority, and those with the next one if these are too
+# few. A recursion through all priorities would be so dear by its estimate that the server
+# compiles the statement, which takes longer than to carry it out.
+IN_TURN = f"""
 WITH due AS MATERIALIZED (
     SELECT taken.id, taken.number,
         row_number() OVER (
@@ -18,32 +36,21 @@ WITH due AS MATERIALIZED (
         SELECT first.id, first.priority AS urgency, first.run_after AS moment, keys.number
         FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS keys (line, number)
         CROSS JOIN LATERAL (
-            WITH RECURSIVE level (priority) AS (
-                SELECT MAX(priority) FROM aftercommit_job WHERE line = keys.line
+            SELECT * FROM (
+                SELECT * FROM {FIRST.format(which="{which}", level=TOP)} AS top
                 UNION ALL
-                SELECT (
-                    SELECT MAX(job.priority) FROM aftercommit_job AS job
-                    WHERE job.line = keys.line AND job.priority < level.priority
-                )
-                FROM level WHERE level.priority IS NOT NULL
-            )
-            SELECT one.* FROM level CROSS JOIN LATERAL (
-                SELECT id, priority, run_after FROM aftercommit_job
-                WHERE line = keys.line AND priority = level.priority AND blocked = 4
-                  AND state = 'ready' AND run_after <= statement_timestamp()
-                  AND NOT (task_path = ANY(%(unknown)s::text[])) {which}
-                ORDER BY run_after, id
-                LIMIT %(share)s
-                FOR NO KEY UPDATE SKIP LOCKED
-            ) AS one
+                SELECT * FROM {FIRST.format(which="{which}", level=NEXT)} AS next
+            ) AS both_levels
             LIMIT %(share)s
         ) AS first
         LIMIT %(limit)s
     ) AS taken
 )
-"""
+"""  # noqa: S608
+# An array, so that the planner looks them up by the primary key, and does not begin a join with
+# all jobs.
 OUT_OF_LINE = """, line = NULL, blocked = NULL, waits_for = 0
-    FROM due WHERE job.id = due.id"""
+    WHERE job.id = ANY(ARRAY(SELECT id FROM due))"""
 ONE_OF_EACH = "JOIN due USING (id) ORDER BY due.place, due.number"
 
 
