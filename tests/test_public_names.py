@@ -114,6 +114,7 @@ SETTINGS = {
         "on_conflict",
         "queue_limits",
         "age_priority",
+        "queue_rates",
     },
     WorkerConfig: {
         *("backends", "queues", "strict", "processes", "threads", "drain", "max_jobs", "grace"),

@@ -168,6 +168,13 @@ class Limit(NamedTuple):
 UNLIMITED = Limit(slots=2**31 - 1)
 
 
+QueueClosed = Callable[[str, timedelta], None]
+
+
+def remembers_nothing(_queue: str, _wait: timedelta) -> None:
+    """Ask a closed queue again at the next claim."""
+
+
 LineMet = Callable[[str, str, timedelta], None]
 
 
@@ -242,6 +249,9 @@ class ClaimQuery:
     until: datetime | None = None  # only jobs that were due by then; None: any that is due
     fair: bool = False  # jobs that take turns are moved into their lines, and not claimed
     without_fair: bool = False  # leave those out that are not in their lines yet
+    queue_rate: Rate | None = None  # of the queue's starts, on all machines; None: any
+    # Is told that nothing of the queue may start for a while.
+    queue_closed: QueueClosed = remembers_nothing
     ended: Sequence[UUID] = ()  # leases of this worker to delete: none of their jobs is running
 
 

@@ -457,6 +457,25 @@ def test_backends_may_have_the_same_limit_or_one_of_them_or_each_in_its_database
     assert found() == []
 
 
+def test_e014_a_queue_has_one_rate(backends):
+    backends(default=ours(queue_rates={"mail": "60/m"}), slow=ours(queue_rates={"mail": "1/m"}))
+
+    (message,) = found()
+
+    assert message.id == "aftercommit.E014"
+    assert "one start in 0:00:01 with a burst of 1 and to one start in 0:01:00" in message.msg
+    assert "queue_rates" in message.hint
+
+
+def test_w016_a_queue_with_a_rate_exists(backends):
+    backends(default=ours(queues=["mail"], queue_rates={"mial": "60/m", "mail": "60/m"}))
+
+    (message,) = found()
+
+    assert message.id == "aftercommit.W016"
+    assert "['queue_rates'] names 'mial'" in message.msg
+
+
 def test_w016_a_queue_with_a_limit_exists(backends):
     given = {"queues": ["mail"], "relay": ["celery"]}
     backends(default=ours(**given, queue_limits={"mial": 3, "mail": 4, "relay.celery": 2}))

@@ -12,6 +12,7 @@ from django.apps import apps
 from aftercommit import Exponential
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.errors import ConfigurationError
+from aftercommit.gcra import Rate
 from aftercommit.options.checked import LARGEST_COUNT
 from aftercommit.options.conf import BackendOptions
 from aftercommit.options.worker import WorkerConfig
@@ -156,6 +157,7 @@ def test_every_option_can_be_given():
         "on_conflict": "raise",
         "queue_limits": {"mail": 3},
         "age_priority": SECOND,
+        "queue_rates": {"mail": Rate(SECOND, 10)},
     }
 
     built = options(**given)

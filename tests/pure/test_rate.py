@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aftercommit.errors import ConfigurationError
 from aftercommit.gcra import Rate
-from aftercommit.options.rate import LONGEST_PERIOD, rate_from
+from aftercommit.options.rate import LONGEST_PERIOD, rate_from, rates_in
 
 BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -56,6 +56,28 @@ def test_what_is_no_burst_is_refused(burst):
 def test_a_burst_of_centuries_is_refused():
     with pytest.raises(ConfigurationError, match="smaller burst"):
         rate_from("1/d", 10_000)
+
+
+def test_a_queue_has_a_rate_or_a_rate_and_a_burst():
+    given = {"mail": "60/m", "slow": ("1/h", 5), "relay.celery": ["10/s", 2]}
+    assert rates_in("queue_rates", given) == {
+        "mail": Rate(SECOND),
+        "slow": Rate(60 * MINUTE, 5),
+        "relay.celery": Rate(SECOND / 10, 2),
+        "relay.celery.in_order": Rate(SECOND / 10, 2),
+    }
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(["mail"], "60/m", None, {"mail": 60}, {"mail": "often"}, {"mail": None}),
+        *({"mail": ("60/m",)}, {"mail": ("60/m", 0)}, {"mail": ("60/m", 1, 2)}, {"": "60/m"}),
+    ],
+)
+def test_what_are_no_rates_of_queues_is_refused(given):
+    with pytest.raises(ConfigurationError, match=r"queue_rates|burst"):
+        rates_in("queue_rates", given)
 
 
 # ---- GCRA ---------------------------------------------------------------------------

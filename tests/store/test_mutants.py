@@ -13,6 +13,7 @@ from tests.store import (
     limit_mutants,
     mutants,
     queue_mutants,
+    rate_mutants,
     test_cancel,
     test_claim,
     test_clock,
@@ -23,6 +24,7 @@ from tests.store import (
     test_limits,
     test_prune,
     test_queue_limits,
+    test_rates,
     test_renew,
     test_rescue,
     test_retry,
@@ -135,6 +137,7 @@ ANY_STEPS = by(test_stateful.test_rows_are_as_modelled_after_any_steps, phases=[
 AS_MANY = by(
     test_limits.test_as_many_as_the_limit_says_get_slots_and_the_others_are_parked,
 )
+STARTS_IN_TIME = by(test_rates.test_one_more_starts_each_interval)
 MUTANTS = [
     Mutant(
         fair_mutants.each_claim_begins_with_the_first_key,
@@ -182,6 +185,67 @@ MUTANTS = [
     Mutant(
         fair_mutants.what_others_have_ended_stays,
         (by(test_fair.test_what_an_older_program_has_ended_leaves_the_line),),
+    ),
+    Mutant(
+        limit_mutants.keys_are_not_locked,
+        (by(test_rates.test_a_key_that_somebody_has_locked_is_left_alone),),
+        SERVERS,
+    ),
+    Mutant(
+        rate_mutants.rates_are_not_asked,
+        (by(test_rates.test_the_burst_starts_at_once_and_the_others_are_parked), STARTS_IN_TIME),
+    ),
+    Mutant(
+        rate_mutants.tokens_are_not_written,
+        (
+            by(test_rates.test_a_claim_takes_as_many_tokens_as_it_gets_jobs),
+            by(test_rates.test_many_workers_keep_the_rate_of_each_key_in_every_window),
+            STARTS_IN_TIME,
+        ),
+    ),
+    Mutant(
+        rate_mutants.tokens_are_taken_for_all_that_may_start,
+        (by(test_rates.test_a_claim_takes_as_many_tokens_as_it_gets_jobs),),
+    ),
+    Mutant(rate_mutants.the_claimer_has_the_clock, (STARTS_IN_TIME,)),
+    Mutant(
+        rate_mutants.a_pause_is_no_obstacle,
+        (by(test_rates.test_a_paused_key_starts_nothing_until_then, until=test_rates.HOUR),),
+    ),
+    Mutant(
+        rate_mutants.a_new_job_passes_the_line,
+        (by(test_rates.test_a_new_job_does_not_start_before_one_that_was_parked),),
+    ),
+    Mutant(
+        rate_mutants.what_is_too_far_ahead_stays,
+        (
+            by(test_rates.test_a_higher_rate_takes_effect_at_once),
+            by(test_rates.test_a_clock_that_was_set_back_costs_one_burst_at_most),
+        ),
+    ),
+    Mutant(
+        rate_mutants.what_older_programs_have_changed_stays_in_line,
+        (by(test_rates.test_what_older_programs_leave_in_a_line_is_taken_out),),
+    ),
+    Mutant(
+        rate_mutants.lines_are_as_long_as_the_first_priority,
+        (by(test_rates.test_the_most_urgent_are_let_through_first_whatever_their_number),),
+    ),
+    Mutant(
+        rate_mutants.a_queue_claims_more_than_may_start,
+        (by(test_rates.test_a_claim_takes_as_many_of_a_queue_as_may_start),),
+    ),
+    Mutant(
+        limit_mutants.keys_are_not_locked,
+        (by(test_rates.test_a_queue_that_somebody_claims_from_is_asked_again_soon),),
+        SERVERS,
+    ),
+    Mutant(
+        rate_mutants.the_burst_is_as_large_as_you_like,
+        (
+            by(test_rates.test_many_workers_keep_the_rate_of_each_key_in_every_window),
+            STARTS_IN_TIME,
+        ),
     ),
     Mutant(
         queue_mutants.keys_of_queues_are_not_locked,

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from threading import Event
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
@@ -14,8 +16,19 @@ from aftercommit.models import Blocked, Job, State
 from aftercommit.models import Rate as RateRow
 from aftercommit.store.base import Store
 from aftercommit.store.clock import in_future
-from aftercommit.values import UNLIMITED, Claim, Limit, OnConflict, Released, Retry, Succeeded
+from aftercommit.values import (
+    UNLIMITED,
+    Claim,
+    Limit,
+    OnConflict,
+    Position,
+    Released,
+    Retry,
+    Succeeded,
+)
+from tests.store.callers import Caller, Held
 from tests.store.given import ERROR, claim_all, job, new_job, ready_job, ready_jobs, state
+from tests.tiers import size
 from tests.waiting import wait_until
 
 KEY, OTHER_KEY = "r" + "k" * 63, "r" + "o" * 63
@@ -121,7 +134,7 @@ def test_the_most_urgent_are_let_through_first_whatever_their_number(store: Stor
     rated(THREE)(store)
     assert parked() == sorted(low + urgent)
     later(3 * HOUR)
-    store.let_start({KEY: THREE})
+    assert store.let_start({KEY: THREE})[0] == 3
     assert ids(rated(THREE)(store)) == sorted([*urgent, low[0]])
 
 
@@ -342,6 +355,212 @@ def pause_of(key: str) -> datetime:
 def test_a_job_without_a_rate_key_pauses_nothing(store: Store) -> None:
     assert not store.pause_rate(ready_job(store), HOUR)
     assert not RateRow.objects.exists()
+
+
+# ---- several at once ----------------------------------------------------------------
+
+
+def test_a_key_that_somebody_has_locked_is_left_alone(store: Store, other: Caller) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    jobs = of_key(store, 3)
+    more = of_key(store, 2, OTHER_KEY, limit_key="k")
+
+    def lock() -> None:
+        keys = store._with_keys()
+        locks.append(keys)
+        assert keys.__enter__()([KEY, OTHER_KEY]) == {KEY, OTHER_KEY}
+
+    locks: list[Any] = []
+    other.do(lock)
+    assert rated(THREE)(store) == []
+    assert store.let_start({KEY: THREE}) == (0, {})
+    assert parked() == []
+    other.do(lambda: locks[0].__exit__(None, None, None))
+    assert ids(rated(THREE)(store)) == jobs + more
+
+
+def test_a_job_that_somebody_has_locked_takes_no_token(store: Store, other: Caller) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite locks the database, not rows")
+    first, second = of_key(store, 2)
+    held = Held(other, lambda: list(Job.objects.select_for_update().filter(id=first)))
+    assert ids(rated(SLOW)(store)) == [second]
+    held.roll_back()
+    assert rated(SLOW)(store) == []
+    assert parked() == [first]
+
+
+def test_who_lets_too_many_through_does_no_harm(store: Store) -> None:
+    jobs = of_key(store, 4)
+    rated(SLOW)(store)
+    later(HOUR)
+    for _worker in range(2):
+        assert store.let_start({KEY: SLOW})[0] == 1
+    assert ids(rated(SLOW)(store)) == jobs[1:2]
+    assert parked() == jobs[2:]
+
+
+WORKERS, KEYS = 4, ["r" + str(number) * 63 for number in range(3)]
+EACH = size(change=12, full=100)
+LONG = timedelta(minutes=5)
+QUICK = Rate(timedelta(milliseconds=10), 3)
+
+
+def test_many_workers_keep_the_rate_of_each_key_in_every_window(
+    store: Store, new_caller: Callable[[], Caller]
+) -> None:
+    """By the database's clock at each claim, whatever span one looks at."""
+    for key in KEYS:
+        of_key(store, EACH, key)
+    claimed: list[Claim] = []
+    over = Event()
+
+    def drain() -> None:
+        try:
+            go_on()
+        finally:
+            over.set()
+
+    def go_on() -> None:
+        while len(claimed) < EACH * len(KEYS) and not over.is_set():
+            claims = rated(QUICK)(store, limit=5)
+            claimed.extend(claims)
+            store.finish_many([(one, Succeeded()) for one in claims])
+            store.let_start(dict.fromkeys(KEYS, QUICK))
+
+    for one in [new_caller().start(drain) for _worker in range(WORKERS)]:
+        one.result(LONG.total_seconds())
+
+    assert len(claimed) == len({one.job_id for one in claimed}) == EACH * len(KEYS)
+    for key in KEYS:
+        must_keep(QUICK, sorted(one.claimed_at for one in claimed if one.limit_key == key))
+
+
+def must_keep(rate: Rate, starts: list[datetime]) -> None:
+    """Check each window between two starts; a longer one has no more."""
+    for first, begin in enumerate(starts):
+        for last, end in enumerate(starts[first:], first):
+            assert last - first + 1 <= (end - begin) / rate.interval + rate.burst
+
+
+# ---- queues -------------------------------------------------------------------------
+
+
+def in_time(store: Store, rate: Rate, *, limit: int = 100, **given: Any) -> list[Claim]:
+    """Claim what a queue with a rate allows."""
+    return claim_all(store, limit=limit, queue_rate=rate, **given)
+
+
+def an_hour_later(key: str = "queue:default") -> None:
+    """Let an hour pass for a queue."""
+    later(HOUR, key)
+
+
+def test_a_claim_takes_as_many_of_a_queue_as_may_start(store: Store) -> None:
+    jobs = ready_jobs(store, 6)
+    closed: list[tuple[str, timedelta]] = []
+
+    def note(queue: str, wait: timedelta) -> None:
+        closed.append((queue, wait))
+
+    assert ids(in_time(store, THREE, limit=2, queue_closed=note)) == jobs[:2]
+    assert closed == []
+    assert ids(in_time(store, THREE, queue_closed=note)) == jobs[2:3]
+    assert in_time(store, THREE, queue_closed=note) == []
+    assert [queue for queue, _wait in closed] == ["default"] * 2
+    assert all(AT_ONCE < wait <= HOUR for _queue, wait in closed)
+    an_hour_later()
+    assert ids(in_time(store, THREE)) == jobs[3:4]
+    assert not Job.objects.filter(blocked__isnull=False).exists()
+
+
+def test_what_was_not_claimed_uses_up_nothing(store: Store) -> None:
+    assert in_time(store, THREE) == []
+    assert not RateRow.objects.exists()
+    jobs = ready_jobs(store, 3)
+    assert ids(in_time(store, THREE)) == jobs
+
+
+def test_other_queues_have_rates_of_their_own(store: Store) -> None:
+    jobs = ready_jobs(store, 2) + ready_jobs(store, 2, queue="mail")
+    claims = in_time(store, SLOW) + in_time(store, SLOW, queue="mail")
+    assert ids(claims) == [jobs[0], jobs[2]]
+
+
+def test_both_queues_of_a_broker_share_a_rate(store: Store) -> None:
+    (kept,) = ready_jobs(store, 1, queue="relay.celery")
+    ready_jobs(store, 1, queue="relay.celery.in_order")
+    assert ids(in_time(store, SLOW, queue="relay.celery")) == [kept]
+    assert in_time(store, SLOW, queue="relay.celery.in_order") == []
+
+
+@pytest.mark.parametrize("way", ["front", "named", "after"])
+def test_each_way_of_claiming_keeps_the_rate_of_a_queue(store: Store, way: str) -> None:
+    jobs = ready_jobs(store, 3)
+    first = job(store, jobs[0])
+    given = {
+        "front": {},
+        "named": {"only": jobs},
+        "after": {"after": Position("default", 0, first.run_after, UUID(int=0))},
+    }[way]
+    assert len(in_time(store, SLOW, **given)) == 1
+    assert in_time(store, SLOW, **given) == []
+
+
+def test_a_queue_may_have_a_limit_as_well_and_its_jobs_rates_and_limits(store: Store) -> None:
+    plain = ready_jobs(store, 2)
+    of_key(store, 4, limit_key="k")
+    fast = Rate(timedelta(microseconds=1), 100)
+    claim = rated(THREE, Limit(2))
+    claims = claim(store, queue_rate=fast, at_once=3)
+    assert len(claims) == 3
+    assert set(plain) <= set(ids(claims))
+    assert claim(store, queue_rate=fast, at_once=3) == []
+    store.finish_many([(one, Succeeded()) for one in claims])
+    assert len(claim(store, queue_rate=fast, at_once=1)) == 1
+
+
+def test_a_queue_that_somebody_claims_from_is_asked_again_soon(
+    store: Store, other: Caller
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    ready_jobs(store, 1)
+    waits: list[timedelta] = []
+    locks: list[Any] = []
+
+    def lock() -> None:
+        keys = store._with_keys()
+        locks.append(keys)
+        keys.__enter__()(["queue:default"])
+
+    other.do(lock)
+    assert in_time(store, THREE, queue_closed=lambda _queue, wait: waits.append(wait)) == []
+    assert AT_ONCE < waits[0] < timedelta(seconds=1)
+    other.do(lambda: locks[0].__exit__(None, None, None))
+    assert len(in_time(store, THREE)) == 1
+
+
+def test_many_workers_keep_the_rate_of_a_queue_in_every_window(
+    store: Store, new_caller: Callable[[], Caller]
+) -> None:
+    ready_jobs(store, EACH)
+    claimed: list[Claim] = []
+    over = Event()
+
+    def drain() -> None:
+        try:
+            while len(claimed) < EACH and not over.is_set():
+                claimed.extend(in_time(store, QUICK, limit=5))
+        finally:
+            over.set()
+
+    for one in [new_caller().start(drain) for _worker in range(WORKERS)]:
+        one.result(LONG.total_seconds())
+
+    assert len(claimed) == EACH
+    must_keep(QUICK, sorted(one.claimed_at for one in claimed))
 
 
 # ---- what is remembered -------------------------------------------------------------

@@ -17,13 +17,16 @@ from aftercommit.models import Blocked, Job, State
 from aftercommit.models import Rate as RateRow
 from aftercommit.options.worker import WorkerConfig
 from aftercommit.store import store_for
+from aftercommit.worker.config import served
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.running.context import JobContext
 from aftercommit.worker.upkeep.rates import RatePassage
 from aftercommit.worker.worker import Worker
+from tests.store.callers import statements
 from tests.store.given import claim_all
 from tests.waiting import wait_until
 from tests.worker.rig import commits
+from tests.worker.room import Room, enqueue
 
 pytestmark = commits
 
@@ -198,6 +201,63 @@ def test_a_wrong_clock_of_the_worker_changes_nothing(declare, monkeypatch):
     store_for("default").let_start({keys()[0]: rate_of(f"{__name__}.call")})
     work()
     assert states() == [State.SUCCEEDED, State.READY]
+
+
+# ---- queues -------------------------------------------------------------------------
+
+
+def rated_room(settings, **rates):
+    """Return the claiming of a process whose settings have these rates of queues."""
+    options = {"queue_rates": rates}
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": options}}
+    (one,) = served(WorkerConfig())
+    return Room(store_for("default"), queue_rates=one.queue_rates)
+
+
+def test_a_queue_is_asked_again_when_its_next_job_may_start(settings):
+    settings.TASKS = {"default": settings.TASKS["default"]}
+    enqueue("mail", 5)
+    enqueue("default", 2)
+    room = rated_room(settings, mail=("1/h", 2))
+    assert room.fetch() == ["default", "default", "mail", "mail"]
+    with statements() as made:
+        assert room.fetch() == []
+    assert not any("mail" in str(given) for _sql, given in made)
+    assert room.fetcher.closed.next_look(otherwise=DAY) <= timedelta(minutes=1)
+    RateRow.objects.update(tat=timezone.now() - DAY)
+    assert room.fetch() == []  # it looks again within a minute
+    room.fetcher.closed.note("mail", timedelta(0))
+    assert room.fetch() == ["mail", "mail"]
+
+
+def test_a_process_claims_what_its_threads_can_begin_with(settings):
+    settings.TASKS = {"default": settings.TASKS["default"]}
+    enqueue("mail", 9)
+    room = rated_room(settings, mail=("1/h", 9))
+    room.fetcher.bounds.of_process(threads=3, runs=tuple)
+    assert room.fetch() == ["mail"] * 3
+
+
+def test_a_drain_and_flush_queue_run_what_may_start_of_a_queue(settings, flush_queue):
+    options = {"queue_rates": {"mail": ("1/h", 2)}}
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": options}}
+    enqueue("mail", 5)
+    enqueue("default", 1)
+    assert work() == 0
+    assert Job.objects.filter(state=State.SUCCEEDED).count() == 3
+    RateRow.objects.update(tat=timezone.now() - DAY)
+    assert flush_queue() == 2
+    assert Job.objects.filter(state=State.SUCCEEDED).count() == 5
+
+
+def test_a_worker_wakes_when_the_next_job_of_a_queue_may_start(settings, running_worker):
+    options = {"queue_rates": {"mail": "50/s"}, "poll_interval": timedelta(days=1)}
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": options}}
+    enqueue("mail", 6)
+    running_worker()
+    wait_until(lambda: set(states()) == {State.SUCCEEDED}, why="all have run")
+    starts = sorted(Job.objects.values_list("claimed_at", flat=True))
+    assert min(later - sooner for sooner, later in pairwise(starts)) >= timedelta(milliseconds=20)
 
 
 # ---- a provider has refused ---------------------------------------------------------

@@ -1,8 +1,12 @@
 """Reads TASKS: the aftercommit backends, their databases, their queues."""
 
+from datetime import timedelta
+
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.gcra import Rate
 from aftercommit.options.queues import queues_of
+from aftercommit.options.rate import rates_in
 
 
 def our_backends() -> list[DatabaseBackend]:
@@ -38,3 +42,20 @@ def queue_limits(using: str) -> dict[str, int]:
             for queue, most in backend.config.queue_limits.items():
                 found[queue] = min(most, found.get(queue, most))
     return found
+
+
+def queue_rates(using: str) -> dict[str, Rate]:
+    """Return how often jobs of a queue may start in a database, by the settings.
+
+    The slowest of different ones, which a system check refuses.
+    """
+    found: dict[str, Rate] = {}
+    for backend in our_backends():
+        if backend.using == using:
+            for queue, rate in rates_in("queue_rates", backend.config.queue_rates).items():
+                found[queue] = max(rate, found.get(queue, rate), key=_slowness)
+    return found
+
+
+def _slowness(rate: Rate) -> tuple[timedelta, int]:
+    return rate.interval, -rate.burst

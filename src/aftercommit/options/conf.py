@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from aftercommit.errors import ConfigurationError
+from aftercommit.gcra import Rate
 from aftercommit.options.backoff import BackoffOption, Exponential, backoff_from
 from aftercommit.options.checked import (
     LONGEST_SPAN,
@@ -22,6 +23,7 @@ from aftercommit.options.checked import (
 )
 from aftercommit.options.keep import DEFAULT, KeepOption, check_keep
 from aftercommit.options.queues import limits_in
+from aftercommit.options.rate import rates_in
 from aftercommit.options.unique import check_on_conflict
 
 USUAL_BACKOFF = Exponential()
@@ -30,6 +32,9 @@ POLL = timedelta(milliseconds=200)
 # A function, or its dotted path, that gets a list of Job.
 ArchiveOption = Callable[[Any], object] | str | None
 NO_LIMITS: Mapping[str, int] = MappingProxyType({})
+# "60/m", or ("60/m", 10) with a burst; afterwards a Rate.
+RateOption = str | tuple[str, int] | Rate
+NO_RATES: Mapping[str, Any] = MappingProxyType({})
 RELAY_WHEN = ("in_transaction", "always", "never")
 
 
@@ -69,6 +74,7 @@ class BackendOptions(CheckedOptions):
     relay: Collection[str] = ()
     relay_when: str = "in_transaction"  # or "always", or "never"
     queue_limits: Mapping[str, int] = NO_LIMITS  # jobs at once, on all machines
+    queue_rates: Mapping[str, RateOption] = NO_RATES  # starts in a time, on all machines
 
     def __post_init__(self) -> None:
         if self.using is not None:
@@ -94,8 +100,7 @@ class BackendOptions(CheckedOptions):
         _check_archive(self.archive)
         self._accept_lists()
         object.__setattr__(self, "relay", _relay(self.relay))
-        limits = limits_in("queue_limits", self.queue_limits)
-        object.__setattr__(self, "queue_limits", limits)
+        self._accept_queues()
         if self.relay_when not in RELAY_WHEN:
             raise ConfigurationError(
                 f"relay_when: expected one of {', '.join(RELAY_WHEN)}, "
@@ -115,6 +120,11 @@ class BackendOptions(CheckedOptions):
     def libraries(self) -> Mapping[str, Mapping[str, Any]]:
         """What ``relay`` names, with the options of each."""
         return _relay(self.relay)
+
+    def _accept_queues(self) -> None:
+        limits = limits_in("queue_limits", self.queue_limits)
+        object.__setattr__(self, "queue_limits", limits)
+        object.__setattr__(self, "queue_rates", rates_in("queue_rates", self.queue_rates))
 
     def _accept_lists(self) -> None:
         for name in ("discard_on", "retry_on"):

@@ -1,12 +1,16 @@
 """Rates as texts: how often jobs may start."""
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
 
 from aftercommit.errors import ConfigurationError
 from aftercommit.gcra import Rate
 from aftercommit.options.checked import check_counts, shown
+from aftercommit.options.queues import both_of, check_queues
 
 FORM = re.compile(r"\s*(\d{1,9})\s*/\s*(\d{0,9})\s*([a-z]+)\s*", re.IGNORECASE | re.ASCII)
 # Rate keys begin with it, and no other line does: a look at all of them reads no others. Letters,
@@ -51,6 +55,35 @@ def rate_from(text: object, burst: object = 1, *, name: str = "rate") -> Rate:
             f"{LONGEST_SPAN.days:,} days, which no clock can tell. Take a smaller burst."
         )
     return rate
+
+
+def rates_in(name: str, value: Any) -> Mapping[str, Rate]:
+    """Return the rates of queues: "60/m", or ("60/m", 10) with a burst.
+
+    Raises ``ConfigurationError`` for what is none.
+    """
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(
+            f"{name}: expected a dict of queues and rates, got {shown(value)}."
+        )
+    check_queues(list(value), where=name)
+    return MappingProxyType(
+        {
+            one: _rate_in(f"{name}[{queue!r}]", given)
+            for queue, given in value.items()
+            for one in both_of(queue)
+        }
+    )
+
+
+def _rate_in(name: str, given: Any) -> Rate:
+    if isinstance(given, Rate):
+        return given
+    if isinstance(given, (tuple, list)):
+        if len(given) == len(("rate", "burst")):
+            return rate_from(*given, name=name)
+        raise ConfigurationError(f"{name}: expected '60/m', or ('60/m', 10) with a burst.")
+    return rate_from(given, name=name)
 
 
 known_rate = lru_cache(maxsize=1000)(rate_from)  # of options that were checked

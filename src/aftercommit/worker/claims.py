@@ -49,7 +49,8 @@ class Claims:
 
     def recorded(self, queue: str) -> None:
         """Note that the result of a run is written: its bytes and its place are free."""
-        if self._waits_for_bytes or queue in self._rooms.rules.queue_limits:
+        rated = self._rooms.fetcher.closed.rates
+        if self._waits_for_bytes or queue in self._rooms.rules.queue_limits or queue in rated:
             self._ring()
 
     def step(self, owner: Owner) -> timedelta:
@@ -71,7 +72,9 @@ class Claims:
             return AT_ONCE
         if at_rest and rescuer.settled:
             self.quiet_since = began
-        return self._poll_interval if rescuer.settled else SETTLING
+        return self._rooms.fetcher.closed.next_look(
+            otherwise=self._poll_interval if rescuer.settled else SETTLING
+        )
 
     @property
     def at_rest(self) -> bool:

@@ -6,13 +6,14 @@ from uuid import UUID
 
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
-from aftercommit.enqueue.configured import our_backends, queue_limits
+from aftercommit.enqueue.configured import our_backends, queue_limits, queue_rates
 from aftercommit.enqueue.discovery import discover
 from aftercommit.enqueue.functions import register_function_task
 from aftercommit.enqueue.retention import archive_of
 from aftercommit.errors import ConfigurationError
+from aftercommit.gcra import Rate
 from aftercommit.options.choice import QueueChoice
-from aftercommit.options.conf import NO_LIMITS, BackendOptions
+from aftercommit.options.conf import NO_LIMITS, NO_RATES, BackendOptions
 from aftercommit.options.queues import QUEUE_PREFIX, queues_of
 from aftercommit.options.worker import RELAY_ONLY, RELAY_TOO, WorkerConfig
 
@@ -29,6 +30,7 @@ class Served:
     crashed: bool = False  # True: only jobs with crashes; False: only jobs without
     only: tuple[UUID, ...] | None = None  # claim only these jobs; None: any job
     queue_limits: Mapping[str, int] = NO_LIMITS  # jobs at once, by the settings
+    queue_rates: Mapping[str, Rate] = NO_RATES  # starts in a time, by the settings
 
     def serves(self, queue: str) -> bool:
         """Return whether jobs of a queue are to be run here."""
@@ -111,6 +113,7 @@ def _served(using: str, backends: dict[str, DatabaseBackend], config: WorkerConf
         crashed=config.crashed,
         only=tuple(UUID(one) for one in config.only) or None,
         queue_limits=queue_limits(using),
+        queue_rates=queue_rates(using),
     )
 
 

@@ -224,7 +224,7 @@ class InlineAlias:
             name=name,
             backends=self._served.known_backends,
             unknown=self.unknown | rules.paused_tasks,
-            paused=rules.paused_queues | self.full,
+            paused=rules.paused_queues | self.full | self._rooms.fetcher.closed.now,
         )
 
     def run(self, job: Job) -> bool:
@@ -289,6 +289,7 @@ class InlineAlias:
     def _claim(self, job: Job) -> tuple[Claim, TaskFacts] | None:
         """Claim a job if it is still due and its task is known."""
         ended, rules = self._rooms.leases.ended, self._rooms.rules
+        closed = self._rooms.fetcher.closed
         query = ClaimQuery(
             queue=job.queue,
             limit=1,
@@ -301,9 +302,11 @@ class InlineAlias:
             at_once=rules.queue_limits.get(job.queue),
             rate_of=rate_of,
             line_met=self._rooms.rates.line_met,
+            queue_rate=closed.rates.get(job.queue),
+            queue_closed=closed.note,
             ended=ended,
         )
-        if known_task(job.task_path) is None:
+        if known_task(job.task_path) is None or closed.must_wait(job.queue):
             return None
         if job.blocked == Blocked.FAIR:  # whoever names a job does not wait for its turn
             self.store.out_of_line([job.id])

@@ -9,7 +9,7 @@ from aftercommit.models import Blocked, State
 from aftercommit.options.fair import BEHIND, FIRST, HEAD, belongs_to, is_gated, range_of
 from aftercommit.store.claim import marks
 from aftercommit.store.columns import id_from
-from aftercommit.store.limits.queues import QueueLimits
+from aftercommit.store.rates.queues import QueueRates
 from aftercommit.values import ClaimQuery
 
 AT_ONCE = 100  # keys in a statement, or jobs in one write
@@ -67,7 +67,7 @@ class Part(NamedTuple):
     gated: bool = False
 
 
-class FairReading(QueueLimits):
+class FairReading(QueueRates):
     """Reads fair lines, never more of one than is asked for."""
 
     fair_index = ""

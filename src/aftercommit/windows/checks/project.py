@@ -16,6 +16,7 @@ from aftercommit.enqueue.configured import our_backends
 from aftercommit.enqueue.policy import exception_classes
 from aftercommit.enqueue.registry import declared_tasks, option
 from aftercommit.errors import ConfigurationError
+from aftercommit.gcra import Rate
 from aftercommit.options.checked import ExceptionTypes
 from aftercommit.options.queues import queues_of
 from aftercommit.printable import without_passwords
@@ -172,26 +173,44 @@ def _ways_to_relay(backend: DatabaseBackend) -> dict[str, tuple[Any, ...]]:
 
 
 def _queue_limits(backends: list[DatabaseBackend]) -> Iterator[CheckMessage]:
-    for backend in backends:
-        known = backend.queues | {
-            queue for name in backend.config.libraries for queue in queues_of(name)
-        }
-        unknown = sorted(backend.config.queue_limits.keys() - known)
-        if backend.queues and unknown:
-            yield Warning(
-                f"TASKS[{backend.alias!r}]['OPTIONS']['queue_limits'] names {unknown[0]!r}, "
-                "which is no queue of this backend: it limits nothing.",
-                hint=f"Write one of: {', '.join(sorted(known))}.",
-                id="aftercommit.W016",
+    for name in ("queue_limits", "queue_rates"):
+        for backend in backends:
+            yield from _unknown_queues(backend, name)
+        for first, second in combinations(backends, 2):
+            if first.using == second.using:
+                yield from _differing_limits(first, second, name)
+
+
+def _unknown_queues(backend: DatabaseBackend, name: str) -> Iterator[CheckMessage]:
+    known = backend.queues | {
+        queue for broker in backend.config.libraries for queue in queues_of(broker)
+    }
+    unknown = sorted(getattr(backend.config, name).keys() - known)
+    if backend.queues and unknown:
+        yield Warning(
+            f"TASKS[{backend.alias!r}]['OPTIONS'][{name!r}] names {unknown[0]!r}, "
+            "which is no queue of this backend: it limits nothing.",
+            hint=f"Write one of: {', '.join(sorted(known))}.",
+            id="aftercommit.W016",
+        )
+
+
+def _differing_limits(
+    first: DatabaseBackend, second: DatabaseBackend, name: str
+) -> Iterator[CheckMessage]:
+    limits, others = getattr(first.config, name), getattr(second.config, name)
+    for queue in sorted(limits.keys() & others.keys()):
+        if limits[queue] != others[queue]:
+            yield Error(
+                f"TASKS[{first.alias!r}] and TASKS[{second.alias!r}] keep their jobs in one "
+                f"database, {first.using!r}, and limit its queue {queue!r} to "
+                f"{_shown(limits[queue])} and to {_shown(others[queue])}. A queue has one limit.",
+                hint=f"Give both the same in {name}, or name the queue in one of them only.",
+                id="aftercommit.E014",
             )
-    for first, second in combinations(backends, 2):
-        limits, others = first.config.queue_limits, second.config.queue_limits
-        for queue in sorted(limits.keys() & others.keys()):
-            if limits[queue] != others[queue] and first.using == second.using:
-                yield Error(
-                    f"TASKS[{first.alias!r}] and TASKS[{second.alias!r}] keep their jobs in one "
-                    f"database, {first.using!r}, and limit its queue {queue!r} to "
-                    f"{limits[queue]:,} and to {others[queue]:,}. A queue has one limit.",
-                    hint="Give both the same number, or name the queue in one of them only.",
-                    id="aftercommit.E014",
-                )
+
+
+def _shown(limit: int | Rate) -> str:
+    if isinstance(limit, Rate):
+        return f"one start in {limit.interval} with a burst of {limit.burst:,}"
+    return f"{limit:,}"

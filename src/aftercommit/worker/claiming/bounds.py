@@ -1,4 +1,4 @@
-"""How many jobs of a queue with a limit one process can begin with."""
+"""How many jobs of a queue with a limit or a rate one process can begin with."""
 
 from collections.abc import Callable, Iterable
 
@@ -15,6 +15,9 @@ class Bounds:
     a thread here, and threads of other processes wait for a place. So a claim is told how many
     jobs of the queue threads here could begin with, beside those that they have: it takes these,
     or half of the places that are free. Messages are published many by one thread.
+
+    A job of a queue with a rate counts as started from the claim on. A prefetched one would start
+    later, and nearer to the next, so of these a claim takes no more than threads can begin with.
     """
 
     def __init__(self) -> None:

@@ -19,6 +19,7 @@ from aftercommit.values import Claim, ClaimQuery, Group, LineMet, nobody_listens
 from aftercommit.worker.claiming.ageing import Ageing
 from aftercommit.worker.claiming.bounds import Bounds
 from aftercommit.worker.claiming.broker_share import is_held_back
+from aftercommit.worker.claiming.closed_queues import ClosedQueues
 from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.claiming.fair import FairLines
 from aftercommit.worker.claiming.in_order import InOrder
@@ -70,6 +71,7 @@ class Fetcher:
         self.aside = PausedTasks(store, rules)
         self.in_order = InOrder(leases)
         self.bounds = Bounds()
+        self.closed = ClosedQueues(served.queue_rates)
         self.ageing = Ageing(store, served.known_backends)
         self.lines = FairLines(store, leases, served.known_backends, self._put_off)
         self._worker_id = worker_id
@@ -148,7 +150,7 @@ class Fetcher:
     def _may_ask(self, queue: str) -> bool:
         if queue in self._rules.paused_queues or is_held_back(queue):
             return False
-        return not self.in_order.must_wait(queue)
+        return not (self.in_order.must_wait(queue) or self.closed.must_wait(queue))
 
     def _with_facts(self, claims: Iterable[Claim]) -> list[ClaimWithFacts]:
         known: list[ClaimWithFacts] = []
@@ -223,6 +225,7 @@ class Fetcher:
         groups: Sequence[tuple[str, int]] | None = None,
     ) -> ClaimQuery:
         at_once = self._rules.queue_limits.get(queue)
+        rate = self.closed.rates.get(queue)
         return ClaimQuery(
             queue=queue,
             limit=limit,
@@ -238,9 +241,11 @@ class Fetcher:
             limit_of=self._rules.limit_of,
             limited=self._rules.limited,
             at_once=at_once,
-            startable=None if at_once is None else self.bounds.startable(queue),
+            startable=self.bounds.startable(queue) if at_once or rate else None,
             rate_of=rate_of,
             line_met=self._line_met,
+            queue_rate=rate,
+            queue_closed=self.closed.note,
         )
 
     def _look_for_due(self) -> list[str]:
