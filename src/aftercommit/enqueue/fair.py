@@ -14,9 +14,12 @@ from aftercommit.options.fair import fair_key
 from aftercommit.values import NewJob
 
 
-def has_fair_tasks() -> bool:
-    """Return whether a task that was declared in this process has ``fair_by``."""
-    return any(option(task, "fair_by") is not None for task in declared_tasks())
+def kinds_of_fair_tasks() -> frozenset[bool]:
+    """Return of the tasks with ``fair_by`` in this process whether they have limits or rates."""
+    fair = [task for task in declared_tasks() if option(task, "fair_by") is not None]
+    return frozenset(
+        option(task, "limit") is not None or option(task, "rate") is not None for task in fair
+    )
 
 
 def is_fair(task_path: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from aftercommit.enqueue.fair import has_fair_tasks
+from aftercommit.enqueue.fair import kinds_of_fair_tasks
 from aftercommit.store.base import Store
 from aftercommit.store.fair.reading import Part
 from aftercommit.values import Claim, ClaimQuery
@@ -40,16 +40,16 @@ class FairLines:
         self._lines: dict[str, list[Part]] = {}  # by queue, as the last look has found them
         self._after: defaultdict[Part, str] = defaultdict(str)
         self._look_again_at = float("-inf")
-        self._declared = False
+        self._declared: frozenset[bool] = frozenset()  # of fair tasks: whether they are gated
 
     @property
     def active(self) -> bool:
         """Whether there may be jobs that take turns."""
-        return self._declared or bool(self._lines)
+        return bool(self._declared or self._lines)
 
     def look(self, serves: Callable[[str, str], bool]) -> Sequence[str]:
         """Return the queues with jobs in lines."""
-        self._declared = has_fair_tasks()
+        self._declared = kinds_of_fair_tasks()
         if not self.active and time.monotonic() < self._look_again_at:
             return ()
         self._look_again_at = time.monotonic() + RARELY.total_seconds()
@@ -82,8 +82,8 @@ class FairLines:
         """Return the parts to ask, beginning with another one each turn."""
         parts = self._lines.get(queue)
         if parts is None:  # a plain claim may just move some into their lines
-            backends = self._backends if self._declared else ()
-            parts = [Part(one, queue, gated) for one in backends for gated in (False, True)]
+            kinds = sorted(self._declared)
+            parts = [Part(one, queue, gated) for one in self._backends for gated in kinds]
         first = turn % len(parts) if parts else 0
         return [*parts[first:], *parts[:first]]
 
