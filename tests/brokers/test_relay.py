@@ -7,6 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
+from aftercommit import queues
 from aftercommit.enqueue.outcomes import Snooze
 from aftercommit.errors import ClaimLost, ConfigurationError, TimedOut
 from aftercommit.models import Job
@@ -67,6 +68,30 @@ def test_messages_that_0_1_0_has_kept_are_published_and_new_ones_name_the_same_t
 
     assert sorted(published) == ["new", "old"]
     assert set(Job.objects.values_list("task_path", "state")) == {(path, "succeeded")}
+
+
+@pytest.mark.parametrize("at_run_time", [True, False])
+def test_so_many_messages_are_published_at_once_as_their_broker_takes(
+    relayed, monkeypatch, at_run_time
+):
+    relayed("celery", **({} if at_run_time else {"queue_limits": {"relay.celery": 3}}))
+    if at_run_time:
+        queues.limit(broker="celery", limit=3, using="default")
+    running = []
+
+    def publish_many(contents, ended):
+        running.append(Job.objects.filter(queue="relay.celery", state="running").count())
+        for number in contents:
+            ended(number, None)
+
+    monkeypatch.setattr(broker_for("celery"), "publish_many", publish_many)
+    with transaction.atomic():
+        for number in range(10):
+            note.delay(str(number))
+
+    assert run_relay() == 10
+
+    assert max(running) <= 3
 
 
 def test_without_the_option_there_is_nothing_to_relay(transactional_db):

@@ -90,13 +90,19 @@ def test_without_the_table_nothing_is_paused_and_other_errors_are_raised(store, 
         store.rules()
 
 
-def test_workers_are_notified_at_the_commit_of_a_change(store, vendor):
+@pytest.mark.parametrize("change", ["pause", "resume", "limit", "unlimit"])
+def test_workers_are_notified_at_the_commit_of_a_change(store, vendor, change):
     if vendor != "postgresql":
         pytest.skip("only PostgreSQL notifies")
+    if change != "pause":
+        pause(store)
+    if change == "unlimit":
+        store.limit(QUEUE, "mail", 3)
+    given = {"pause": {"by": "", "why": ""}, "limit": {"limit": 4}}.get(change, {})
     presence = store.open_presence(uuid4(), session_locks=False)
     try:
         with transaction.atomic():
-            pause(store)
+            assert getattr(store, change)(QUEUE, "mail", **given)
         assert presence.wait(SOON)
         assert presence.rules_changed
         presence.rules_changed = False
