@@ -34,12 +34,16 @@ WORKLOADS = {
     "bloat": bloat,
     "notify": notify,
     "limited": limited,
+    "limited_rows": limited,
     "fair": fair,
     "queues": queues,
     "retry": retry,
     "prune": prune,
 }
-EVERYWHERE = ("drain", "row", "enqueue", "idle", "limited", "fair", "queues", "retry", "prune")
+EVERYWHERE = (
+    *("drain", "row", "enqueue", "idle", "limited", "limited_rows", "fair"),
+    *("queues", "retry", "prune"),
+)
 console = Console()
 
 

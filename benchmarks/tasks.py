@@ -60,6 +60,18 @@ def fair(tenant: int) -> None:
     """Do nothing, when it is the tenant's turn."""
 
 
+@task(limit=1_000)
+def row_limited(number: int) -> None:
+    """Write a row, 1,000 at once at most."""
+    write_row(number)
+
+
+@task(limit=3, limit_by=("account",))
+def row_keyed(account: int) -> None:
+    """Write a row, three of an account at once at most."""
+    write_row(account)
+
+
 @djangos_task(backend="tasks_db")
 def noop_db(number: int) -> None:
     """Do nothing."""

@@ -47,6 +47,7 @@ KEYS = 1_000
 ARGUMENTS = {
     "keyed": (lambda number: number % KEYS, "keyed"),
     "keyed_in_a_row": (lambda number: number // 10 % KEYS, "keyed"),
+    "row_keyed": (lambda number: number % KEYS, "row_keyed"),
     "fair_two": (lambda number: int(number % 10 == 0), "fair"),
     "fair_many": (lambda number: number % KEYS, "fair"),
 }
@@ -157,16 +158,20 @@ class Aftercommit(DjangoQueue):
         "flat": 100_000,
         "memory": 1_000_000,
         "limited": 60_000,
+        "limited_rows": 20_000,
         "fair": 60_000,
     }
     workloads = (
         *DjangoQueue.workloads,
-        *("drain4", "flat", "memory", "notify", "limited", "fair", "queues", "retry", "prune"),
+        *("drain4", "flat", "memory", "notify", "limited", "limited_rows", "fair"),
+        *("queues", "retry", "prune"),
     )
     limits: ClassVar = {
         "limited": "1,000 at once",
         "keyed": "3 of each key, keys in turn",
         "keyed_in_a_row": "3 of each key, 10 of a key in a row",
+        "row_limited": "1,000 at once",
+        "row_keyed": "3 of each key, keys in turn",
     }
     turns: ClassVar = {
         "fair_two": "two tenants, one has nine of ten jobs",
