@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -52,8 +52,11 @@ class NewJobs:
 
     def each(self) -> list[NewJob]:
         """Return the jobs one by one."""
+        # Not replace() for each: that would read all fields again.
+        alike = {one.name: getattr(self.like, one.name) for one in fields(NewJob)}
+        del alike["id"], alike["payload"]
         pairs = zip(self.ids, self.payloads, strict=True)
-        return [replace(self.like, id=UUID(job_id), payload=text) for job_id, text in pairs]
+        return [NewJob(id=UUID(job_id), payload=text, **alike) for job_id, text in pairs]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
