@@ -14,7 +14,7 @@ from rich.markdown import Markdown
 
 from benchmarks.burden import bloat, readers
 from benchmarks.fair import fair
-from benchmarks.limited import limited
+from benchmarks.limited import limited, rated
 from benchmarks.limits import limits
 from benchmarks.measure import WORKLOADS as OF_ALL
 from benchmarks.measure import NotMeasured
@@ -35,13 +35,14 @@ WORKLOADS = {
     "notify": notify,
     "limited": limited,
     "limited_rows": limited,
+    "rated": rated,
     "fair": fair,
     "queues": queues,
     "retry": retry,
     "prune": prune,
 }
 EVERYWHERE = (
-    *("drain", "row", "enqueue", "idle", "limited", "limited_rows", "fair"),
+    *("drain", "row", "enqueue", "idle", "limited", "limited_rows", "rated", "fair"),
     *("queues", "retry", "prune"),
 )
 console = Console()

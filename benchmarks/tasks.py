@@ -55,6 +55,16 @@ def keyed(account: int) -> None:
     """Do nothing, three of an account at once at most."""
 
 
+@task(rate="1000000/s", burst=1_000_000)
+def rated(number: int) -> None:
+    """Do nothing, a million times a second at most."""
+
+
+@task(rate="1000000/s", burst=1_000_000, rate_by=("account",))
+def rated_keyed(account: int) -> None:
+    """Do nothing, a million times a second for each account at most."""
+
+
 @task(fair_by=("tenant",))
 def fair(tenant: int) -> None:
     """Do nothing, when it is the tenant's turn."""

@@ -70,6 +70,7 @@ class Peer(ABC):
 
     # Kinds of jobs under a limit that ``fill`` can make, and which limit that is.
     limits: ClassVar[dict[str, str]] = {}
+    rates: ClassVar[dict[str, str]] = {}  # the same of rates
     turns: ClassVar[dict[str, str]] = {}
     ballasts: ClassVar[tuple[str, ...]] = ()  # kinds of rows that ``load`` can make
 

@@ -48,6 +48,7 @@ ARGUMENTS = {
     "keyed": (lambda number: number % KEYS, "keyed"),
     "keyed_in_a_row": (lambda number: number // 10 % KEYS, "keyed"),
     "row_keyed": (lambda number: number % KEYS, "row_keyed"),
+    "rated_keyed": (lambda number: number % KEYS, "rated_keyed"),
     "fair_two": (lambda number: int(number % 10 == 0), "fair"),
     "fair_many": (lambda number: number % KEYS, "fair"),
 }
@@ -159,11 +160,12 @@ class Aftercommit(DjangoQueue):
         "memory": 1_000_000,
         "limited": 60_000,
         "limited_rows": 20_000,
+        "rated": 60_000,
         "fair": 60_000,
     }
     workloads = (
         *DjangoQueue.workloads,
-        *("drain4", "flat", "memory", "notify", "limited", "limited_rows", "fair"),
+        *("drain4", "flat", "memory", "notify", "limited", "limited_rows", "rated", "fair"),
         *("queues", "retry", "prune"),
     )
     limits: ClassVar = {
@@ -172,6 +174,10 @@ class Aftercommit(DjangoQueue):
         "keyed_in_a_row": "3 of each key, 10 of a key in a row",
         "row_limited": "1,000 at once",
         "row_keyed": "3 of each key, keys in turn",
+    }
+    rates: ClassVar = {
+        "rated": "of the task, binds nobody",
+        "rated_keyed": "of each of 1,000 keys, binds nobody",
     }
     turns: ClassVar = {
         "fair_two": "two tenants, one has nine of ten jobs",
