@@ -149,7 +149,7 @@ class Limits(Moving, RateGate):
             candidates = [one for one in look.due if one.limit_key in look.held]
             if not candidates:
                 return Round(look, [])
-            gate = self._pass_gate(query, candidates, lock)
+            gate = self._pass_gate(query, candidates, look.held, lock)
             candidates = gate.open_among(candidates)
             path_of = {one.limit_key: one.task_path for one in candidates}
             of_path = {path: query.limit_of(path) for path in set(path_of.values())}

@@ -4,7 +4,7 @@ The tokens of a key belong to the first in its line: a job that is new does not 
 that was parked, but is parked behind it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
@@ -64,11 +64,16 @@ class RateGate(RateLines):
     """Decides which due jobs may start by their rates."""
 
     def _pass_gate(
-        self, query: ClaimQuery, candidates: Sequence[Candidate], lock: LockKeys
+        self,
+        query: ClaimQuery,
+        candidates: Sequence[Candidate],
+        held: Collection[str],
+        lock: LockKeys,
     ) -> Gate:
         """Park the candidates whose rates are used up.
 
-        Candidates that others have locked, or whose keys, are neither parked nor open.
+        Candidates that others have locked, or whose keys, are neither parked nor open. ``held``:
+        keys that are locked already.
         """
         rates = {one.task_path: query.rate_of(one.task_path) for one in candidates}
         if not any(rates.values()):
@@ -76,7 +81,8 @@ class RateGate(RateLines):
         gate = Gate(open={one.job_id: None for one in candidates if not rates[one.task_path]})
         of_key = self._lock_rated([one for one in candidates if rates[one.task_path]], gate)
         gate.paths = {key: some[0].task_path for key, some in of_key.items()}
-        held = lock(of_key) if of_key else set()
+        others = of_key.keys() - set(held)
+        held = set(held).intersection(of_key) | (lock(others) if others else set())
         wanted: dict[str, Rate] = {
             key: rate for key in held if (rate := rates[gate.paths[key]]) is not None
         }
@@ -104,7 +110,11 @@ class RateGate(RateLines):
     def _give_tokens(self, gate: Gate, of_key: Mapping[str, Sequence[Candidate]]) -> None:
         numbers = {key: gate.keys[key].allowed for key in of_key}
         lines = self._first_in_line(
-            {key: min(number, MOST_OF_KEY) for key, number in numbers.items() if number}
+            {
+                key: min(number, MOST_OF_KEY)
+                for key, number in numbers.items()
+                if number and gate.keys[key].may_have_line
+            }
         )
         passing: list[InLine] = []
         for key, candidates in of_key.items():

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from aftercommit.gcra import NO_TIME, Rate
 from aftercommit.models import Rate as RateRow
@@ -23,6 +23,7 @@ class KeyNow:
     now: datetime
     tat: datetime | None = None
     paused_until: datetime | None = None
+    may_have_line: bool = True
 
     @property
     def pause(self) -> timedelta:
@@ -95,9 +96,10 @@ class RateKeys(Table):
         """Return what is known of these keys, which are locked."""
         now = self._clock()  # after the locks: no start of somebody else is later
         found = {key: KeyNow(rate, now) for key, rate in rates.items()}
-        rows = self._rates.filter(key__in=list(found))
-        for key, tat, paused_until in rows.values_list("key", "tat", "paused_until"):
-            found[key].tat, found[key].paused_until = tat, paused_until
+        has_line = Exists(self._jobs.filter(line=OuterRef("key")))
+        rows = self._rates.filter(key__in=list(found)).annotate(has_line=has_line)
+        for row in rows.values_list("key", "tat", "paused_until", "has_line"):
+            found[row[0]] = KeyNow(rates[row[0]], now, *row[1:])
         # Written, or the key would be used up until the moment that is too far ahead.
         if ahead := [(key, one) for key, one in found.items() if one.is_too_far_ahead()]:
             self._write_keys(ahead)
