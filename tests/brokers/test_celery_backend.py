@@ -281,3 +281,39 @@ def test_settings_that_were_written_for_0_1_0_still_work(move):
     move("aftercommit.celery_backend.CeleryBackend", app="tests.brokers.shop.app")
 
     assert type(task_backends["far"]) is aftercommit.CeleryBackend
+
+
+NOT_KEPT = [
+    {"unique": "until_finished"},
+    {"unique": "until_started", "debounce": timedelta(seconds=1)},
+    {"limit": 1, "limit_by": ("key",)},
+    {"limit": 1, "ordered": True},
+    {"rate": "60/m"},
+    {"fair_by": ("key",)},
+]
+
+
+@pytest.mark.parametrize("options", NOT_KEPT, ids=lambda options: "_".join(options))
+def test_what_celery_would_not_keep_is_refused_at_the_declaration(tasks, options):
+    said = f"count has {', '.join(name for name in options if '_by' not in name)}, and"
+    if "fair_by" in options:
+        said = "count has fair_by, and"
+    with pytest.raises(InvalidTask, match=rf"{said} backend 'far' sends .* Use a DatabaseBackend"):
+        aftercommit.task(backend="far", **options)(tasks.count)
+
+    unkept = aftercommit.task(backend="default", **options)(tasks.count)
+    with pytest.raises(InvalidTask, match=said):
+        unkept.using(backend="far")
+
+
+def test_a_unique_key_of_a_call_is_refused(tasks):
+    with pytest.raises(InvalidTask, match="effect has unique_key, and backend 'far'"):
+        tasks.effect.using(unique_key="a")
+
+
+def test_tags_and_keep_result_are_ignored(tasks):
+    with transaction.atomic():
+        tasks.effect.using(tags=["eu"]).enqueue("a")
+        aftercommit.task(backend="far", keep_result=None)(tasks.count).enqueue("b")
+
+    assert len(kept()) == 2

@@ -12,12 +12,15 @@ from django.utils.module_loading import import_string
 
 from aftercommit._compat import (
     BaseTaskBackend,
+    InvalidTask,
     TaskResult,
     TaskResultStatus,
+    for_both,
 )
 from aftercommit.enqueue.declared import validate
 from aftercommit.enqueue.payload import dump_arguments
 from aftercommit.enqueue.policy import max_attempts_of, policy_of
+from aftercommit.enqueue.registry import option
 from aftercommit.enqueue.signals import enqueued
 from aftercommit.enqueue.signature import check_call
 from aftercommit.enqueue.task import Task
@@ -26,6 +29,8 @@ from aftercommit.relay.celery.consumer import RUN, Attempt
 from aftercommit.relay.outbox import backends_keeping
 
 HIGHEST = 9  # priority that RabbitMQ's documentation advises to use
+# Promises that need rows of jobs. A task that seems to have them would run twice, or all at once.
+NOT_KEPT = ("unique", "unique_key", "debounce", "limit", "ordered", "rate", "fair_by")
 
 
 class CeleryBackend(BaseTaskBackend):
@@ -59,8 +64,11 @@ class CeleryBackend(BaseTaskBackend):
         return import_string(path) if path else celery.current_app
 
     def validate_task(self, task: Any) -> None:
-        """Refuse a task that could not be run; see also Django's method."""
+        """Refuse a task that could not be run as it is declared; see also Django's method."""
         validate(task, self.config, super().validate_task)
+        given = [name for name in NOT_KEPT if option(task, name)]
+        if given:
+            raise for_both(InvalidTask(_not_kept(task, given, self.alias)))
 
     def enqueue(self, task: Task, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:  # type: ignore[override]
         """Send a task; the id is that of Celery's message and its ``AsyncResult``.
@@ -126,6 +134,14 @@ class CeleryBackend(BaseTaskBackend):
                 id="aftercommit.W008",
             )
         ]
+
+
+def _not_kept(task: Task, given: Sequence[str], alias: str) -> str:
+    return (
+        f"{task.module_path} has {', '.join(given)}, and backend {alias!r} sends tasks to Celery, "
+        "which does not keep that: jobs would run as if it had not been declared. Use a "
+        "DatabaseBackend for this task, or declare it without."
+    )
 
 
 def _priority(priority: int, app: celery.Celery) -> int:
