@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, ManagementUtility, call_command
 from django.utils import timezone
 
 from aftercommit import jobs
@@ -20,6 +20,7 @@ from tests.django.conftest import claim_only_job
 from tests.django.test_jobs import failed_job, job, ready_job
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
+USAGE = 2  # the status of argparse
 NOTHING, LEFT = selected.NOTHING_FOUND, selected.SOME_LEFT
 
 
@@ -158,6 +159,52 @@ def test_a_mistake_is_said_and_nothing_is_changed(words, message):
         run(*words)
 
     assert job(job_id).state == "ready"
+
+
+SELECTS = ["retry", "cancel", "move --to mail", "jobs list"]
+NAMED = ["--tag", "--queue", "--task", "--error", "--state", "--older-than"]
+
+
+@pytest.mark.parametrize("empty", ["", " "], ids=repr)
+@pytest.mark.parametrize("option", NAMED)
+@pytest.mark.parametrize("command", [*SELECTS, "prune --ended-before 7d"])
+def test_an_empty_condition_does_not_mean_all_jobs(command, option, empty):
+    if command.startswith("prune") and option != "--state":
+        pytest.skip("prune has no such option")
+    waiting, failed = ready_job(), failed_job()
+
+    # A script writes: aftercommit cancel --queue default --tag "$TAG"
+    with pytest.raises(CommandError, match=f"argument {option}: expected a"):
+        run(*command.split(), option, empty)
+
+    assert (job(waiting).state, job(failed).state) == ("ready", "failed")
+
+
+@pytest.mark.parametrize("given", [{"tag": ""}, {"queue": ""}, {"task": ""}, {"error": ""}])
+def test_nor_does_one_that_a_program_gives(given):
+    waiting = ready_job()
+
+    with pytest.raises(CommandError, match="expected"):
+        call_command("aftercommit", "cancel", skip_checks=True, state=["ready"], **given)
+
+    assert job(waiting).state == "ready"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["aftercommit", "cancel", "--tag", ""],
+        ["aftercommit", "cancel", "--queue", "mail", "--tag", ""],
+        ["flush_queue", "--filter", ""],
+    ],
+    ids=str,
+)
+def test_a_shell_sees_status_2_for_an_empty_condition(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        ManagementUtility(["manage.py", *words]).execute()
+
+    assert ended.value.code == USAGE
+    assert "expected a text, got ''" in capsys.readouterr().err
 
 
 def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(monkeypatch):

@@ -9,6 +9,7 @@ from aftercommit import log
 from aftercommit.enqueue.transactions import refuse_inside_transaction
 from aftercommit.errors import ConfigurationError, InsideTransaction
 from aftercommit.management.subcommands.answers import Answers
+from aftercommit.management.subcommands.selected import filled
 from aftercommit.options.worker import WorkerConfig
 from aftercommit.process import stop_on_signals
 from aftercommit.worker.config import served
@@ -31,7 +32,7 @@ class Command(BaseCommand):
         parser.add_argument("--outof", type=int, default=1, help="of so many shares (default: 1)")
         parser.add_argument(
             "--filter",
-            default="",
+            type=filled,
             metavar="NAME",
             help="only functions and tasks whose dotted path begins with NAME",
         )
@@ -41,7 +42,7 @@ class Command(BaseCommand):
         try:
             refuse_inside_transaction("flush_queue")
             share = Share(which=options["which"], outof=options["outof"])
-            worker = InlineWorker(share=share, name=options["filter"], most=options["jobs"])
+            worker = InlineWorker(share=share, name=options["filter"] or "", most=options["jobs"])
         except (ConfigurationError, InsideTransaction) as error:
             raise CommandError(str(error)) from error
         aliases = sorted({one.using for one in served(WorkerConfig())})

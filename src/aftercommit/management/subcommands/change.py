@@ -7,7 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from aftercommit.errors import ArchiveFailed, ConfigurationError
 from aftercommit.jobs import Progress, Selection
-from aftercommit.management.subcommands.selected import Change, span
+from aftercommit.management.subcommands.selected import Change, add_state, filled, span
 
 Watcher = Callable[[Progress], object]
 
@@ -56,7 +56,9 @@ class Move(Change):
 
     def add_change(self, parser: CommandParser) -> None:
         """Declare where to."""
-        parser.add_argument("--to", metavar="QUEUE", required=True, help="the other queue")
+        parser.add_argument(
+            "--to", type=filled, metavar="QUEUE", required=True, help="the other queue"
+        )
         super().add_change(parser)
 
     def usual(self) -> dict[str, Any]:
@@ -81,13 +83,13 @@ class Prune(Change):
         parser.add_argument(
             "--ended-before", type=span, metavar="SPAN", required=True, help="90s, 15m, 2h, 7d"
         )
-        parser.add_argument("--state", action="append", help="in this state; may be repeated")
+        add_state(parser)
         self.add_change(parser)
 
     def selections(self, options: dict[str, Any]) -> dict[str, Selection]:
         """Return those that ended before."""
         given = {
-            "state": options["state"] or self.states,
+            "state": self.states if options["state"] is None else options["state"],
             "finished_before": options["ended_before"],
         }
         return self.find(options, given)

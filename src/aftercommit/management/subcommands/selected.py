@@ -44,6 +44,15 @@ def span(text: str) -> timedelta:
     return timedelta(**{UNITS[found[2]]: int(found[1])})
 
 
+def filled(text: str) -> str:
+    """Return a text that says something: a variable of a script may have been empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(
+            f"expected a text, got {text!r}: an empty one does not mean any or all"
+        )
+    return text
+
+
 def add_form(parser: CommandParser) -> None:
     """Declare the database, and the form of what is written."""
     parser.add_argument("--database", metavar="ALIAS", help="(default: all that hold jobs)")
@@ -52,20 +61,35 @@ def add_form(parser: CommandParser) -> None:
 
 def add_criteria(parser: CommandParser) -> None:
     """Declare what may be said of jobs."""
-    parser.add_argument("--state", action="append", help="in this state; may be repeated")
-    parser.add_argument("--task", metavar="PATH", help="of this task, such as shop.tasks.send")
-    parser.add_argument("--queue", metavar="NAME", help="in this queue")
+    add_state(parser)
+    parser.add_argument(
+        "--task", type=filled, metavar="PATH", help="of this task, such as shop.tasks.send"
+    )
+    parser.add_argument("--queue", type=filled, metavar="NAME", help="in this queue")
     parser.add_argument(
         "--older-than", type=span, metavar="SPAN", help="enqueued longer ago: 90s, 15m, 2h, 7d"
     )
-    parser.add_argument("--tag", metavar="TAG", help="with this tag")
-    parser.add_argument("--error", metavar="TEXT", help="with this text in the error of a run")
+    parser.add_argument("--tag", type=filled, metavar="TAG", help="with this tag")
+    parser.add_argument(
+        "--error", type=filled, metavar="TEXT", help="with this text in the error of a run"
+    )
+
+
+def add_state(parser: CommandParser) -> None:
+    """Declare that states may be said."""
+    parser.add_argument(
+        "--state", type=filled, action="append", help="in this state; may be repeated"
+    )
 
 
 def given_criteria(options: dict[str, Any]) -> dict[str, Any]:
-    """Return what was said of jobs, as the arguments of ``jobs.find``."""
+    """Return what was said of jobs, as the arguments of ``jobs.find``.
+
+    What is empty was said, too, and is refused there: left out, it would mean all jobs.
+    """
     found = {asked: options.get(name) for name, asked in CRITERIA.items()}
-    return {name: value for name, value in found.items() if value}
+    found["ids"] = found["ids"] or None  # the parser has an empty list if no ID is written
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def aliases(options: dict[str, Any]) -> list[str]:
