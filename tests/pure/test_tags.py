@@ -8,7 +8,23 @@ from aftercommit.errors import ConfigurationError
 from aftercommit.options.tags import LONGEST_TAG, MOST_TAGS, in_column, stored_tags, tags_from
 
 ODD = [
-    *("a", "A", "a b", 'a"b', "a\\b", "a,b", "[a]", "Größe", "😀"),
+    *(
+        "a",
+        "b",
+        "A",
+        "a b",
+        'a"b',
+        'a"x\\',
+        "x\\",
+        'b",',
+        'a", "b',
+        "a,",
+        "a\\b",
+        "a,b",
+        "[a]",
+        "Größe",
+        "😀",
+    ),
     *(",", '","', '", "', '"', "'", "%", "_", "\\", '\\"', "\\u002c", "%s", "{0}"),
 ]
 

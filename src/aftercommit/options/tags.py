@@ -45,11 +45,8 @@ def stored_tags(tags: Sequence[str]) -> str | None:
 def in_column(tag: str) -> str:
     r"""Return a tag as it is written in the column, with its quotation marks.
 
-    Commas, quotation marks and backslashes within it are ``\u`` escapes, so between two
-    quotation marks of a list there is one whole tag, or what separates two: whoever finds this
-    text in the column has found the tag, and nothing else.
+    Those within it are written as ``\u0022``. So between two quotation marks of a list is one
+    whole tag, or the comma and the space between two, and no tag ends in a space: whoever finds
+    this text in the column has found the tag, and nothing else.
     """
-    inner = json.dumps(tag)[1:-1]
-    for written, code in (("\\\\", "\\u005c"), ('\\"', "\\u0022"), (",", "\\u002c")):
-        inner = inner.replace(written, code)
-    return f'"{inner}"'
+    return '"' + json.dumps(tag)[1:-1].replace('\\"', "\\u0022") + '"'

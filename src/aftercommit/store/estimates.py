@@ -12,15 +12,16 @@ from aftercommit.models import Job
 
 ROWS_OF_PAGE = 10  # on PostgreSQL; small jobs are about 30
 # What is read for an estimate: pages on PostgreSQL, row numbers on SQLite, parts on MySQL.
-PAGES, ROWIDS, PARTS, ROWS_OF_PART = 200, 1000, 32, 30
+PAGES, ROWIDS, PARTS, ROWS_OF_PART = 100, 1000, 32, 30
 
-# By ctid, because TABLESAMPLE does not say how many pages it has read.
+# By ctid, because TABLESAMPLE does not say how many pages it has read. A row takes 200 bytes or
+# more, so a page of 8 KiB has 40 at most; behind those are what dead ones have left.
 PAGES_NOW = "SELECT pg_relation_size('aftercommit_job') / current_setting('block_size')::int"
 SAMPLE = """
 SELECT state, COUNT(*) FROM aftercommit_job
 WHERE ctid = ANY (ARRAY(
     SELECT format('(%%s,%%s)', page, line)::tid
-    FROM unnest(%s::bigint[]) AS page, generate_series(1, 291) AS line
+    FROM unnest(%s::bigint[]) AS page, generate_series(1, 150) AS line
 ))
 GROUP BY state
 """
