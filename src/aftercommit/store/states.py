@@ -28,10 +28,7 @@ class States(Measuring, HeldBack):
     """Counts jobs by their state."""
 
     def states(self, *, most: int) -> dict[str, Tally]:
-        """Return how many jobs are in each state; no count reads more than about ``most`` rows.
-
-        ``most`` for each queue and priority, as in ``waiting``.
-        """
+        """Return how many jobs are in each state; no count reads more than ``most`` rows."""
         if self._estimate.size() <= most:
             found = self._by_state()
             return {one: Tally(found[one]) for one in STATES}
@@ -51,16 +48,17 @@ class States(Measuring, HeldBack):
     def _seen(self, most: int) -> tuple[Counter[str], set[str]]:
         """Return what indexes have, and the states of which there are more, or may be."""
         held = self.held_back("queue", most=most)
-        ready = [one.ready for one in self.waiting(most=most)]
+        # Of all queues together: nothing but the sum is wanted.
+        ready = sum(one.ready for one in self.waiting_by_task(most=most))
         parked = [sum(held.paused.values()), sum(held.limited.values())]
         ended = self._jobs.filter(unsuccessful=True).order_by("id").only("state")[:most]
         seen = Counter(str(row.state) for row in ended)
         beyond = {str(State.SUCCEEDED)}
         if seen.total() == most:
             beyond.update(UNSUCCESSFUL)
-        if max(*ready, *parked) >= most:
+        if max(ready, *parked) >= most:
             beyond.add(State.READY)
-        seen[State.READY] = sum(ready) + sum(parked)
+        seen[State.READY] = ready + sum(parked)
         seen[State.RUNNING] = self._running().count()
         return seen, beyond
 
