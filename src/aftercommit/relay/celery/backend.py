@@ -138,8 +138,8 @@ class CeleryBackend(BaseTaskBackend):
 
 def _not_kept(task: Task, given: Sequence[str], alias: str) -> str:
     return (
-        f"{task.module_path} has {', '.join(given)}, and backend {alias!r} sends to Celery, which "
-        "does not keep that: jobs would run as if it had not been declared. Use a "
+        f"{task.module_path} has {', '.join(given)}, and backend {alias!r} sends to Celery, "
+        "which does not keep that: jobs would run as if it had not been declared. Use a "
         "DatabaseBackend for this task, or declare it without."
     )
 
