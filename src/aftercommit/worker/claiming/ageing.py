@@ -9,6 +9,7 @@ from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, Group, Head
+from aftercommit.worker.claiming.turns import TurnsOfQueues
 
 
 class Aged(NamedTuple):
@@ -30,6 +31,7 @@ class Ageing:
         self._store = store
         self._spans = _spans(backends)
         self._aged: dict[str, list[Aged]] = {}
+        self._turns = TurnsOfQueues()
 
     def due_groups(self) -> list[Group]:
         """Return the groups with due jobs, and remember for how long their first jobs wait."""
@@ -45,15 +47,17 @@ class Ageing:
         return [head.group for head in heads]
 
     def claim(
-        self, query: ClaimQuery, limit: int, turn: int, ask: Callable[[ClaimQuery], list[Claim]]
+        self, query: ClaimQuery, limit: int, ask: Callable[[ClaimQuery], list[Claim]]
     ) -> list[Claim]:
         """Claim what has waited long enough in a queue by the last look: half of it at most.
 
         So more urgent jobs go on beside an old backlog. Of one job, every other time.
         """
         claims: list[Claim] = []
-        most = (limit + turn // 2 % 2) // 2
-        for one in self._aged.get(query.queue, ()):
+        if not (found := self._aged.get(query.queue)):
+            return claims
+        most = (limit + self._turns.next(query.queue) % 2) // 2
+        for one in found:
             if (left := most - len(claims)) <= 0:
                 break
             groups = [(one.backend, one.priority)]

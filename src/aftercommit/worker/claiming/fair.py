@@ -11,6 +11,7 @@ from aftercommit.enqueue.fair import kinds_of_fair_tasks
 from aftercommit.store.base import Store
 from aftercommit.store.fair.reading import Part
 from aftercommit.values import Claim, ClaimQuery
+from aftercommit.worker.claiming.turns import TurnsOfQueues
 from aftercommit.worker.leases import Leases
 
 RARELY = timedelta(minutes=1)  # without fair tasks: some may have been until lately
@@ -39,6 +40,7 @@ class FairLines:
         self._backends = backends
         self._lines: dict[str, list[Part]] = {}  # by queue, as the last look has found them
         self._after: defaultdict[Part, str] = defaultdict(str)
+        self._halves, self._firsts = TurnsOfQueues(), TurnsOfQueues()
         self._look_again_at = float("-inf")
         self._declared: frozenset[bool] = frozenset()  # of fair tasks: whether they are gated
 
@@ -59,32 +61,38 @@ class FairLines:
                 self._lines.setdefault(part.queue, []).append(part)
         return sorted(self._lines)
 
-    def claim(self, query: ClaimQuery, *, turn: int, others: Ask | None) -> list[Claim]:
+    def claim(self, query: ClaimQuery, *, others: Ask | None) -> list[Claim]:
         """Claim from a queue: ``others`` is None if nothing but lines is known there.
 
         The lines come first, with half of the jobs; of an odd number they get the larger half
         every other turn.
         """
         claims: list[Claim] = []
-        parts = self._parts(query.queue, turn)
+        parts: list[Part] | None = None
         if query.queue in self._lines:
-            half = (query.limit + turn % 2) // 2 if others else query.limit
-            self._add(claims, parts, query, most=half)
+            most = query.limit
+            if others:
+                most = (most + self._halves.next(query.queue) % 2) // 2
+            if most:  # else another part would always begin in the turns of the others
+                parts = self._parts(query.queue)
+                self._add(claims, parts, query, most=most)
         if others and len(claims) < query.limit:
             try:
                 claims += others(query.limit - len(claims))
             except Exception as error:
                 self._put_off(error, claims)
-        self._add(claims, parts, query, most=query.limit)
+        if len(claims) < query.limit:
+            parts = self._parts(query.queue) if parts is None else parts
+            self._add(claims, parts, query, most=query.limit)
         return claims
 
-    def _parts(self, queue: str, turn: int) -> list[Part]:
+    def _parts(self, queue: str) -> list[Part]:
         """Return the parts to ask, beginning with another one each turn."""
         parts = self._lines.get(queue)
         if parts is None:  # a plain claim may just move some into their lines
             kinds = sorted(self._declared)
             parts = [Part(one, queue, gated) for one in self._backends for gated in kinds]
-        first = turn % len(parts) if parts else 0
+        first = self._firsts.next(queue) % len(parts) if parts else 0
         return [*parts[first:], *parts[:first]]
 
     def _add(

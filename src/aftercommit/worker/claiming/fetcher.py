@@ -25,7 +25,7 @@ from aftercommit.worker.claiming.fair import FairLines
 from aftercommit.worker.claiming.in_order import InOrder
 from aftercommit.worker.claiming.misfits import Misfits
 from aftercommit.worker.claiming.paused_tasks import PausedTasks
-from aftercommit.worker.claiming.turns import Turns, groups_in_turn
+from aftercommit.worker.claiming.turns import Turns, TurnsOfQueues, groups_in_turn
 from aftercommit.worker.config import Served
 from aftercommit.worker.crashed import CrashedJobs
 from aftercommit.worker.leases import Leases
@@ -85,6 +85,7 @@ class Fetcher:
         self._claimed_at: dict[str, float] = {}  # by queue
         self._cursors: defaultdict[str, ClaimCursor] = defaultdict(ClaimCursor)
         self._error: Exception | None = None  # to be raised by the next fetch
+        self._backends = TurnsOfQueues()
         self._turns = Turns(may_ask=self._may_ask, choice=served.queues)
 
     def fetch(self, *, limit: int) -> list[ClaimWithFacts]:
@@ -170,13 +171,14 @@ class Fetcher:
         return known
 
     def _claim_in_order(self, queue: str, *, limit: int) -> list[Claim]:
-        groups = groups_in_turn(self._groups[queue], self._turns.number)
+        # Two turns each: of one job, fair lines and all others get every other turn.
+        groups = groups_in_turn(self._groups[queue], self._backends.next(queue) // 2)
         if self._served.only is None and not self.aside.clear(queue, groups):
             return []
         query = self._query(queue, limit=limit, groups=groups, only=self._served.only)
         if query.fair:
             others = partial(self._claim_in_groups, query) if groups else None
-            claims = self.lines.claim(query, turn=self._turns.number, others=others)
+            claims = self.lines.claim(query, others=others)
         else:
             claims = self._claim_in_groups(query, limit)
         self.in_order.claimed(queue, claims)
@@ -188,7 +190,7 @@ class Fetcher:
         return claims
 
     def _claim_in_groups(self, query: ClaimQuery, limit: int) -> list[Claim]:
-        early = self.ageing.claim(query, limit, self._turns.number, self._ask)
+        early = self.ageing.claim(query, limit, self._ask)
         limit -= len(early)
         cursor = self._cursors[query.queue]
         query = replace(query, limit=limit, after=cursor.position, limited_first=cursor.limited)

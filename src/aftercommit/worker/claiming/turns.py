@@ -1,5 +1,6 @@
 """In which order a fetch asks the queues with due jobs."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -8,6 +9,7 @@ from aftercommit.values import Group
 from aftercommit.worker.claiming.shares import Shares
 
 MOST_IN_VAIN = 20  # queues in one fetch, from which the last claim got nothing
+MOST_COUNTED = 10_000  # queues of which a choice remembers its turns
 MOST_AHEAD = 5  # of these queues, after each look: one in a fetch goes before all others
 
 
@@ -20,6 +22,24 @@ def groups_in_turn(found: Sequence[Group], number: int) -> list[tuple[str, int]]
         return -group.priority, turn % len(backends)
 
     return [(one.backend, one.priority) for one in sorted(found, key=place)]
+
+
+class TurnsOfQueues:
+    """Numbers the turns of one choice, for each queue by itself.
+
+    Two choices that took turns by the same number would always coincide, and of four
+    combinations two would never come.
+    """
+
+    def __init__(self) -> None:
+        self._next: Counter[str] = Counter()
+
+    def next(self, queue: str) -> int:
+        """Return the number of this turn: 0, 1, 2 and so on."""
+        if len(self._next) > MOST_COUNTED:
+            self._next.clear()
+        self._next[queue] += 1
+        return self._next[queue] - 1
 
 
 class Turns:
