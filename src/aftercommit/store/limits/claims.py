@@ -169,6 +169,7 @@ class Limits(Moving, RateGate):
             taken = {one.job_id for one in claims}
             parked, passed = self._settle(lines, verdicts, taken)
             self._take_tokens(query, gate, claims)
+            look = look._replace(capped=look.capped or gate.capped)
             return Round(look, claims, parked + gate.parked, passed + gate.passed)
 
     def _look(self, query: ClaimQuery, most: int, lock: LockKeys) -> Look:

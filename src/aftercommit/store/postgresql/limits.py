@@ -15,6 +15,7 @@ from aftercommit.store.limits.claims import LockKeys, Slot
 from aftercommit.store.limits.lines import Known
 from aftercommit.store.limits.rounds import Look
 from aftercommit.store.postgresql.limits_sql import (
+    FIRST_IN_LINE,
     FIRST_PARKED,
     GIVEN_SLOTS,
     KNOWN,
@@ -131,6 +132,15 @@ class PostgreSQLLimits(Store):
         sql = FIRST_PARKED.format(columns=self.waiting_columns)
         given = {"keys": json.dumps(list(rooms)), "rooms": array(rooms.values())}
         return self._run_native(sql, given)
+
+    def _rows_in_line(self, numbers: Mapping[str, int], below: Mapping[str, int]) -> list[Any]:
+        sql = FIRST_IN_LINE.format(due=self.due_column)
+        given = {
+            "keys": json.dumps(list(numbers)),
+            "numbers": array(numbers.values()),
+            "below": array(below[key] for key in numbers),
+        }
+        return self._run(sql, given)
 
     def _move(
         self, jobs: Mapping[UUID, str], *, to: Blocked, parked: bool = False

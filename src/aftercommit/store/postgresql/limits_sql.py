@@ -91,6 +91,19 @@ CROSS JOIN LATERAL (
     ORDER BY aftercommit_job.run_after, id LIMIT given.room
 ) AS job
 """
+FIRST_IN_LINE = """
+SELECT job.* FROM ROWS FROM (
+    json_array_elements_text(%(keys)s::json), unnest(%(numbers)s::int[]), unnest(%(below)s::int[])
+) AS given (key, number, below)
+CROSS JOIN LATERAL (
+    SELECT line, id, queue, state, blocked, priority, {due} AS due FROM aftercommit_job
+    WHERE line = given.key AND priority = (
+        SELECT MAX(priority) FROM aftercommit_job
+        WHERE line = given.key AND priority < given.below
+    )
+    ORDER BY aftercommit_job.run_after, id LIMIT given.number
+) AS job
+"""
 OF_JOBS = """(
     SELECT given.*, keys.key
     FROM unnest(%(ids)s::uuid[], %(numbers)s::int[], %(slots)s::int[], %(blocked)s::smallint[])

@@ -49,6 +49,7 @@ class Gate:
     parked: int = 0  # jobs
     passed: int = 0  # those that were let through
     rated: bool = True  # whether one of them has a rate
+    capped: bool = False  # there are more keys among them than were tried
 
     def open_among(self, candidates: list[AnyCandidate]) -> list[AnyCandidate]:
         """Return the candidates that may start by their rates."""
@@ -62,6 +63,8 @@ ALL_OPEN = Gate(rated=False)
 
 class RateGate(RateLines):
     """Decides which due jobs may start by their rates."""
+
+    most_keys: int  # to lock at once
 
     def _pass_gate(
         self,
@@ -80,6 +83,9 @@ class RateGate(RateLines):
             return ALL_OPEN
         gate = Gate(open={one.job_id: None for one in candidates if not rates[one.task_path]})
         of_key = self._lock_rated([one for one in candidates if rates[one.task_path]], gate)
+        if len(of_key) > self.most_keys:  # the next round decides about the others
+            of_key = self._first_keys(of_key)
+            gate.capped = True
         gate.paths = {key: some[0].task_path for key, some in of_key.items()}
         others = of_key.keys() - set(held)
         held = set(held).intersection(of_key) | (lock(others) if others else set())
@@ -92,7 +98,7 @@ class RateGate(RateLines):
 
     def _lock_rated(
         self, candidates: Sequence[Candidate], gate: Gate
-    ) -> dict[str, list[Candidate]]:
+    ) -> Mapping[str, Sequence[Candidate]]:
         """Lock candidates that are due still; return them by their keys."""
         found: dict[str, list[Candidate]] = {}
         by_id = {one.job_id: one for one in candidates}
@@ -106,6 +112,13 @@ class RateGate(RateLines):
                 elif due:
                     found.setdefault(key, []).append(by_id[job_id])
         return found
+
+    def _first_keys(
+        self, of_key: Mapping[str, Sequence[Candidate]]
+    ) -> dict[str, Sequence[Candidate]]:
+        """Return the keys of the first candidates, as many as are locked at once."""
+        first = sorted(of_key, key=lambda key: min(one.place for one in of_key[key]))
+        return {key: of_key[key] for key in first[: self.most_keys]}
 
     def _give_tokens(self, gate: Gate, of_key: Mapping[str, Sequence[Candidate]]) -> None:
         numbers = {key: gate.keys[key].allowed for key in of_key}

@@ -17,6 +17,7 @@ from aftercommit.gcra import NO_TIME, Rate
 from aftercommit.models import Blocked, State
 from aftercommit.options.rate import RATE_LINE
 from aftercommit.store.columns import id_from
+from aftercommit.store.limits.reading import LINES_TOGETHER, in_parts
 from aftercommit.store.rates.keys import KeyNow, RateKeys
 
 MOST_KEYS = 100  # that are locked at once
@@ -146,16 +147,20 @@ class RateLines(RateKeys):
         return {key: line[: numbers[key]] for key, line in found.items()}
 
     def _rows_in_line(self, numbers: Mapping[str, int], below: Mapping[str, int]) -> list[Any]:
-        sql = " UNION ALL ".join(
-            FIRST_IN_LINE.format(
-                index=self.lines_of_rates_index,
-                due=self.due_column,
-                limit=limit,
-                number=number,
+        """Return the first jobs of the highest priority ``below`` one, so many of each key."""
+        rows: list[Any] = []
+        for keys in in_parts(list(numbers), LINES_TOGETHER):
+            sql = " UNION ALL ".join(
+                FIRST_IN_LINE.format(
+                    index=self.lines_of_rates_index,
+                    due=self.due_column,
+                    limit=numbers[key],
+                    number=number,
+                )
+                for number, key in enumerate(keys)
             )
-            for number, limit in enumerate(numbers.values())
-        )
-        return self._rows(sql, [one for key in numbers for one in (key, key, below[key])])
+            rows += self._rows(sql, [one for key in keys for one in (key, key, below[key])])
+        return rows
 
     def _take_out_of_line(self, job_ids: Sequence[UUID]) -> None:
         rows = self._jobs.filter(id__in=job_ids).exclude(state=State.READY, blocked=Blocked.RATE)
