@@ -161,6 +161,21 @@ def test_a_mistake_is_said_and_nothing_is_changed(words, message):
     assert job(job_id).state == "ready"
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=str)
+def test_jobs_are_not_moved_to_a_queue_that_is_misspelt(settings, more):
+    tasks = deepcopy(settings.TASKS)
+    for backend in tasks.values():
+        backend["QUEUES"] = ["default", "mail"]
+    settings.TASKS = tasks
+    waiting = ready_job()
+
+    with pytest.raises(CommandError, match="got 'maill'"):
+        run("move", "--all", "--to", "maill", *more)
+
+    assert job(waiting).queue == "default"
+    assert run("move", "--all", "--to", "mail", *more)[0] == 0
+
+
 SELECTS = ["retry", "cancel", "move --to mail", "jobs list"]
 NAMED = ["--tag", "--queue", "--task", "--error", "--state", "--older-than"]
 

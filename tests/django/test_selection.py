@@ -1,15 +1,16 @@
 """``jobs.find()``: what may be asked, and what is done in batches."""
 
+from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from django.db import transaction
 
-from aftercommit import jobs, task
+from aftercommit import jobs, queues, task
 from aftercommit._compat import task_finished
 from aftercommit.enqueue import called, registry
-from aftercommit.errors import BadSelection
+from aftercommit.errors import BadSelection, NothingToPause
 from aftercommit.ids import new_job_id
 from aftercommit.models import Job
 from aftercommit.store import selecting, store_for
@@ -66,10 +67,44 @@ def test_a_priority_that_django_does_not_have_is_refused(priority):
         jobs.find().reprioritise(priority)
 
 
-@pytest.mark.parametrize("queue", ["", 3, "relay.celery"])
+@pytest.mark.parametrize("queue", ["", 3, " mail", "mail ", " ", "relay.celery"])
 def test_jobs_are_not_moved_to_what_is_no_queue_of_jobs(queue):
     with pytest.raises(BadSelection, match=r"^queue: expected "):
         jobs.find().move(queue=queue)
+
+
+@pytest.fixture
+def declared_queues(settings):
+    """Both backends have QUEUES."""
+    tasks = deepcopy(settings.TASKS)
+    for backend in tasks.values():
+        backend["QUEUES"] = ["default", "mail"]
+    settings.TASKS = tasks
+
+
+@pytest.mark.usefixtures("declared_queues")
+def test_jobs_are_not_moved_to_a_queue_that_nobody_has_declared():
+    moved, kept = ready_job(), ready_job(queue="of_before")
+
+    with pytest.raises(BadSelection, match=r"database 'default' \(default, mail\), got 'maill'"):
+        jobs.find(queue="default").move(queue="maill")
+
+    assert job(moved).queue == "default"
+    assert jobs.find(queue="default").move(queue="of_before").changed == 1
+    assert jobs.find(queue="of_before").move(queue="mail").changed == 2
+    assert {job(moved).queue, job(kept).queue} == {"mail"}
+
+
+def test_jobs_of_a_queue_whose_name_is_no_longer_possible_are_moved_away():
+    moved = ready_job()
+    Job.objects.filter(pk=moved).update(queue=" mail")
+
+    assert queues.pause(" mail").changed
+    assert queues.resume(" mail").changed
+    assert jobs.find(queue=" mail").move(queue="mail").changed == 1
+    assert job(moved).queue == "mail"
+    with pytest.raises(NothingToPause, match="no queue ' mail'"):
+        queues.pause(" mail")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from aftercommit.enqueue.unique import insert_unique, keyed
 from aftercommit.errors import ConfigurationError
 from aftercommit.ids import new_job_ids
 from aftercommit.options.conf import BackendOptions
-from aftercommit.options.queues import LONGEST_NAME, check_queues, is_queue_name
+from aftercommit.options.queues import LONGEST_NAME, check_queues, is_stored_name
 from aftercommit.options.tags import stored_tags
 from aftercommit.store import default_alias, store_for
 from aftercommit.values import NewJob, NewJobs
@@ -57,7 +57,7 @@ class DatabaseBackend(BaseTaskBackend):
     supports_priority = True
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
-        if not is_queue_name(alias):  # its column is like that of the queues
+        if not is_stored_name(alias):  # its column is like that of the queues
             raise ConfigurationError(
                 f"TASKS[{alias!r}]: an alias has 1 to {LONGEST_NAME} printable characters."
             )

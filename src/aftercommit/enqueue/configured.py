@@ -23,6 +23,17 @@ def job_aliases() -> list[str]:
     return list(dict.fromkeys(backend.using for backend in our_backends()))
 
 
+def accepts_queue(queue: str, using: str) -> bool:
+    """Return whether a backend of a database takes jobs for a queue; one without QUEUES does."""
+    declared = [one.queues for one in our_backends() if one.using == using]
+    return any(not queues or queue in queues for queues in declared)
+
+
+def declared_queues(using: str) -> set[str]:
+    """Return what is in QUEUES of the backends of a database."""
+    return {queue for one in our_backends() if one.using == using for queue in one.queues}
+
+
 def configured_queues() -> set[str]:
     """Return the queues that TASKS names, with those of the relay."""
     backends = our_backends()

@@ -10,7 +10,7 @@ from aftercommit.enqueue.names import LONGEST_TASK_PATH
 from aftercommit.enqueue.registry import option, register
 from aftercommit.enqueue.task import Task
 from aftercommit.options.conf import BackendOptions
-from aftercommit.options.queues import LONGEST_NAME, is_queue_name
+from aftercommit.options.queues import LONGEST_NAME, is_stored_name
 
 UNREACHABLE = {"__main__", "__mp_main__"}  # modules that other processes do not find by name
 
@@ -52,7 +52,7 @@ def check_declared(task: Any, options: BackendOptions) -> None:
 
 def _check_names(task: BaseTask) -> None:
     name = task.queue_name
-    if not is_queue_name(name):
+    if not is_stored_name(name):
         raise InvalidTask(
             f"{task.module_path}: queue_name must have 1 to {LONGEST_NAME} printable "
             f"characters, got {name!r}."

@@ -9,7 +9,7 @@ from aftercommit._compat import BaseTask
 from aftercommit.enqueue.called import stored_names
 from aftercommit.enqueue.names import names_of
 from aftercommit.errors import BadSelection
-from aftercommit.options.queues import LONGEST_NAME, QUEUE_PREFIX, is_queue_name
+from aftercommit.options.queues import LONGEST_NAME, QUEUE_PREFIX, is_queue_name, is_stored_name
 from aftercommit.options.tags import LONGEST_TAG, is_tag
 from aftercommit.store.criteria import STATES, Criteria
 
@@ -28,8 +28,9 @@ def criteria(
     tag: str | None,
 ) -> Criteria:
     """Return the criteria; raises ``BadSelection`` for what cannot be true of a job."""
-    if queue is not None:
-        _check_queue("queue", queue)
+    if queue is not None and not is_stored_name(queue):
+        what = f"a name of 1 to {LONGEST_NAME} printable characters"
+        raise BadSelection("queue", what, queue)
     if error_contains is not None and not (isinstance(error_contains, str) and error_contains):
         raise BadSelection("error_contains", "a text", error_contains)
     if tag is not None and not is_tag(tag):
@@ -47,8 +48,10 @@ def criteria(
 
 
 def target(queue: object) -> str:
-    """Return a queue into which jobs may be moved."""
-    _check_queue("queue", queue)
+    """Return the name of a queue if jobs may be in one of such a name."""
+    if not is_queue_name(queue):
+        what = f"a name of 1 to {LONGEST_NAME} printable characters, no space at its ends"
+        raise BadSelection("queue", what, queue)
     if str(queue).startswith(QUEUE_PREFIX):
         raise BadSelection("queue", "a queue of jobs; this one is of a broker's messages", queue)
     return str(queue)
@@ -95,8 +98,3 @@ def _before(name: str, given: object) -> datetime | timedelta | None:
         what = "an aware datetime, or a timedelta that is not negative"
         raise BadSelection(name, what, given)
     return given  # type: ignore[return-value]
-
-
-def _check_queue(name: str, given: object) -> None:
-    if not is_queue_name(given):
-        raise BadSelection(name, f"a name of 1 to {LONGEST_NAME} printable characters", given)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, overload
 
 from aftercommit.errors import BadSelection
-from aftercommit.options.queues import is_queue_name
+from aftercommit.options.queues import is_stored_name
 from aftercommit.store import default_alias, store_for
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def counts(
 
 def oldest_due_age(*, queue: str | None = None, using: str | None = None) -> timedelta | None:
     """Return for how long the oldest due job has been waiting; None if none is due."""
-    if queue is not None and not is_queue_name(queue):
+    if queue is not None and not is_stored_name(queue):
         raise BadSelection("queue", "the name of a queue", queue)
     return store_for(using or default_alias()).oldest_due_age(queue)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from aftercommit.enqueue.configured import accepts_queue, declared_queues
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.limits import limit_of
 from aftercommit.enqueue.retention import retention_of
@@ -127,9 +128,10 @@ class Selection:
     def move(self, *, queue: str, progress: Watcher | None = None) -> Progress:
         """Put the jobs that are not running and have not succeeded into another queue.
 
-        Jobs of tasks with ``ordered=True`` stay: see ``_in_line``.
+        Jobs of tasks with ``ordered=True`` stay: see ``_in_line``. Raises ``BadSelection`` for a
+        queue that is not in QUEUES where every backend has them, and that has no jobs.
         """
-        queue = asked.target(queue)
+        self.check_target(queue)
 
         def write(job_ids: Sequence[UUID], wanted: Criteria) -> Progress:
             in_line = self._in_line(job_ids)
@@ -137,6 +139,13 @@ class Selection:
             return Progress(changed=changed)
 
         return self._each("move", NOT_STARTED, write, progress)
+
+    def check_target(self, queue: str) -> None:
+        """Raise ``BadSelection`` for a queue in which nobody would look for the jobs."""
+        queue, using = asked.target(queue), self._using
+        if not accepts_queue(queue, using) and queue not in self._store.queues():
+            known = ", ".join(sorted(declared_queues(using))) or "there is none"
+            raise BadSelection("queue", f"a queue of the database {using!r} ({known})", queue)
 
     def reprioritise(self, priority: int, *, progress: Watcher | None = None) -> Progress:
         """Give the jobs that are not running and have not succeeded another priority.

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Self
 
 from aftercommit.errors import ConfigurationError
-from aftercommit.options.queues import LONGEST_NAME, QUEUE_PREFIX, is_queue_name
+from aftercommit.options.queues import LONGEST_NAME, QUEUE_PREFIX, is_stored_name
 
 MOST = 100  # the largest weight: with more, a queue of weight 1 would wait for long
 ANY = "*"
@@ -101,7 +101,7 @@ class QueueChoice:
 def _part(text: str) -> Part:
     found = WEIGHTED.fullmatch(text)
     name, weight = (found["name"], int(found["weight"])) if found else (text, 1)
-    if not is_queue_name(name):
+    if not is_stored_name(name):
         raise ConfigurationError(
             f"queues: a queue's name has 1 to {LONGEST_NAME} printable characters, got {name!r}."
         )

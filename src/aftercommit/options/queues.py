@@ -45,9 +45,20 @@ def both_of(queue: str) -> tuple[str, ...]:
     return (queue,)
 
 
-def is_queue_name(value: object) -> bool:
-    """Return whether a queue may be called like this."""
+def is_stored_name(value: object) -> bool:
+    """Return whether the column may hold this name of a queue.
+
+    Version 0.1 accepted spaces at the ends: what looks for jobs or moves them away still does.
+    """
     return isinstance(value, str) and 1 <= len(value) <= LONGEST_NAME and value.isprintable()
+
+
+def is_queue_name(value: object) -> bool:
+    """Return whether a queue may be called like this.
+
+    MySQL and MariaDB do not compare spaces at the end: it would be another queue there.
+    """
+    return is_stored_name(value) and value == str(value).strip()
 
 
 def check_queues(value: Any, *, where: str) -> None:
@@ -59,8 +70,8 @@ def check_queues(value: Any, *, where: str) -> None:
     for name in value:
         if not is_queue_name(name):
             raise ConfigurationError(
-                f"{where}: a queue's name has 1 to {LONGEST_NAME} printable characters, "
-                f"got {reprlib.repr(name)}."
+                f"{where}: a queue's name has 1 to {LONGEST_NAME} printable characters and no "
+                f"space at its ends, got {reprlib.repr(name)}."
             )
 
 

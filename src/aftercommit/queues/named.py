@@ -6,11 +6,17 @@ from difflib import get_close_matches
 from typing import Self
 
 from aftercommit.enqueue.called import declared_task, load_tasks, stored_names
-from aftercommit.enqueue.configured import job_aliases, our_backends
+from aftercommit.enqueue.configured import accepts_queue, job_aliases, our_backends
 from aftercommit.enqueue.names import LONGEST_TASK_PATH, OURS
 from aftercommit.enqueue.registry import declared_tasks
 from aftercommit.errors import ConfigurationError, NothingToLimit, NothingToPause
-from aftercommit.options.queues import IN_ORDER, QUEUE_PREFIX, is_queue_name, queues_of
+from aftercommit.options.queues import (
+    IN_ORDER,
+    QUEUE_PREFIX,
+    is_queue_name,
+    is_stored_name,
+    queues_of,
+)
 from aftercommit.store import store_for
 from aftercommit.values import QUEUE, TASK
 
@@ -84,8 +90,8 @@ class Named:
         """Return whether a backend accepts jobs for the queue, or there are jobs of before."""
         if self._is_of_broker:
             return True
-        backends = [one for one in our_backends() if one.using in self.aliases]
-        if any(not one.queues or not one.queues.isdisjoint(self.names) for one in backends):
+        name = self.names[0]
+        if is_queue_name(name) and any(accepts_queue(name, one) for one in self.aliases):
             return True
         return self._has_jobs()
 
@@ -96,7 +102,7 @@ class Named:
 
 
 def _queues(queue: str | None, broker: str | None, unknown: Unknown) -> Sequence[str]:
-    if queue is not None and not is_queue_name(queue):
+    if queue is not None and not is_stored_name(queue):
         raise ConfigurationError(f"A queue cannot be called {queue!r}.")
     if queue is not None and queue.startswith(QUEUE_PREFIX):
         broker = queue.removeprefix(QUEUE_PREFIX).removesuffix(IN_ORDER)

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from aftercommit.errors import ArchiveFailed, ConfigurationError
+from aftercommit.errors import ArchiveFailed, BadSelection, ConfigurationError
 from aftercommit.jobs import Progress, Selection
 from aftercommit.management.subcommands.selected import Change, add_state, filled, span
 
@@ -64,6 +64,16 @@ class Move(Change):
     def usual(self) -> dict[str, Any]:
         """Return that they wait."""
         return {"state": "ready"}
+
+    def find(self, options: dict[str, Any], given: dict[str, Any]) -> dict[str, Selection]:
+        """Return what is found; the other queue must be one of each database."""
+        found = super().find(options, given)
+        for one in found.values():
+            try:
+                one.check_target(options["to"])
+            except BadSelection as error:
+                raise CommandError(str(error)) from error
+        return found
 
     def change(self, found: Selection, options: dict[str, Any], progress: Watcher) -> Progress:
         """Move."""

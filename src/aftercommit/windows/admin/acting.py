@@ -13,11 +13,11 @@ from aftercommit import jobs
 from aftercommit.errors import BadSelection
 from aftercommit.jobs import Progress, Selection
 from aftercommit.models import Job, State
-from aftercommit.options.queues import is_queue_name
+from aftercommit.options.queues import is_stored_name
 from aftercommit.options.tags import is_tag
 
 ONE_BATCH = 500  # jobs of one transaction, and of one statement of the admin's history
-ASKED = {"state": State.values.__contains__, "queue": is_queue_name, "tag": is_tag}
+ASKED = {"state": State.values.__contains__, "queue": is_stored_name, "tag": is_tag}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
