@@ -4,7 +4,7 @@ from io import StringIO
 from threading import Event
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, connections
 
 from aftercommit.management.subcommands import answers
@@ -14,6 +14,7 @@ from tests.worker.rig import commits, sql
 
 pytestmark = commits
 VENDOR = connection.vendor
+TABLES = ("job", "rule")
 RENAME = "ALTER TABLE aftercommit_job RENAME COLUMN {} TO {}"
 
 
@@ -77,6 +78,58 @@ def test_a_table_that_is_not_there_yet_says_migrate():
         sql("ALTER TABLE somewhere_else RENAME TO aftercommit_lease")
 
     assert found.why is Unready.NOT_MIGRATED
+
+
+ONE = "01a22b4d-547a-7eb7-8d4c-f9dcda6a8f59"
+ASKING = [
+    "status",
+    "status --json",
+    "queues",
+    "jobs list",
+    f"jobs show {ONE}",
+    "retry --all",
+    "cancel --all --dry-run",
+    "move --all --to mail",
+    "prune --ended-before 7d",
+    "pause mail",
+    "resume mail",
+    "limit mail --at-once 2",
+    "unlimit mail",
+    "unlimit mail --dry-run",
+]
+
+
+@pytest.mark.parametrize("command", ASKING)
+def test_operators_get_the_sentence_and_the_status_of_the_worker(start, command):
+    for table in TABLES:
+        sql(f"ALTER TABLE aftercommit_{table} RENAME TO away_{table}")
+    try:
+        status, complained = start("aftercommit", *command.split())
+    finally:
+        for table in TABLES:
+            sql(f"ALTER TABLE away_{table} RENAME TO aftercommit_{table}")
+
+    assert status == Unready.NOT_MIGRATED.value
+    assert complained.startswith("Database 'default' lacks a table or a column of this version")
+
+
+@pytest.mark.skipif(VENDOR == "sqlite", reason="a file does not go away")
+@pytest.mark.parametrize("command", ASKING)
+def test_so_they_do_if_it_is_away(start, connecting, command):
+    connecting(HOST="127.0.0.1", PORT="1")
+
+    status, complained = start("aftercommit", *command.split())
+
+    assert status == Unready.AWAY.value
+    assert complained.startswith("Database 'default' is away (OperationalError): ")
+
+
+@pytest.mark.parametrize("command", ASKING)
+def test_without_a_backend_of_ours_there_is_nothing_to_ask(settings, command):
+    settings.TASKS = {}
+
+    with pytest.raises(CommandError, match=r"TASKS names no aftercommit\.DatabaseBackend"):
+        call_command("aftercommit", *command.split(), skip_checks=True)
 
 
 @pytest.mark.skipif(VENDOR == "sqlite", reason="a file has no users")

@@ -168,11 +168,11 @@ def test_it_is_written_again_until_ctrl_c(monkeypatch):
     assert [len(json.loads(line)[0]["queues"]) for line in said] == [1, 0, 0]
 
 
-def test_a_database_that_does_not_answer_is_a_sentence(monkeypatch):
+def test_what_a_database_refuses_is_a_sentence(monkeypatch):
     def refuse(_using):
         raise OperationalError("password=secret is wrong")
 
     monkeypatch.setattr(status, "status_of", refuse)
 
-    with pytest.raises(CommandError, match="A database does not answer: OperationalError"):
+    with pytest.raises(CommandError, match="refused this: OperationalError"):
         run()

@@ -9,7 +9,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from aftercommit import jobs
 from aftercommit.errors import BadSelection, Unreadable
-from aftercommit.management.subcommands.base import Subcommand, accept_here_as_well
+from aftercommit.management.subcommands.asking import Asking
+from aftercommit.management.subcommands.base import accept_here_as_well
 from aftercommit.management.subcommands.selected import (
     NOTHING_FOUND,
     add_criteria,
@@ -45,7 +46,7 @@ WAITS = {
 }
 
 
-class Jobs(Subcommand):
+class Jobs(Asking):
     """List jobs, or show one with its arguments and errors."""
 
     name = "jobs"
@@ -65,7 +66,7 @@ class Jobs(Subcommand):
             add_form(each)
             accept_here_as_well(each)
 
-    def run(self, options: dict[str, Any]) -> int:
+    def ask(self, options: dict[str, Any]) -> int:
         """Write what there is; return ``NOTHING_FOUND`` if there is nothing."""
         return self._show(options) if options["word"] == "show" else self._list(options)
 

@@ -3,16 +3,15 @@
 import json
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from aftercommit import queues
-from aftercommit.errors import ConfigurationError
-from aftercommit.management.subcommands.base import Subcommand
+from aftercommit.management.subcommands.asking import Asking
 from aftercommit.management.subcommands.ruling import add_form
 from aftercommit.values import TASK
 
 
-class Queues(Subcommand):
+class Queues(Asking):
     """Write the queues that there are, what is paused, and what has a limit."""
 
     name = "queues"
@@ -22,13 +21,10 @@ class Queues(Subcommand):
         """Declare the form, and the database."""
         add_form(parser)
 
-    def run(self, options: dict[str, Any]) -> int:
+    def ask(self, options: dict[str, Any]) -> int:
         """Write a line for each."""
-        try:
-            found = queues.list(options["database"])
-            tasks = _tasks(options["database"])
-        except ConfigurationError as error:
-            raise CommandError(str(error)) from error
+        found = queues.list(options["database"])
+        tasks = _tasks(options["database"])
         if options["json"]:
             rows = [_as_json("queue", one.using, one.name, one.pause, one.limit) for one in found]
             rows += [_as_json("task", *names, *rules) for names, rules in tasks.items()]

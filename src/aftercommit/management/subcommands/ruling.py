@@ -11,12 +11,12 @@ from django.db import transaction
 from aftercommit import queues
 from aftercommit.enqueue.configured import job_aliases
 from aftercommit.errors import ConfigurationError, NothingToLimit, NothingToPause
-from aftercommit.management.subcommands.base import Subcommand
+from aftercommit.management.subcommands.asking import Asking
 
 WRONG = (ConfigurationError, NothingToPause, NothingToLimit)
 
 
-class Ruling(Subcommand):
+class Ruling(Asking):
     """Changes what is set for what is named, and says what was not so before."""
 
     done: ClassVar[str]  # "paused"
@@ -34,7 +34,7 @@ class Ruling(Subcommand):
             "--dry-run", action="store_true", help="only say what it would change"
         )
 
-    def run(self, options: dict[str, Any]) -> int:
+    def ask(self, options: dict[str, Any]) -> int:
         """Change it; say what has changed."""
         dry = options["dry_run"]
         kind = "queue" if options["task"] is None else "task"

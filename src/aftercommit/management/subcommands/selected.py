@@ -16,11 +16,11 @@ from aftercommit import jobs
 from aftercommit.enqueue.configured import job_aliases
 from aftercommit.errors import BadSelection
 from aftercommit.jobs import Progress, Selection
-from aftercommit.management.subcommands.base import Subcommand
-from aftercommit.store import default_alias
+from aftercommit.management.subcommands.asking import Asking
 from aftercommit.wording import counted
 
-NOTHING_FOUND, SOME_LEFT = 3, 4  # exit statuses, beside 0: all done, and 1, 2: a mistake
+# Exit statuses, beside 0: all done, 1 and 2: a mistake, and those of ``Unready``.
+NOTHING_FOUND, SOME_LEFT = 6, 7
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 CRITERIA = {
     "ids": "ids",
@@ -94,7 +94,7 @@ def given_criteria(options: dict[str, Any]) -> dict[str, Any]:
 
 def aliases(options: dict[str, Any]) -> list[str]:
     """Return the databases that are meant; raises ``CommandError`` for one without jobs."""
-    known, wanted = sorted(job_aliases() or [default_alias()]), options["database"]
+    known, wanted = sorted(job_aliases()), options["database"]
     if wanted is not None and wanted not in known:
         raise CommandError(
             f"No backend of TASKS keeps jobs in the database {wanted!r}; "
@@ -103,7 +103,7 @@ def aliases(options: dict[str, Any]) -> list[str]:
     return known if wanted is None else [wanted]
 
 
-class Change(Subcommand):
+class Change(Asking):
     """A subcommand that changes what it finds."""
 
     done: str  # what has become of the jobs
@@ -121,7 +121,7 @@ class Change(Subcommand):
         parser.add_argument("--dry-run", action="store_true", help="only say how many there are")
         add_form(parser)
 
-    def run(self, options: dict[str, Any]) -> int:
+    def ask(self, options: dict[str, Any]) -> int:
         """Change them, one database after the other."""
         found = self.selections(options)
         if options["dry_run"]:

@@ -5,19 +5,17 @@ from datetime import timedelta
 from threading import Event
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
-from django.db import Error
+from django.core.management.base import CommandParser
 
-from aftercommit.management.subcommands.base import Subcommand
+from aftercommit.management.subcommands.asking import Asking
 from aftercommit.management.subcommands.selected import add_form, aliases
-from aftercommit.printable import one_line, without_passwords
 from aftercommit.windows.status import lines, status_of
 
 EVERY = timedelta(seconds=2)
 CLEAR = "\x1b[2J\x1b[H"  # of a terminal's screen
 
 
-class Status(Subcommand):
+class Status(Asking):
     """Write the numbers of each database, once or again and again."""
 
     name = "status"
@@ -29,7 +27,7 @@ class Status(Subcommand):
         parser.add_argument("--watch", action="store_true", help="write it again every 2 s")
         add_form(parser)
 
-    def run(self, options: dict[str, Any]) -> int:
+    def ask(self, options: dict[str, Any]) -> int:
         """Write it; Ctrl-C ends ``--watch`` in good order."""
         try:
             self._write(options)
@@ -41,11 +39,7 @@ class Status(Subcommand):
         return 0
 
     def _write(self, options: dict[str, Any]) -> None:
-        try:
-            found = [status_of(using) for using in aliases(options)]
-        except Error as error:
-            why = one_line(without_passwords(f"{type(error).__name__}: {error}".strip()))
-            raise CommandError(f"A database does not answer: {why}") from error
+        found = [status_of(using) for using in aliases(options)]
         if options["json"]:
             self.say(json.dumps([one.as_json() for one in found]))
             return
