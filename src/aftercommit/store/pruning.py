@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import IntegrityError
 from django.db.models import ProtectedError, RestrictedError
 from django.db.models.deletion import Collector
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from aftercommit.errors import ArchiveFailed
@@ -21,6 +22,8 @@ from aftercommit.store.table import Table
 
 FIRST_ID = UUID(int=0)
 READ = ("id", "backend", "task_path", "state", "finished_at", DatabaseNow())
+# Not "id": SQLite would sort the values by the checked id that it is asked for.
+BY_ID = RawSQL("aftercommit_job.id", ())
 # A row of the user's models points at a job, and its on_delete or the database refuses.
 Refused = (ProtectedError, RestrictedError, IntegrityError)
 Archive = Callable[[list[Job]], object]
@@ -63,7 +66,7 @@ class Pruning(Table):
     def page(self, *, after: UUID, older_than: timedelta, limit: int) -> Page:
         """Return the ended ones among the next ``limit`` jobs that were made before a span."""
         end = first_id_of(timezone.now() - min(older_than, LONGEST_WAIT))
-        rows = self._jobs.filter(id__gt=after, id__lt=end).order_by("id")
+        rows = self._jobs.filter(id__gt=after, id__lt=end).order_by(BY_ID)
         # No objects: they would cost more than all the rest that this process does here.
         read = list(rows.values_list(*READ)[:limit])
         # What is no UUID (SQLite takes any value) is None.
