@@ -391,6 +391,22 @@ def test_a_job_that_somebody_has_locked_takes_no_token(store: Store, other: Call
     assert parked() == [first]
 
 
+def test_a_parked_job_that_somebody_has_locked_is_not_said_to_have_passed(
+    store: Store, other: Caller
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite locks the database, not rows")
+    _runs, first, second = of_key(store, 3)
+    rated(SLOW)(store)
+    later(HOUR)
+    held = Held(other, lambda: list(Job.objects.select_for_update().filter(id=first)))
+    assert store.let_start({KEY: SLOW}) == (0, {})
+    held.roll_back()
+    passed, waits = store.let_start({KEY: SLOW})
+    assert (passed, list(waits)) == (1, [KEY])
+    assert parked() == [second]
+
+
 def test_who_lets_too_many_through_does_no_harm(store: Store) -> None:
     jobs = of_key(store, 4)
     rated(SLOW)(store)

@@ -1,11 +1,12 @@
 """Rates, from the declaration of a task to the worker that runs its jobs."""
 
 import threading
+import time
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from aftercommit import Retry, Snooze, enqueue_many, task
@@ -25,7 +26,7 @@ from aftercommit.worker.worker import Worker
 from tests.store.callers import statements
 from tests.store.given import claim_all
 from tests.waiting import wait_until
-from tests.worker.rig import commits
+from tests.worker.rig import another_connection, commits
 from tests.worker.room import Room, enqueue
 
 pytestmark = commits
@@ -467,3 +468,54 @@ def test_a_sweep_goes_on_where_it_has_ended(parked, declare, monkeypatch):
         return not Job.objects.filter(blocked=Blocked.RATE).exists()
 
     wait_until(all_have_passed, why="every line was looked at")
+
+
+@pytest.fixture
+def locked_job(declare):
+    """Have somebody's transaction hold the row of the only job that waits, and may start."""
+    declare(call, rate="10/h", burst=10).enqueue_many([(number,) for number in range(11)])
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite locks the database, not rows")
+    assert len(claim(store_for("default"))) == 10
+    an_hour_later()
+    with another_connection() as other:
+        other.set_autocommit(False)
+        first = Job.objects.filter(blocked=Blocked.RATE).earliest("id")
+        given = [Job._meta.pk.get_db_prep_value(first.id, other)]
+        with other.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM aftercommit_job WHERE id = %s FOR UPDATE", given)
+        yield other
+        other.rollback()
+
+
+def test_while_a_transaction_holds_the_next_job_it_is_looked_at_less_and_less(
+    locked_job,
+):
+    passage = RatePassage(store_for("default"), news=lambda: None)
+    passage.step()
+    waits = []
+    for _time in range(9):
+        for one in passage._keys.values():
+            one.at = 0
+        passage._next_sweep = time.monotonic() + DAY.total_seconds()
+        passage.step()
+        waits += [one.at - time.monotonic() for one in passage._keys.values()]
+    assert waits[0] > 0
+    assert max(waits) > 0.5
+    assert passage.empty
+
+
+def test_a_drain_ends_while_a_transaction_holds_the_next_job(locked_job):
+    assert work() == 0
+    locked_job.rollback()
+    assert work() == 0
+    assert states().count(State.SUCCEEDED) == 1
+
+
+def test_a_key_that_is_locked_for_a_moment_is_waited_for(parked, monkeypatch):
+    store, passage, _passed = parked
+    passage.line_met(keys()[0], f"{__name__}.call", timedelta(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "let_start", lambda _rates: (0, {}))
+        passage.step()
+    assert not passage.empty

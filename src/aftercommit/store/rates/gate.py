@@ -142,7 +142,7 @@ class RateGate(RateLines):
             for start in range(0, len(beyond), ONE_WRITE):
                 self._park(beyond[start : start + ONE_WRITE], key)
             gate.parked += len(beyond)
-        gate.passed = self._let_through(passing)
+        gate.passed = len(self._let_through(passing))
 
     def _take_tokens(self, query: ClaimQuery, gate: Gate, claims: Iterable[Claim]) -> None:
         """Write that these jobs start now; tell the claimer which keys have lines."""

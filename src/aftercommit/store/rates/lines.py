@@ -86,7 +86,8 @@ class RateLines(RateKeys):
         """Let the first jobs in the lines of these keys through, as many as may start now.
 
         Of a key without a rate: all. Returns how many, and when to look at each key again; None:
-        its line is empty. A key that is missing in the answer was locked by somebody else.
+        its line is empty. A key that is missing in the answer, or one of its jobs, was locked
+        by somebody else.
         """
         passed, waits = 0, dict[str, timedelta | None]()
         keys = sorted(rates)
@@ -112,9 +113,10 @@ class RateLines(RateKeys):
             lines = self._first_in_line(wanted)
             passing = {key: lines[key][: numbers[key]] for key in lines}
             passed = self._let_through([one for line in passing.values() for one in line])
-            return passed, {
+            return len(passed), {
                 key: self._next_look(keys.get(key), passing[key]) if key in lines else None
                 for key in held
+                if passed.issuperset(one.job_id for one in passing.get(key, ()))
             }
 
     def _next_look(self, key: KeyNow | None, passing: Sequence[InLine]) -> timedelta:
@@ -167,19 +169,19 @@ class RateLines(RateKeys):
         free = list(self._locked(rows, skip=True).values_list("id", flat=True))
         self._jobs.filter(id__in=free).update(line=None)
 
-    def _let_through(self, jobs: Sequence[InLine]) -> int:
-        """Make these jobs claimable, but for those whose rows others have locked."""
+    def _let_through(self, jobs: Sequence[InLine]) -> set[UUID]:
+        """Make these jobs claimable but for those whose rows others have locked; return them."""
         if not jobs:
-            return 0
+            return set()
         queues = {one.job_id: one.queue for one in jobs}
         waiting = self._jobs.filter(id__in=queues, state=State.READY, blocked=Blocked.RATE)
-        free = list(self._locked(waiting, skip=True).values_list("id", flat=True))
+        free = set(self._locked(waiting, skip=True).values_list("id", flat=True))
         # waits_for as well, by which the database may set "claimable": see migrations._flags.
         self._jobs.filter(id__in=free).update(
             claimable=True, waits_for=0, blocked=None, line=None
         )
         self._wake({queues[one] for one in free})
-        return len(free)
+        return free
 
     def _park(self, job_ids: Sequence[UUID], key: str) -> None:
         """Put locked jobs into the line of their key."""

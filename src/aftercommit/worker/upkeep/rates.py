@@ -16,7 +16,9 @@ from aftercommit.worker.upkeep.rate_pauses import RatePauses
 
 SWEEP_EVERY = timedelta(seconds=1)
 SWEEP_RARELY = timedelta(minutes=1)  # without rated tasks: some may have been until lately
-AGAIN = timedelta(milliseconds=20)  # for a key that somebody else had locked
+AGAIN = timedelta(milliseconds=20)  # when somebody else had locked a key or a job of it,
+AGAIN_AT_MOST = timedelta(seconds=1)  # and twice as long each time, up to this
+SOON = 3  # such times, others are taken as workers, who are ready in a moment
 LOOK_AT_LEAST = timedelta(minutes=1)  # at a key, whatever its row has said
 APART = timedelta(milliseconds=5)  # at most: the looks of several workers at one key
 MOST_KEYS = 300  # in one step, and in one step of a sweep
@@ -29,6 +31,29 @@ class Known:
     task_path: str
     rate: Rate | None  # when ``at`` was found
     at: float  # monotonic: the next look
+    tries: int = 0  # since the key, and all that may start of it, was last found unlocked
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to look."""
+        return self.at <= time.monotonic()
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a job of it may start now, as soon as somebody looks.
+
+        Not if a transaction has a job locked for long: nobody knows when that ends.
+        """
+        return self.tries <= SOON if self.tries else self.is_due
+
+    def was_locked(self) -> None:
+        """Look again, later each time."""
+        self.at = _in(min(AGAIN * 2**self.tries, AGAIN_AT_MOST))
+        self.tries = min(self.tries + 1, 2 * SOON)
+
+    def was_seen(self, rate: Rate | None, wait: timedelta) -> None:
+        """Look again when it has been so long."""
+        self.rate, self.at, self.tries = rate, _in(wait), 0
 
 
 class RatePassage:
@@ -53,7 +78,8 @@ class RatePassage:
     @property
     def empty(self) -> bool:
         """Whether every job that may start by what this process knows was let through."""
-        return self._swept and self._met.empty() and not self._due()
+        known = tuple(self._keys.values())
+        return self._swept and self._met.empty() and not any(one.is_pending for one in known)
 
     def _ring_now(self) -> None:
         self.ring()
@@ -72,16 +98,12 @@ class RatePassage:
                 self._sweep()
         finally:  # a sweep that has failed keeps nobody from stopping
             self._swept = True
-        if due := self._due()[:MOST_KEYS]:
-            self._look_at(due)
+        if due := [key for key, one in self._keys.items() if one.is_due]:
+            self._look_at(due[:MOST_KEYS])
         earliest = min((one.at for one in self._keys.values()), default=self._next_sweep)
         if not self._met.empty():
             return timedelta(0)
         return timedelta(seconds=max(min(earliest, self._next_sweep) - time.monotonic(), 0))
-
-    def _due(self) -> list[str]:
-        now = time.monotonic()
-        return [key for key, one in tuple(self._keys.items()) if one.at <= now]
 
     def _note_met(self) -> None:
         while True:
@@ -98,11 +120,12 @@ class RatePassage:
         if passed or any(is_fair(self._keys[key].task_path) for key in keys):
             self._news()
         for key in keys:
-            wait = waits.get(key, AGAIN)
-            if wait is None:
+            if key not in waits:
+                self._keys[key].was_locked()
+            elif (wait := waits[key]) is None:
                 del self._keys[key]
             else:
-                self._keys[key].rate, self._keys[key].at = rates[key], _in(wait)
+                self._keys[key].was_seen(rates[key], wait)
 
     def _sweep(self) -> None:
         """Find the next keys with lines, of tasks that this process knows."""
