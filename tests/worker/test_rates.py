@@ -1,23 +1,28 @@
 """Rates, from the declaration of a task to the worker that runs its jobs."""
 
+import json
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from io import StringIO
 from itertools import pairwise
 
 import pytest
+from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from aftercommit import Retry, Snooze, enqueue_many, task
+from aftercommit import Retry, Snooze, enqueue_many, queues, task
 from aftercommit.enqueue import registry
 from aftercommit.enqueue.limits import limit_of
+from aftercommit.enqueue.moments import checked_end
 from aftercommit.enqueue.rates import rate_of
 from aftercommit.errors import ConfigurationError, NotRunByWorker
 from aftercommit.models import Blocked, Job, State
 from aftercommit.models import Rate as RateRow
 from aftercommit.options.worker import WorkerConfig
 from aftercommit.store import store_for
+from aftercommit.values import FIRST_MOMENT
 from aftercommit.worker.config import served
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.running.context import JobContext
@@ -326,14 +331,18 @@ def test_flush_queue_writes_the_pause_as_well(declare, flush_queue):
     must_be_paused(State.READY)
 
 
-@pytest.mark.parametrize("until", [3600, "1h", None, datetime(2030, 1, 1), datetime.max])
+YEAR = timedelta(days=365)
+NO_ENDS = [3600, "1h", None, datetime(2030, 1, 1), datetime.max, YEAR, timedelta.max]
+
+
+@pytest.mark.parametrize("until", [*NO_ENDS, timezone.now() + YEAR])
 def test_what_is_no_end_of_a_pause_is_refused(declare, until):
     asked[:] = [(until, None)]
     declare(refused, rate=FAST, takes_context=True, max_attempts=1).enqueue(1)
     work()
     assert states() == [State.FAILED]
     (error,) = Job.objects.get().error_list
-    assert "expected a timedelta" in error["traceback"]
+    assert "Nothing is paused" in error["traceback"]
     assert RateRow.objects.get().paused_until is None
 
 
@@ -343,6 +352,85 @@ def test_a_task_without_a_rate_has_nothing_to_pause(declare):
     work()
     (error,) = Job.objects.get().error_list
     assert "has no rate" in error["traceback"]
+
+
+def test_a_job_that_pauses_without_a_rate_is_tried_again(declare):
+    asked[:] = [(HOUR, None)]
+    declare(refused, takes_context=True, max_attempts=2, backoff=HOUR).enqueue(1)
+    work()
+    assert states() == [State.READY]
+    assert "Nothing is paused" in Job.objects.get().error_list[0]["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("until", "said"),
+    [
+        (3600, "expected a timedelta"),
+        (datetime(2030, 1, 1), "has no time zone"),
+        (YEAR, "more than 30 days"),
+        (timezone.now() + YEAR, "milliseconds"),
+        (datetime.max.replace(tzinfo=UTC), "more than 30 days"),
+    ],
+)
+def test_the_refusal_says_what_is_wrong(until, said):
+    with pytest.raises(ConfigurationError, match=said):
+        checked_end(until)
+
+
+def test_a_pause_of_30_days_and_one_that_is_over_are_possible():
+    for until in (timedelta(days=30), -HOUR, timezone.now() - YEAR, FIRST_MOMENT):
+        assert checked_end(until) == until
+
+
+# ---- an operator ends it ------------------------------------------------------------
+
+
+def paused_rates():
+    """Return what is paused, without when."""
+    return [(one.using, one.task, one.keys) for one in queues.paused_rates()]
+
+
+@pytest.mark.parametrize("waiting", [0, 3])
+def test_resume_ends_the_pauses_of_a_task_and_of_no_other(declare, waiting):
+    asked[:] = [(HOUR, Snooze(timedelta(0)))]
+    rated = declare(refused, rate=FAST, rate_by=("account",), burst=9, takes_context=True)
+    other = declare(arefused, rate=FAST, burst=9, takes_context=True)
+    for account in (1, 2):
+        for _ in range(1 + waiting):
+            rated.enqueue(account)
+    other.enqueue(1)
+    work()
+    two = [("default", arefused_path(), 1), ("default", rated.module_path, 2)]
+    assert paused_rates() == two
+
+    assert queues.resume(task=rated).changed == [("default", rated.module_path)]
+    assert paused_rates() == two[:1]
+    assert queues.resume(task=rated).changed == []
+    asked[:] = [(timedelta(0), None)]
+    work()
+    assert states() == [State.SUCCEEDED] * (2 + 2 * waiting) + [State.READY]
+
+
+def arefused_path():
+    """Return the path of the other task."""
+    return f"{arefused.__module__}.arefused"
+
+
+def test_queues_shows_what_is_paused(declare):
+    asked[:] = [(HOUR, Snooze(HOUR))]
+    rated = declare(refused, rate=FAST, takes_context=True)
+    rated.enqueue(1)
+    work()
+    said, as_json = StringIO(), StringIO()
+    call_command("aftercommit", "queues", stdout=said)
+    call_command("aftercommit", "queues", "--json", stdout=as_json)
+    (line,) = [one for one in said.getvalue().splitlines() if "rate" in one]
+    assert line.startswith(f"default: the task {rated.module_path} has paused 1 rate key until 2")
+    (row,) = [one for one in json.loads(as_json.getvalue()) if one.get("rate_paused")]
+    assert (row["task"], row["rate_paused"]["keys"]) == (rated.module_path, 1)
+
+    Job.objects.all().delete()
+    assert paused_rates() == [("default", None, 1)]
 
 
 def test_a_context_outside_a_worker_pauses_nothing():

@@ -3,12 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.utils.timezone import is_aware
+from django.utils.timezone import is_aware, now
 
 from aftercommit._compat import InvalidTask
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.checked import shown
 from aftercommit.values import FIRST_MOMENT, LAST_MOMENT
+
+LONGEST_PAUSE = timedelta(days=30)  # of a rate key
 
 
 def check_run_after(task: Any) -> None:
@@ -28,15 +30,30 @@ def check_run_after(task: Any) -> None:
 
 def checked_end(until: Any) -> datetime | timedelta:
     """Return when a pause ends; raises ``ConfigurationError`` for what is no moment or span."""
-    if isinstance(until, timedelta) or (
-        isinstance(until, datetime) and is_aware(until) and _is_storable(until)
-    ):
-        return until
+    match until:
+        case datetime() if not is_aware(until):
+            raise ConfigurationError(
+                f"rate_limited_until: {shown(until)} has no time zone. Nothing is paused. Say "
+                "which it is, datetime.now(UTC) + ..., or give a timedelta."
+            )
+        case timedelta() | datetime():
+            _check_length(until)
+            return until
     raise ConfigurationError(
-        "rate_limited_until: expected a timedelta, or an aware datetime from "
-        f"{FIRST_MOMENT:%Y} to {LAST_MOMENT:%Y}, got {shown(until)}. Nothing is paused. "
-        "Of seconds, as in Retry-After, make timedelta(seconds=...)."
+        f"rate_limited_until: expected a timedelta, or an aware datetime, got {shown(until)}. "
+        "Nothing is paused. Of seconds, as in Retry-After, make timedelta(seconds=...)."
     )
+
+
+def _check_length(until: datetime | timedelta) -> None:
+    """Refuse a pause that nobody can have meant: it would stop the key for years."""
+    span = until if isinstance(until, timedelta) else until - now()
+    if span > LONGEST_PAUSE:
+        raise ConfigurationError(
+            f"rate_limited_until: {shown(until)} is more than {LONGEST_PAUSE.days} days from "
+            "now. Nothing is paused. Are these milliseconds taken for seconds, or a moment taken "
+            "for a span?"
+        )
 
 
 def _is_storable(moment: datetime) -> bool:

@@ -7,17 +7,20 @@ from aftercommit.queues.limiting import Limited, limit, limits, unlimit
 from aftercommit.queues.listed import Queue, list
 from aftercommit.queues.named import Answer
 from aftercommit.queues.pauses import Paused, pause, paused, resume
+from aftercommit.queues.rates import PausedRate, paused_rates
 
 __all__ = [
     "Answer",
     "Limited",
     "Paused",
+    "PausedRate",
     "Queue",
     "limit",
     "limits",
     "list",
     "pause",
     "paused",
+    "paused_rates",
     "resume",
     "unlimit",
 ]

@@ -3,10 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from aftercommit.errors import ConfigurationError, NothingToPause
 from aftercommit.queues.named import Answer, Named, aliases
 from aftercommit.store import store_for
+from aftercommit.values import TASK
+
+if TYPE_CHECKING:
+    from aftercommit.store.base import Store
 
 LONGEST_NOTE = 255  # characters, as in the columns
 
@@ -63,15 +68,24 @@ def resume(
     broker: str | None = None,
     using: str | None = None,
 ) -> Answer:
-    """End a pause; workers claim again within a second of the commit."""
+    """End a pause; workers claim again within a second of the commit.
+
+    Of a task with a rate, also what ``context.rate_limited_until()`` has paused; jobs that wait
+    for that start within a minute.
+    """
     named = Named.of(queue, task, broker, using=using, unknown=NothingToPause)
     changed = [
         (alias, name)
         for alias in named.aliases
         for name in named.names
-        if store_for(alias).resume(named.kind, name)
+        if _resume(store_for(alias), named.kind, name)
     ]
     return Answer(changed=changed)
+
+
+def _resume(store: "Store", kind: str, name: str) -> bool:
+    ended = store.end_rate_pauses([name]) if kind == TASK else 0
+    return store.resume(kind, name) or ended > 0
 
 
 def paused(using: str | None = None) -> Sequence[Paused]:

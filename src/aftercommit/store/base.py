@@ -22,6 +22,7 @@ health      ``unserved``, ``dead_rows``, ``old_transactions`` …
 waiting     ``ended_among``, ``ask_for_end``
 rules       ``rules``, ``pauses``, ``pause``, ``resume``
 aside       ``set_aside``, ``bring_back``
+rates       ``pause_rate``, ``paused_rates``, ``end_rate_pauses``
 ==========  =============================================================  ==============
 """
 
@@ -40,6 +41,7 @@ from aftercommit.store.insert import Inserting
 from aftercommit.store.operations import CancelAnswer, Retried
 from aftercommit.store.presence import Presence
 from aftercommit.store.pruning import Pruning
+from aftercommit.store.rates.paused import PausedRates
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.store.selecting import Selecting
 from aftercommit.store.states import States
@@ -49,6 +51,7 @@ __all__ = ["WORKER_DIED", "CancelAnswer", "Rescued", "Retried", "Store", "unique
 
 
 class Store(
+    PausedRates,
     Inserting,
     FairClaims,
     Finishing,

@@ -9,6 +9,7 @@ from aftercommit import queues
 from aftercommit.management.subcommands.asking import Asking
 from aftercommit.management.subcommands.ruling import add_form
 from aftercommit.values import TASK
+from aftercommit.wording import counted
 
 
 class Queues(Asking):
@@ -25,15 +26,19 @@ class Queues(Asking):
         """Write a line for each."""
         found = queues.list(options["database"])
         tasks = _tasks(options["database"])
+        rates = queues.paused_rates(options["database"])
         if options["json"]:
             rows = [_as_json("queue", one.using, one.name, one.pause, one.limit) for one in found]
             rows += [_as_json("task", *names, *rules) for names, rules in tasks.items()]
+            rows += [_rate_as_json(one) for one in rates]
             self.say(json.dumps(rows))
             return 0
         for one in found:
             self.say(f"{one.using}: {one.name}{_rules(one.pause, one.limit)}")
         for (using, name), rules in tasks.items():
             self.say(f"{using}: the task {name}{_rules(*rules)}")
+        for rate in rates:
+            self.say(_rate(rate))
         return 0
 
 
@@ -51,6 +56,17 @@ def _tasks(database: str | None) -> dict[tuple[str, str], Rules]:
 def _rules(pause: queues.Paused | None, limit: queues.Limited | None) -> str:
     paused = f", paused {pause.details}" if pause else ""
     return f"{paused}, {limit.details}" if limit else paused
+
+
+def _rate(one: queues.PausedRate) -> str:
+    whose = f"the task {one.task}" if one.task else "a task without live jobs"
+    until = f"{one.until:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{one.using}: {whose} has paused {counted(one.keys, 'rate key')} until {until}"
+
+
+def _rate_as_json(one: queues.PausedRate) -> dict[str, Any]:
+    paused = {"keys": one.keys, "until": one.until.isoformat()}
+    return {"database": one.using, "task": one.task, "rate_paused": paused}
 
 
 def _as_json(

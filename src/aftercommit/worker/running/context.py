@@ -79,7 +79,8 @@ class JobContext(TaskContext):  # type: ignore[misc]
         ``Snooze`` or ``Retry`` to end it. Jobs that have started are not stopped.
 
         Raises ``ConfigurationError`` if the task has no rate, or ``until`` is neither a timedelta
-        nor an aware datetime.
+        nor an aware datetime, or more than 30 days from now. Nothing is paused then, and the job
+        is tried again as after any error.
         """
         self.pause_rate(until)
 
