@@ -93,3 +93,11 @@ def rounds_end_at_the_last_key_with_a_slot(patch: pytest.MonkeyPatch, store: typ
 def what_others_have_ended_stays(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Look at empty lines for ever."""
     patch.setattr(FairClaims, "_clear", lambda self, *given: None)
+
+
+def closed_lines_are_looked_at_few_at_a_time(
+    patch: pytest.MonkeyPatch, store: type[Store]
+) -> None:
+    """Look at no more lines in a claim of few jobs than in one of as many that are open."""
+    patch.setattr(claims, "MOST_CLOSED", claims.MOST_ROUNDS)
+    patch.setattr(claims, "MOST_KEYS", 1)

@@ -275,6 +275,41 @@ def test_a_key_whose_limit_is_closed_does_not_hold_up_the_next(store: Store) -> 
     assert [one.job_id for one in under(Limit(1), store, limit=30)] == [b[1]]
 
 
+@pytest.mark.parametrize("closed", [1, 30, 450])
+def test_lines_whose_limits_are_closed_hide_no_other(store: Store, closed: int) -> None:
+    """A drain ends when a claim of one job brings none."""
+    many = [new_job(**of(f"t{number}", gated=True)) for number in range(closed) for _two in "12"]
+    store.insert(many)
+    while under(Limit(1), store, limit=100):
+        pass
+    assert Job.objects.filter(state=State.RUNNING).count() == closed
+    mine = [ready_job(store, **of(f"open-{number}", gated=True)) for number in range(3)]
+    after, found = "", []
+    for _time in mine:
+        claims, after = in_turn(
+            store, limit=1, after=after, gated=True, limit_of=lambda _path: Limit(1)
+        )
+        found += [one.job_id for one in claims]
+    assert sorted(found) == sorted(mine)
+
+
+def test_a_look_at_closed_lines_reads_each_of_them_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        ready_jobs(store, 2, **of(f"t{number}", gated=True))
+    under(Limit(1), store, limit=100)
+    heads, looked_at = store._heads_of_lines, Counter[str]()
+
+    def counted(query: Any, keys: Any, *given: Any, **more: Any) -> Any:
+        looked_at.update(keys)
+        return heads(query, keys, *given, **more)
+
+    monkeypatch.setattr(store, "_heads_of_lines", counted)
+    assert under(Limit(1), store, limit=1) == []
+    assert looked_at == Counter({of(f"t{n}", gated=True)["fair_key"]: 1 for n in range(30)})
+
+
 def test_one_limit_of_all_tenants_is_shared_in_turn(store: Store) -> None:
     for tenant in "ab":
         ready_jobs(store, 6, **{**of(tenant, gated=True), "limit_key": "all"})

@@ -183,6 +183,10 @@ MUTANTS = [
         (by(test_fair.test_one_limit_of_all_tenants_is_shared_in_turn),),
     ),
     Mutant(
+        fair_mutants.closed_lines_are_looked_at_few_at_a_time,
+        (by(test_fair.test_lines_whose_limits_are_closed_hide_no_other, closed=30),),
+    ),
+    Mutant(
         fair_mutants.what_others_have_ended_stays,
         (by(test_fair.test_what_an_older_program_has_ended_leaves_the_line),),
     ),

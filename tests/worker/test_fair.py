@@ -17,6 +17,8 @@ from aftercommit.models import Blocked, Job, State
 from aftercommit.options.fair import is_gated
 from aftercommit.options.worker import WorkerConfig
 from aftercommit.store import store_for
+from aftercommit.values import Succeeded
+from aftercommit.worker.claiming import fair as fair_module
 from aftercommit.worker.inline import InlineWorker
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.worker import Worker
@@ -256,6 +258,54 @@ def test_with_a_rate_and_a_limit_both_count(declare):
     assert work(threads=4) == 0
     assert len(started) == 3
     assert {tenant for tenant, _number in started} == {"a", "b"}
+
+
+def asked(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return a list to which each claim from lines adds whether these are gated."""
+    claim_in_turn, found = rig.store.claim_in_turn, []
+
+    def noted(query: Any, part: Any, **given: Any) -> Any:
+        found.append(part.gated)
+        return claim_in_turn(query, part, **given)
+
+    monkeypatch.setattr(rig.store, "claim_in_turn", noted)
+    return found
+
+
+def test_a_drain_finds_open_lines_behind_many_that_are_closed(declare):
+    rated = declare(serve, fair_by=["tenant"], rate="1/h", rate_by=["tenant"])
+    for number in range(2):
+        enqueue_many(rated, [(f"closed-{tenant}", number) for tenant in range(100)])
+        if not number:
+            work(threads=1)
+    enqueue_many(rated, [(f"open-{tenant}", 0) for tenant in range(10)])
+    started.clear()
+    assert work(threads=1) == 0
+    assert sorted(tenant for tenant, _number in started) == [f"open-{n}" for n in range(10)]
+
+
+def test_closed_lines_are_asked_rarely_while_other_jobs_are_claimed(fair, declare, monkeypatch):
+    monkeypatch.setattr(fair_module, "SHARE", 1e-9)
+    monkeypatch.setattr(fair_module, "LONGEST_PAUSE", HOUR)
+    limited = declare(mail, fair_by=["tenant"], limit=1)
+    enqueue_many(limited, [("a", number) for number in range(5)])
+    rig = Rig()
+    (one,) = rig.rooms.fetcher.fetch(limit=1)
+    claims = asked(rig, monkeypatch)
+    assert not rig.rooms.fetcher.fetch(limit=1)
+    enqueue_many(declare(plain), [(number,) for number in range(20)])
+    enqueue_many(fair, [("b", number) for number in range(20)])
+    claims.clear()
+    kinds = [
+        claim.task_path for _t in range(10) for claim, _f in rig.rooms.fetcher.fetch(limit=2)
+    ]
+    assert len(kinds) == 20
+    assert claims.count(True) <= 1
+    # When there is nothing else, they are asked at once: a slot may be free.
+    while rig.rooms.fetcher.fetch(limit=50):
+        pass
+    rig.store.finish(one[0], Succeeded())
+    assert len(rig.rooms.fetcher.fetch(limit=2)) == 1
 
 
 def test_a_limit_that_operators_set_counts_in_lines(fair, declare):

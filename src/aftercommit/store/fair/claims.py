@@ -23,12 +23,13 @@ from aftercommit.options.fair import HEAD, head_of
 from aftercommit.store.aside import Aside
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.columns import id_from
-from aftercommit.store.fair.gates import FairGates
+from aftercommit.store.fair.gates import NOBODY, FairGates, Passed
 from aftercommit.store.fair.reading import Part
 from aftercommit.values import Claim, ClaimQuery
 
 MOST_KEYS = 200  # in one claim
 MOST_ROUNDS = 5  # while others have claimed, or locked, all that was found
+MOST_CLOSED = 10  # rounds, while the limits and rates of all that was found have no room
 FRONT = 500  # due jobs of a group, or of all keys, that are looked at together
 LEAST_FRONT = 10  # of a key
 MOST_MOVED = 10  # times FRONT, in one claim
@@ -63,49 +64,58 @@ class FairClaims(FairGates, Aside):
         return found
 
     def _in_turn_of(self, query: ClaimQuery, part: Part, after: str) -> InTurn:
+        """Look at the next keys, and at more of them while none of their jobs may start.
+
+        A drain would end, although a job is due, if only so many were looked at as are asked for.
+        """
         most = min(query.limit, MOST_KEYS)
-        for _round in range(MOST_ROUNDS):
-            keys = self._fair_keys(part, after, most)
-            if not keys:
+        seen: set[str] = set()
+        for _round in range(MOST_CLOSED if part.gated else MOST_ROUNDS):
+            found = self._fair_keys(part, after, most)
+            if not found:
                 return InTurn([], "")
+            keys = [key for key in found if key not in seen]
             has_seen_all = len(keys) < most
+            if not keys:
+                break
+            seen.update(keys)
             if query.paused:
                 self._set_lines_aside(query, keys)
             share = math.ceil(query.limit / len(keys))
             if not part.gated:
                 keys = keys[: math.ceil(query.limit / share)]
             after = keys[-1]
-            claims, last = self._claim_of_keys(query, part, keys, share)
+            claims, passed = self._claim_of_keys(query, part, keys, share)
             if claims:
-                return InTurn(claims, last or after)
-            self._clear(query, keys)
+                return InTurn(claims, passed.last or after)
+            self._clear(query, [key for key in keys if key not in passed.present])
             if has_seen_all:
                 break
+            most = MOST_KEYS if part.gated else most
         return InTurn([], after)
 
     def _claim_of_keys(
         self, query: ClaimQuery, part: Part, keys: list[str], share: int
-    ) -> tuple[list[Claim], str | None]:
-        """Return claims, and the key of the last one if that is not the last key."""
+    ) -> tuple[list[Claim], Passed]:
+        """Return claims, and what was let through for them."""
         claims: list[Claim] = []
         if not part.gated:
             others = [*query.unknown, *query.limited]
             claims = self._claim_from_lines(replace(query, unknown=others), keys, share)
         left = query.limit - len(claims)
         if not left or not (part.gated or query.limited):
-            return claims, None
+            return claims, NOBODY
         rest = replace(query, limit=left)
         try:
             passed = self._after_deadlock(partial(self._let_lines_through, rest, keys, share))
-            if passed:
-                which = replace(rest, only=list(passed), groups=None, after=None, fair=False)
+            if passed.jobs:
+                which = replace(rest, only=passed.jobs, groups=None, after=None, fair=False)
                 claims += self.claim(which)
         except Error:
             if not claims or self._in_transaction():
                 raise
-            return claims, None  # they are committed; the next claim raises it if it lasts
-        last = max(passed.values(), key=keys.index) if passed and part.gated else None
-        return claims, last
+            return claims, NOBODY  # they are committed; the next claim raises it if it lasts
+        return claims, passed if part.gated else passed._replace(last=None)
 
     @abstractmethod
     def _claim_from_lines(

@@ -5,7 +5,7 @@ that follows decides again, and gives it a slot and a token.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from aftercommit.gcra import Rate
@@ -17,16 +17,22 @@ from aftercommit.store.limits.lines import Waiting
 from aftercommit.values import ClaimQuery
 
 
+class Passed(NamedTuple):
+    """What was let through, of the first jobs of some lines."""
+
+    jobs: list[UUID]
+    last: str | None  # the last one of their lines, in the order of the claim
+    present: frozenset[str]  # lines in which somebody waits, or has waited
+
+
+NOBODY = Passed([], None, frozenset())
+
+
 class FairGates(FairReading):
     """Lets jobs through, or out."""
 
-    def _let_lines_through(
-        self, query: ClaimQuery, keys: Sequence[str], share: int
-    ) -> dict[UUID, str]:
-        """Let the first jobs of lines through whose limits have room, and the others wait.
-
-        Returns them with their lines.
-        """
+    def _let_lines_through(self, query: ClaimQuery, keys: Sequence[str], share: int) -> Passed:
+        """Let the first jobs of lines through whose limits have room, and the others wait."""
         with self._with_keys() as lock:
             columns = f"{self.waiting_columns}, rate_key"
             rows = interleaved(self._heads_of_lines(query, keys, share, columns=columns))
@@ -51,7 +57,9 @@ class FairGates(FairReading):
                     tokens[rate_key] -= 1
                     chosen.append(one.job_id)
             passed = self._leave_line(chosen, blocked=Blocked.PASSED)
-            return {one: line_of[one] for one in passed}
+            lines = [line_of[one] for one in passed]
+            last = max(lines, key=keys.index, default=None)
+            return Passed(passed, last, frozenset(line_of.values()))
 
     def _free_slots(
         self, query: ClaimQuery, heads: Sequence[Waiting], lock: LockKeys

@@ -15,6 +15,8 @@ from aftercommit.worker.claiming.turns import TurnsOfQueues
 from aftercommit.worker.leases import Leases
 
 RARELY = timedelta(minutes=1)  # without fair tasks: some may have been until lately
+SHARE = 0.1  # of the time, in which lines are asked whose limits and rates have no room
+LONGEST_PAUSE = timedelta(seconds=2)  # of them
 
 Ask = Callable[[int], list[Claim]]  # for so many jobs at most
 
@@ -41,6 +43,7 @@ class FairLines:
         self._lines: dict[str, list[Part]] = {}  # by queue, as the last look has found them
         self._after: defaultdict[Part, str] = defaultdict(str)
         self._halves, self._firsts = TurnsOfQueues(), TurnsOfQueues()
+        self._closed_until: dict[Part, float] = {}  # unless there is nothing else to claim
         self._look_again_at = float("-inf")
         self._declared: frozenset[bool] = frozenset()  # of fair tasks: whether they are gated
 
@@ -75,7 +78,7 @@ class FairLines:
                 most = (most + self._halves.next(query.queue) % 2) // 2
             if most:  # else another part would always begin in the turns of the others
                 parts = self._parts(query.queue)
-                self._add(claims, parts, query, most=most)
+                self._add(claims, parts, query, most=most, all_of_them=False)
         if others and len(claims) < query.limit:
             try:
                 claims += others(query.limit - len(claims))
@@ -83,7 +86,7 @@ class FairLines:
                 self._put_off(error, claims)
         if len(claims) < query.limit:
             parts = self._parts(query.queue) if parts is None else parts
-            self._add(claims, parts, query, most=query.limit)
+            self._add(claims, parts, query, most=query.limit, all_of_them=not claims)
         return claims
 
     def _parts(self, queue: str) -> list[Part]:
@@ -96,13 +99,22 @@ class FairLines:
         return [*parts[first:], *parts[:first]]
 
     def _add(
-        self, claims: list[Claim], parts: list[Part], query: ClaimQuery, *, most: int
+        self,
+        claims: list[Claim],
+        parts: list[Part],
+        query: ClaimQuery,
+        *,
+        most: int,
+        all_of_them: bool,
     ) -> None:
         """Add claims until there are ``most``, about the same number from each part.
 
-        Parts that gave nothing are not asked again.
+        Parts that gave nothing are not asked again. If not ``all_of_them``, those are left out
+        whose limits and rates had no room a moment ago: a look at a thousand keys, with each
+        claim of what waits beside them, would take longer than the claims.
         """
-        for number, part in enumerate(asked := list(parts)):
+        asked = [part for part in parts if all_of_them or not self._is_closed(part)]
+        for number, part in enumerate(asked):
             limit = math.ceil((most - len(claims)) / (len(asked) - number))
             if limit <= 0:
                 return
@@ -115,11 +127,20 @@ class FairLines:
             if not found:
                 parts.remove(part)
 
+    def _is_closed(self, part: Part) -> bool:
+        return time.monotonic() < self._closed_until.get(part, float("-inf"))
+
     def _ask(self, query: ClaimQuery, part: Part) -> list[Claim]:
         ended = self._leases.ended_together
         query = replace(query, ended=ended)
+        began = time.monotonic()
         found = self._store.claim_in_turn(query, part, after=self._after[part])
         self._after[part] = found.after
+        self._closed_until.pop(part, None)
+        if part.gated and not found.claims:
+            now = time.monotonic()
+            pause = min((now - began) / SHARE, LONGEST_PAUSE.total_seconds())
+            self._closed_until[part] = now + pause
         self._leases.opened(found.claims)
         self._leases.deleted(ended)
         return found.claims
