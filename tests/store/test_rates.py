@@ -298,6 +298,22 @@ def test_a_job_that_waits_for_its_rate_has_no_slot(store: Store) -> None:
     assert job(store, waiting).slot is None
 
 
+def test_a_free_slot_goes_to_the_next_whose_rate_has_room(store: Store) -> None:
+    """Those before it in the line of the limit have used their rate up."""
+    of_key(store, 1, limit_key="k")
+    claim = rated(SLOW, Limit(1))
+    (running,) = claim(store)
+    waiting = of_key(store, 4, limit_key="k")
+    (other,) = of_key(store, 1, OTHER_KEY, limit_key="k")
+    RateRow.objects.update(tat=timezone.now() - HOUR)  # all of them are parked for the limit
+    assert claim(store) == []
+    later(-2 * HOUR)
+    store.finish(running, Succeeded())
+    store.let_pass({"k": Limit(1)})
+    assert ids(claim(store)) == [other]
+    assert parked() == waiting
+
+
 def test_a_token_that_a_full_limit_left_goes_to_the_next(store: Store) -> None:
     waits: list[timedelta] = []
     of_key(store, 2, limit_key="full")

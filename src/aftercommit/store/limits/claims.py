@@ -25,8 +25,8 @@ from aftercommit.store.limits.lines import Line, Waiting
 from aftercommit.store.limits.moving import Moving
 from aftercommit.store.limits.reading import in_parts
 from aftercommit.store.limits.rounds import Look, Round, Rounds
-from aftercommit.store.rates.gate import RateGate
-from aftercommit.values import Claim, ClaimQuery, Limit
+from aftercommit.store.rates.gate import Gate, RateGate
+from aftercommit.values import UNLIMITED, Claim, ClaimQuery, Limit
 
 # After so many seconds the server ends the session of a process that was stopped while it held
 # keys. It would hold them for as long as it stands still.
@@ -150,11 +150,8 @@ class Limits(Moving, RateGate):
             if not candidates:
                 return Round(look, [])
             gate = self._pass_gate(query, candidates, look.held, lock)
-            candidates = gate.open_among(candidates)
-            path_of = {one.limit_key: one.task_path for one in candidates}
-            of_path = {path: query.limit_of(path) for path in set(path_of.values())}
-            limits = {key: of_path[path] for key, path in path_of.items()}
-            lines, candidates = self._lines(limits, candidates)
+            limits = self._limits_of(query, candidates, gate)
+            lines, candidates = self._lines(limits, gate.open_among(candidates))
             if query.only is not None:
                 candidates = [one for one in candidates if not self._has_earlier(one, lines)]
             verdicts = self._decide(lines, candidates)
@@ -171,6 +168,23 @@ class Limits(Moving, RateGate):
             self._take_tokens(query, gate, claims)
             look = look._replace(capped=look.capped or gate.capped)
             return Round(look, claims, parked + gate.parked, passed + gate.passed)
+
+    def _limits_of(
+        self, query: ClaimQuery, candidates: Sequence[Waiting], gate: Gate
+    ) -> dict[str, Limit | None]:
+        """Return the limits of the keys to decide about.
+
+        Also of those whose candidates have to wait for their rates: they may have been let
+        through, and the next in line gets the slot that they do not need yet.
+        """
+        path_of = {one.limit_key: one.task_path for one in candidates}
+        of_path = {path: query.limit_of(path) for path in set(path_of.values())}
+        is_open = {one.limit_key for one in gate.open_among(candidates)}
+        return {
+            key: of_path[path]
+            for key, path in path_of.items()
+            if key in is_open or of_path[path] not in {None, UNLIMITED}
+        }
 
     def _look(self, query: ClaimQuery, most: int, lock: LockKeys) -> Look:
         """Read the first due jobs, and lock their keys."""
