@@ -170,7 +170,7 @@ class Limits(Moving, RateGate):
             return Round(look, claims, parked + gate.parked, passed + gate.passed)
 
     def _limits_of(
-        self, query: ClaimQuery, candidates: Sequence[Waiting], gate: Gate
+        self, query: ClaimQuery, candidates: list[Waiting], gate: Gate
     ) -> dict[str, Limit | None]:
         """Return the limits of the keys to decide about.
 
