@@ -2,19 +2,24 @@
 
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from aftercommit.models import Blocked, Job, Slot, State
+from aftercommit.options.fair import fair_key
 from aftercommit.options.queues import slots_key
 from aftercommit.store.base import Store
-from aftercommit.store.limits.queues import QueueLimits
+from aftercommit.store.fair.claims import InTurn
+from aftercommit.store.fair.reading import Part
+from aftercommit.store.limits import queues
+from aftercommit.store.limits.queues import Places, QueueLimits
 from aftercommit.values import (
     UNLIMITED,
     Cancelled,
     Claim,
+    ClaimQuery,
     Failed,
     Limit,
     Position,
@@ -27,6 +32,7 @@ from tests.store.callers import Caller, Held, statements
 from tests.store.given import (
     ALREADY_OVER,
     ERROR,
+    LEASE,
     MOST_CRASHES,
     claim_all,
     job,
@@ -251,6 +257,54 @@ def test_of_jobs_that_cannot_begin_now_others_get_a_part(
 ) -> None:
     mail(store, 30)
     assert len(claim(store, at_once, startable=startable, limit=limit)) == claimed
+
+
+def test_a_place_that_no_thread_here_waits_for_costs_one_statement(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mail(store, 5)
+    assert len(claim(store, 2, limit=1)) == 1
+    monkeypatch.setattr(queues.time, "sleep", lambda _seconds: pytest.fail("nobody has the key"))
+    with statements() as read:
+        assert claim(store, 2, startable=0) == []
+    assert len(read) == 1
+    assert len(claim(store, 2, startable=1)) == 1
+
+
+def test_only_a_key_that_somebody_has_locked_is_tried_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last place is taken between the look and the lock."""
+    mail(store, 5)
+    (ended,) = claim(store, 2, limit=1)
+    store.finish(ended, Succeeded())
+    answers = [Places(set(), {}, 2), Places({1, 2}, {}, 2)]
+    monkeypatch.setattr(store, "_places", lambda *_given: answers.pop(0))
+    monkeypatch.setattr(queues.time, "sleep", lambda _seconds: pytest.fail("nobody has the key"))
+    assert claim(store, 2, ended=[ended.lease_id]) == []
+    assert lease_of(ended) is None
+
+
+def test_a_claim_in_turn_that_a_deadlock_undoes_names_no_job(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = fair_key("default", "mail", "a", gated=False)
+    ready_job(store, queue="mail", fair_key=key, limit_key=key)
+
+    def in_a_deadlock(write: Any) -> None:
+        """Undo the first try; others have all places when it is repeated."""
+        with transaction.atomic():
+            assert len(write()) == 1
+            transaction.set_rollback(True)
+
+    monkeypatch.setattr(store, "_after_deadlock", in_a_deadlock)
+    monkeypatch.setattr(queues, "BETWEEN_TRIES", 0)
+    monkeypatch.setattr(queues, "TRIES", 1)
+    query = ClaimQuery(queue="mail", limit=2, worker_id=uuid4(), lease=LEASE, at_once=1)
+    assert store.claim_in_turn(query, Part("default", "mail"), after="") == InTurn([], "")
+    assert running() == 0
+    monkeypatch.undo()
+    assert len(store.claim_in_turn(query, Part("default", "mail"), after="").claims) == 1
 
 
 def test_a_row_that_is_locked_is_passed_over(store: Store, other: Caller) -> None:

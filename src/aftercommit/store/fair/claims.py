@@ -60,7 +60,8 @@ class FairClaims(FairGates, Aside):
             found = self._in_turn_of(query, part, after)
             return found.claims
 
-        self.in_places(query, claim)
+        if not self.in_places(query, claim) and found.claims:
+            return InTurn([], after)  # a deadlock has undone these, and then there was no place
         return found
 
     def _in_turn_of(self, query: ClaimQuery, part: Part, after: str) -> InTurn:

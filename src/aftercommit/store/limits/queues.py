@@ -77,8 +77,9 @@ class QueueLimits(Limits):
         """Claim by ``claim``, as many jobs as the queue has places for; None if that is none."""
         if query.at_once is None:
             return claim(query)
-        # Without the key at first: a queue that is full costs one statement.
-        if not self.is_full(query.queue, query.at_once):
+        # Without the key at first: one statement, if the queue is full, or has only a few places
+        # and the threads here are busy.
+        if self._places(query.queue, query.at_once).for_claim(query):
             for number in range(TRIES):
                 if number:
                     time.sleep(BETWEEN_TRIES)
@@ -96,12 +97,14 @@ class QueueLimits(Limits):
         """Write into rows by their keys which jobs have them, under which tokens."""
 
     def _claim_places(self, query: ClaimQuery, claim: ClaimSome) -> list[Claim] | None:
-        """Claim under the queue's key; None if somebody else has locked it, or it is full."""
+        """Claim under the queue's key; None if somebody else has locked it."""
         with self._with_keys() as lock:
-            key = slots_key(query.queue)
-            places = self._places(query.queue, query.at_once or 0) if lock([key]) else None
-            if places is None or not (most := places.for_claim(query)):
+            if not lock([slots_key(query.queue)]):
                 return None
+            places = self._places(query.queue, query.at_once or 0)
+            if not (most := places.for_claim(query)):
+                self.end_leases(query.ended)
+                return []
             claims = claim(replace(query, limit=most, at_once=None))
             self._write_places(query.queue, places, claims)
         return claims
