@@ -278,31 +278,31 @@ class InsideTransaction(AftercommitError, RuntimeError):
 
 
 class NothingToPause(AftercommitError, LookupError):
-    """A queue, a task or a broker was to be paused that this project does not have."""
+    """A queue, a task or a broker was to be paused, or resumed, that does not exist."""
 
-    def __init__(self, *, what: str, known: Iterable[str]) -> None:
-        super().__init__(
-            f"This project has no {what}: nothing was paused.\n"
-            "A pause of a name that is misspelt would let the jobs run that were to be stopped.\n"
-            f"{_one_of(known)}"
+    def __init__(self, *, what: str, fix: str, undone: bool = False) -> None:
+        why = (
+            "nothing was resumed.\nWhat is paused under another name still is."
+            if undone
+            else "nothing was paused.\nA pause of a name that is misspelt would let the jobs run "
+            "that were to be stopped."
         )
+        super().__init__(f"This project has no {what}: {why}\nFix: {fix}")
         self.what = what
 
 
 class NothingToLimit(AftercommitError, LookupError):
-    """A queue, a task or a broker was to be limited that this project does not have."""
+    """A queue, a task or a broker was to be limited, or no longer, that does not exist."""
 
-    def __init__(self, *, what: str, known: Iterable[str]) -> None:
-        super().__init__(
-            f"This project has no {what}: nothing was limited.\n"
-            "A limit of a name that is misspelt would let as many jobs run as before.\n"
-            f"{_one_of(known)}"
+    def __init__(self, *, what: str, fix: str, undone: bool = False) -> None:
+        why = (
+            "no limit was taken away.\nWhat is limited under another name still is."
+            if undone
+            else "nothing was limited.\nA limit of a name that is misspelt would let as many "
+            "jobs run as before."
         )
+        super().__init__(f"This project has no {what}: {why}\nFix: {fix}")
         self.what = what
-
-
-def _one_of(known: Iterable[str]) -> str:
-    return f"Fix: one of the names that there are: {', '.join(sorted(known)) or 'none'}."
 
 
 class NotEndedYet(AftercommitError, TimeoutError):

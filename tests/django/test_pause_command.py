@@ -7,6 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from aftercommit import queues
+from aftercommit.management.subcommands.selected import NOTHING_FOUND
 from tests.django.conftest import ours
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -154,6 +155,27 @@ def test_what_cannot_be_limited_is_an_error(words):
     with pytest.raises(CommandError):
         run(*words)
     assert queues.limits() == []
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--dry-run"]], ids=str)
+@pytest.mark.parametrize("word", ["resume", "unlimit"])
+def test_a_script_sees_that_a_name_was_misspelt(backends, word, more):
+    for words in (["mial"], ["--task", "tests.app.tasks.adds"], ["--broker", "celery"]):
+        with pytest.raises(CommandError, match="This project has no"):
+            run(word, *words, *more)
+
+    backends(default=ours())
+    with pytest.raises(SystemExit) as ended:
+        run(word, "mial", *more)
+    assert ended.value.code == NOTHING_FOUND
+
+
+def test_a_queue_that_nobody_uses_yet_may_be_paused_twice(backends):
+    backends(default=ours())
+
+    for _ in range(2):
+        assert "No job is in this queue" in run("pause", "tomorrow")[1]
+    assert "is resumed" in run("resume", "tomorrow")[0]
 
 
 @pytest.mark.parametrize("words", [["pause", "mail"], ["resume", "mail"]], ids=" ".join)

@@ -1,5 +1,7 @@
 """``aftercommit.queues``: what operators may do about queues, on whatever database they are."""
 
+from functools import partial
+
 import pytest
 from django.db import transaction
 
@@ -266,9 +268,65 @@ def test_what_is_misspelt_is_not_limited(backends):
         {"broker": "rq"},
         {"queue": "relay.rq"},
     ):
-        with pytest.raises(NothingToLimit, match=r"nothing was limited[\s\S]*there are: "):
+        with pytest.raises(
+            NothingToLimit, match=r"nothing was limited[\s\S]*(there are|alike): "
+        ):
             queues.limit(**given, limit=3)
     assert limits() == []
+
+
+UNDONE = {queues.resume: queues.pause, queues.unlimit: partial(queues.limit, limit=3)}
+
+
+@pytest.mark.parametrize("undo", UNDONE, ids=["resume", "unlimit"])
+def test_what_is_misspelt_is_not_resumed_or_unlimited_in_silence(backends, undo):
+    backends(default=ours(queues=["mail"], relay=["celery"]))
+    errors = (NothingToPause, NothingToLimit)
+    for given in (
+        {"queue": "mial"},
+        {"task": "tests.app.tasks.adds"},
+        {"broker": "rq"},
+        {"queue": "relay.rq"},
+    ):
+        with pytest.raises(errors, match=r"was resumed|no limit was taken away"):
+            undo(**given)
+    assert undo("mail").changed == []  # there is one
+
+
+@pytest.mark.parametrize(("undo", "do"), UNDONE.items(), ids=["resume", "unlimit"])
+def test_what_is_set_is_taken_away_though_nobody_has_such_a_name_any_more(backends, undo, do):
+    backends(default=ours(queues=["mail", "of_before"], relay=["rq"]))
+    do("of_before")
+    do(broker="rq")
+    backends(default=ours(queues=["mail"]))
+
+    assert undo("of_before").changed == [("default", "of_before")]
+    assert undo(broker="rq").changed == [
+        ("default", "relay.rq"),
+        ("default", "relay.rq.in_order"),
+    ]
+
+
+@pytest.mark.parametrize("undo", UNDONE, ids=["resume", "unlimit"])
+def test_of_an_open_set_of_queues_it_is_said_that_nobody_uses_one(backends, undo):
+    backends(default=ours())
+
+    assert undo("mial").unused
+    assert not undo("default").unused
+
+
+def test_the_fix_says_what_there_is(backends):
+    backends(default=ours())
+
+    with pytest.raises(NothingToLimit, match=r"no backend has OPTIONS\[\"relay\"\]"):
+        queues.limit(broker="celery", limit=3)
+    with pytest.raises(
+        NothingToPause, match=r"Fix: one that is spelt alike: tests\.app\.tasks\.add"
+    ):
+        queues.pause(task="tests.app.tasks.adds")
+    with pytest.raises(NothingToPause, match=r"no declared task has a similar one") as raised:
+        queues.pause(task="qwx")
+    assert "none" not in str(raised.value)
 
 
 def test_the_jobs_of_an_ordered_task_run_one_after_the_other(backends, monkeypatch):

@@ -33,8 +33,8 @@ EXAMPLES = [
     ),
     errors.InsideTransaction(what="flush_queue", using=["default"], in_test=False),
     errors.NotPublishedYet(message_id="m-7", what="get()"),
-    errors.NothingToPause(what="queue 'mial'", known=["mail"]),
-    errors.NothingToLimit(what="queue 'mial'", known=["mail"]),
+    errors.NothingToPause(what="queue 'mial'", fix="mail."),
+    errors.NothingToLimit(what="queue 'mial'", fix="mail."),
     errors.NotRunByWorker(),
 ]
 FACTS = {

@@ -73,7 +73,10 @@ def unlimit(
     broker: str | None = None,
     using: str | None = None,
 ) -> Answer:
-    """Let the limit in code or settings hold again, if there is one."""
+    """Let the limit in code or settings hold again, if there is one.
+
+    Raises ``NothingToLimit`` for what ``limit()`` would refuse, if it has no limit of run time.
+    """
     named = Named.of(queue, task, broker, using=using, unknown=NothingToLimit)
     changed = [
         (alias, name)
@@ -81,7 +84,7 @@ def unlimit(
         for name in named.names
         if store_for(alias).unlimit(named.kind, name)
     ]
-    return Answer(changed=changed)
+    return named.undone(changed)
 
 
 def limits(using: str | None = None) -> Sequence[Limited]:

@@ -1,6 +1,6 @@
 """Which queues or tasks are meant, and in which databases; what does not exist is refused."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Self
@@ -56,21 +56,34 @@ class Named:
         if task is not None:
             kind, names = TASK, stored_names(_path(task))
         else:
-            kind, names = QUEUE, list(_queues(queue, broker, unknown))
+            kind, names = QUEUE, list(_queues(queue, broker))
         return cls(kind=kind, names=names, aliases=aliases(using), unknown=unknown)
 
-    def must_exist(self) -> None:
-        """Raise for a name that nobody uses: it would do nothing."""
+    def must_exist(self, *, undone: bool = False) -> None:
+        """Raise for a name that nobody uses: it would do nothing.
+
+        ``undone``: nothing was set for it, either, that could be taken away.
+        """
         name = self.names[0]
         if self.kind == TASK:
             if declared_task(name) is None:
-                declared = [task.module_path for task in declared_tasks()]
-                alike = [one for one in declared if not one.startswith(OURS)]
-                found = get_close_matches(name, alike)
-                raise self.unknown(what=f"task {name!r}", known=found)
+                raise self.unknown(what=f"task {name!r}", fix=_similar(name), undone=undone)
+        elif self._is_of_broker:
+            known = {name for backend in our_backends() for name in backend.config.libraries}
+            broker = _broker(name)
+            if broker not in known:
+                fix = _relayed(known)
+                raise self.unknown(what=f"relay to {broker!r}", fix=fix, undone=undone)
         elif not self._may_be_used():
             known = {queue for backend in our_backends() for queue in backend.queues}
-            raise self.unknown(what=f"queue {name!r}", known=known)
+            raise self.unknown(what=f"queue {name!r}", fix=_one_of(known), undone=undone)
+
+    def undone(self, changed: Sequence[tuple[str, str]]) -> Answer:
+        """Answer what was taken away; raise if nothing was, and nobody uses the name."""
+        if changed:
+            return Answer(changed=changed)
+        self.must_exist(undone=True)
+        return Answer(changed=changed, unused=self.unused)
 
     @property
     def unused(self) -> bool:
@@ -88,8 +101,6 @@ class Named:
 
     def _may_be_used(self) -> bool:
         """Return whether a backend accepts jobs for the queue, or there are jobs of before."""
-        if self._is_of_broker:
-            return True
         name = self.names[0]
         if is_queue_name(name) and any(accepts_queue(name, one) for one in self.aliases):
             return True
@@ -101,17 +112,34 @@ class Named:
         )
 
 
-def _queues(queue: str | None, broker: str | None, unknown: Unknown) -> Sequence[str]:
+def _queues(queue: str | None, broker: str | None) -> Sequence[str]:
     if queue is not None and not is_stored_name(queue):
         raise ConfigurationError(f"A queue cannot be called {queue!r}.")
     if queue is not None and queue.startswith(QUEUE_PREFIX):
-        broker = queue.removeprefix(QUEUE_PREFIX).removesuffix(IN_ORDER)
-    if broker is None:
-        return [str(queue)]
-    known = {name for backend in our_backends() for name in backend.config.libraries}
-    if broker not in known:
-        raise unknown(what=f"relay to {broker!r}", known=known)
-    return queues_of(broker)
+        broker = _broker(queue)
+    return [str(queue)] if broker is None else queues_of(broker)
+
+
+def _broker(queue: str) -> str:
+    return queue.removeprefix(QUEUE_PREFIX).removesuffix(IN_ORDER)
+
+
+def _one_of(known: Iterable[str]) -> str:
+    return f"one of the names that there are: {', '.join(sorted(known))}."
+
+
+def _relayed(known: Iterable[str]) -> str:
+    if known:
+        return _one_of(known)
+    return 'no backend has OPTIONS["relay"]; with {"relay": ["celery"]} there are messages.'
+
+
+def _similar(path: str) -> str:
+    declared = [task.module_path for task in declared_tasks()]
+    found = get_close_matches(path, [one for one in declared if not one.startswith(OURS)])
+    if found:
+        return f"one that is spelt alike: {', '.join(sorted(found))}."
+    return "its path as in 'shop.tasks.send'; no declared task has a similar one."
 
 
 def _path(task: object) -> str:

@@ -72,6 +72,7 @@ def resume(
 
     Of a task with a rate, also what ``context.rate_limited_until()`` has paused; jobs that wait
     for that start within a minute.
+    Raises ``NothingToPause`` for what ``pause()`` would refuse, if it is not paused.
     """
     named = Named.of(queue, task, broker, using=using, unknown=NothingToPause)
     changed = [
@@ -80,7 +81,7 @@ def resume(
         for name in named.names
         if _resume(store_for(alias), named.kind, name)
     ]
-    return Answer(changed=changed)
+    return named.undone(changed)
 
 
 def _resume(store: "Store", kind: str, name: str) -> bool:

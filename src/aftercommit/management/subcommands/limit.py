@@ -40,6 +40,7 @@ class Unlimit(Ruling):
     help = "let the limit in code or settings hold again, or none"
     done = "unlimited"
     as_it_was = "no limit was set at run time"
+    undoes = True
 
     def in_words(self, options: dict[str, Any]) -> str:
         """Return what holds from now on."""

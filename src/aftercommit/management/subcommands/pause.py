@@ -34,6 +34,7 @@ class Resume(Ruling):
     help = "let workers claim paused jobs again"
     done = "resumed"
     as_it_was = "it was not paused"
+    undoes = True
 
     def change(self, options: dict[str, Any]) -> queues.Answer:
         """Resume."""

@@ -10,10 +10,9 @@ from django.db import transaction
 
 from aftercommit import queues
 from aftercommit.enqueue.configured import job_aliases
-from aftercommit.errors import ConfigurationError, NothingToLimit, NothingToPause
+from aftercommit.errors import NothingToLimit, NothingToPause
 from aftercommit.management.subcommands.asking import Asking
-
-WRONG = (ConfigurationError, NothingToPause, NothingToLimit)
+from aftercommit.management.subcommands.selected import NOTHING_FOUND
 
 
 class Ruling(Asking):
@@ -21,6 +20,7 @@ class Ruling(Asking):
 
     done: ClassVar[str]  # "paused"
     as_it_was: ClassVar[str]  # "it was paused already"
+    undoes: ClassVar[bool] = False  # takes away what another command has set
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare what is named."""
@@ -40,13 +40,13 @@ class Ruling(Asking):
         kind = "queue" if options["task"] is None else "task"
         try:
             answer = self._rehearse(options) if dry else self.change(options)
-        except WRONG as error:
+        except (NothingToPause, NothingToLimit) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
             changed = [{"database": using, kind: name} for using, name in answer.changed]
             said = {self.done: changed, "unused": answer.unused}
             self.say(json.dumps({**said, "dry_run": True} if dry else said))
-            return 0
+            return self._status(answer)
         for using, name in answer.changed:
             verb = "would be" if dry else "is"
             self.say(f"{using}: the {kind} {name} {verb} {self.in_words(options)}.")
@@ -54,7 +54,11 @@ class Ruling(Asking):
             self.say(f"Nothing {'would change' if dry else 'has changed'}: {self.as_it_was}.")
         if answer.unused:
             self.complain("No job is in this queue, and no task is known that enqueues there.")
-        return 0
+        return self._status(answer)
+
+    def _status(self, answer: queues.Answer) -> int:
+        """Say of a command that takes something away that nobody uses the name."""
+        return NOTHING_FOUND if self.undoes and answer.unused else 0
 
     def in_words(self, options: dict[str, Any]) -> str:
         """Return what is done, for people."""
