@@ -3,6 +3,7 @@
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 from django.db import transaction
@@ -51,6 +52,9 @@ pytestmark = pytest.mark.django_db(databases=["default", "other"])
         {"finished_before": 7},
         {"error_contains": ""},
         {"error_contains": 3},
+        {"using": "nope"},
+        {"using": ""},
+        {"using": 3},
     ],
     ids=str,
 )
@@ -59,6 +63,22 @@ def test_what_cannot_be_true_of_a_job_is_refused(given):
 
     with pytest.raises(BadSelection, match=rf"^{name}: expected "):
         jobs.find(**given)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        jobs.counts,
+        jobs.oldest_due_age,
+        jobs.latency,
+        jobs.throughput,
+        partial(jobs.cancel, []),
+        partial(jobs.retry, []),
+    ],
+)
+def test_a_database_that_does_not_exist_is_refused(ask):
+    with pytest.raises(BadSelection, match=r"^using: expected the alias of a database \(default"):
+        ask(using="nope")
 
 
 @pytest.mark.parametrize("priority", [101, -101, 1.5, "3", True, None])

@@ -77,6 +77,11 @@ def test_what_is_no_tag_is_refused_at_the_edge(given, monkeypatch):
         add.using(tags=[*map(str, range(15))]).using(tags=[*map(str, range(15, 30))])
 
 
+def test_none_means_no_tags_in_the_declaration_and_no_more_in_the_call(tagged):
+    assert task(tags=None)(_tagged).tags == ()
+    assert tagged.using(tags=None).tags == ("mail", "slow")
+
+
 def test_a_variant_with_tags_survives_a_pickle(tagged):
     assert pickle.loads(pickle.dumps(add.using(tags=["eu"]))).tags == ("eu",)  # noqa: S301
 

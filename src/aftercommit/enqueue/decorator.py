@@ -41,7 +41,7 @@ def task(
     rate: str | None = None,
     rate_by: Collection[str] | None = None,
     burst: int | None = None,
-    tags: Sequence[str] = (),
+    tags: Sequence[str] | None = (),
 ) -> Callable[[Callable[..., Any]], Task]: ...
 def task(
     function: Callable[..., Any] | None = None,

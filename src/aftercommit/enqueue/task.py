@@ -243,7 +243,7 @@ def _check_options(task: Task) -> None:
     check_unique(task)
     check_limit(task)
     check_rate(task)
-    object.__setattr__(task, "tags", tags_from(task.tags))
+    object.__setattr__(task, "tags", () if task.tags is None else tags_from(task.tags))
     check_fair(task)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from aftercommit.enqueue.finished import send_finished
-from aftercommit.jobs.asked import criteria
+from aftercommit.jobs.asked import criteria, database
 from aftercommit.jobs.numbers import (
     MOST,
     Depth,
@@ -19,7 +19,7 @@ from aftercommit.jobs.numbers import (
     throughput,
 )
 from aftercommit.jobs.selection import Progress, Selection
-from aftercommit.store import default_alias, store_for
+from aftercommit.store import store_for
 
 if TYPE_CHECKING:
     from aftercommit.store.base import CancelAnswer, Retried
@@ -48,7 +48,7 @@ def cancel(job_ids: Iterable[UUID], *, using: str) -> "CancelAnswer":
     In a transaction of the caller, the change is part of it. ``task_finished`` is sent after
     the commit, for each job that was ended.
     """
-    store = store_for(using)
+    store = store_for(database(using))
     answer = store.cancel(job_ids)
     send_finished(store, answer.ended)
     return answer
@@ -56,7 +56,7 @@ def cancel(job_ids: Iterable[UUID], *, using: str) -> "CancelAnswer":
 
 def retry(job_ids: Iterable[UUID], *, using: str) -> "Retried":
     """Make failed and cancelled jobs of a database alias ready again, with all their attempts."""
-    return store_for(using).retry(job_ids)
+    return store_for(database(using)).retry(job_ids)
 
 
 def find(  # noqa: PLR0913 - each of them narrows the selection
@@ -94,4 +94,4 @@ def find(  # noqa: PLR0913 - each of them narrows the selection
         error_contains=error_contains,
         tag=tag,
     )
-    return Selection(wanted, using=using or default_alias(), after=after)
+    return Selection(wanted, using=database(using), after=after)

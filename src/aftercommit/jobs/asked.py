@@ -5,12 +5,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db import connections
+
 from aftercommit._compat import BaseTask
 from aftercommit.enqueue.called import stored_names
 from aftercommit.enqueue.names import names_of
 from aftercommit.errors import BadSelection
 from aftercommit.options.queues import LONGEST_NAME, QUEUE_PREFIX, is_queue_name, is_stored_name
 from aftercommit.options.tags import LONGEST_TAG, is_tag
+from aftercommit.store import default_alias
 from aftercommit.store.criteria import STATES, Criteria
 
 LOWEST, HIGHEST = -100, 100  # priorities, as in Django
@@ -45,6 +48,15 @@ def criteria(
         error_contains=error_contains,
         tag=tag,
     )
+
+
+def database(using: str | None) -> str:
+    """Return the alias that is meant: by default where the router writes jobs."""
+    if using is None:
+        return default_alias()
+    if using not in list(connections):
+        raise BadSelection("using", f"the alias of a database ({', '.join(connections)})", using)
+    return using
 
 
 def target(queue: object) -> str:

@@ -5,8 +5,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, overload
 
 from aftercommit.errors import BadSelection
+from aftercommit.jobs.asked import database
 from aftercommit.options.queues import is_stored_name
-from aftercommit.store import default_alias, store_for
+from aftercommit.store import store_for
 
 if TYPE_CHECKING:
     from aftercommit.store.base import Store
@@ -85,7 +86,7 @@ def counts(
         raise BadSelection("by", f"one of {', '.join(BY)}", by)
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
         raise BadSelection("most", "a whole number from 1", most)
-    store = store_for(using or default_alias())
+    store = store_for(database(using))
     if by == "state":
         return {
             state: Number(jobs=one.jobs, is_estimate=one.is_estimate)
@@ -98,7 +99,7 @@ def oldest_due_age(*, queue: str | None = None, using: str | None = None) -> tim
     """Return for how long the oldest due job has been waiting; None if none is due."""
     if queue is not None and not is_stored_name(queue):
         raise BadSelection("queue", "the name of a queue", queue)
-    return store_for(using or default_alias()).oldest_due_age(queue)
+    return store_for(database(using)).oldest_due_age(queue)
 
 
 def latency(*, using: str | None = None) -> Latency | None:
@@ -108,7 +109,7 @@ def latency(*, using: str | None = None) -> Latency | None:
     that were claimed in the last minute. While a long queue is worked off, see
     ``oldest_due_age`` for how long those wait that were not claimed yet.
     """
-    waits = store_for(using or default_alias()).recent_waits(within=LATELY)
+    waits = store_for(database(using)).recent_waits(within=LATELY)
     if not waits:
         return None
     return Latency(
@@ -126,7 +127,7 @@ def throughput(*, using: str | None = None) -> Throughput:
     of 20 queues, and the last of the table, 1,000 of each. Ends elsewhere are missed, such as
     those of jobs that were enqueued long ago for a moment of today.
     """
-    ends, over = store_for(using or default_alias()).recent_ends(within=LATELY)
+    ends, over = store_for(database(using)).recent_ends(within=LATELY)
     seconds = max(over.total_seconds(), SHORTEST)
     failed = sum(one.state == "failed" for one in ends)
     return Throughput(ended=len(ends) / seconds, failed=failed / seconds, over=over)
