@@ -1,12 +1,23 @@
 """SQLite: one writer at a time, who must say so from the start."""
 
 from contextlib import suppress
+from uuid import uuid4
 
 import pytest
 from django.db import OperationalError, connection, transaction
 
+from aftercommit.store.sqlite.store import FEW
+from aftercommit.values import ClaimQuery
 from tests.store.callers import Held, answer, at_statement
-from tests.store.given import ALREADY_OVER, MOST_CRASHES, claim_one, ready_job, ready_jobs, state
+from tests.store.given import (
+    ALREADY_OVER,
+    LEASE,
+    MOST_CRASHES,
+    claim_one,
+    ready_job,
+    ready_jobs,
+    state,
+)
 
 pytestmark = pytest.mark.skipif("connection.vendor != 'sqlite'")
 
@@ -71,3 +82,41 @@ def test_readers_do_not_wait_for_a_writer(store, other):
     writing.commit()
     assert seen == "ready"
     assert state(store, job_id) == "cancelled"
+
+
+# ---- how many due jobs are read before a claim -------------------------------------------
+
+
+def limits_met(store, limit):
+    """Claim without regard to limits; return how many jobs, and whether limits were met."""
+    query = ClaimQuery(queue="default", limit=limit, worker_id=uuid4(), lease=LEASE)
+    claims, met = store._claim_free(query)
+    return len(claims), met
+
+
+@pytest.mark.parametrize("free", [1, FEW - 1, FEW, FEW + 1, 3 * FEW])
+def test_a_limit_behind_free_jobs_is_met_when_there_is_room_for_it(store, free):
+    ready_jobs(store, free)
+    ready_jobs(store, 1, limit_key="key")
+
+    assert limits_met(store, limit=free) == (free, False)  # no room
+
+    ready_jobs(store, free, priority=1)
+    assert limits_met(store, limit=free + 5) == (free, True)
+
+
+@pytest.mark.parametrize("held", [1, FEW, 3 * FEW])
+def test_free_jobs_behind_a_limit_are_found(store, held):
+    ready_jobs(store, held, limit_key="key")
+    ready_jobs(store, 2)
+
+    assert limits_met(store, limit=held + 2) == (2, True)
+    assert limits_met(store, limit=held + 2) == (0, True)
+
+
+def test_without_limits_none_is_met(store):
+    ready_jobs(store, 3 * FEW)
+
+    assert limits_met(store, limit=2 * FEW) == (2 * FEW, False)
+    assert limits_met(store, limit=2 * FEW) == (FEW, False)
+    assert limits_met(store, limit=2 * FEW) == (0, False)

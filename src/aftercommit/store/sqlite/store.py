@@ -42,6 +42,7 @@ from aftercommit.store.sqlite.sql import (
 )
 from aftercommit.values import Claim, ClaimQuery, Ended, NewJob, Outcome, Succeeded
 
+FEW = 10  # due jobs that are read before a claim: to read all would take as long as to claim them
 NOT_UTF_8 = "Could not decode to UTF-8"
 Answer = TypeVar("Answer")
 
@@ -105,23 +106,34 @@ class SQLiteStore(SQLiteFair):
     def _claim_free(self, query: ClaimQuery) -> tuple[list[Claim], bool]:
         parts = self._parts(query)
         # Read before the write: an idle worker must not lock the database at every poll.
-        found = self._first(parts, "limit_key, task_path", query.limit)
-        under_limits = [key is not None or path in query.limited for key, path in found]
+        under_limits = self._under_limits(parts, query, few := min(FEW, query.limit))
+        if len(under_limits) == few and all(under_limits):
+            under_limits = self._under_limits(parts, query, few := query.limit)
         if all(under_limits):
             self.end_leases(query.ended)
-            return [], bool(found)
+            return [], bool(under_limits)
         which = WITHOUT_LIMIT
         if query.limited:
             which += f" AND task_path NOT IN ({marks(list(query.limited))})"
         rows: list[Any] = []
+        short = False  # a part had fewer free jobs than were asked for
         with self._write():
             for part, values in parts:
                 if (left := query.limit - len(rows)) > 0:
                     given = [*values, left, *query.limited]
-                    rows += self._claim_part(query, part, given, which=which)
+                    claimed = self._claim_part(query, part, given, which=which)
+                    short = short or len(claimed) < left
+                    rows += claimed
             claims = self._leased(rows, query)
             self.end_leases(query.ended)
+        if short and len(under_limits) == few:  # not all were looked at
+            under_limits += self._under_limits(parts, query, query.limit)
         return claims, any(under_limits)
+
+    def _under_limits(self, parts: list[Part], query: ClaimQuery, number: int) -> list[bool]:
+        """Return of so many due jobs, the first ones, whether a limit may hold them back."""
+        found = self._first(parts, "limit_key, task_path", number)
+        return [key is not None or path in query.limited for key, path in found]
 
     def _claim_part(
         self,
