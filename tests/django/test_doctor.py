@@ -6,7 +6,7 @@ from io import StringIO
 from uuid import uuid4
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import ProgrammingError, connection
 
 from aftercommit import queues
@@ -126,6 +126,18 @@ def test_programs_read_json_from_one_output(doctor):
     assert (found["database"], found["check"], found["exit_status"]) == ("default", "work", 4)
     assert found["text"].startswith("A worker cannot do its work: ")
     assert found["cure"]
+
+
+def test_one_database_is_examined_if_it_is_named(doctor, settings):
+    backend = settings.TASKS["default"]
+    there = {**backend, "OPTIONS": {**backend["OPTIONS"], "using": "other"}}
+    settings.TASKS = {"default": backend, "other": there}
+
+    status, said, _ = doctor("--json", "--database", "default")
+
+    assert (status, {one["database"] for one in json.loads(said)}) == (0, {"default"})
+    with pytest.raises(CommandError, match="known: default, other"):
+        doctor("--database", "gone")
 
 
 def test_each_kind_of_problem_is_a_bit_of_the_exit_status(problems):

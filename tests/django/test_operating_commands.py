@@ -20,6 +20,7 @@ from tests.django.conftest import claim_only_job
 from tests.django.test_jobs import failed_job, job, ready_job
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
+SELECTS = ["retry", "cancel", "move --to mail", "jobs list"]
 USAGE = 2  # the status of argparse
 NOTHING, LEFT = selected.NOTHING_FOUND, selected.SOME_LEFT
 
@@ -88,10 +89,23 @@ def test_json_for_programs():
         }
     }
     assert (status, complained) == (0, "")
-    assert json.loads(run("retry", "--all", "--json", "--dry-run")[1]) == {
-        "default": {"found": 0},
-        "other": {"found": 0},
-    }
+
+
+@pytest.mark.parametrize("command", [*SELECTS[:3], "prune --ended-before 0s"])
+def test_json_of_a_dry_run_has_the_same_fields(command):
+    ready_job(), failed_job()
+    words = [*command.split(), *([] if command.startswith("prune") else ["--all"]), "--json"]
+
+    rehearsed = json.loads(run(*words, "--dry-run")[1])
+    done = json.loads(run(*words)[1])
+
+    for database, said in rehearsed.items():
+        assert said.pop("dry_run") is True
+        assert said == dict.fromkeys(done[database], 0) | {
+            "found": done[database]["found"],
+            "position": None,
+        }
+    assert rehearsed["default"]["found"] == 1
 
 
 def test_jobs_are_cancelled_by_id():
@@ -176,7 +190,6 @@ def test_jobs_are_not_moved_to_a_queue_that_is_misspelt(settings, more):
     assert run("move", "--all", "--to", "mail", *more)[0] == 0
 
 
-SELECTS = ["retry", "cancel", "move --to mail", "jobs list"]
 NAMED = ["--tag", "--queue", "--task", "--error", "--state", "--older-than"]
 
 

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from aftercommit.errors import ConfigurationError
 from aftercommit.management.subcommands.base import Subcommand
+from aftercommit.management.subcommands.selected import add_form, aliases
 from aftercommit.options.worker import WorkerConfig
 from aftercommit.windows.doctor import Ailment, Finding, examine, refused
 from aftercommit.worker.config import served
@@ -21,24 +22,24 @@ class Doctor(Subcommand):
     help = "say what is misconfigured or sick, and the cure"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the form."""
-        parser.add_argument("--json", action="store_true", help="write JSON, for programs")
+        """Declare the database, and the form."""
+        add_form(parser)
 
     def run(self, options: dict[str, Any]) -> int:
         """Write what was found; return a bit for each kind of problem, see ``Ailment``."""
         try:
-            aliases = sorted({one.using for one in served(WorkerConfig())})
+            served(WorkerConfig())  # mistakes are said here
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
-        findings = self._find(aliases)
+        findings = self._find(aliases(options))
         if options["json"]:
             self.say(json.dumps([one.as_json() for one in findings]))
         for one in () if options["json"] else findings:
             (self.complain if one.is_problem else self.say)(str(one))
         return int(reduce(or_, (one.ailment for one in findings), Ailment.NONE))
 
-    def _find(self, aliases: list[str]) -> list[Finding]:
+    def _find(self, asked: list[str]) -> list[Finding]:
         found: list[Finding] = []
-        for alias, refusal in self._answers.refusals(aliases).items():
+        for alias, refusal in self._answers.refusals(asked).items():
             found += examine(alias) if refusal is None else [refused(alias, refusal)]
         return found

@@ -187,7 +187,8 @@ class Change(Asking):
     def _count(self, found: dict[str, Selection], options: dict[str, Any]) -> int:
         totals = {using: one.count() for using, one in found.items()}
         if options["json"]:
-            self.say(json.dumps({using: {"found": number} for using, number in totals.items()}))
+            said = {using: _as_json(Progress(), found=one) for using, one in totals.items()}
+            self.say(json.dumps({using: one | {"dry_run": True} for using, one in said.items()}))
         else:
             for using, number in totals.items():
                 self.say(f"{using}: {counted(number, 'job')} would be {self.done}.")
@@ -227,7 +228,7 @@ class Change(Asking):
         return say
 
 
-def _as_json(done: Progress) -> dict[str, Any]:
+def _as_json(done: Progress, **more: int) -> dict[str, Any]:
     names = ("found", "changed", "left", "asked", "clashed", "refused")
     position = None if done.position is None else str(done.position)
-    return {name: getattr(done, name) for name in names} | {"position": position}
+    return {name: getattr(done, name) for name in names} | {"position": position} | more
