@@ -178,10 +178,10 @@ def remembers_nothing(_queue: str, _wait: timedelta) -> None:
     """Ask a closed queue again at the next claim."""
 
 
-LineMet = Callable[[str, str, timedelta], None]
+LineMet = Callable[[str, str, timedelta | None], None]
 
 
-def nobody_listens(_rate_key: str, _task_path: str, _wait: timedelta) -> None:
+def nobody_listens(_rate_key: str, _task_path: str, _wait: timedelta | None) -> None:
     """Let the claimer's sweeps find lines of rates."""
 
 
@@ -247,6 +247,7 @@ class ClaimQuery:
     startable: int | None = None
     rate_of: Callable[[str], Rate | None] = no_rate_known  # of a task by its path
     # Is told that jobs wait for a rate: its key, a path of a task, when the next may start.
+    # None: somebody else decides about the key just now, and its jobs are claimable still.
     line_met: LineMet = nobody_listens
     paused: Sequence[str] = ()  # tasks among ``unknown`` whose jobs are set aside
     until: datetime | None = None  # only jobs that were due by then; None: any that is due

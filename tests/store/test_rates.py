@@ -389,7 +389,10 @@ def test_a_key_that_somebody_has_locked_is_left_alone(store: Store, other: Calle
 
     locks: list[Any] = []
     other.do(lock)
-    assert rated(THREE)(store) == []
+    told: list[tuple[str, timedelta | None]] = []
+    claims = rated(THREE)(store, line_met=lambda key, _path, wait: told.append((key, wait)))
+    assert claims == []
+    assert set(told) == {(KEY, None), (OTHER_KEY, None)}  # they are claimed in a moment
     assert store.let_start({KEY: THREE}) == (0, {})
     assert parked() == []
     other.do(lambda: locks[0].__exit__(None, None, None))

@@ -22,6 +22,7 @@ from aftercommit.models import Blocked, Job, State
 from aftercommit.models import Rate as RateRow
 from aftercommit.options.worker import WorkerConfig
 from aftercommit.store import store_for
+from aftercommit.store.rates.gate import RateGate
 from aftercommit.values import FIRST_MOMENT
 from aftercommit.worker.config import served
 from aftercommit.worker.quota import RunQuota
@@ -607,3 +608,19 @@ def test_a_key_that_is_locked_for_a_moment_is_waited_for(parked, monkeypatch):
         patch.setattr(store, "let_start", lambda _rates: (0, {}))
         passage.step()
     assert not passage.empty
+
+
+def test_a_drain_claims_again_while_others_have_a_key_locked(declare, monkeypatch):
+    declare(call, rate="1/h", rate_by=("account",), limit=5).enqueue(1)
+    pass_gate = RateGate._pass_gate
+    busy = iter(range(5))
+
+    def contended(self, query, candidates, held, lock):
+        is_busy = next(busy, None) is not None
+        return pass_gate(
+            self, query, candidates, held, (lambda _keys: set()) if is_busy else lock
+        )
+
+    monkeypatch.setattr(RateGate, "_pass_gate", contended)
+    assert work() == 0
+    assert states() == [State.SUCCEEDED]

@@ -70,7 +70,7 @@ class Claims:
             return UNTIL_RUNG
         if claims or self._rooms.fetcher.aside.has_more:
             return AT_ONCE
-        if at_rest and rescuer.settled:
+        if at_rest and self._rooms.rates.empty and rescuer.settled:
             self.quiet_since = began
         return self._rooms.fetcher.closed.next_look(
             otherwise=self._poll_interval if rescuer.settled else SETTLING

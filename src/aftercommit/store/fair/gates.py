@@ -96,6 +96,8 @@ class FairGates(FairReading):
             path_of[key] = one.task_path
             rates |= {key: rate} if rate else {}
         held = lock(list(rates)[: self.most_keys]) if rates else set()
+        for key in rates.keys() - held:
+            query.line_met(key, path_of[key], None)
         for key, now in self._keys_now({key: rates[key] for key in held}).items() if held else ():
             parked = self._first_in_line({key: now.allowed}) if now.allowed else {}
             tokens[key] = now.allowed - len(parked.get(key, ()))

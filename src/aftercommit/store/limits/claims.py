@@ -144,6 +144,8 @@ class Limits(Moving, RateGate):
         """Decide about the first due jobs."""
         with self._with_keys() as lock:
             look = self._look(query, most, lock)
+            if look.busy:
+                self._tell_of_busy(query, look)
             if query.limited:
                 look = self._give_keys(query, look, lock)
             candidates = [one for one in look.due if one.limit_key in look.held]
@@ -194,6 +196,12 @@ class Limits(Moving, RateGate):
         held = lock(tried) if tried else set()
         busy = [key for key in tried if key not in held]
         return Look(due, held, busy, full=len(due) == most, capped=len(keys) > len(tried))
+
+    def _tell_of_busy(self, query: ClaimQuery, look: Look) -> None:
+        """Tell the claimer which rates somebody else decides about just now."""
+        for key, path in {one.limit_key: one.task_path for one in look.due}.items():
+            if key in look.busy and query.rate_of(path) is not None:
+                query.line_met(key, path, None)
 
     def _give_keys(self, query: ClaimQuery, look: Look, lock: LockKeys) -> Look:
         """Give jobs of tasks that are limited at run time the key of their task.

@@ -89,6 +89,8 @@ class RateGate(RateLines):
         gate.paths = {key: some[0].task_path for key, some in of_key.items()}
         others = of_key.keys() - set(held)
         held = set(held).intersection(of_key) | (lock(others) if others else set())
+        for key in of_key.keys() - held:
+            query.line_met(key, gate.paths[key], None)
         wanted: dict[str, Rate] = {
             key: rate for key in held if (rate := rates[gate.paths[key]]) is not None
         }

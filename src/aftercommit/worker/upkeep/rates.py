@@ -71,6 +71,7 @@ class RatePassage:
         self._news = news
         self._met: SimpleQueue[tuple[str, Known]] = SimpleQueue()
         self._keys: dict[str, Known] = {}
+        self._claim_at: float | None = None  # when a key that others had locked may be free
         self._after = ""  # the key where the sweep goes on
         self._next_sweep = float("-inf")
         self._swept = False  # once at least
@@ -79,14 +80,21 @@ class RatePassage:
     def empty(self) -> bool:
         """Whether every job that may start by what this process knows was let through."""
         known = tuple(self._keys.values())
-        return self._swept and self._met.empty() and not any(one.is_pending for one in known)
+        settled = self._swept and self._claim_at is None
+        return settled and self._met.empty() and not any(one.is_pending for one in known)
 
     def _ring_now(self) -> None:
         self.ring()
 
-    def line_met(self, key: str, task_path: str, wait: timedelta) -> None:
-        """Note that jobs wait for a key, and how long; from any thread."""
-        self._met.put((key, Known(task_path, rate_of(task_path), _in(wait))))
+    def line_met(self, key: str, task_path: str, wait: timedelta | None) -> None:
+        """Note that jobs wait for a key, and how long; from any thread.
+
+        None: they are due, but somebody else had locked the key. The next claim may have it.
+        """
+        if wait is None:
+            self._claim_at = _in(AGAIN)
+        else:
+            self._met.put((key, Known(task_path, rate_of(task_path), _in(wait))))
         self.ring()
 
     def step(self) -> timedelta:
@@ -100,7 +108,11 @@ class RatePassage:
             self._swept = True
         if due := [key for key, one in self._keys.items() if one.is_due]:
             self._look_at(due[:MOST_KEYS])
-        earliest = min((one.at for one in self._keys.values()), default=self._next_sweep)
+        if self._claim_at is not None and self._claim_at <= time.monotonic():
+            self._claim_at = None
+            self._news()
+        looks = [one.at for one in self._keys.values()]
+        earliest = min([*looks, self._claim_at or self._next_sweep])
         if not self._met.empty():
             return timedelta(0)
         return timedelta(seconds=max(min(earliest, self._next_sweep) - time.monotonic(), 0))
