@@ -16,6 +16,7 @@ from aftercommit.models import Blocked, Job, State
 from aftercommit.models import Rate as RateRow
 from aftercommit.store.base import Store
 from aftercommit.store.clock import in_future
+from aftercommit.store.rates import gate
 from aftercommit.values import (
     UNLIMITED,
     Claim,
@@ -125,6 +126,23 @@ def test_a_new_job_does_not_start_before_one_that_was_parked(store: Store) -> No
     claims = rated(SLOW)(store) or rated(SLOW)(store)
     assert ids(claims) == jobs[1:]
     assert parked() == [new]
+
+
+def test_a_new_job_passes_no_part_of_a_line_that_was_not_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "MOST_OF_KEY", 2)
+    ten = Rate(HOUR, 10)
+    jobs = of_key(store, 14)
+    assert ids(rated(ten)(store)) == jobs[:10]
+    later(10 * HOUR)
+    (new,) = of_key(store, 1)
+    claims: list[Claim] = []
+    for _time in range(5):
+        claims += rated(ten)(store)
+        store.let_start({KEY: ten})
+    assert ids(claims) == [*jobs[10:], new]
+    assert claims[-1].job_id == new
 
 
 def test_the_most_urgent_are_let_through_first_whatever_their_number(store: Store) -> None:

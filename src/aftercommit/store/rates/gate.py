@@ -135,6 +135,8 @@ class RateGate(RateLines):
         for key, candidates in of_key.items():
             line = lines.get(key, [])
             both: list[Any] = sorted([*candidates, *line], key=lambda one: one.place)
+            if len(line) == MOST_OF_KEY:  # others of the line may be in front of what follows
+                both = [one for one in both if one.place <= line[-1].place]
             first = {one.job_id for one in both[: numbers[key]]}
             gate.open |= {one.job_id: key for one in candidates if one.job_id in first}
             passing += [one for one in line if one.job_id in first]
