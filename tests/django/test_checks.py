@@ -16,6 +16,7 @@ from django.db.utils import ConnectionHandler
 from aftercommit import task
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.registry import _declared
+from aftercommit.errors import ConfigurationError
 from aftercommit.relay.brokers import broker_for
 from aftercommit.relay.neglected import Neglect
 from aftercommit.windows import checks
@@ -55,6 +56,36 @@ def found_in(*databases):
 def ours_among(messages):
     """Return the messages that are not Django's own."""
     return [message for message in messages if message.id.startswith("aftercommit.")]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"options": {"queue_limits": {"mail": 0}}},
+            r"OPTIONS'\]: queue_limits\['mail'\]: expected",
+        ),
+        ({"options": {"age_priority": 10}}, "age_priority: expected a timedelta"),
+        ({"options": {"queue_rates": {"mail": "often"}}}, "queue_rates"),
+        ({"options": {"colour": 1}}, "unknown option 'colour'"),
+        ({"options": {"relay": 3}}, "relay: expected"),
+        ({"queues": "mail"}, r"QUEUES'\]: expected a list"),
+        ({"queues": [" mail"]}, "no space at its ends"),
+    ],
+    ids=str,
+)
+def test_e015_a_mistake_in_tasks_is_a_sentence_and_no_traceback(backends, given, said):
+    queues, options = given.get("queues", []), given.get("options", {})
+    backends(default={**ours(), "QUEUES": queues, "OPTIONS": options}, other=ours())
+
+    message = only(ours_among(run_checks(include_deployment_checks=True)))
+
+    assert message.id == "aftercommit.E015"
+    assert re.search(said, message.msg)
+    assert message.msg.startswith("TASKS['default']")
+    assert found_in("default") == [message]
+    with pytest.raises(ConfigurationError, match=said):
+        task(backend="default")(only)
 
 
 def database(engine, **given):

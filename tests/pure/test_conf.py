@@ -93,6 +93,7 @@ EXCEPTIONS = "expected an exception class, its dotted path, or a tuple of them"
         ("atomic", [None, 1, "yes"], FLAG),
         ("timeout", [0, 30, timedelta(0), -SECOND], SPAN),
         ("age_priority", [0, 10, timedelta(0), -SECOND], SPAN),
+        ("age_priority", [timedelta(microseconds=1), SECOND / 2], "expected at least 1 s"),
         ("lease", [30, None, timedelta(0), -SECOND], SPAN),
         ("heartbeat", [10, timedelta(0)], SPAN),
         ("poll_interval", [0, timedelta(0)], SPAN),
@@ -316,18 +317,19 @@ def test_a_program_that_starts_a_worker_is_told_as_well(given):
         ([""], "a queue's name has 1 to 100"),
         (["x" * 101], "a queue's name has 1 to 100"),
         (["a\nb"], "a queue's name has 1 to 100"),
+        ([" mail"], "no space at its ends"),
         ([None], "a queue's name has 1 to 100"),
     ],
 )
 def test_queues_of_a_backend_are_a_list_of_names(queues, said):
     with pytest.raises(ConfigurationError, match=said):
-        DatabaseBackend("default", {"QUEUES": queues})
+        _ = DatabaseBackend("default", {"QUEUES": queues}).config
 
 
 @pytest.mark.parametrize("alias", ["", "x" * 101, "a\nb"])
 def test_an_alias_fits_its_column(alias):
     with pytest.raises(ConfigurationError, match="an alias has 1 to 100"):
-        DatabaseBackend(alias, {})
+        _ = DatabaseBackend(alias, {}).config
 
 
 @pytest.mark.parametrize("given", [None, [], "x", 5])
@@ -336,7 +338,7 @@ def test_options_that_are_no_dict_are_told_and_do_not_end_the_start(given, setti
     apps.get_app_config("aftercommit").ready()
 
     with pytest.raises(ConfigurationError, match="expected a dict"):
-        DatabaseBackend("default", settings.TASKS["default"])
+        _ = DatabaseBackend("default", settings.TASKS["default"]).config
 
 
 @pytest.mark.parametrize(

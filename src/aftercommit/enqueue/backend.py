@@ -57,16 +57,25 @@ class DatabaseBackend(BaseTaskBackend):
     supports_priority = True
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
-        if not is_stored_name(alias):  # its column is like that of the queues
-            raise ConfigurationError(
-                f"TASKS[{alias!r}]: an alias has 1 to {LONGEST_NAME} printable characters."
-            )
-        check_queues(params.get("QUEUES", ()), where=f"TASKS[{alias!r}]['QUEUES']")
+        self.mistake: ConfigurationError | None = None
+        try:
+            self._config = _options_in(alias, params)
+        except ConfigurationError as error:  # Django's own check builds backends, and would end
+            self.mistake = error
+            params = {**params, "QUEUES": [], "OPTIONS": {}}
         super().__init__(alias, params)
-        self.config = BackendOptions.from_mapping(
-            self.options, where=f"TASKS[{alias!r}]['OPTIONS']"
-        )
         self._validated: dict[int, Any] = {}  # tasks by their id()
+
+    @property
+    def config(self) -> BackendOptions:
+        """The options; raises ``ConfigurationError`` if there is a mistake in TASKS."""
+        if self.mistake is not None:
+            raise ConfigurationError(str(self.mistake)) from self.mistake
+        return self._config
+
+    @config.setter
+    def config(self, options: BackendOptions) -> None:
+        self._config = options
 
     @property
     def using(self) -> str:
@@ -260,3 +269,14 @@ def _moment_of(task: BaseTask) -> datetime | None:
     ``deschedule()`` finds those by equal payloads.
     """
     return None if isinstance(task, BuiltInTask) else task.run_after
+
+
+def _options_in(alias: str, params: dict[str, Any]) -> BackendOptions:
+    """Return the options of a backend; raises ``ConfigurationError`` for what is wrong in it."""
+    where = f"TASKS[{alias!r}]"
+    if not is_stored_name(alias):  # its column is like that of the queues
+        raise ConfigurationError(
+            f"{where}: an alias has 1 to {LONGEST_NAME} printable characters."
+        )
+    check_queues(params.get("QUEUES", ()), where=f"{where}['QUEUES']")
+    return BackendOptions.from_mapping(params.get("OPTIONS", {}), where=f"{where}['OPTIONS']")

@@ -28,6 +28,7 @@ from aftercommit.options.unique import check_on_conflict
 
 USUAL_BACKOFF = Exponential()
 POLL_IF_WOKEN = timedelta(seconds=1)  # longest wait for a wake-up that was lost
+SHORTEST_AGE = timedelta(seconds=1)
 POLL = timedelta(milliseconds=200)
 # A function, or its dotted path, that gets a list of Job.
 ArchiveOption = Callable[[Any], object] | str | None
@@ -93,6 +94,7 @@ class BackendOptions(CheckedOptions):
             check_spans(timeout=self.timeout)
         if self.age_priority is not None:
             check_spans(age_priority=self.age_priority)
+            _check_ageing(self.age_priority)
         backoff_from(self.backoff)
         check_on_conflict(self.on_conflict)
         check_keep("keep_result", self.keep_result)
@@ -137,6 +139,14 @@ class BackendOptions(CheckedOptions):
         for name in lists:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, ())
+
+
+def _check_ageing(value: timedelta) -> None:
+    if value < SHORTEST_AGE:
+        raise ConfigurationError(
+            f"age_priority: expected at least {SHORTEST_AGE.seconds} s, got {shown(value)}: "
+            "every job would soon be as urgent as any other."
+        )
 
 
 def _check_archive(value: Any) -> None:

@@ -5,13 +5,18 @@ that query the server are run when Django checks that database: at ``migrate`` a
 ``check --database default``.
 """
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Tags, register
 
 from aftercommit.errors import MissingBackport
 
+Check = Callable[..., list[CheckMessage]]
+
 try:
+    from aftercommit.enqueue.configured import our_backends
     from aftercommit.windows.checks.databases import check_databases
     from aftercommit.windows.checks.project import check_project
     from aftercommit.windows.checks.relay import check_relay
@@ -38,6 +43,7 @@ CHECKS = {
     "aftercommit.E012": "the database router keeps our tables out of the jobs' database",
     "aftercommit.E013": "AUTOCOMMIT is False for the database of the jobs",
     "aftercommit.E014": "backends of one database limit a queue to different numbers",
+    "aftercommit.E015": "an option of a backend, its QUEUES or its alias make no sense",
     "aftercommit.W001": "'django_tasks' is not in INSTALLED_APPS though the backport is used",
     "aftercommit.W002": "MariaDB is older than 10.8 and ignores descending indexes",
     "aftercommit.W003": "SQLite keeps the jobs in memory, where no worker sees them",
@@ -63,10 +69,21 @@ def register_checks() -> None:
         register(check_backport, TAG)
         return
     register(check_project, TAG)
-    register(check_databases, TAG)
-    register(check_relay, TAG, deploy=True)
-    register(check_queued_names, TAG, deploy=True)
-    register(check_servers, Tags.database)  # this tag only: by another tag they would query, too
+    register(_if_readable(check_databases), TAG)
+    register(_if_readable(check_relay), TAG, deploy=True)
+    register(_if_readable(check_queued_names), TAG, deploy=True)
+    # This tag only: by another tag they would query, too.
+    register(_if_readable(check_servers), Tags.database)
+
+
+def _if_readable(check: Check) -> Check:
+    """Leave a check out if TASKS cannot be read, which ``check_project`` says."""
+
+    @wraps(check)
+    def checked(**kwargs: Any) -> list[CheckMessage]:
+        return [] if any(one.mistake for one in our_backends()) else check(**kwargs)
+
+    return checked
 
 
 def check_backport(**_kwargs: Any) -> list[CheckMessage]:

@@ -30,6 +30,8 @@ OF_AN_ALIAS = ("lease", "heartbeat", "poll_interval", "max_crashes", "session_lo
 def check_project(**_kwargs: Any) -> list[CheckMessage]:
     """Check the settings of the aftercommit backends."""
     backends = our_backends()
+    if mistakes := [one.mistake for one in backends if one.mistake is not None]:
+        return [_mistake(one) for one in mistakes]
     if not backends:
         return []
     return [
@@ -41,6 +43,12 @@ def check_project(**_kwargs: Any) -> list[CheckMessage]:
         *_shared_libraries(backends),
         *_queue_limits(backends),
     ]
+
+
+def _mistake(error: ConfigurationError) -> CheckMessage:
+    return Error(
+        f"{error}".rstrip(), hint="Correct TASKS in the settings.", id="aftercommit.E015"
+    )
 
 
 def _backport_app() -> Iterator[CheckMessage]:
