@@ -11,7 +11,7 @@ from django.db import ProgrammingError, connection
 
 from aftercommit import queues
 from aftercommit.management.subcommands import answers
-from aftercommit.models import Job, Lease, WorkerPresence
+from aftercommit.models import Blocked, Job, Lease, WorkerPresence
 from aftercommit.options.fair import fair_key
 from aftercommit.store import store_for
 from aftercommit.store.clock import ago
@@ -261,6 +261,33 @@ def test_jobs_that_wait_for_their_turn_are_due_as_well(problems):
     queues.pause(task=tasks.note)
     assert [one["check"] for one in problems()[0]] == ["no-worker"]
     queues.pause(task=add)
+    assert problems() == ([], 0)
+
+
+@pytest.mark.parametrize("reason", [Blocked.LIMIT, Blocked.RATE])
+def test_jobs_that_wait_for_a_limit_or_a_rate_need_a_worker(problems, reason):
+    due_for(HOUR, queue_name="mail")
+    parked = {"blocked": reason, "limit_key": "k", "claimable": False, "waits_for": 1}
+    line = {"line": "k", "rate_key": "k"} if reason == Blocked.RATE else {}
+    Job.objects.update(**parked, **line)
+
+    (found,), status = problems()
+
+    assert (status, found["check"]) == (Ailment.NOBODY, "no-worker")
+    assert "Jobs of the queue mail have been due for up to 1 h" in found["text"]
+    due_for(HOUR, queue_name="other")  # beside one that waits for nothing
+    assert len(problems()[0]) == 2
+    Job.objects.filter(queue="other").delete()
+    queues.pause(task=tasks.note)
+    assert problems() == ([], 0)
+    queues.resume(task=tasks.note)
+    queues.pause("mail")
+    assert problems() == ([], 0)
+    queues.resume("mail")
+    worker()  # which lets them wait for as long as the rule says
+    assert problems() == ([], 0)
+    Job.objects.update(run_after=ago(timedelta(minutes=1)))
+    WorkerPresence.objects.all().delete()
     assert problems() == ([], 0)
 
 

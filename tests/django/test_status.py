@@ -107,7 +107,15 @@ def test_the_command_says_it_for_programs():
     here, there = json.loads(run("--json"))
 
     assert (here["database"], there["database"]) == ("default", "other")
-    depth = {"due": 1, "ready": 1, "running": 0, "at_least": False, "paused": 0, "limited": 0}
+    depth = {
+        "due": 1,
+        "ready": 1,
+        "running": 0,
+        "at_least": False,
+        "paused": 0,
+        "limited": 0,
+        "rated": 0,
+    }
     assert here["queues"] == {"mail": depth}
     assert here["states"]["ready"] == {"jobs": 1, "is_estimate": False}
     assert here["oldest"] >= 0
@@ -121,23 +129,29 @@ def test_jobs_that_wait_for_a_pause_or_a_limit_are_shown_as_that():
     store.set_aside("mail", [("default", 0)], {add.module_path})
     parked = ready_job(limit_key="k")
     Job.objects.filter(pk=parked).update(blocked=Blocked.LIMIT, claimable=False, waits_for=1)
+    rated = ready_job(limit_key="r", rate_key="r", queue="slow")
+    Job.objects.filter(pk=rated).update(
+        blocked=Blocked.RATE, line="r", claimable=False, waits_for=1
+    )
 
     by_queue, by_task = jobs.counts(), jobs.counts(by="task")
 
-    assert {name: (one.paused, one.limited) for name, one in by_queue.items()} == {
-        "mail": (1, 0),
-        "default": (0, 1),
+    assert {name: (one.paused, one.limited, one.rated) for name, one in by_queue.items()} == {
+        "mail": (1, 0, 0),
+        "default": (0, 1, 0),
+        "slow": (0, 0, 1),
     }
     assert by_task[add.module_path] == jobs.Depth(
-        due=0, ready=0, running=0, at_least=False, paused=1, limited=1
+        due=0, ready=0, running=0, at_least=False, paused=1, limited=1, rated=1
     )
     assert jobs.counts(by="task", most=1)[add.module_path].at_least
-    assert jobs.counts(by="state")["ready"] == jobs.Number(jobs=2, is_estimate=False)
+    assert jobs.counts(by="state")["ready"] == jobs.Number(jobs=3, is_estimate=False)
     assert run("--database", "default").splitlines()[2:] == [
         "  queue default: 0 due, 0 ready, 0 running, 1 wait for a limit",
         "  queue mail: 0 due, 0 ready, 0 running, 1 set aside while their task is paused",
+        "  queue slow: 0 due, 0 ready, 0 running, 1 wait for their rate",
         f"  task {add.module_path} (paused): 0 due, 0 ready, 0 running, "
-        "1 set aside while their task is paused, 1 wait for a limit",
+        "1 set aside while their task is paused, 1 wait for a limit, 1 wait for their rate",
     ]
 
 

@@ -10,7 +10,7 @@ from aftercommit.values import TASK, Failed, Succeeded
 from tests.store.given import ERROR, claim_all, ready_job, ready_jobs
 
 CHARGE, MAIL = "shop.tasks.charge", "shop.tasks.mail"
-NOBODY = {"paused": {}, "limited": {}}
+NOBODY = {"paused": {}, "limited": {}, "rated": {}}
 
 
 def jobs_in_each_state(store, *, ready=3, running=2, succeeded=5, failed=4):
@@ -122,15 +122,21 @@ def test_set_aside_and_parked_jobs_are_counted_by_queue_and_by_task(store):
     set_aside(store, 2, queue="mail")
     park(store, 3, task_path=MAIL)
     park(store, 1, task_path=CHARGE, queue="mail")
+    rated = ready_jobs(store, 2, task_path=CHARGE, queue="mail", limit_key="r", rate_key="r")
+    Job.objects.filter(id__in=rated).update(
+        blocked=Blocked.RATE, line="r", claimable=False, waits_for=1
+    )
     ready_job(store)
 
     assert store.held_back("queue", most=100)._asdict() == {
         "paused": {"mail": 2},
         "limited": {"default": 3, "mail": 1},
+        "rated": {"mail": 2},
     }
     assert store.held_back("task_path", most=100)._asdict() == {
         "paused": {CHARGE: 2},
         "limited": {MAIL: 3, CHARGE: 1},
+        "rated": {CHARGE: 2},
     }
 
 
@@ -140,7 +146,7 @@ def test_no_more_than_the_limit_are_counted_for_each_reason(store):
 
     found = store.held_back("queue", most=3)
 
-    assert found._asdict() == {"paused": {"default": 3}, "limited": {"default": 3}}
+    assert found._asdict() == {"paused": {"default": 3}, "limited": {"default": 3}, "rated": {}}
 
 
 def test_a_job_that_was_cancelled_while_its_task_is_paused_is_not_held_back(store):
@@ -160,6 +166,7 @@ def test_a_job_that_waits_for_both_is_counted_once(store):
     assert store.held_back("queue", most=10)._asdict() == {
         "paused": {},
         "limited": {"default": 1},
+        "rated": {},
     }
 
 

@@ -28,7 +28,8 @@ class Depth:
     running: int
     at_least: bool  # there are so many of the others, or more
     paused: int = 0  # set aside because their task is paused; not among the ready ones
-    limited: int = 0  # wait for a slot or for their rate; not among the ready ones
+    limited: int = 0  # wait for a slot of their limit; not among the ready ones
+    rated: int = 0  # wait for their rate; not among the ready ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,17 +137,18 @@ def throughput(*, using: str | None = None) -> Throughput:
 def _depths(store: "Store", by: str, most: int) -> dict[str, Depth]:
     waiting = _by_queue(store, most) if by == "queue" else _by_task(store, most)
     running = store.running_by(COLUMNS[by])
-    paused, limited = store.held_back(COLUMNS[by], most=most)
-    there_are_more = max(sum(paused.values()), sum(limited.values())) >= most
+    held_back = store.held_back(COLUMNS[by], most=most)
+    there_are_more = any(sum(some.values()) >= most for some in held_back)
     found = {}
-    for name in sorted({*waiting, *running, *paused, *limited}):
+    for name in sorted({*waiting, *running}.union(*held_back)):
         known = waiting.get(name, NOTHING)
-        held = name in paused or name in limited
+        held = any(name in some for some in held_back)
         found[name] = replace(
             known,
             running=running.get(name, 0),
-            paused=paused.get(name, 0),
-            limited=limited.get(name, 0),
+            paused=held_back.paused.get(name, 0),
+            limited=held_back.limited.get(name, 0),
+            rated=held_back.rated.get(name, 0),
             at_least=known.at_least or (held and there_are_more),
         )
     return found

@@ -8,14 +8,17 @@ from django.apps import apps
 from django.db import Error, transaction
 from django.utils import timezone
 
+from aftercommit.models import State
 from aftercommit.options.fair import BEHIND, head_of
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.store.clock import ago
+from aftercommit.store.held_back import PARKED_IN
 from aftercommit.store.measuring import Measuring
 from aftercommit.store.rules import Rules
 from aftercommit.values import QUEUE, Group
 
 FRONT = 500  # jobs of a group that are looked at
+MOST_PARKED = 5_000  # jobs, for each reason
 DEAD_ROWS = """
 SELECT pg_class.relname, n_dead_tup, n_live_tup, GREATEST(last_vacuum, last_autovacuum),
     NOT COALESCE(reloptions, '{}') && ARRAY[
@@ -98,6 +101,22 @@ class Health(Measuring, Rules):
                 continue
             if self._has_others(group, after, but_tasks):
                 found[name] = max(age, found.get(name, age))
+        return [Unserved(*one) for one in sorted(found.items())]
+
+    def parked(self, *, after: timedelta, but_tasks: Collection[str] = ()) -> list[Unserved]:
+        """Return the queues with jobs that wait for a limit or a rate, and have done so for long.
+
+        A worker lets them through; without one nobody does. Of many jobs some are looked at.
+        """
+        left_out, now = self._paused_queues(), self._clock()
+        found: dict[str, timedelta] = {}
+        for place in PARKED_IN:
+            some = self._jobs.filter(blocked=place, state=State.READY)
+            front = some.order_by("blocked", "limit_key").only("queue", "task_path", "run_after")
+            for one in front[:MOST_PARKED]:
+                age = now - one.run_after
+                if age > after and one.queue not in left_out and one.task_path not in but_tasks:
+                    found[one.queue] = max(age, found.get(one.queue, age))
         return [Unserved(*one) for one in sorted(found.items())]
 
     def _paused_queues(self) -> set[str]:

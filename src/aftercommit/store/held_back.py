@@ -1,13 +1,12 @@
-"""Ready jobs that no claim can see: those of paused tasks, and those that wait for a limit."""
+"""Ready jobs that no claim can see: of paused tasks, or waiting for a limit or a rate."""
 
-from collections import Counter
 from typing import Any, NamedTuple
 
 from aftercommit.models import Blocked, Dependency
 from aftercommit.store.rules import Rules, pause_of
 from aftercommit.values import TASK
 
-LIMITED = (Blocked.LIMIT, Blocked.RATE)
+PARKED_IN = (Blocked.LIMIT, Blocked.RATE)
 # Each place is a part of an index, read up to a limit.
 PARKED = """
 SELECT {column}, COUNT(*) FROM (
@@ -22,7 +21,7 @@ FROM (
     SELECT job_id FROM aftercommit_dependency WHERE needs_id IN ({pauses}) LIMIT {most}
 ) AS aside
 JOIN aftercommit_job AS job ON job.id = aside.job_id
-WHERE job.state = 'ready' AND job.waits_for > 0 AND COALESCE(job.blocked, -1) NOT IN ({limited})
+WHERE job.state = 'ready' AND job.waits_for > 0 AND COALESCE(job.blocked, -1) NOT IN ({parked})
 GROUP BY job.{column}
 """
 
@@ -31,7 +30,8 @@ class HeldBackJobs(NamedTuple):
     """How many jobs are held back, by the queue or the task; each name has at least one."""
 
     paused: dict[str, int]  # set aside, because their task is paused
-    limited: dict[str, int]  # parked, because of a limit or a rate
+    limited: dict[str, int]  # parked, because of a limit
+    rated: dict[str, int]  # parked, because of a rate
 
 
 class HeldBack(Rules):
@@ -39,11 +39,11 @@ class HeldBack(Rules):
 
     def held_back(self, column: str, *, most: int) -> HeldBackJobs:
         """Return how many there are, by ``queue`` or ``task_path``; up to ``most`` a reason."""
-        limited: Counter[str] = Counter()
-        for place in LIMITED:
-            sql = PARKED.format(column=column, place=place.value, most=most)
-            limited.update(self._pairs(sql, []))
-        return HeldBackJobs(paused=self._set_aside_by(column, most), limited=dict(limited))
+        limited, rated = (
+            self._pairs(PARKED.format(column=column, place=place.value, most=most), [])
+            for place in PARKED_IN
+        )
+        return HeldBackJobs(self._set_aside_by(column, most), limited, rated)
 
     def _set_aside_by(self, column: str, most: int) -> dict[str, int]:
         rules = self.rules()
@@ -58,7 +58,7 @@ class HeldBack(Rules):
             column=column,
             pauses=", ".join(["%s"] * len(pauses)),
             most=most,
-            limited=", ".join(str(one.value) for one in LIMITED),
+            parked=", ".join(str(one.value) for one in PARKED_IN),
         )
         return self._pairs(sql, pauses)
 

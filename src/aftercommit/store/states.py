@@ -50,7 +50,7 @@ class States(Measuring, HeldBack):
         held = self.held_back("queue", most=most)
         # Of all queues together: nothing but the sum is wanted.
         ready = sum(one.ready for one in self.waiting_by_task(most=most))
-        parked = [sum(held.paused.values()), sum(held.limited.values())]
+        parked = [sum(some.values()) for some in held]
         ended = self._jobs.filter(unsuccessful=True).order_by("id").only("state")[:most]
         seen = Counter(str(row.state) for row in ended)
         beyond = {str(State.SUCCEEDED)}

@@ -103,7 +103,9 @@ def _depth(one: jobs.Depth) -> str:
     due = f"{one.due:,}{more * bool(one.due)}"
     paused = f", {one.paused:,}{more} set aside while their task is paused" * bool(one.paused)
     limited = f", {one.limited:,}{more} wait for a limit" * bool(one.limited)
-    return f"{due} due, {one.ready:,}{more} ready, {one.running:,} running{paused}{limited}"
+    rated = f", {one.rated:,}{more} wait for their rate" * bool(one.rated)
+    held = paused + limited + rated
+    return f"{due} due, {one.ready:,}{more} ready, {one.running:,} running{held}"
 
 
 def _latency(found: jobs.Latency | None) -> str:

@@ -35,7 +35,12 @@ def waiting(store: Store) -> Iterator[Finding]:
     )
     paused = [one.name for one in store.pauses() if one.kind == TASK]
     unknown = _unknown(store)
-    for one in store.unserved(after=LATE, but_tasks={*paused, *unknown}):
+    but_tasks = {*paused, *unknown}
+    late = {one.queue: one for one in store.unserved(after=LATE, but_tasks=but_tasks)}
+    if not workers:  # otherwise these may wait for as long as their limits and rates say
+        for one in store.parked(after=LATE, but_tasks=but_tasks):
+            late[one.queue] = max(one, late.get(one.queue, one))
+    for one in late.values():
         yield Finding(
             store.alias,
             "no-worker",
