@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -348,17 +349,49 @@ def test_a_task_that_was_fair_leaves_nothing_behind(fair, declare):
     assert len(started) == 5
 
 
-def test_an_idle_worker_asks_once_more_where_tasks_are_fair(declare):
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a clock that stands still: a list with the seconds it shows."""
+    seconds = [1_000.0]
+    still = SimpleNamespace(monotonic=lambda: seconds[0])
+    monkeypatch.setattr(fair_module, "time", still)
+    return seconds
+
+
+def test_a_worker_that_has_loaded_no_fair_task_finds_its_jobs_within_a_second(
+    fair, clock, monkeypatch
+):
+    """The module of the task is imported when the first of its jobs is claimed."""
+    monkeypatch.setattr(fair_module, "kinds_of_fair_tasks", frozenset)
+    rooms = Rig().rooms
+    rooms.fetcher.lines.is_told = lambda: rooms.presence.tells
+    rooms.presence._open()
+    assert rooms.fetcher.fetch(limit=4) == []
+    fair.enqueue("a")
+    if rooms.store.wakes_workers:
+        rooms.presence.step()
+    else:
+        clock[0] += 1
+    assert len(rooms.fetcher.fetch(limit=4)) == 1
+    rooms.presence.close()
+
+
+def test_an_idle_worker_asks_once_more_where_tasks_are_fair(declare, clock):
     declare(plain)
     rig = Rig()
+    rig.rooms.fetcher.lines.is_told = lambda: rig.rooms.presence.tells
     rig.rooms.fetcher.fetch(limit=4)
     with CaptureQueriesContext(connection) as without:
+        rig.rooms.fetcher.fetch(limit=4)
+    clock[0] += 1
+    with CaptureQueriesContext(connection) as each_second:
         rig.rooms.fetcher.fetch(limit=4)
     declare(serve, fair_by=["tenant"])
     rig.rooms.fetcher.fetch(limit=4)
     with CaptureQueriesContext(connection) as with_fair:
         rig.rooms.fetcher.fetch(limit=4)
-    assert (len(without), len(with_fair)) == (1, 2)
+    once = 1 if rig.store.wakes_workers else 2  # then by the end of the minute, or when told
+    assert (len(without), len(each_second), len(with_fair)) == (1, once, 2)
 
 
 def test_flush_queue_runs_what_waits_in_lines(fair, declare):

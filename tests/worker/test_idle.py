@@ -33,7 +33,7 @@ def asked_in_a_minute(rig: Rig, clock: list[float]) -> tuple[int, int]:
     with CaptureQueriesContext(connection) as looks:
         while clock[0] < end:
             clock[0] += rescuer.step().total_seconds()
-    fetcher.fetch(limit=4)  # the first one also looks for lines, as one a minute does
+    fetcher.fetch(limit=4)  # the first one also looks for lines
     with CaptureQueriesContext(connection) as fetch:
         fetcher.fetch(limit=4)
         rig.rooms.heartbeat.step()

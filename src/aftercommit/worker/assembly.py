@@ -95,18 +95,28 @@ def assemble(
         requests.heard()
         asked()
 
+    def told() -> None:
+        fetcher.lines.told()
+        news()
+
     presence = OwnPresence(
         store,
         worker_id=worker_id,
         session_locks=options.session_locks,
-        news=news,
+        news=told,
         asked=heard,
         rules_changed=rules.expire,
     )
-    requests = Requests(
+    requests = Requests(store, runs, notified=lambda: presence.tells)
+    fetcher = Fetcher(
         store,
-        runs,
-        notified=lambda: store.wakes_workers and options.session_locks and not presence.pooled,
+        served,
+        crashed,
+        leases,
+        rules,
+        worker_id=worker_id,
+        facts_of=catalogue.facts_of,
+        line_met=rates.line_met,
     )
 
     def rescued(one: Rescued) -> None:
@@ -120,16 +130,7 @@ def assemble(
         catalogue=catalogue,
         crashed=crashed,
         announcer=announcer,
-        fetcher=Fetcher(
-            store,
-            served,
-            crashed,
-            leases,
-            rules,
-            worker_id=worker_id,
-            facts_of=catalogue.facts_of,
-            line_met=rates.line_met,
-        ),
+        fetcher=fetcher,
         executor=executor,
         finisher=Finisher(
             store, runs, announcer, recorded=recorded, write_first=rates.pauses.write

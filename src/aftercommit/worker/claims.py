@@ -40,6 +40,7 @@ class Claims:
         self._release_unstarted = release_unstarted
         self._payloads = PayloadBudget(process.threads)
         rooms.fetcher.bounds.of_process(threads=process.threads, runs=rooms.runs.all)
+        rooms.fetcher.lines.is_told = lambda: rooms.presence.tells
         self._waits_for_bytes = False  # no claim before some results are written
         self._open = True
 
@@ -85,9 +86,7 @@ class Claims:
 
     @property
     def _poll_interval(self) -> timedelta:
-        options = self._served.options
-        notified = options.session_locks and not self._rooms.presence.pooled
-        return options.polls_every(woken=self._rooms.store.wakes_workers and notified)
+        return self._served.options.polls_every(woken=self._rooms.presence.tells)
 
     def _claim(self, owner: Owner) -> int | None:
         """Claim and submit as many jobs as there is capacity for; None if there is none."""

@@ -14,7 +14,9 @@ from aftercommit.values import Claim, ClaimQuery
 from aftercommit.worker.claiming.turns import TurnsOfQueues
 from aftercommit.worker.leases import Leases
 
-RARELY = timedelta(minutes=1)  # without fair tasks: some may have been until lately
+# Without fair tasks: their modules may be imported only when a job of theirs is claimed.
+EACH_SECOND = timedelta(seconds=1)
+IF_TOLD = timedelta(minutes=1)  # the same, if the database tells of new jobs
 SHARE = 0.1  # of the time, in which lines are asked whose limits and rates have no room
 LONGEST_PAUSE = timedelta(seconds=2)  # of them
 
@@ -26,7 +28,7 @@ class FairLines:
 
     Where jobs wait in lines and others beside them, each of the two gets half of a claim, and
     what the other one leaves. A process that has declared no fair task looks for lines once a
-    minute, for a task may have been fair before.
+    second, or when it is told of new jobs: another process may have declared one.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class FairLines:
         self._halves, self._firsts = TurnsOfQueues(), TurnsOfQueues()
         self._closed_until: dict[Part, float] = {}  # unless there is nothing else to claim
         self._look_again_at = float("-inf")
+        self.is_told: Callable[[], bool] = lambda: False  # whether ``told`` is called in time
         self._declared: frozenset[bool] = frozenset()  # of fair tasks: whether they are gated
 
     @property
@@ -52,12 +55,17 @@ class FairLines:
         """Whether there may be jobs that take turns."""
         return bool(self._declared or self._lines)
 
+    def told(self) -> None:
+        """Note, from any thread, that there are new jobs, perhaps in lines."""
+        self._look_again_at = float("-inf")
+
     def look(self, serves: Callable[[str, str], bool]) -> Sequence[str]:
         """Return the queues with jobs in lines."""
         self._declared = kinds_of_fair_tasks()
         if not self.active and time.monotonic() < self._look_again_at:
             return ()
-        self._look_again_at = time.monotonic() + RARELY.total_seconds()
+        pause = IF_TOLD if self.is_told() else EACH_SECOND
+        self._look_again_at = time.monotonic() + pause.total_seconds()
         self._lines = {}
         for part in self._store.fair_parts():
             if serves(part.backend, part.queue):

@@ -70,6 +70,11 @@ class OwnPresence:
         """Whether the other workers can see that this worker is alive, and notice its death."""
         return self._announced is not None
 
+    @property
+    def tells(self) -> bool:
+        """Whether the database tells this process of new jobs."""
+        return self._store.wakes_workers and self._session_locks and not self.pooled
+
     def announce_again(self) -> None:
         """Write this worker's row again with the next step, because it was deleted."""
         self._announced = None
