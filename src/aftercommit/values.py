@@ -166,6 +166,7 @@ class Limit(NamedTuple):
 
     slots: int
     ordered: bool = False  # one after the other, each to its end
+    shared_by_rate: bool = False  # all jobs with the same rate key have the same limit key
 
 
 UNLIMITED = Limit(slots=2**31 - 1)

@@ -344,6 +344,32 @@ def test_a_token_that_a_full_limit_left_goes_to_the_next(store: Store) -> None:
     assert len(rated(two, Limit(1))(store)) == 1
 
 
+def test_a_line_is_left_alone_while_its_first_job_has_a_token_and_no_slot(store: Store) -> None:
+    """All jobs of the key would wait for the same slot, one after the other."""
+    one = Limit(1, shared_by_rate=True)
+    waits: list[timedelta | None] = []
+
+    def claim() -> list[Claim]:
+        return rated(SLOW, one)(store, line_met=lambda _key, _path, wait: waits.append(wait))
+
+    of_key(store, 1, limit_key="k")
+    (running,) = claim()
+    later(HOUR)
+    first, *others = of_key(store, 3, limit_key="k")
+    assert claim() == []
+    assert job(store, first).blocked == Blocked.LIMIT
+    assert parked() == others
+    assert waits.pop() == MINUTE
+    store.finish(running, Succeeded())
+    store.let_pass({"k": one})
+    assert ids(claim()) == [first]
+    of_key(store, 1, limit_key="k")
+    claim()
+    wait = waits.pop()
+    assert wait is not None
+    assert MINUTE < wait <= HOUR
+
+
 # ---- pauses -------------------------------------------------------------------------
 
 

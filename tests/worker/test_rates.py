@@ -107,6 +107,23 @@ def test_a_limit_has_a_key_of_its_own(declare):
     assert keys() != keys("limit_key")
 
 
+@pytest.mark.parametrize(
+    ("rate_by", "limit_by", "is_shared"),
+    [
+        (("account",), (), True),
+        (("account",), ("account",), True),
+        ((), ("account",), False),
+        (("number",), ("account",), False),
+    ],
+)
+def test_whether_all_jobs_of_a_rate_have_the_same_limit_is_known(
+    declare, rate_by, limit_by, is_shared
+):
+    rated = declare(call, rate="60/m", rate_by=rate_by, limit=2, limit_by=limit_by)
+    assert limit_of(rated.module_path).shared_by_rate == is_shared
+    assert not limit_of(declare(call, limit=2).module_path).shared_by_rate
+
+
 # ---- the declaration ----------------------------------------------------------------
 
 

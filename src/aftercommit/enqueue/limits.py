@@ -19,7 +19,15 @@ def limit_of(task_path: str) -> Limit | None:
     if task is None:
         return None
     slots = option(task, "limit")
-    return UNLIMITED if slots is None else Limit(slots, bool(option(task, "ordered")))
+    if slots is None:
+        return UNLIMITED
+    return Limit(slots, bool(option(task, "ordered")), _is_shared_by_rate(task))
+
+
+def _is_shared_by_rate(task: BaseTask) -> bool:
+    if option(task, "rate") is None:
+        return False
+    return set(option(task, "limit_by") or ()) <= set(option(task, "rate_by") or ())
 
 
 def has_limits() -> bool:

@@ -71,7 +71,7 @@ class RulesInForce:
         if not self._task_limits or declared is None or declared.ordered:
             return declared
         slots = self._limit_at_run_time(task_path)
-        return declared if slots is None else Limit(slots)
+        return declared if slots is None else declared._replace(slots=slots)
 
     @property
     def has_limits(self) -> bool:

@@ -4,9 +4,10 @@ The tokens of a key belong to the first in its line: a job that is new does not 
 that was parked, but is parked behind it.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -17,8 +18,9 @@ from aftercommit.models import State
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.rates.keys import KeyNow
 from aftercommit.store.rates.lines import MOST_OF_KEY, InLine, LockKeys, RateLines
-from aftercommit.values import Claim, ClaimQuery
+from aftercommit.values import Claim, ClaimQuery, Limit
 
+WITHOUT_SLOT = timedelta(minutes=1)  # for the line behind a job that has a token but no slot
 ONE_WRITE = 500  # rows that one statement names
 DUE = ExpressionWrapper(Q(claimable=True, run_after__lte=DatabaseNow()), BooleanField())
 
@@ -151,6 +153,7 @@ class RateGate(RateLines):
     def _take_tokens(self, query: ClaimQuery, gate: Gate, claims: Iterable[Claim]) -> None:
         """Write that these jobs start now; tell the claimer which keys have lines."""
         started: dict[str, list[datetime]] = {}
+        left = Counter(gate.open.values())
         for claim in claims:
             if (key := gate.open.get(claim.job_id)) is not None:
                 started.setdefault(key, []).append(claim.claimed_at)
@@ -159,4 +162,15 @@ class RateGate(RateLines):
         if started:
             self._write_keys((key, gate.keys[key]) for key in started)
         for key in gate.waiting:
-            query.line_met(key, gate.paths[key], gate.keys[key].wait())
+            unclaimed = left[key] - len(started.get(key, ()))
+            wait = self._wait_of(gate.keys[key], query.limit_of(gate.paths[key]), unclaimed)
+            query.line_met(key, gate.paths[key], wait)
+
+    def _wait_of(self, key: KeyNow, limit: Limit | None, unclaimed: int) -> timedelta:
+        """Return when the line of a key is to be looked at again.
+
+        Whoever comes next would wait for the same slot as those that may start and were not
+        claimed. When they are claimed, the claim tells of the line anew.
+        """
+        spoken_for = limit is not None and limit.shared_by_rate and unclaimed >= key.allowed > 0
+        return WITHOUT_SLOT if spoken_for else key.wait()
