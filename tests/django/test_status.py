@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import StringIO
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -153,6 +154,23 @@ def test_jobs_that_wait_for_a_pause_or_a_limit_are_shown_as_that():
         f"  task {add.module_path} (paused): 0 due, 0 ready, 0 running, "
         "1 set aside while their task is paused, 1 wait for a limit, 1 wait for their rate",
     ]
+
+
+def test_what_workers_have_pruned_is_said():
+    workers, (first, second) = store_for("default").workers, (uuid4(), uuid4())
+    for one in (first, second):
+        workers.announce(one, locked=False)
+    assert "Pruned" not in run()
+    assert json.loads(run("--json", "--database", "default"))[0]["pruned_at"] is None
+
+    workers.pruned(first, jobs=1_900)
+    workers.pruned(second, jobs=0)
+
+    _jobs, at = workers.last_pruned()
+    (line,) = [one for one in run().splitlines() if "Pruned" in one]
+    assert line == f"  Pruned: 1,900 jobs, last looked at {at:%Y-%m-%d %H:%M:%S} UTC."
+    (found,) = json.loads(run("--json", "--database", "default"))
+    assert (found["pruned"], datetime.fromisoformat(found["pruned_at"])) == (1_900, at)
 
 
 def test_a_number_that_is_an_estimate_says_so(monkeypatch):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aftercommit import jobs, queues
@@ -31,6 +31,8 @@ class Status:
     paused_tasks: list[str]
     limits: dict[str, int]  # of queues: jobs at once
     task_limits: dict[str, int]  # set at run time
+    pruned: int  # ended jobs that these workers have deleted in their time
+    pruned_at: datetime | None  # when one last looked for such jobs; None: none has yet
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as values of JSON; spans in seconds."""
@@ -42,6 +44,7 @@ def status_of(using: str) -> Status:
     """Read the numbers of a database."""
     store = store_for(using)
     pauses, limits = store.pauses(), queues.limits(using)
+    pruned, pruned_at = store.workers.last_pruned()
     return Status(
         database=using,
         workers=store.workers.count_seen(within=SEEN_WITHIN),
@@ -55,6 +58,8 @@ def status_of(using: str) -> Status:
         paused_tasks=sorted(one.name for one in pauses if one.kind == TASK),
         limits={one.name: one.limit for one in limits if one.kind == QUEUE},
         task_limits={one.name: one.limit for one in limits if one.kind == TASK},
+        pruned=pruned,
+        pruned_at=pruned_at,
     )
 
 
@@ -75,6 +80,9 @@ def lines(status: Status) -> Iterator[str]:
     )
     if any(status.states[one].jobs for one in ENDED):
         yield f"  Ended: {', '.join(_ended(one, status.states[one]) for one in ENDED)}."
+    if status.pruned_at is not None:
+        at = f"{status.pruned_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        yield f"  Pruned: {counted(status.pruned, 'job')}, last looked at {at}."
     for kind, found, paused, limits in (
         (QUEUE, status.queues, status.paused, status.limits),
         (TASK, status.tasks, status.paused_tasks, status.task_limits),
@@ -122,6 +130,8 @@ def _plain(value: Any) -> Any:
     match value:
         case timedelta():
             return value.total_seconds()
+        case datetime():
+            return value.isoformat()
         case dict():
             return {name: _plain(one) for name, one in value.items()}
     return value
