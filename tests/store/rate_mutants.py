@@ -93,13 +93,13 @@ def lines_are_as_long_as_the_first_priority(
     patch: pytest.MonkeyPatch, store: type[Store]
 ) -> None:
     """Do not look at those that are less urgent."""
-    rows = RateLines._rows_in_line
+    rows = store._rows_in_line
 
     def only_first(self: Any, numbers: Any, below: Mapping[str, int]) -> Any:
         first = all(one == lines.PRIORITIES for one in below.values())
         return rows(self, numbers, below) if first else []
 
-    patch.setattr(RateLines, "_rows_in_line", only_first)
+    patch.setattr(store, "_rows_in_line", only_first)
 
 
 def a_queue_claims_more_than_may_start(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
