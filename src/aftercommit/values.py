@@ -244,7 +244,7 @@ class ClaimQuery:
     limited: Mapping[str, str] = NOTHING
     # Jobs of the queue that may run at once, on all machines; None: any number.
     at_once: int | None = None
-    # With ``at_once``: how many of them can begin now; of more, half of the free places.
+    # With ``at_once``: how many of them can begin now; of more, half of the free slots.
     startable: int | None = None
     rate_of: Callable[[str], Rate | None] = no_rate_known  # of a task by its path
     # Is told that jobs wait for a rate: its key, a path of a task, when the next may start.

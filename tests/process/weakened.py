@@ -19,7 +19,7 @@ from aftercommit.store import finish as changes
 from aftercommit.store import store_for
 from aftercommit.store.base import Store
 from aftercommit.store.claim import Claims
-from aftercommit.store.limits.queues import Places
+from aftercommit.store.limits.queues import Slots
 from aftercommit.store.pruning import Archive, Found, Pruning
 from aftercommit.store.rescue import Rescue, Rescued
 from aftercommit.values import NO_TIME, Claim, Outcome, Released
@@ -135,7 +135,7 @@ def tidying() -> None:
 
 def places() -> None:
     """Claim from a queue with a limit as if nobody ran."""
-    Places.free = property(lambda self: self.most)
+    Slots.free = property(lambda self: self.most)
 
 
 def queue_key() -> None:

@@ -11,13 +11,13 @@ from django.db import connection
 from aftercommit.store.base import Store
 from aftercommit.store.limits import queues
 from aftercommit.store.limits.claims import Limits
-from aftercommit.store.limits.queues import Places, QueueLimits
+from aftercommit.store.limits.queues import QueueLimits, Slots
 from aftercommit.store.mysql.limits import MySQLLimits
 from tests.store.mutants import rewrite
 
 
 def keys_of_queues_are_not_locked(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
-    """Read the places while somebody else is writing them."""
+    """Read the slots while somebody else is writing them."""
     with_keys = store._with_keys
 
     @contextmanager
@@ -30,35 +30,35 @@ def keys_of_queues_are_not_locked(patch: pytest.MonkeyPatch, store: type[Store])
     patch.setattr(store, "_with_keys", for_tasks_only)
 
 
-def places_are_of_jobs_whatever_the_token(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+def slots_are_of_jobs_whatever_the_token(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Take an old place of a job that runs again for one of its own."""
-    rewrite(patch, queues, "PLACES", ("AND job.token = slot.token", ""))
+    rewrite(patch, queues, "SLOTS", ("AND job.token = slot.token", ""))
 
 
-def places_are_taken_whatever_the_state(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
-    """Wait for somebody to give places back."""
-    rewrite(patch, queues, "PLACES", ("AND job.state = 'running'", ""))
+def slots_are_taken_whatever_the_state(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Wait for somebody to give slots back."""
+    rewrite(patch, queues, "SLOTS", ("AND job.state = 'running'", ""))
 
 
 def a_claim_takes_more_than_are_free(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Ask only whether there is a place."""
-    patch.setattr(Places, "free", property(lambda self: 100 * (len(self.taken) < self.most)))
+    patch.setattr(Slots, "free", property(lambda self: 100 * (len(self.taken) < self.most)))
 
 
-def places_are_not_written(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+def slots_are_not_written(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Claim, and tell nobody."""
-    patch.setattr(QueueLimits, "_write_places", lambda self, *given: None)
+    patch.setattr(QueueLimits, "_write_slots", lambda self, *given: None)
 
 
-def places_beyond_the_limit_stay(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+def slots_beyond_the_limit_stay(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Read for ever what a higher limit has left."""
-    rows = QueueLimits._places
+    rows = QueueLimits._slots_now
 
-    def all_within(self: QueueLimits, queue: str, at_once: int) -> Places:
+    def all_within(self: QueueLimits, queue: str, at_once: int) -> Slots:
         found = rows(self, queue, at_once)
         return found._replace(rows={n: one for n, one in found.rows.items() if n <= found.most})
 
-    patch.setattr(QueueLimits, "_places", all_within)
+    patch.setattr(QueueLimits, "_slots_now", all_within)
 
 
 def keys_are_released_before_the_commit(patch: pytest.MonkeyPatch, store: type[Store]) -> None:

@@ -104,12 +104,12 @@ def lines_are_as_long_as_the_first_priority(
 
 def a_queue_claims_more_than_may_start(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Count, and claim as many as are due."""
-    in_places = QueueLimits.in_places
+    in_slots = QueueLimits.in_slots
 
     def any_number(self: Any, query: ClaimQuery, claim: Any) -> list[Claim] | None:
-        return in_places(self, replace(query, limit=100), claim)
+        return in_slots(self, replace(query, limit=100), claim)
 
-    patch.setattr(QueueLimits, "in_places", any_number)
+    patch.setattr(QueueLimits, "in_slots", any_number)
 
 
 def the_burst_is_as_large_as_you_like(patch: pytest.MonkeyPatch, store: type[Store]) -> None:

@@ -257,11 +257,11 @@ MUTANTS = [
         SERVERS,
     ),
     Mutant(
-        queue_mutants.places_are_of_jobs_whatever_the_token,
+        queue_mutants.slots_are_of_jobs_whatever_the_token,
         (by(test_queue_limits.test_an_old_place_of_a_job_that_runs_again_is_no_place),),
     ),
     Mutant(
-        queue_mutants.places_are_taken_whatever_the_state,
+        queue_mutants.slots_are_taken_whatever_the_state,
         (
             by(
                 test_queue_limits.test_each_end_of_a_run_frees_its_place_by_the_same_write,
@@ -279,7 +279,7 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        queue_mutants.places_are_not_written,
+        queue_mutants.slots_are_not_written,
         (
             by(
                 test_queue_limits.test_as_many_jobs_are_claimed_as_the_limit_says_and_the_others_stay
@@ -288,8 +288,8 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        queue_mutants.places_beyond_the_limit_stay,
-        (by(test_queue_limits.test_places_beyond_the_limit_are_forgotten),),
+        queue_mutants.slots_beyond_the_limit_stay,
+        (by(test_queue_limits.test_slots_beyond_the_limit_are_forgotten),),
     ),
     Mutant(
         queue_mutants.jobs_without_a_key_are_free,

@@ -411,7 +411,7 @@ def test_named_jobs_are_claimed_without_a_look_at_the_others(store, plans):
 
 
 @pytest.mark.parametrize("beside", [0, 500], ids=lambda number: f"{number} other queues")
-def test_a_claim_reads_the_places_of_its_queue_only_and_their_jobs_by_id(store, plans, beside):
+def test_a_claim_reads_the_slots_of_its_queue_only_and_their_jobs_by_id(store, plans, beside):
     others = [
         Slot(key=f"queue:{number}", number=1, job_id=uuid4(), token=1) for number in range(beside)
     ]

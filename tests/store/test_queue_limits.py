@@ -14,7 +14,7 @@ from aftercommit.store.base import Store
 from aftercommit.store.fair.claims import InTurn
 from aftercommit.store.fair.reading import Part
 from aftercommit.store.limits import queues
-from aftercommit.store.limits.queues import Places, QueueLimits
+from aftercommit.store.limits.queues import QueueLimits, Slots
 from aftercommit.values import (
     UNLIMITED,
     Cancelled,
@@ -66,7 +66,7 @@ def running(queue: str = "mail") -> int:
 
 
 def slots(queue: str = "mail") -> dict[int, UUID]:
-    """Return who has, or had, the places of a queue."""
+    """Return who has, or had, the slots of a queue."""
     return dict(Slot.objects.filter(key=slots_key(queue)).values_list("number", "job_id"))
 
 
@@ -151,7 +151,7 @@ def test_the_limit_may_change_in_both_directions(store: Store) -> None:
     assert running() == 8
 
 
-def test_places_beyond_the_limit_are_forgotten(store: Store) -> None:
+def test_slots_beyond_the_limit_are_forgotten(store: Store) -> None:
     mail(store, 20)
     for one in claim(store, 10):
         store.finish(one, Succeeded())
@@ -160,7 +160,7 @@ def test_places_beyond_the_limit_are_forgotten(store: Store) -> None:
     assert slots().keys() == {1, 2}
 
 
-def test_each_queue_has_places_of_its_own_and_others_pay_nothing(store: Store) -> None:
+def test_each_queue_has_slots_of_its_own_and_others_pay_nothing(store: Store) -> None:
     mail(store, 3)
     ready_jobs(store, 3, queue="Mail")
     ready_jobs(store, 3)
@@ -171,7 +171,7 @@ def test_each_queue_has_places_of_its_own_and_others_pay_nothing(store: Store) -
     assert not [sql for sql, _given in written if "aftercommit_slot" in sql]
 
 
-def test_both_queues_of_a_broker_share_their_places(store: Store) -> None:
+def test_both_queues_of_a_broker_share_their_slots(store: Store) -> None:
     ready_jobs(store, 2, queue="relay.rq")
     ready_jobs(store, 2, queue="relay.rq.in_order")
     assert len(claim(store, 3, queue="relay.rq")) == 2
@@ -226,14 +226,14 @@ def test_all_keys_are_held_until_the_claims_can_be_seen(
     one = {"limit_of": lambda _path: Limit(1)}
     mail(store, 6, limit_key=KEY)
     ready_jobs(store, 1, limit_key=KEY)
-    write, seen = QueueLimits._write_places, []
+    write, seen = QueueLimits._write_slots, []
 
     def late(self: Any, *given: Any) -> None:
         write(self, *given)
         seen.append(other.do(claim, store, 2, **one))
         seen.append(other.do(claim, store, None, queue="default", **one))
 
-    monkeypatch.setattr(QueueLimits, "_write_places", late)
+    monkeypatch.setattr(QueueLimits, "_write_slots", late)
     assert len(claim(store, 2, **one)) == 1
     monkeypatch.undo()
     assert seen == [[], []]
@@ -278,8 +278,8 @@ def test_only_a_key_that_somebody_has_locked_is_tried_again(
     mail(store, 5)
     (ended,) = claim(store, 2, limit=1)
     store.finish(ended, Succeeded())
-    answers = [Places(set(), {}, 2), Places({1, 2}, {}, 2)]
-    monkeypatch.setattr(store, "_places", lambda *_given: answers.pop(0))
+    answers = [Slots(set(), {}, 2), Slots({1, 2}, {}, 2)]
+    monkeypatch.setattr(store, "_slots_now", lambda *_given: answers.pop(0))
     monkeypatch.setattr(queues.time, "sleep", lambda _seconds: pytest.fail("nobody has the key"))
     assert claim(store, 2, ended=[ended.lease_id]) == []
     assert lease_of(ended) is None
@@ -323,7 +323,7 @@ def test_a_claim_that_fails_takes_no_place(store: Store, monkeypatch: pytest.Mon
     def broken(self: Any, *given: Any) -> None:
         raise LookupError
 
-    monkeypatch.setattr(QueueLimits, "_write_places", broken)
+    monkeypatch.setattr(QueueLimits, "_write_slots", broken)
     with pytest.raises(LookupError):
         claim(store)
     monkeypatch.undo()

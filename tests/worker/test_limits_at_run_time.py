@@ -163,7 +163,7 @@ def test_a_worker_runs_all_jobs_of_a_limited_queue(settings, threads):
     assert set(Job.objects.values_list("state", flat=True)) == {State.SUCCEEDED}
 
 
-def test_flush_queue_runs_them_and_ends_although_others_have_all_places(store, settings):
+def test_flush_queue_runs_them_and_ends_although_others_have_all_slots(store, settings):
     room = limited_room(store, settings, mail=1)
     enqueue("mail", 3)
     assert InlineWorker().run() == 3

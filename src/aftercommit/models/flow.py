@@ -31,7 +31,7 @@ class Rate(models.Model):
 
 
 class Slot(models.Model):
-    """One of the places of a queue with a limit.
+    """One slot of a queue with a limit.
 
     It is taken while its job is running under this token, so nobody has to give it back.
     """

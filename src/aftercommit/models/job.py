@@ -23,13 +23,13 @@ class State(models.TextChoices):
 
 
 class Blocked(models.IntegerChoices):
-    """The place of a job among those of its key; NULL for all other jobs.
+    """Where a job stands among those of its key; NULL for all other jobs.
 
     Not "why it is blocked" alone: a job that was let through, and one that keeps its key, must
     be found by the key as well.
     """
 
-    PASSED = 0, _("Let through")  # claimable again, with a place of the limit in prospect
+    PASSED = 0, _("Let through")  # claimable again, with a slot of the limit in prospect
     LIMIT = 1, _("Waits for a slot")  # not claimable
     HOLDS = 2, _("Holds its key")  # of an ordered task: has started, and may not have ended
     RATE = 3, _("Waits for its rate")  # not claimable; ``line`` is its rate key

@@ -34,7 +34,7 @@ def queues_of(name: str) -> tuple[str, str]:
 
 
 def slots_key(queue: str) -> str:
-    """Return the key under which jobs of a queue take places; both of a broker share them."""
+    """Return the key under which jobs of a queue take slots; both of a broker share them."""
     return f"queue:{both_of(queue)[0]}"
 
 

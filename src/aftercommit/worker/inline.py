@@ -157,7 +157,7 @@ class InlineAlias:
         self._served = served
         self._worker_id = worker_id
         self.unknown: set[str] = set()  # paths of tasks that this process does not have
-        self.full: set[str] = set()  # queues with a limit: others have all places
+        self.full: set[str] = set()  # queues with a limit: others have all slots
         self._rooms = assemble(served, worker_id=worker_id, asked=self._look_for_requests)
         self._run: Run | None = None
         self._connections = ThreadConnections()

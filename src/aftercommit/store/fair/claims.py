@@ -60,8 +60,8 @@ class FairClaims(FairGates, Aside):
             found = self._in_turn_of(query, part, after)
             return found.claims
 
-        if not self.in_places(query, claim) and found.claims:
-            return InTurn([], after)  # a deadlock has undone these, and then there was no place
+        if not self.in_slots(query, claim) and found.claims:
+            return InTurn([], after)  # a deadlock has undone these, and then there was no slot
         return found
 
     def _in_turn_of(self, query: ClaimQuery, part: Part, after: str) -> InTurn:

@@ -1,9 +1,9 @@
-"""T1 of jobs in a queue with a limit: each takes one of its places while it runs.
+"""T1 of jobs in a queue with a limit: each takes one of its slots while it runs.
 
-The places of a queue are rows that name a job and its token. A place is taken as long as that job
-runs under that token, so whatever ends the run gives the place back by the same write: nothing is
+The slots of a queue are rows that name a job and its token. A slot is taken as long as that job
+runs under that token, so whatever ends the run gives the slot back by the same write: nothing is
 counted, and nobody has to remember it. A claim holds the lock of the queue while it reads the
-places, claims as many jobs as there are free ones, and writes who has them.
+slots, claims as many jobs as there are free ones, and writes who has them.
 """
 
 import time
@@ -22,9 +22,9 @@ from aftercommit.store.limits.claims import Limits
 from aftercommit.values import Claim, ClaimQuery
 
 TRIES, BETWEEN_TRIES = 3, 0.005  # seconds: a claim of somebody else holds the key for less
-# A subquery for each place, so that the planner looks its job up by the primary key. It would
+# A subquery for each slot, so that the planner looks its job up by the primary key. It would
 # begin a join with all running jobs, of which there are none by its statistics.
-PLACES = """
+SLOTS = """
 SELECT slot.id, slot.number, (
     SELECT 1 FROM aftercommit_job AS job
     WHERE job.id = slot.job_id AND job.token = slot.token AND job.state = 'running'
@@ -35,8 +35,8 @@ FROM aftercommit_slot AS slot WHERE slot.key = %s
 ClaimSome = Callable[[ClaimQuery], list[Claim]]
 
 
-class Places(NamedTuple):
-    """The places of a queue as they were read."""
+class Slots(NamedTuple):
+    """The slots of a queue as they were read."""
 
     taken: set[int]  # their numbers
     rows: dict[int, int]  # of the others that have one: by number, the row's key
@@ -53,7 +53,7 @@ class Places(NamedTuple):
         return min(query.limit, self.free, max(beginning, self.free // 2))
 
     def first_free(self, number: int) -> list[int]:
-        """Return so many numbers of places that are not taken."""
+        """Return so many numbers of slots that are not taken."""
         found: list[int] = []
         one = 1
         while len(found) < number:
@@ -68,69 +68,69 @@ class QueueLimits(Limits):
 
     def claim(self, query: ClaimQuery) -> list[Claim]:
         """Claim; see ``Claims.claim``."""
-        claims = self.in_places(query, super().claim)
+        claims = self.in_slots(query, super().claim)
         if claims is None:
             self.end_leases(query.ended)
         return claims or []
 
-    def in_places(self, query: ClaimQuery, claim: ClaimSome) -> list[Claim] | None:
-        """Claim by ``claim``, as many jobs as the queue has places for; None if that is none."""
+    def in_slots(self, query: ClaimQuery, claim: ClaimSome) -> list[Claim] | None:
+        """Claim by ``claim``, as many jobs as the queue has slots for; None if that is none."""
         if query.at_once is None:
             return claim(query)
-        # Without the key at first: one statement, if the queue is full, or has only a few places
+        # Without the key at first: one statement, if the queue is full, or has only a few slots
         # and the threads here are busy.
-        if self._places(query.queue, query.at_once).for_claim(query):
+        if self._slots_now(query.queue, query.at_once).for_claim(query):
             for number in range(TRIES):
                 if number:
                     time.sleep(BETWEEN_TRIES)
-                claims = self._after_deadlock(partial(self._claim_places, query, claim))
+                claims = self._after_deadlock(partial(self._claim_slots, query, claim))
                 if claims is not None:
                     return claims
         return None
 
     def is_full(self, queue: str, at_once: int) -> bool:
         """Return whether so many jobs of a queue run now."""
-        return not self._places(queue, at_once).free
+        return not self._slots_now(queue, at_once).free
 
     @abstractmethod
-    def _update_places(self, rows: Sequence[tuple[int, UUID, int]]) -> None:
+    def _update_slots(self, rows: Sequence[tuple[int, UUID, int]]) -> None:
         """Write into rows by their keys which jobs have them, under which tokens."""
 
-    def _claim_places(self, query: ClaimQuery, claim: ClaimSome) -> list[Claim] | None:
+    def _claim_slots(self, query: ClaimQuery, claim: ClaimSome) -> list[Claim] | None:
         """Claim under the queue's key; None if somebody else has locked it."""
         with self._with_keys() as lock:
             if not lock([slots_key(query.queue)]):
                 return None
-            places = self._places(query.queue, query.at_once or 0)
-            if not (most := places.for_claim(query)):
+            slots = self._slots_now(query.queue, query.at_once or 0)
+            if not (most := slots.for_claim(query)):
                 self.end_leases(query.ended)
                 return []
             claims = claim(replace(query, limit=most, at_once=None))
-            self._write_places(query.queue, places, claims)
+            self._write_slots(query.queue, slots, claims)
         return claims
 
-    def _places(self, queue: str, at_once: int) -> Places:
-        rows = self._rows(PLACES, [slots_key(queue)])
+    def _slots_now(self, queue: str, at_once: int) -> Slots:
+        rows = self._rows(SLOTS, [slots_key(queue)])
         taken = {number for _id, number, runs in rows if runs}
         free = {number: row_id for row_id, number, runs in rows if not runs}
-        return Places(taken, free, at_once)
+        return Slots(taken, free, at_once)
 
-    def _write_places(self, queue: str, places: Places, claims: Sequence[Claim]) -> None:
-        """Give each claim a place; forget those beyond the limit, which was higher before."""
+    def _write_slots(self, queue: str, slots: Slots, claims: Sequence[Claim]) -> None:
+        """Give each claim a slot; forget those beyond the limit, which was higher before."""
         known: list[tuple[int, UUID, int]] = []
         new: list[Slot] = []
-        for claim, number in zip(claims, places.first_free(len(claims)), strict=True):
-            if (row_id := places.rows.get(number)) is not None:
+        for claim, number in zip(claims, slots.first_free(len(claims)), strict=True):
+            if (row_id := slots.rows.get(number)) is not None:
                 known.append((row_id, claim.job_id, claim.token))
             else:
                 has = {"job_id": claim.job_id, "token": claim.token}
                 new.append(Slot(key=slots_key(queue), number=number, **has))
         # Rows that are there are updated by their ids. An upsert would lock what is beside them.
         if known:
-            self._update_places(known)
+            self._update_slots(known)
         if new:
             self._slots.bulk_create(new)
-        if beyond := [row_id for number, row_id in places.rows.items() if number > places.most]:
+        if beyond := [row_id for number, row_id in slots.rows.items() if number > slots.most]:
             self._slots.filter(id__in=beyond).delete()
 
     @property

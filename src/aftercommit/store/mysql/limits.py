@@ -29,7 +29,7 @@ from aftercommit.store.mysql.sql import (
     RELEASE_KEY,
     SET_PATIENCE,
     TRY_KEY,
-    UPDATE_PLACES,
+    UPDATE_SLOTS,
     WITHOUT_LOCK,
 )
 from aftercommit.values import Claim, ClaimQuery
@@ -150,9 +150,9 @@ class MySQLLimits(Store):
         text = f"{self.connection.settings_dict['NAME']}:{key}"
         return f"aftercommit:{hashlib.sha256(text.encode()).hexdigest()[:48]}"
 
-    def _update_places(self, rows: Sequence[tuple[int, UUID, int]]) -> None:
+    def _update_slots(self, rows: Sequence[tuple[int, UUID, int]]) -> None:
         given = [(row_id, self._uuid(job_id), token) for row_id, job_id, token in rows]
-        self._run(UPDATE_PLACES, [json.dumps(given)])
+        self._run(UPDATE_SLOTS, [json.dumps(given)])
 
     def _rows(self, sql: str, given: Sequence[Any]) -> list[Any]:
         return self._run(sql, given)

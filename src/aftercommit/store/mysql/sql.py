@@ -151,7 +151,7 @@ TRY_KEY, RELEASE_KEY = "GET_LOCK(%s, 0)", "RELEASE_LOCK(%s)"
 # After so many seconds without a statement the server ends the session.
 PATIENCE, SET_PATIENCE = "@@SESSION.wait_timeout", "SET SESSION wait_timeout = %s"
 # Beginning with the given rows: the server locks each row that it reads.
-UPDATE_PLACES = """
+UPDATE_SLOTS = """
 UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (
     id BIGINT PATH '$[0]', job_id CHAR(36) PATH '$[1]', token BIGINT PATH '$[2]'
 )) AS given STRAIGHT_JOIN aftercommit_slot AS slot FORCE INDEX (PRIMARY) ON slot.id = given.id

@@ -23,7 +23,7 @@ from aftercommit.store.postgresql.limits_sql import (
     MOVE,
     TRY_KEYS,
     UNLOCKED_KEYS,
-    UPDATE_PLACES,
+    UPDATE_SLOTS,
     WITH_PARKED,
     WITH_SLOT,
     WITHOUT_LOCKS,
@@ -156,10 +156,10 @@ class PostgreSQLLimits(Store):
         }
         return [row[0] for row in self._run(MOVE, given)]
 
-    def _update_places(self, rows: Sequence[tuple[int, UUID, int]]) -> None:
+    def _update_slots(self, rows: Sequence[tuple[int, UUID, int]]) -> None:
         ids, jobs, tokens = map(list, zip(*rows, strict=True))
         with self.connection.cursor() as cursor:
-            cursor.execute(UPDATE_PLACES, {"ids": ids, "jobs": jobs, "tokens": tokens})
+            cursor.execute(UPDATE_SLOTS, {"ids": ids, "jobs": jobs, "tokens": tokens})
 
     def _rows(self, sql: str, given: Sequence[Any]) -> list[Any]:
         return self._run(sql, given)

@@ -148,7 +148,7 @@ SET claimable = %(claimable)s, waits_for = %(waits_for)s, blocked = %(to)s
 WHERE job.id = ANY(ARRAY(SELECT id FROM free)) AND job.state = 'ready'
 RETURNING job.id
 """  # noqa: S608
-UPDATE_PLACES = """
+UPDATE_SLOTS = """
 UPDATE aftercommit_slot AS slot SET job_id = given.job_id, token = given.token
 FROM unnest(%(ids)s::bigint[], %(jobs)s::uuid[], %(tokens)s::bigint[])
     AS given (id, job_id, token)

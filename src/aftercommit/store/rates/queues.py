@@ -19,11 +19,11 @@ AGAIN = timedelta(milliseconds=20)  # when somebody else claims from the queue j
 class QueueRates(QueueLimits):
     """Claims jobs, also of queues with a rate."""
 
-    def in_places(self, query: ClaimQuery, claim: ClaimSome) -> list[Claim] | None:
+    def in_slots(self, query: ClaimQuery, claim: ClaimSome) -> list[Claim] | None:
         """Claim by ``claim`` as many as may start; None if that is none."""
         rate = query.queue_rate
         if rate is None:
-            return super().in_places(query, claim)
+            return super().in_slots(query, claim)
         claims, wait = self._after_deadlock(partial(self._claim_in_time, query, rate, claim))
         if wait:
             query.queue_closed(query.queue, wait)
@@ -43,7 +43,7 @@ class QueueRates(QueueLimits):
             claims: list[Claim] = []
             if most:
                 some = replace(query, limit=most, queue_rate=None)
-                claims = super().in_places(some, claim) or []
+                claims = super().in_slots(some, claim) or []
             if claims:
                 now.started(len(claims), at=max(one.claimed_at for one in claims))
                 self._write_keys([(key, now)])

@@ -22,7 +22,7 @@ SELECT value FROM json_each(%s) AS given WHERE EXISTS (
     SELECT 1 FROM aftercommit_job WHERE blocked = 1 AND limit_key = given.value
 )
 """
-UPDATE_PLACES = """
+UPDATE_SLOTS = """
 UPDATE aftercommit_slot
 SET job_id = json_extract(given.value, '$[1]'), token = json_extract(given.value, '$[2]')
 FROM json_each(%s) AS given WHERE aftercommit_slot.id = json_extract(given.value, '$[0]')
@@ -90,9 +90,9 @@ class SQLiteLimits(Store):
     def _free_rows(self, jobs: Mapping[UUID, str], *, parked: bool = False) -> list[UUID]:
         return list(jobs)  # nobody can have changed them since they were read
 
-    def _update_places(self, rows: Sequence[tuple[int, UUID, int]]) -> None:
+    def _update_slots(self, rows: Sequence[tuple[int, UUID, int]]) -> None:
         given = [(row_id, job_id.hex, token) for row_id, job_id, token in rows]
-        self._run(UPDATE_PLACES, [json.dumps(given)])
+        self._run(UPDATE_SLOTS, [json.dumps(given)])
 
     def _rows(self, sql: str, given: Sequence[Any]) -> list[Any]:
         return self._run(sql, given)

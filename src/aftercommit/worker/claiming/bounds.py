@@ -9,12 +9,12 @@ ANY = 1_000_000
 
 
 class Bounds:
-    """Lets others have places of such a queue that they could use at once.
+    """Lets others have slots of such a queue that they could use at once.
 
-    A job has its place from the claim on. Prefetched jobs would have places while they wait for
-    a thread here, and threads of other processes wait for a place. So a claim is told how many
+    A job has its slot from the claim on. Prefetched jobs would have slots while they wait for
+    a thread here, and threads of other processes wait for a slot. So a claim is told how many
     jobs of the queue threads here could begin with, beside those that they have: it takes these,
-    or half of the places that are free. Messages are published many by one thread.
+    or half of the slots that are free. Messages are published many by one thread.
 
     A job of a queue with a rate counts as started from the claim on. A prefetched one would start
     later, and nearer to the next, so of these a claim takes no more than threads can begin with.
