@@ -84,6 +84,13 @@ def test_urgent_jobs_age_as_well():
 
 
 @pytest.mark.usefixtures("ageing")
+def test_a_backend_that_cannot_be_imported_is_in_nobodys_way(settings):
+    settings.TASKS = {**settings.TASKS, "other": {"BACKEND": "does.not.Exist"}}
+    jobs(1, priority=0, waited=timedelta(0))
+    assert priorities(fetcher(), 1) == [0]
+
+
+@pytest.mark.usefixtures("ageing")
 def test_one_thread_serves_both():
     jobs(50, priority=0, waited=6 * SPAN)
     jobs(50, priority=5, waited=SPAN / 2)

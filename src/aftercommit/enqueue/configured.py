@@ -2,8 +2,11 @@
 
 from datetime import timedelta
 
+from django.core.exceptions import ImproperlyConfigured
+
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.errors import ConfigurationError
 from aftercommit.gcra import Rate
 from aftercommit.options.queues import queues_of
 from aftercommit.options.rate import rates_in
@@ -14,8 +17,18 @@ def our_backends() -> list[DatabaseBackend]:
 
     Raises ``ConfigurationError`` if the options of a backend are impossible.
     """
-    configured = (task_backends[alias] for alias in task_backends.settings)
+    configured = map(_backend, task_backends.settings)
     return [backend for backend in configured if isinstance(backend, DatabaseBackend)]
+
+
+def _backend(alias: str) -> object:
+    """Return a backend; None for one that cannot be imported, which is none of ours."""
+    try:
+        return task_backends[alias]
+    except ImproperlyConfigured as error:
+        if isinstance(error, ConfigurationError):
+            raise
+        return None
 
 
 def job_aliases() -> list[str]:

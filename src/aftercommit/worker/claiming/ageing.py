@@ -5,8 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from aftercommit._compat import task_backends
-from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.enqueue.configured import our_backends
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, Group, Head
 from aftercommit.worker.claiming.turns import TurnsOfQueues
@@ -88,9 +87,9 @@ def aged(heads: Sequence[Head], spans: Mapping[str, timedelta]) -> list[Aged]:
 
 
 def _spans(backends: Sequence[str]) -> dict[str, timedelta]:
-    found = {}
-    for alias in backends or task_backends.settings:
-        backend = task_backends[alias] if alias in task_backends.settings else None
-        if isinstance(backend, DatabaseBackend) and backend.config.age_priority:
-            found[alias] = backend.config.age_priority
-    return found
+    found = {one.alias: one.config.age_priority for one in our_backends()}
+    return {
+        alias: span
+        for alias, span in found.items()
+        if span and (not backends or alias in backends)
+    }
