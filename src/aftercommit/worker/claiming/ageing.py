@@ -87,9 +87,5 @@ def aged(heads: Sequence[Head], spans: Mapping[str, timedelta]) -> list[Aged]:
 
 
 def _spans(backends: Sequence[str]) -> dict[str, timedelta]:
-    found = {one.alias: one.config.age_priority for one in our_backends()}
-    return {
-        alias: span
-        for alias, span in found.items()
-        if span and (not backends or alias in backends)
-    }
+    ours = [one for one in our_backends() if not backends or one.alias in backends]
+    return {one.alias: span for one in ours if (span := one.config.age_priority)}
