@@ -52,7 +52,7 @@ class Endings:
         if run.took is not None:
             self._process.prefetch.ran(run.took)
         if not run.given_up or result.recorded:
-            run.kept = size_of(result)
+            run.size += size_of(result)
             self._rooms.finisher.put(run, result)
             self._ring()
         if self._served.crashed:

@@ -58,7 +58,6 @@ class Run:
     lost = False  # the claim has ended, so another worker may run the job
     cancel_requested = False
     in_company = False  # other runs are in the same call: what ends it would end them as well
-    kept = 0  # characters of a result that waits to be written
     given_up = False  # the outcome is decided; the body's result is ignored
     context: Context | None = None  # of task_started and the body; None: it has not begun
     _thread_id: int | None = None  # of the body, while it runs
@@ -79,6 +78,9 @@ class Run:
         self.claim = claim
         self.facts = facts
         self.owner = owner
+        # Bytes of arguments and earlier errors, which are ASCII, and of a result that waits to be
+        # written. No property, because each claim adds up those of all runs.
+        self.size = len(claim.payload) + len(claim.errors)
         self._fresh_for = fresh_for
         self.held_since = held_since
         self.renewed_at = renewed_at  # when the lease was last known to be good
@@ -211,11 +213,6 @@ class Run:
     def duration(self) -> timedelta | None:
         """How long the body ran; None if it did not begin, or is not over."""
         return None if self.took is None else timedelta(seconds=self.took)
-
-    @property
-    def size(self) -> int:
-        """How many bytes its arguments, earlier errors and result take; they are ASCII."""
-        return len(self.claim.payload) + len(self.claim.errors) + self.kept
 
     @property
     def stale(self) -> bool:
