@@ -9,9 +9,7 @@ from threading import Event
 
 from aftercommit.worker.upkeep import pruner
 from tests.app.notes import note, pass_gate
-
-STANDS_STILL = "AFTERCOMMIT_TEST_ARCHIVE_STANDS_STILL"  # the name of the gate
-TAKES = "AFTERCOMMIT_TEST_ARCHIVE_TAKES"  # seconds
+from tests.process.archives import STANDS_STILL, TAKES
 
 pruner.LOOK_EVERY = timedelta(seconds=0.05)
 pruner.WHOLE_PASS_EVERY = timedelta(seconds=2)  # rows that somebody had locked are met again

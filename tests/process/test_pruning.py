@@ -11,7 +11,7 @@ from aftercommit.ids import first_id_of
 from aftercommit.models import FINISHED, Job
 from aftercommit.store import store_for
 from tests.app.chores import plain
-from tests.process.pruning import STANDS_STILL, TAKES
+from tests.process.archives import STANDS_STILL, TAKES
 from tests.tiers import size
 from tests.waiting import wait_until
 

@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -30,11 +29,6 @@ from tests.store.given import (
     ready_jobs,
 )
 
-# In CHANGELOG.md, for those who go back to a version that knows no lines.
-GOING_BACK = (
-    "UPDATE aftercommit_job SET claimable = true, waits_for = 0, blocked = NULL, line = NULL "
-    "WHERE state = 'ready' AND blocked = 4"
-)
 LATER, AT_ONCE = timedelta(hours=1), timedelta(0)
 MANY = tiers.size(change=1_000, full=10_000)
 
@@ -445,11 +439,3 @@ def test_jobs_of_a_paused_task_are_set_aside_and_come_back(store: Store) -> None
     assert store.bring_back(path)
     assert fair(store) == []
     assert claimed(store, limit=30) == held
-
-
-def test_the_statement_of_the_changelog_brings_jobs_out_of_their_lines(store: Store) -> None:
-    mine = ready_jobs(store, 3, **of("a"))
-    assert GOING_BACK in Path("CHANGELOG.md").read_text()
-    with connection.cursor() as cursor:
-        cursor.execute(GOING_BACK)
-    assert sorted(one.job_id for one in claim_all(store)) == mine
