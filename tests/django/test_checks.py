@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pymysql
 import pytest
-from django.core.checks import run_checks
+from django.core.checks import registry, run_checks
 from django.db import connection, connections
 from django.db.utils import ConnectionHandler
 
@@ -635,3 +635,11 @@ def test_an_absolute_path_is_the_same_file_everywhere(name):
     given = {"NAME": name, "OPTIONS": {"transaction_mode": "IMMEDIATE"}}
 
     assert list(settings_of(database("sqlite3", **given))) == []
+
+
+def test_an_app_that_is_made_ready_again_says_nothing_twice():
+    before = set(registry.registry.get_checks(include_deployment_checks=True))
+
+    checks.register_checks()
+
+    assert set(registry.registry.get_checks(include_deployment_checks=True)) == before

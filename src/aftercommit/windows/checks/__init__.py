@@ -6,7 +6,7 @@ that query the server are run when Django checks that database: at ``migrate`` a
 """
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Tags, register
@@ -76,6 +76,7 @@ def register_checks() -> None:
     register(_if_readable(check_servers), Tags.database)
 
 
+@cache  # whoever registers twice, as an app that is made ready again does, registers the same
 def _if_readable(check: Check) -> Check:
     """Leave a check out if TASKS cannot be read, which ``check_project`` says."""
 
