@@ -66,9 +66,9 @@ def defaults(page: Path, section: str, *, column: int) -> dict[str, object]:
 def fields_of(options: type) -> dict[str, object]:
     """Return the fields of a dataclass with their defaults."""
     return {
-        name: field.default
+        name: field.default if field.default_factory is MISSING else field.default_factory()
         for name, field in options.__dataclass_fields__.items()
-        if field.default is not MISSING
+        if field.default is not MISSING or field.default_factory is not MISSING
     }
 
 

@@ -241,7 +241,7 @@ class ClaimQuery:
     limited_first: bool = False  # a hint: the jobs in front are under limits
     busy: Sequence[str] = ()  # limit keys whose jobs are left out
     # Tasks without a limit in their code that are limited at run time: path and limit key.
-    limited: Mapping[str, str] = NOTHING
+    limited: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     # Jobs of the queue that may run at once, on all machines; None: any number.
     at_once: int | None = None
     # With ``at_once``: how many of them can begin now; of more, half of the free slots.

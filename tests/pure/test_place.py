@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,7 +40,8 @@ def decorated():
 
 def raised_in_worker(function, *args):
     """Return what a function raises when the worker calls it."""
-    run = Run(None, None, None, fresh_for=1, held_since=0, renewed_at=0)
+    claim = SimpleNamespace(payload="{}", errors="[]")
+    run = Run(claim, None, None, fresh_for=1, held_since=0, renewed_at=0)
     try:
         run.body(function, args, timeout=None)
     except Exception as error:

@@ -1,7 +1,7 @@
 """``TASKS[alias]["OPTIONS"]`` as a frozen, checked value."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
@@ -74,8 +74,9 @@ class BackendOptions(CheckedOptions):
     # Messages of other libraries that are kept here: names, or names with their options.
     relay: Collection[str] = ()
     relay_when: str = "in_transaction"  # or "always", or "never"
-    queue_limits: Mapping[str, int] = NO_LIMITS  # jobs at once, on all machines
-    queue_rates: Mapping[str, RateOption] = NO_RATES  # starts in a time, on all machines
+    # Of queues, on all machines: jobs at once, and starts in a time.
+    queue_limits: Mapping[str, int] = field(default_factory=lambda: NO_LIMITS)
+    queue_rates: Mapping[str, RateOption] = field(default_factory=lambda: NO_RATES)
 
     def __post_init__(self) -> None:
         if self.using is not None:

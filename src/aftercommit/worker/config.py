@@ -1,7 +1,7 @@
 """Which database aliases a worker serves, and with what settings."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from aftercommit._compat import task_backends
@@ -29,8 +29,9 @@ class Served:
     relays: bool  # if it serves every queue: the relay's queues, too
     crashed: bool = False  # True: only jobs with crashes; False: only jobs without
     only: tuple[UUID, ...] | None = None  # claim only these jobs; None: any job
-    queue_limits: Mapping[str, int] = NO_LIMITS  # jobs at once, by the settings
-    queue_rates: Mapping[str, Rate] = NO_RATES  # starts in a time, by the settings
+    # By the settings: jobs at once, and starts in a time.
+    queue_limits: Mapping[str, int] = field(default_factory=lambda: NO_LIMITS)
+    queue_rates: Mapping[str, Rate] = field(default_factory=lambda: NO_RATES)
 
     def serves(self, queue: str) -> bool:
         """Return whether jobs of a queue are to be run here."""
