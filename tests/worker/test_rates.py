@@ -361,7 +361,7 @@ def test_what_is_no_end_of_a_pause_is_refused(declare, until):
     assert states() == [State.FAILED]
     (error,) = Job.objects.get().error_list
     assert "Nothing is paused" in error["traceback"]
-    assert RateRow.objects.get().paused_until is None
+    assert not RateRow.objects.filter(paused_until__isnull=False).exists()  # it may be pruned
 
 
 def test_a_task_without_a_rate_has_nothing_to_pause(declare):
