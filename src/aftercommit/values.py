@@ -142,18 +142,12 @@ class Pause(NamedTuple):
         return f"since {self.since:%Y-%m-%d %H:%M:%S} UTC{by}{why}"
 
 
-class Bounds(NamedTuple):
-    """How many jobs of a queue or a task run, as operators have set it at run time."""
+class SetLimit(NamedTuple):
+    """How many jobs of a queue or a task run at once, as operators have set it at run time."""
 
     kind: str  # queue or task
     name: str
-    limit: int | None  # at once; None: as code and settings say
-    rate: str | None  # "60/m"; None: the same
-
-    @property
-    def says_something(self) -> bool:
-        """Whether anything is set."""
-        return self.limit is not None or self.rate is not None
+    limit: int
 
     @property
     def what(self) -> str:

@@ -7,7 +7,7 @@ from django.db import Error, connection, transaction
 
 from aftercommit.models import Rule
 from aftercommit.store.rules import Rules
-from aftercommit.values import QUEUE, TASK, Bounds
+from aftercommit.values import QUEUE, TASK, SetLimit
 from tests.store.given import new_job, ready_jobs
 from tests.waiting import SOON
 
@@ -118,9 +118,9 @@ def test_a_limit_is_there_until_it_is_taken_away(store):
     assert not store.limit(QUEUE, "mail", 10)
     assert store.limit(QUEUE, "mail", 3)
     assert store.limit(TASK, "mail", 4)
-    assert sorted(store.bounds()) == [
-        Bounds(QUEUE, "mail", 3, None),
-        Bounds(TASK, "mail", 4, None),
+    assert sorted(store.limits()) == [
+        SetLimit(QUEUE, "mail", 3),
+        SetLimit(TASK, "mail", 4),
     ]
     assert store.pauses() == []
 
@@ -143,17 +143,17 @@ def test_a_pause_and_a_limit_do_not_overwrite_each_other(store, kind, limit_firs
     for one in [limit, stop] if limit_first else [stop, limit]:
         one()
     assert [one.by for one in store.pauses()] == ["ann"]
-    assert [one.limit for one in store.bounds()] == [3]
+    assert [one.limit for one in store.limits()] == [3]
 
     if resume_first:
         assert store.resume(kind, "mail")
-        assert [one.limit for one in store.bounds()] == [3]
+        assert [one.limit for one in store.limits()] == [3]
         assert store.pauses() == []
         assert store.unlimit(kind, "mail")
     else:
         assert store.unlimit(kind, "mail")
         assert [one.by for one in store.pauses()] == ["ann"]
-        assert store.bounds() == []
+        assert store.limits() == []
         assert store.resume(kind, "mail")
     for name in store.rules().resumed:
         store.bring_back(name)
@@ -173,7 +173,7 @@ def test_one_who_limits_while_another_pauses_does_both(store, other, monkeypatch
     monkeypatch.setattr(Rules, "_create", late)
     assert store.limit(QUEUE, "mail", 3)
     assert names(store) == ["mail"]
-    assert [one.limit for one in store.bounds()] == [3]
+    assert [one.limit for one in store.limits()] == [3]
 
 
 def test_a_limited_task_has_jobs_to_bring_back_only_if_some_are_set_aside(store):
@@ -190,12 +190,12 @@ def test_a_limited_task_has_jobs_to_bring_back_only_if_some_are_set_aside(store)
     while store.bring_back(path):
         continue
     assert store.rules().resumed == []
-    assert [one.limit for one in store.bounds()] == [3]
+    assert [one.limit for one in store.limits()] == [3]
 
 
 def test_a_limit_counts_at_its_commit_and_never_after_a_rollback(store, other):
     with pytest.raises(LookupError), transaction.atomic():
         store.limit(QUEUE, "mail", 3)
-        assert other.do(store.bounds) == []
+        assert other.do(store.limits) == []
         raise LookupError
-    assert store.bounds() == []
+    assert store.limits() == []

@@ -95,11 +95,7 @@ def limits(using: str | None = None) -> Sequence[Limited]:
 def limits_in(alias: str) -> Iterator[Limited]:
     """Yield the limits that hold in a database, by kind and name."""
     settings = {(QUEUE, name): most for name, most in queue_limits(alias).items()}
-    given = {
-        (one.kind, one.name): one.limit
-        for one in store_for(alias).bounds()
-        if one.limit is not None
-    }
+    given = {(one.kind, one.name): one.limit for one in store_for(alias).limits()}
     for kind, name in sorted(settings.keys() | given.keys()):
         usual = settings.get((kind, name)) if kind == QUEUE else _declared(name)
         yield Limited(

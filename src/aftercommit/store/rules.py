@@ -10,11 +10,10 @@ from django.db.models import Q, QuerySet
 from aftercommit.models import Dependency, Rule
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.table import Table
-from aftercommit.values import TASK, Bounds, Pause
+from aftercommit.values import TASK, Pause, SetLimit
 
 PAUSES = UUID("5f6d5e0c-9a35-4c55-9d0e-5c1f3f4f8b11")
 PAUSED = ("kind", "name", "paused_since", "paused_by", "paused_because")
-BOUNDS = ("limit", "rate")
 
 
 def pause_of(task_path: str) -> UUID:
@@ -27,7 +26,7 @@ class RulesNow(NamedTuple):
 
     pauses: list[Pause]
     resumed: list[str]  # tasks whose jobs are to be brought back
-    bounds: list[Bounds]
+    limits: list[SetLimit]
 
 
 class Rules(Table):
@@ -38,10 +37,10 @@ class Rules(Table):
         found = self.rules()
         return [] if found is None else found.pauses
 
-    def bounds(self) -> list[Bounds]:
+    def limits(self) -> list[SetLimit]:
         """Return the present limits."""
         found = self.rules()
-        return [] if found is None else found.bounds
+        return [] if found is None else found.limits
 
     def rules(self) -> RulesNow | None:
         """Return the rules as they are now; None where the table is not there yet.
@@ -50,31 +49,30 @@ class Rules(Table):
         until then, and they go on.
         """
         try:
-            rows = list(self._rules.values_list(*PAUSED, *BOUNDS))
+            rows = list(self._rules.values_list(*PAUSED, "limit"))
         except Error:
             if self._in_transaction() or self._has_table():
                 raise
             return None
         pauses = [Pause._make(row[: len(PAUSED)]) for row in rows]
-        bounds = [Bounds(row[0], row[1], *row[len(PAUSED) :]) for row in rows]
-        bounds = [one for one in bounds if one.says_something]
+        limits = [SetLimit(row[0], row[1], row[-1]) for row in rows if row[-1] is not None]
         return RulesNow(
             pauses=[one for one in pauses if one.since is not None],
             resumed=self._resumed(
                 [one.name for one in pauses if one.since is None and one.kind == TASK],
-                [one.name for one in bounds if one.kind == TASK],
+                [one.name for one in limits if one.kind == TASK],
             ),
-            bounds=bounds,
+            limits=limits,
         )
 
-    def _resumed(self, names: Sequence[str], bounded: Sequence[str]) -> list[str]:
+    def _resumed(self, names: Sequence[str], limited: Sequence[str]) -> list[str]:
         """Return those of the tasks that are not paused whose jobs are to be brought back.
 
         The rule of a task that says nothing more is there for that. One that says something
         else may be there for that as well.
         """
-        only = [name for name in names if name not in bounded]
-        others = [name for name in names if name in bounded]
+        only = [name for name in names if name not in limited]
+        others = [name for name in names if name in limited]
         aside = self._dependencies.filter(needs_id__in=[pause_of(one) for one in others])
         return [*only, *others] if others and aside.exists() else only
 
@@ -141,8 +139,10 @@ class Rules(Table):
                 rows.delete()
 
     def _silent(self, kind: str, name: str) -> QuerySet[Rule]:
-        says = {"paused_since__isnull": True, **{f"{one}__isnull": True for one in BOUNDS}}
-        return self._rules.filter(kind=kind, name=name, **says)
+        rows = self._rules.filter(kind=kind, name=name)
+        # No program of this version writes a rate; one beside it may.
+        nothing = {"paused_since__isnull": True, "limit__isnull": True, "rate__isnull": True}
+        return rows.filter(**nothing)
 
     def _tell_workers(self) -> None:
         """Notify all workers that the rules have changed, where the database can."""

@@ -12,7 +12,7 @@ from aftercommit.enqueue.registry import option
 from aftercommit.options.conf import NO_LIMITS
 from aftercommit.store.base import Store
 from aftercommit.store.rules import RulesNow
-from aftercommit.values import NOTHING, QUEUE, TASK, Bounds, Limit, Pause
+from aftercommit.values import NOTHING, QUEUE, TASK, Limit, Pause, SetLimit
 from aftercommit.worker.runs import now
 
 logger = logging.getLogger("aftercommit")
@@ -39,7 +39,7 @@ class RulesInForce:
         self._store = store
         self._configured = queue_limits
         self._pauses: frozenset[Pause] = frozenset()
-        self._bounds: frozenset[Bounds] = frozenset()
+        self._set_limits: frozenset[SetLimit] = frozenset()
         self._read_again_at = float("-inf")
         self._lock = threading.Lock()
         self._read_idle_at = now() + IDLE.total_seconds()
@@ -103,14 +103,14 @@ class RulesInForce:
             self._pauses = pauses
             self.paused_queues = frozenset(one.name for one in pauses if one.kind == QUEUE)
             self.paused_tasks = frozenset(one.name for one in pauses if one.kind == TASK)
-        bounds = frozenset(found.bounds)
-        limits = {(one.kind, one.name): one.limit for one in bounds if one.limit is not None}
+        set_limits = frozenset(found.limits)
+        limits = {(one.kind, one.name): one.limit for one in set_limits}
         self._task_limits = {name: most for (kind, name), most in limits.items() if kind == TASK}
         # Each time: a task may be imported later than its rule is read.
         self.limited = self._without_own_limit() if self._task_limits else NOTHING
-        if bounds != self._bounds:
-            self._tell_of_bounds(bounds)
-            self._bounds = bounds
+        if set_limits != self._set_limits:
+            self._tell_of_limits(set_limits)
+            self._set_limits = set_limits
             queues = {name: most for (kind, name), most in limits.items() if kind == QUEUE}
             self.queue_limits = {**self._configured, **queues}
             self.limits_changed()
@@ -132,10 +132,10 @@ class RulesInForce:
         for one in sorted(self._pauses - pauses):
             logger.info("Database %r: %s is resumed", using, one.what)
 
-    def _tell_of_bounds(self, bounds: frozenset[Bounds]) -> None:
+    def _tell_of_limits(self, present: frozenset[SetLimit]) -> None:
         using = self._store.alias
-        before = {one.what: one.limit for one in self._bounds}
-        after = {one.what: one.limit for one in bounds}
+        before = {one.what: one.limit for one in self._set_limits}
+        after = {one.what: one.limit for one in present}
         for what in sorted(before.keys() | after.keys()):
             limit = after.get(what)
             if limit == before.get(what):

@@ -90,8 +90,8 @@ class Limits(Moving, RateGate):
         """Claim jobs without a limit key; return also whether due jobs with one were met."""
 
     @abstractmethod
-    def _due_under_limits(self, query: ClaimQuery, limit: int) -> list[Any]:
-        """Return the ``waiting_columns`` of the first due jobs, and do not lock them."""
+    def _look(self, query: ClaimQuery, most: int, lock: LockKeys) -> Look:
+        """Read the first due jobs without a lock, and lock their keys."""
 
     @abstractmethod
     def _take(self, query: ClaimQuery, slots: Mapping[UUID, Slot]) -> list[Claim]:
@@ -188,9 +188,9 @@ class Limits(Moving, RateGate):
             if key in is_open or of_path[path] not in {None, UNLIMITED}
         }
 
-    def _look(self, query: ClaimQuery, most: int, lock: LockKeys) -> Look:
-        """Read the first due jobs, and lock their keys."""
-        due = [self._as_waiting(row) for row in self._due_under_limits(query, most)]
+    def _look_at(self, rows: Iterable[Sequence[Any]], most: int, lock: LockKeys) -> Look:
+        """Lock the keys of due jobs, whose ``waiting_columns`` have been read."""
+        due = [self._as_waiting(row) for row in rows]
         keys = list(dict.fromkeys(one.limit_key for one in due if one.limit_key is not None))
         tried = keys[: self.most_keys]
         held = lock(tried) if tried else set()

@@ -18,6 +18,7 @@ from aftercommit.store.base import Store
 from aftercommit.store.claim import marks
 from aftercommit.store.limits import claims
 from aftercommit.store.limits.claims import LockKeys, Slot, with_keys
+from aftercommit.store.limits.rounds import Look
 from aftercommit.store.mysql.sql import (
     GIVEN_SLOT,
     HAS_PARKED,
@@ -77,11 +78,12 @@ class MySQLLimits(Store):
     def _run(self, sql: str, given: Sequence[Any]) -> list[Any]:
         """Return the rows of a statement."""
 
-    def _due_under_limits(self, query: ClaimQuery, limit: int) -> list[Any]:
+    def _look(self, query: ClaimQuery, most: int, lock: LockKeys) -> Look:
         groups = [] if query.only is not None else self._groups(query)
-        query = replace(query, limit=limit)
+        query = replace(query, limit=most)
         what = {LOCKED_IDS: f"SELECT {self.waiting_columns}", WITHOUT_LOCK: ""}
-        return self._named(query, what) if query.only else self._due_in(groups, query, what)
+        rows = self._named(query, what) if query.only else self._due_in(groups, query, what)
+        return self._look_at(rows, most, lock)
 
     def _take(self, query: ClaimQuery, slots: Mapping[UUID, Slot]) -> list[Claim]:
         free = self._free_rows({one: slot.key for one, slot in slots.items()})

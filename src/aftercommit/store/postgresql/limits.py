@@ -76,9 +76,6 @@ class PostgreSQLLimits(Store):
             capped=len(keys) > len(tried),
         )
 
-    def _due_under_limits(self, query: ClaimQuery, limit: int) -> list[Any]:
-        raise NotImplementedError  # see _look
-
     def _take(self, query: ClaimQuery, slots: Mapping[UUID, Slot]) -> list[Claim]:
         given = _with_keys({one: slot.key for one, slot in slots.items()}) | {
             "slots": array(slot.number for slot in slots.values()),

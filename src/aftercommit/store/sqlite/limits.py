@@ -11,6 +11,7 @@ from aftercommit.models import Blocked
 from aftercommit.store.base import Store
 from aftercommit.store.limits.claims import LockKeys, Slot, with_keys
 from aftercommit.store.limits.reading import in_parts
+from aftercommit.store.limits.rounds import Look
 from aftercommit.values import Claim, ClaimQuery
 
 Part = tuple[str, list[Any]]  # a selection of due jobs, and its values but for the limit
@@ -64,8 +65,9 @@ class SQLiteLimits(Store):
     def _run(self, sql: str, given: Sequence[Any]) -> list[Any]:
         """Return the rows of a statement."""
 
-    def _due_under_limits(self, query: ClaimQuery, limit: int) -> list[Any]:
-        return self._first(self._parts(query), self.waiting_columns, limit)
+    def _look(self, query: ClaimQuery, most: int, lock: LockKeys) -> Look:
+        rows = self._first(self._parts(query), self.waiting_columns, most)
+        return self._look_at(rows, most, lock)
 
     def _take(self, query: ClaimQuery, slots: Mapping[UUID, Slot]) -> list[Claim]:
         rows: list[Any] = []

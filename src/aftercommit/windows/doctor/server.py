@@ -30,6 +30,25 @@ def settings_and_tables(store: Store) -> Iterator[Finding]:
 
 def dead_rows(store: Store) -> Iterator[Finding]:
     """Say where the database does not get rid of rows that nobody needs."""
+    yield from _of_postgresql(store)
+    if (undo := store.undo_length()) > MUCH_UNDO:
+        yield _sick(
+            store,
+            "dead-rows",
+            f"InnoDB has not purged {undo:,} transactions, and statements become slow.",
+            "End the transactions that hold them back, see below.",
+        )
+    free, size = store.free_bytes()
+    if free > MUCH_FREE and free > size / 2:
+        yield _sick(
+            store,
+            "dead-rows",
+            f"{free / size:.0%} of the file of SQLite is free ({free >> 20:,} MiB).",
+            "Stop the workers, and VACUUM.",
+        )
+
+
+def _of_postgresql(store: Store) -> Iterator[Finding]:
     if not store.vacuums_itself():
         yield _sick(
             store,
@@ -55,21 +74,6 @@ def dead_rows(store: Store) -> Iterator[Finding]:
                 f"End what holds them back, see below. Then VACUUM {one.table}, and let "
                 "autovacuum work more often.",
             )
-    if (undo := store.undo_length()) > MUCH_UNDO:
-        yield _sick(
-            store,
-            "dead-rows",
-            f"InnoDB has not purged {undo:,} transactions, and statements become slow.",
-            "End the transactions that hold them back, see below.",
-        )
-    free, size = store.free_bytes()
-    if free > MUCH_FREE and free > size / 2:
-        yield _sick(
-            store,
-            "dead-rows",
-            f"{free / size:.0%} of the file of SQLite is free ({free >> 20:,} MiB).",
-            "Stop the workers, and VACUUM.",
-        )
 
 
 def transactions(store: Store) -> Iterator[Finding]:
