@@ -10,7 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.dispatch import Signal
 
-from aftercommit import events
+from aftercommit import events, task
 from aftercommit.enqueue import registry
 from aftercommit.worker.running.atomic import shared
 from tests.worker.rig import Rig
@@ -23,6 +23,24 @@ def _no_fair_tasks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     others = "tests.app.fair"
     known = {one: it for one, it in registry._declared.items() if not one.startswith(others)}
     monkeypatch.setattr(registry, "_declared", known)
+
+
+@pytest.fixture
+def one_backend(settings: Any) -> None:
+    """Let there be one backend only."""
+    settings.TASKS = {"default": settings.TASKS["default"]}
+
+
+@pytest.fixture
+def declare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Return a function that declares a task anew, for this test."""
+    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
+
+    def declare(function: Any, **options: Any) -> Any:
+        registry._declared.pop(f"{function.__module__}.{function.__qualname__}", None)
+        return task(**options)(function)
+
+    return declare
 
 
 @pytest.fixture

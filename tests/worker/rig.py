@@ -21,13 +21,16 @@ from aftercommit.enqueue.decorator import task
 from aftercommit.enqueue.task import Task
 from aftercommit.models import Job, Lease, State
 from aftercommit.options.conf import BackendOptions
+from aftercommit.options.worker import WorkerConfig
 from aftercommit.values import Claim, ClaimQuery, RunResult
 from aftercommit.worker.assembly import assemble
 from aftercommit.worker.config import Served
 from aftercommit.worker.facts import TaskFacts, facts_for
+from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.running.atomic.shared import SharedTransactions
 from aftercommit.worker.running.connections import ThreadConnections
 from aftercommit.worker.runs import Owner, Run
+from aftercommit.worker.worker import Worker
 from tests.app.models import Effect
 
 commits = pytest.mark.django_db(transaction=True)
@@ -285,3 +288,8 @@ def another_connection(using: str = "default"):
         yield connection
     finally:
         connection.close()
+
+
+def work(**given: Any) -> int:
+    """Run a worker until nothing is due; return its exit status."""
+    return Worker(WorkerConfig(drain=True, **given), quota=RunQuota(None)).run()

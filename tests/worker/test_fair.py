@@ -11,21 +11,17 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from aftercommit import enqueue_many, jobs, queues, task
-from aftercommit.enqueue import registry
+from aftercommit import enqueue_many, jobs, queues
 from aftercommit.errors import ConfigurationError
 from aftercommit.models import Blocked, Job, State
 from aftercommit.options.fair import is_gated
-from aftercommit.options.worker import WorkerConfig
 from aftercommit.store import store_for
 from aftercommit.values import Succeeded
 from aftercommit.worker.claiming import fair as fair_module
 from aftercommit.worker.inline import InlineWorker
-from aftercommit.worker.quota import RunQuota
-from aftercommit.worker.worker import Worker
-from tests.worker.rig import Rig, commits
+from tests.worker.rig import Rig, commits, work
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.usefixtures("one_backend")]
 
 AT_ONCE, HOUR = timedelta(0), timedelta(hours=1)
 started: list[tuple[str, int]] = []
@@ -48,30 +44,17 @@ def plain(number: int = 0) -> None:
     started.append(("plain", number))
 
 
-@pytest.fixture
-def declare(monkeypatch, settings):
-    """Return a function that declares a task anew, for this test."""
-    settings.TASKS = {"default": settings.TASKS["default"]}
-    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
+@pytest.fixture(autouse=True)
+def nothing_started():
+    """Forget what the tests before have started."""
     started.clear()
     at_start.clear()
-
-    def declare(function, **options):
-        registry._declared.pop(f"{function.__module__}.{function.__qualname__}", None)
-        return task(**options)(function)
-
-    return declare
 
 
 @pytest.fixture
 def fair(declare):
     """Return a task whose tenants take turns."""
     return declare(serve, fair_by=["tenant"], backoff=AT_ONCE)
-
-
-def work(**given) -> int:
-    """Run a worker until nothing is due; return its exit status."""
-    return Worker(WorkerConfig(drain=True, **given), quota=RunQuota(None)).run()
 
 
 def lines() -> list[str | None]:

@@ -12,39 +12,18 @@ from aftercommit._compat import InvalidTask
 from aftercommit.enqueue import registry
 from aftercommit.errors import ConfigurationError
 from aftercommit.models import Job, State
-from aftercommit.options.worker import WorkerConfig
 from aftercommit.store import store_for
 from aftercommit.values import Succeeded
-from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.rules import RulesInForce
 from aftercommit.worker.upkeep.limits import Passage
-from aftercommit.worker.worker import Worker
 from tests.store.given import claim_all
 from tests.waiting import wait_until
-from tests.worker.rig import commits
+from tests.worker.rig import commits, work
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.usefixtures("one_backend")]
 
 AT_ONCE = timedelta(0)
 HOUR = timedelta(hours=1)
-
-
-def work(**given):
-    """Run a worker until nothing is due; return its exit status."""
-    return Worker(WorkerConfig(drain=True, **given), quota=RunQuota(None)).run()
-
-
-@pytest.fixture
-def declare(monkeypatch, settings):
-    """Return a function that declares a task anew, for this test."""
-    settings.TASKS = {"default": settings.TASKS["default"]}
-    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
-
-    def declare(function, **options):
-        registry._declared.pop(f"{function.__module__}.{function.__qualname__}", None)
-        return task(**options)(function)
-
-    return declare
 
 
 def call(account, number=0):

@@ -7,33 +7,19 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from aftercommit import queues, task
-from aftercommit.enqueue import registry
+from aftercommit import queues
 from aftercommit.models import Blocked, Job, Rule, State
 from aftercommit.options.worker import WorkerConfig
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.worker.config import served
 from aftercommit.worker.inline import InlineWorker
-from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.upkeep.limits import Passage
-from aftercommit.worker.worker import Worker
-from tests.worker.rig import commits
+from tests.worker.rig import commits, work
 from tests.worker.room import Room, enqueue
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.usefixtures("one_backend")]
 
 ADD = "tests.app.tasks.add"
-
-
-@pytest.fixture(autouse=True)
-def one_database(settings):
-    """Let there be one backend only."""
-    settings.TASKS = {"default": settings.TASKS["default"]}
-
-
-def work(**given):
-    """Run a worker until nothing is due; return its exit status."""
-    return Worker(WorkerConfig(drain=True, **given), quota=RunQuota(None)).run()
 
 
 def end_all(number=100, **of):
@@ -190,18 +176,6 @@ def test_a_full_queue_costs_flush_queue_a_few_statements_and_not_some_for_each_j
 
 
 # ---- tasks --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def declare(monkeypatch):
-    """Return a function that declares a task anew, for this test."""
-    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
-
-    def declare(function, **options):
-        registry._declared.pop(f"{function.__module__}.{function.__qualname__}", None)
-        return task(**options)(function)
-
-    return declare
 
 
 def call(account, number=0):

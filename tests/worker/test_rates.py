@@ -12,8 +12,7 @@ from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from aftercommit import Retry, Snooze, enqueue_many, queues, task
-from aftercommit.enqueue import registry
+from aftercommit import Retry, Snooze, enqueue_many, queues
 from aftercommit.enqueue.limits import limit_of
 from aftercommit.enqueue.moments import checked_end
 from aftercommit.enqueue.rates import rate_of
@@ -32,31 +31,13 @@ from aftercommit.worker.worker import Worker
 from tests.store.callers import statements
 from tests.store.given import claim_all
 from tests.waiting import wait_until
-from tests.worker.rig import another_connection, commits
+from tests.worker.rig import another_connection, commits, work
 from tests.worker.room import Room, enqueue
 
-pytestmark = commits
+pytestmark = [commits, pytest.mark.usefixtures("one_backend")]
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FAST = "100000/s"
-
-
-def work(**given):
-    """Run a worker until nothing is due; return its exit status."""
-    return Worker(WorkerConfig(drain=True, **given), quota=RunQuota(None)).run()
-
-
-@pytest.fixture
-def declare(monkeypatch, settings):
-    """Return a function that declares a task anew, for this test."""
-    settings.TASKS = {"default": settings.TASKS["default"]}
-    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
-
-    def declare(function, **options):
-        registry._declared.pop(f"{function.__module__}.{function.__qualname__}", None)
-        return task(**options)(function)
-
-    return declare
 
 
 def call(account, number=0):

@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from aftercommit import enqueue_many, task
-from aftercommit.enqueue import registry
+from aftercommit import enqueue_many
 from aftercommit.errors import TimedOut
 from aftercommit.models import Job, State
 from aftercommit.options.worker import WorkerConfig
@@ -16,7 +15,7 @@ from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.running import timeouts
 from aftercommit.worker.worker import REPLACE_ME, Worker
 from tests.waiting import wait_until
-from tests.worker.rig import commits
+from tests.worker.rig import commits, work
 
 pytestmark = commits
 
@@ -29,23 +28,6 @@ def backends(transactional_db, settings):
     """Let two backends keep their jobs in one database, and no other."""
     default = settings.TASKS["default"]
     settings.TASKS = {"default": default, "second": default}
-
-
-def work(**given):
-    """Run a worker until nothing is due; return its exit status."""
-    return Worker(WorkerConfig(drain=True, **given), quota=RunQuota(None)).run()
-
-
-@pytest.fixture
-def declare(monkeypatch):
-    """Return a function that declares a task anew, for this test."""
-    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
-
-    def declare(function, **options):
-        registry._declared.pop(f"{function.__module__}.{function.__qualname__}", None)
-        return task(**options)(function)
-
-    return declare
 
 
 # ---- what is known of a task --------------------------------------------------------------
