@@ -1,19 +1,16 @@
 """Fair lines, while workers are killed, stand still and come back."""
 
-import signal
 from collections import Counter
-from datetime import timedelta
 
 from django.db.models import Count
 
 from aftercommit.models import Job, State
 from tests.app.fair import AT_ONCE, few_in_turn, in_turn
 from tests.app.models import Effect
-from tests.process.rig import Rig, Tree
+from tests.process.harm import harm
+from tests.process.rig import Rig
 from tests.tiers import size
-from tests.waiting import wait_until
 
-LONG = timedelta(minutes=10)
 TENANTS, EACH = size(change=4, full=25), size(change=10, full=200)
 HARMED = size(change=3, full=15)
 
@@ -44,26 +41,9 @@ def must_hold(rig: Rig) -> bool:
 
 def test_each_job_of_each_tenant_is_done_once_while_workers_are_killed(rig: Rig) -> None:
     enqueue(rig)
-    trees = [rig.worker(processes=2, ready=False) for _number in range(2)]
-    zombies: list[Tree] = []
+    harmed = harm(rig, times=HARMED, workers=2, processes=2, all_ended=lambda: must_hold(rig))
 
-    def somebody_works() -> Tree | None:
-        must_hold(rig)
-        return next((tree for tree in trees if rig.busy(tree)), None)
-
-    for number in range(HARMED):
-        tree = wait_until(somebody_works, deadline=LONG, why="somebody is at work")
-        trees.remove(tree)
-        if number % 3 == 2:
-            tree.stand_still()
-            zombies.append(tree)
-        else:
-            tree.kill()
-        trees.append(rig.worker(processes=2, ready=False))
-    for zombie in zombies:
-        zombie.signal_all(signal.SIGCONT)
-    wait_until(lambda: must_hold(rig), deadline=LONG, why="all jobs have ended")
-
+    assert harmed == HARMED
     assert Counter(Job.objects.values_list("state", flat=True)) == {
         State.SUCCEEDED: 2 * TENANTS * EACH
     }

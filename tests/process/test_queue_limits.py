@@ -1,18 +1,16 @@
 """Limits of a queue and at run time, while workers are killed, stand still and come back."""
 
-import signal
 from collections import Counter
-from datetime import timedelta
 
 from aftercommit.models import Job, State
 from aftercommit.store import store_for
 from aftercommit.values import QUEUE, TASK
 from tests.app.limited import FEWER, NARROW, fewer_in_a_queue, in_a_queue
-from tests.process.rig import Rig, Tree
+from tests.process.harm import LONG, harm
+from tests.process.rig import Rig
 from tests.tiers import size
 from tests.waiting import wait_until
 
-LONG = timedelta(minutes=10)
 JOBS = size(change=60, full=2_000)
 HARMED = size(change=4, full=24)
 AT_RUN_TIME = size(change=240, full=1_000)
@@ -67,33 +65,11 @@ class Narrow:
         assert not Job.objects.filter(blocked=1).exists()
 
 
-def harm(narrow: Narrow, *, times: int) -> None:
-    """Kill workers that are at work, and let some stand still and come back as zombies."""
-    rig = narrow.rig
-    trees = [rig.worker(processes=1, ready=False) for _number in range(4)]
-    zombies: list[Tree] = []
-
-    def somebody_works() -> Tree | None:
-        narrow.must_hold()
-        return next((tree for tree in trees if rig.busy(tree)), None)
-
-    for number in range(times):
-        tree = wait_until(somebody_works, deadline=LONG, why="somebody is at work")
-        trees.remove(tree)
-        if number % 3 == 2:
-            tree.stand_still()
-            zombies.append(tree)
-        else:
-            tree.kill()
-        trees.append(rig.worker(processes=1, ready=False))
-    for zombie in zombies:
-        zombie.signal_all(signal.SIGCONT)
-    wait_until(narrow.must_hold, deadline=LONG, why="all jobs have ended")
-
-
 def test_the_limit_of_a_queue_holds_while_workers_are_killed_and_come_back(rig: Rig) -> None:
     narrow = Narrow(rig, jobs=JOBS)
-    harm(narrow, times=HARMED)
+    harmed = harm(rig, times=HARMED, workers=4, processes=1, all_ended=narrow.must_hold)
+
+    assert harmed == HARMED
     narrow.must_be_done()
     assert max(narrow.at_each_claim()) == NARROW
     assert not [one for one in rig.ledger.events() if one.wrong]

@@ -1,17 +1,15 @@
 """Rates, while workers are killed, stand still and come back."""
 
-import signal
 from collections import Counter, defaultdict
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from aftercommit.models import Job, State
 from tests.app.models import Effect
 from tests.app.rated import BURST, PER_SECOND, now_and_then
-from tests.process.rig import Rig, Tree
+from tests.process.harm import harm
+from tests.process.rig import Rig
 from tests.tiers import size
-from tests.waiting import wait_until
 
-LONG = timedelta(minutes=10)
 ACCOUNTS, EACH = size(change=3, full=10), size(change=40, full=400)
 HARMED = size(change=3, full=12)
 LASTING = 0.02
@@ -26,7 +24,7 @@ def test_no_window_has_more_starts_than_the_rate_while_workers_are_killed(rig: R
     ]
     rig.enqueue_many(now_and_then, calls)
 
-    harm(rig)
+    assert harm(rig, times=HARMED, workers=2, processes=2, all_ended=lambda: all_done(rig))
 
     assert Counter(Job.objects.values_list("state", flat=True)) == {
         State.SUCCEEDED: ACCOUNTS * EACH
@@ -38,30 +36,6 @@ def test_no_window_has_more_starts_than_the_rate_while_workers_are_killed(rig: R
     assert len(starts) == ACCOUNTS
     for moments in starts.values():
         must_keep_the_rate(sorted(moments))
-
-
-def harm(rig: Rig) -> None:
-    """Kill workers that are at work, and let some stand still and come back as zombies."""
-    trees = [rig.worker(processes=2, ready=False) for _number in range(2)]
-    zombies: list[Tree] = []
-    for number in range(HARMED):
-        tree = wait_until(
-            lambda: next((tree for tree in trees if rig.busy(tree)), None) or all_done(rig),
-            deadline=LONG,
-            why="somebody is at work",
-        )
-        if isinstance(tree, bool):
-            break
-        trees.remove(tree)
-        if number % 3 == 2:
-            tree.stand_still()
-            zombies.append(tree)
-        else:
-            tree.kill()
-        trees.append(rig.worker(processes=2, ready=False))
-    for zombie in zombies:
-        zombie.signal_all(signal.SIGCONT)
-    wait_until(lambda: all_done(rig), deadline=LONG, why="all jobs have ended")
 
 
 def all_done(rig: Rig) -> bool:
