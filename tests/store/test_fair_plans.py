@@ -10,8 +10,9 @@ from aftercommit.options.fair import fair_key
 from aftercommit.store.fair.reading import Part
 from aftercommit.values import ClaimQuery
 from tests import tiers
+from tests.store.filling import filled
 from tests.store.given import LEASE, claim_all, ready_jobs
-from tests.store.test_plans import STATISTICS, Plans, at_most, reads, run
+from tests.store.test_plans import Plans, at_most, reads
 
 # Without apps no table is emptied after a test.
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=[])
@@ -29,31 +30,24 @@ def key(tenant):
 @pytest.fixture(scope="module")
 def waiting(django_db_setup, django_db_blocker):
     """Fill the lines: one tenant has almost all, and the others have one job each."""
-    with django_db_blocker.unblock():
-        jobs = [
-            Job(
-                task_path="tests.app.tasks.add",
-                payload='{"args":[],"kwargs":{}}',
-                run_after="2020-01-01T00:00:00Z",
-                enqueued_at="2020-01-01T00:00:00Z",
-                priority=number % 3,
-                limit_key=key(max(number - WAITING, 0)),
-                fair_key=key(max(number - WAITING, 0)),
-                line=key(max(number - WAITING, 0)),
-                blocked=Blocked.FAIR,
-                claimable=False,
-                waits_for=1,
-            )
-            for number in range(WAITING + TENANTS)
-        ]
-        with transaction.atomic():
-            Job.objects.bulk_create(jobs, batch_size=1000)
-        run(STATISTICS[connection.vendor])
-        connection.close()
-    yield
-    with django_db_blocker.unblock():
-        run("DELETE FROM aftercommit_job")
-        connection.close()
+    jobs = [
+        Job(
+            task_path="tests.app.tasks.add",
+            payload='{"args":[],"kwargs":{}}',
+            run_after="2020-01-01T00:00:00Z",
+            enqueued_at="2020-01-01T00:00:00Z",
+            priority=number % 3,
+            limit_key=key(max(number - WAITING, 0)),
+            fair_key=key(max(number - WAITING, 0)),
+            line=key(max(number - WAITING, 0)),
+            blocked=Blocked.FAIR,
+            claimable=False,
+            waits_for=1,
+        )
+        for number in range(WAITING + TENANTS)
+    ]
+    with filled(django_db_blocker, jobs):
+        yield
 
 
 @pytest.fixture(autouse=True)

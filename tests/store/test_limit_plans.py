@@ -6,11 +6,14 @@ from django.db import connection, transaction
 from aftercommit.models import Blocked, Job, State
 from aftercommit.values import Limit, Succeeded
 from tests import tiers
+from tests.store import test_plans
+from tests.store.filling import filled
 from tests.store.given import claim_all, new_job, ready_jobs
-from tests.store.test_plans import STATISTICS, Plans, at_most, reads, reads_all, run
+from tests.store.test_plans import Plans, at_most, reads, reads_all
 
 # Without apps no table is emptied after a test.
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=[])
+plans = test_plans.plans
 
 PARKED = tiers.size(change=10_000, full=100_000)
 KEYS, ENDED = 50, 2_000
@@ -26,42 +29,27 @@ def key(number):
 @pytest.fixture(scope="module")
 def parked(django_db_setup, django_db_blocker):
     """Fill the table with parked jobs of few keys, and jobs of the same keys that have ended."""
-    with django_db_blocker.unblock():
-        jobs = [
-            Job(
-                task_path="tests.app.tasks.add",
-                payload='{"args":[],"kwargs":{}}',
-                run_after="2020-01-01T00:00:00Z",
-                enqueued_at="2020-01-01T00:00:00Z",
-                limit_key=key(number % KEYS),
-                **(
-                    {"blocked": Blocked.LIMIT, "claimable": False, "waits_for": 1}
-                    if number < PARKED
-                    else {
-                        "state": State.SUCCEEDED,
-                        "claimable": False,
-                        "finished_at": "2020-01-01T00:00:00Z",
-                    }
-                ),
-            )
-            for number in range(PARKED + ENDED)
-        ]
-        with transaction.atomic():
-            Job.objects.bulk_create(jobs, batch_size=1000)
-        run(STATISTICS[connection.vendor])
-        connection.close()
-    yield
-    with django_db_blocker.unblock():
-        run("DELETE FROM aftercommit_job")
-        connection.close()
-
-
-@pytest.fixture
-def plans():
-    """Explain what the test asks the store to do."""
-    plans = Plans()
-    with connection.execute_wrapper(plans):
-        yield plans
+    jobs = [
+        Job(
+            task_path="tests.app.tasks.add",
+            payload='{"args":[],"kwargs":{}}',
+            run_after="2020-01-01T00:00:00Z",
+            enqueued_at="2020-01-01T00:00:00Z",
+            limit_key=key(number % KEYS),
+            **(
+                {"blocked": Blocked.LIMIT, "claimable": False, "waits_for": 1}
+                if number < PARKED
+                else {
+                    "state": State.SUCCEEDED,
+                    "claimable": False,
+                    "finished_at": "2020-01-01T00:00:00Z",
+                }
+            ),
+        )
+        for number in range(PARKED + ENDED)
+    ]
+    with filled(django_db_blocker, jobs):
+        yield
 
 
 @pytest.fixture(autouse=True)
