@@ -23,6 +23,7 @@ BETWEEN_STAMPS = 0.02  # seconds
 STARTED = 30.0  # seconds
 PATIENCE = 300.0  # seconds, for one measurement
 BALLAST = 1_000_000  # rows
+ROWS = {"row", "batch_row", "batch_atomic"}  # kinds of jobs that write one row each
 PROCESSES = {"drain2": 2, "drain4": 4}
 FILL = 100_000  # jobs at a time
 REPORTED = 1.5  # seconds: a session that ends tells the server's statistics what it did
@@ -84,10 +85,16 @@ def _onlooker(dsn: str) -> Iterator[None]:
 
 
 def drained(
-    peer: Peer, server: Server, workload: str, *, kind: str = "noop", number: int
+    peer: Peer,
+    server: Server,
+    workload: str,
+    *,
+    kind: str = "noop",
+    number: int,
+    processes: int = 1,
 ) -> list[Figure]:
     """Let workers do what is there: jobs a second first, then what they cost."""
-    with working(peer, PROCESSES.get(workload, 1)) as pids:
+    with working(peer, PROCESSES.get(workload, processes)) as pids:
         wait(lambda: peer.left() <= 0.9 * number, every=0.05)
         began, left = time.perf_counter(), peer.left()
         if not left:
@@ -99,7 +106,7 @@ def drained(
         seconds = time.perf_counter() - began
         after = [sum(map(cpu_of_tree, pids)), server.cpu()]
         log = (_log_position(peer, server) - log_before) / left
-    if kind == "row":
+    if kind in ROWS:
         _check_rows(peer, number)
     worker, database = ((b - a) / left * 1e6 for a, b in zip(before, after, strict=True))
     figures = [

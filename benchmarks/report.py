@@ -30,19 +30,21 @@ class Results:
 
     def markdown(self) -> str:
         """Return a table for each thing that was measured."""
-        whats = dict.fromkeys(what for what, _peer in self.figures)
-        parts = [self._table(what) for what in whats]
+        parts = [f"## {what}\n\n{table}" for what, table in self.tables().items()]
         if self.missing:
             lines = [f"- {peer}, {what}: {why}" for (peer, what), why in self.missing.items()]
             parts.append("## Not measured\n\n" + "\n".join(lines))
         return "\n\n".join(parts) + "\n"
+
+    def tables(self) -> dict[str, str]:
+        """Return a table for each thing that was measured."""
+        return {what: self._table(what) for what, _peer in self.figures}
 
     def _table(self, what: str) -> str:
         rows = {peer: found for (one, peer), found in self.figures.items() if one == what}
         unit, better = next(iter(rows.values()))[0].unit, next(iter(rows.values()))[0].better
         ours = _median(rows[OURS]) if OURS in rows else None
         lines = [
-            f"## {what}\n",
             f"{unit}, {better} is better; the ratio is ours over theirs\n",
             "| | median | min | max | ratio |",
             "|---|---:|---:|---:|---:|",

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ import psycopg
 from rich.console import Console
 from rich.markdown import Markdown
 
+from benchmarks.batch import batch
 from benchmarks.burden import bloat, readers
 from benchmarks.fair import fair
 from benchmarks.limited import limited, rated
@@ -22,6 +24,7 @@ from benchmarks.notify import notify
 from benchmarks.operating import prune, queues, retry
 from benchmarks.report import Results
 from benchmarks.server import Server, database, machine
+from benchmarks.written import merged
 
 RESULTS = {
     "postgres": "RESULTS.md",
@@ -30,6 +33,7 @@ RESULTS = {
 }
 WORKLOADS = {
     **OF_ALL,
+    "batch": batch,
     "readers": readers,
     "bloat": bloat,
     "notify": notify,
@@ -42,7 +46,7 @@ WORKLOADS = {
     "prune": prune,
 }
 EVERYWHERE = (
-    *("drain", "row", "enqueue", "idle", "limited", "limited_rows", "rated", "fair"),
+    *("drain", "row", "batch", "enqueue", "idle", "limited", "limited_rows", "rated", "fair"),
     *("queues", "retry", "prune"),
 )
 console = Console()
@@ -63,11 +67,16 @@ def main() -> None:
             with suppress(KeyboardInterrupt):  # Ctrl-C: what there is so far is printed
                 for number in range(options.rounds):
                     _round(number + 1, peers, server, options.workloads, results)
-            versions = "\n".join(f"- {peer.name} {peer.version}" for peer in peers)
-        text = _head(server, options, versions) + results.markdown()
-    console.print(Markdown(text))
+            # While their servers run.
+            versions = [f"{peer.name} {peer.version}" for peer in peers]
+        said = _said(server, options)
+    listed = "\n".join(f"- {one}" for one in versions)
+    console.print(Markdown(f"{said}\n\n{listed}\n\n{results.markdown()}"))
     if options.write:
-        Path(__file__).with_name(RESULTS[options.database]).write_text(text)
+        path = Path(__file__).with_name(RESULTS[options.database])
+        old = path.read_text() if path.exists() else ""
+        said += f" {', '.join(versions)}."
+        path.write_text(merged(old, results.tables(), results.missing, said=said))
 
 
 def _options() -> argparse.Namespace:
@@ -77,7 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", type=_names, default=(), help="default: all")
     parser.add_argument("--workloads", type=_names, default=())
     parser.add_argument("--database", choices=RESULTS, default="postgres")
-    parser.add_argument("--write", action="store_true", help="write down the results")
+    parser.add_argument("--write", action="store_true", help="replace the tables in the file")
     options = parser.parse_args()
     everything = WORKLOADS if options.database == "postgres" else EVERYWHERE
     options.workloads = options.workloads or tuple(everything)
@@ -144,16 +153,22 @@ def _round(
             console.print(f"{figures[0].value:,.1f} {figures[0].unit}, {busy}")
 
 
-def _head(server: Server, options: argparse.Namespace, versions: str) -> str:
+def _said(server: Server, options: argparse.Namespace) -> str:
+    """Return what belongs to each figure of this run."""
     command = f"make bench ROUNDS={options.rounds} SCALE={options.scale:g}"
     if server.kind != "postgres":
         command += f" ON={server.kind}"
     today = datetime.now(UTC).date().isoformat()
     python = sys.version.split()[0]
     return (
-        f"# Results\n\n`{command}`, {today}, on {machine()}: {server.version}, "
-        f"Python {python}. Client, workers and server share this machine.\n\n{versions}\n\n"
+        f"`{command} WORKLOADS={','.join(options.workloads)}`, {today}, at {_commit()}, on "
+        f"{machine()}: {server.version}, Python {python}."
     )
+
+
+def _commit() -> str:
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":

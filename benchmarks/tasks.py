@@ -5,7 +5,8 @@ import time
 from django.db import connection
 from django.tasks import task as djangos_task
 
-from aftercommit import task
+from aftercommit import BatchCall, task
+from benchmarks.models import Row
 
 INSERT = "INSERT INTO bench_row (number) VALUES (%s)"
 
@@ -39,6 +40,18 @@ def alone_row(number: int) -> None:
     write_row(number)
 
 
+@task(batch_size=500)
+def batch_row(calls: list[BatchCall]) -> None:
+    """Write a row for each of many jobs, at least once."""
+    Row.objects.bulk_create([Row(number=call.args[0]) for call in calls])
+
+
+@task(batch_size=500, atomic=True)
+def batch_atomic(calls: list[BatchCall]) -> None:
+    """Write a row for each of many jobs, exactly once."""
+    Row.objects.bulk_create([Row(number=call.args[0]) for call in calls])
+
+
 @task
 def stamp(sent: int) -> None:
     """Note how long it took from the call to here."""
@@ -53,6 +66,11 @@ def limited(number: int) -> None:
 @task(limit=3, limit_by=("account",))
 def keyed(account: int) -> None:
     """Do nothing, three of an account at once at most."""
+
+
+@task(limit=1, limit_by=("account",))
+def keyed_one(account: int) -> None:
+    """Do nothing, one of an account at once at most."""
 
 
 @task(rate="1000000/s", burst=1_000_000)

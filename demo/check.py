@@ -1,4 +1,4 @@
-"""Play the demo's three stories without a browser and say what was observed.
+"""Play the demo's stories without a browser and say what was observed.
 
 python demo/check.py [--db sqlite|postgres] [--queue celery|rq]
 
@@ -16,6 +16,12 @@ from pathlib import Path
 
 import django
 
+from office_stories import (
+    importing_a_file,
+    racing,
+    running_the_report,
+    sending_messages,
+)
 from processes import Demo, DemoFailed, any_free_port
 from screen import say, table
 from servers import KINDS, add_queue, forget_in_redis, look_for_redis, variables_for
@@ -71,6 +77,7 @@ def _play(data: Path, kind: str, variables: Mapping[str, str], queue: str) -> li
     evidence = import_module("evidence")
     plays: list[Play] = [url_lengths, signing_up, editing_prices]
     if queue == "aftercommit":
+        plays += [importing_a_file, running_the_report, sending_messages, racing]
         plays += [killing_the_worker, evidence.waiting_for_commits]
     else:
         plays = [measuring, *plays[1:], evidence.relayed_after_commits]

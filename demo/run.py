@@ -106,6 +106,7 @@ def _welcome(demo: Demo, kind: str) -> None:
         ("URL lengths", "measure a page; watch its length arrive"),
         ("Sign up", "let the request fail after it has enqueued: no user, no mail"),
         ("Shop", "change a price in the admin; the offers follow, with the new price"),
+        ("Back office", "import a file; let a task and a batch race; a provider that says 429"),
         ("Be rude", f"kill -9 -- -$(cat {data}/worker.pid)   while a page is being measured"),
         ("", ""),
         ("Logs", f"{data}/web.log, worker.log" + (", relay.log" if by else "")),

@@ -13,7 +13,7 @@ NO_INLINES = {"offers-TOTAL_FORMS": "0", "offers-INITIAL_FORMS": "0"}
 
 
 class Visitor:
-    """Visits the three rooms of a running demo over HTTP."""
+    """Visits the rooms of a running demo over HTTP."""
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
@@ -40,6 +40,11 @@ class Visitor:
         rows: list[dict[str, str]] = self.get(f"/{room}/rows/").json()["rows"][name]
         return rows
 
+    def text(self, room: str, name: str) -> str:
+        """Return a line of a room, as the page would show it now."""
+        found: str = self.get(f"/{room}/rows/").json()["texts"][name]
+        return found
+
     def measure(self, url: str) -> httpx.Response:
         """Enter an address in the room of the URL lengths."""
         return _taken(self.submit("/lengths/", "/lengths/add/", url=url))
@@ -50,6 +55,22 @@ class Visitor:
         if fail:
             fields["fail"] = "on"
         return self.submit("/signup/", "/signup/create/", **fields)
+
+    def start_import(self) -> httpx.Response:
+        """Import the sample in the back office."""
+        return _taken(self.submit("/office/", "/office/import/"))
+
+    def send_messages(self) -> httpx.Response:
+        """Send messages to the provider in the back office."""
+        return _taken(self.submit("/office/", "/office/send/"))
+
+    def start_race(self) -> httpx.Response:
+        """Let a task and a batch write rows in the back office."""
+        return _taken(self.submit("/office/", "/office/race/"))
+
+    def run_report(self) -> httpx.Response:
+        """Run the nightly report of the back office now."""
+        return _taken(self.submit("/office/", "/office/report/"))
 
     def log_in(self) -> httpx.Response:
         """Enter the admin."""

@@ -24,6 +24,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--part", choices=tiers.names(), help="see tests/tiers.py")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file of which the wanted part takes no test."""
+    name = config.getoption("part")
+    if not name or not collection_path.name.startswith("test_"):
+        return None
+    part = tiers.part_named(name, settings.DATABASE_KIND)
+    file = collection_path.relative_to(TESTS).as_posix()
+    return True if not part.takes(file, tiers.marks_of_file(collection_path.name)) else None
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark what its file's name marks."""
     for mark in tiers.marks_of_file(item.path.name):

@@ -23,10 +23,13 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "aftercommit",
+    "aftercommit.guard",
     "tests.app",
 ]
 if django.VERSION < (6,):
     INSTALLED_APPS.append("django_tasks")  # the backport of django.tasks
+
+AFTERCOMMIT_GUARD = {"mode": "off"}  # its own tests switch it on
 
 # What tests of whole processes set in the environment of the workers they start.
 LIVENESS = options_from(os.environ)

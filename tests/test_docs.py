@@ -4,26 +4,34 @@
 """
 
 import ast
+import os
 import re
 import shlex
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 
 import pytest
 from django.core.management import get_commands, load_command_class
 
 import aftercommit
+from aftercommit import pytest_plugin
+from aftercommit.lint import cli as lint
+from aftercommit.under_test import VARIABLE
 from tests.docs import pages
 from tests.docs.pages import ROOT, Block, extras
 
 SRC = Path(aftercommit.__file__).parent
 EXPLANATION = ROOT / "docs" / "explanation"
 # Commands of others that a block may use.
-OUTSIDE = {"createdb", "django-admin", "docker", "kill"}
-DJANGOS_OWN = {"migrate", "shell", "startapp", "check"}
+OUTSIDE = {"createdb", "django-admin", "docker", "kill", "kubectl", "sudo", "systemctl"}
+DJANGOS_OWN = {
+    *("check", "createsuperuser", "makemigrations", "migrate", "runserver", "shell", "startapp"),
+    "test",
+}
 
 
 def where(value: object) -> str:
@@ -45,6 +53,12 @@ def test_a_block_of_python_can_be_compiled(block):
     compile(block.code, str(block), "exec")
 
 
+@pytest.mark.parametrize("block", [b for b in every_block("diff") if b.file], ids=where)
+def test_both_sides_of_a_diff_can_be_compiled(block):
+    compile(block.before, str(block), "exec")
+    compile(block.after, str(block), "exec")
+
+
 @pytest.mark.parametrize(
     "page",
     [page for page in pages.pages() if any(b.is_run for b in pages.blocks(page))],
@@ -54,6 +68,8 @@ def test_the_code_of_a_page_runs(page, tmp_path):
     run = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.docs.run_page", page, tmp_path],
         cwd=ROOT,
+        # A page has databases of its own, whatever tests have run in this process.
+        env={name: value for name, value in os.environ.items() if name != VARIABLE},
         capture_output=True,
         text=True,
         check=False,
@@ -64,12 +80,23 @@ def test_the_code_of_a_page_runs(page, tmp_path):
 
 
 def test_every_block_says_what_it_is():
-    known = {"python", "console", "check", "ini", "dockerfile", "mermaid", "text", "sql", "diff"}
+    known = {
+        "python",
+        "console",
+        "check",
+        "ini",
+        "dockerfile",
+        "mermaid",
+        "text",
+        "sql",
+        "diff",
+        "yaml",
+    }
 
     for page in pages.pages():
         for block in pages.blocks(page):
             assert block.language in known, block
-            assert set(block.options) <= {"no-run"}, block
+            assert set(block.options) <= {"no-run", "run"}, block
 
 
 def test_every_fence_is_closed():
@@ -90,10 +117,35 @@ def commands() -> list[tuple[str, str]]:
     ]
 
 
+def pytest_options() -> set[str]:
+    """Return the options that our plugin adds to pytest."""
+    parser = Mock()
+    pytest_plugin.pytest_addoption(parser)
+    return {call.args[0] for call in parser.getgroup().addoption.call_args_list}
+
+
+def accepted_by_python(words: list[str]) -> None:
+    """Assert that a script of ours exists, or that a command takes its options."""
+    assert words[0] in {"manage.py", "demo/run.py", "demo/check.py"}, words
+    if words[0] == "manage.py":
+        accepts(words[1], words[2:])
+    else:
+        assert (ROOT / words[0]).exists()
+
+
+def accepted_by_console(words: list[str]) -> None:
+    """Assert that our own program takes its options."""
+    if words[0] == "guard":
+        accepts("aftercommit_guard", words[1:])
+    else:
+        assert words[0] == "lint", words
+        lint.parser().parse_args(words[1:])
+
+
 @pytest.mark.parametrize(("place", "line"), commands())
 def test_a_command_exists_and_takes_its_options(place, line):
     program, *words = shlex.split(line, comments=True)
-    words = [word for word in words if not re.match(r"\|\||&&", word)]
+    words = words[: words.index("||")] if "||" in words else words
 
     match program:
         case "make":
@@ -102,11 +154,12 @@ def test_a_command_exists_and_takes_its_options(place, line):
             assert words[0] == "install"
             assert wanted_extras(words[1:]) <= set(extras())
         case "python":
-            assert words[0] in {"manage.py", "demo/run.py", "demo/check.py"}, words
-            if words[0] == "manage.py":
-                accepts(words[1], words[2:])
-            else:
-                assert (ROOT / words[0]).exists()
+            accepted_by_python(words)
+        case "aftercommit":
+            accepted_by_console(words)
+        case "pytest":
+            options = {word.partition("=")[0] for word in words if word.startswith("--")}
+            assert options <= pytest_options(), place
         case _ if program.isupper() or "=" in program:
             pass  # a variable before a command of the tests; see CONTRIBUTING
         case _:
@@ -135,8 +188,9 @@ def accepts(name: str, words: list[str]) -> None:
     apps = get_commands()
     if name in DJANGOS_OWN:
         return
-    assert apps.get(name) == "aftercommit", f"there is no command {name}"
-    parser = load_command_class("aftercommit", name).create_parser("manage.py", name)
+    app = apps.get(name)
+    assert app in {"aftercommit", "aftercommit.guard"}, f"there is no command {name}"
+    parser = load_command_class(app, name).create_parser("manage.py", name)
     parser.parse_args(words)  # ends the test if it does not
 
 

@@ -20,20 +20,27 @@ from aftercommit.enqueue.decorator import task
 from aftercommit.enqueue.functions import deschedule, schedule
 from aftercommit.enqueue.task import Task
 from aftercommit.models import (
+    AuditRecord,
     Dependency,
+    Group,
     Job,
     Lease,
+    Member,
     Rate,
     Received,
     Rule,
+    Schedule,
     Slot,
     State,
+    Statistic,
+    Tick,
     WorkerPresence,
 )
 from aftercommit.options import backoff as retry
 from aftercommit.options.conf import BackendOptions
 from aftercommit.options.worker import WorkerConfig
 from aftercommit.windows import checks
+from aftercommit.windows.metrics.names import OF_DATABASE, OF_WORKER
 from aftercommit.worker.processes.launch import SUBCOMMAND
 from aftercommit.worker.running.context import JobContext
 from tests.docs import pages
@@ -134,7 +141,15 @@ def test_the_context_is_documented():
     }
 
     public = {name for name in dir(JobContext) if not name.startswith("_")}
-    assert told == public - {"enter_commit", "is_cancel_requested", "check", "pause_rate"}
+    assert told == public - {
+        "enter_commit",
+        "is_cancel_requested",
+        "check",
+        "find_schedule",
+        "pause_rate",
+        "find_group",
+        "notes",
+    }
 
 
 def test_the_public_names_are_documented():
@@ -156,6 +171,7 @@ def options_of(name: str, *words: str) -> dict[str, object]:
         for action in parser._actions
         if action.dest not in djangos
         for option in action.option_strings
+        if option.startswith("--")
     }
 
 
@@ -191,6 +207,18 @@ def test_every_command_is_documented():
     for word in listed:
         assert f"aftercommit {word}" in pages.headings(REFERENCE / "commands.md")
     assert set(commands.choices) - listed == {SUBCOMMAND}  # for our own processes only
+
+
+@pytest.mark.parametrize(
+    ("section", "metrics"), [("## Of a database", OF_DATABASE), ("## Of a worker", OF_WORKER)]
+)
+def test_every_metric_is_documented(section, metrics):
+    told = [
+        (code(row[0]), row[1], tuple(pages.CODE.findall(row[2])), row[3])
+        for row in pages.tables(REFERENCE / "metrics.md", section)
+    ]
+
+    assert told == [(one.name, one.kind, tuple(one.labels), one.help) for one in metrics]
 
 
 def test_every_check_is_documented_in_the_words_of_its_list():
@@ -271,7 +299,23 @@ def given_to(call: ast.Call) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "model", [Job, Lease, Dependency, Received, Rule, Rate, Slot, WorkerPresence]
+    "model",
+    [
+        Job,
+        Lease,
+        Dependency,
+        Group,
+        Member,
+        Received,
+        Rule,
+        Rate,
+        Slot,
+        Schedule,
+        Statistic,
+        Tick,
+        WorkerPresence,
+        AuditRecord,
+    ],
 )
 def test_every_column_is_documented(model):
     told = pages.names(REFERENCE / "jobs-table.md", f"## {model._meta.db_table}")

@@ -57,12 +57,13 @@ def _matches(file: str, patterns: Iterable[str]) -> bool:
 
 
 NEEDS_NO_DATABASE = ("test_*.py", "pure/*", "lint/*")
-ROOMS = ("store/*", "worker/*", "django/*")
+ROOMS = ("store/*", "worker/*", "django/*", "guard/*")
 
 PURE = Part(name="pure", kinds=("sqlite",), places=NEEDS_NO_DATABASE)
 ALL = Part(name="all", besides=NEEDS_NO_DATABASE, measures_children=True)
 
-_rooms = {"name": "rooms", "places": ROOMS, "without": MARKS}
+ALONE = "guard/test_alone.py"  # has a database of its own
+_rooms = {"name": "rooms", "places": ROOMS, "without": MARKS, "besides": (ALONE,)}
 _contract = {"name": "contract", "places": ("contract/*",), "without": MARKS}
 # What takes longest comes first, so that nobody waits for it in the end.
 PARTS = {
@@ -91,8 +92,9 @@ PARTS = {
             kinds=("sqlite",),
             places=(
                 *("process/test_sqlite_faults.py", "upgrade/*", "docs/*"),
-                *("process/test_command.py", "process/test_flush_queue.py"),
+                *("process/test_command.py", "process/test_flush_queue.py", ALONE),
             ),
+            besides=("docs/test_tutorials.py",),
             measures_children=True,
         ),
         Part(
@@ -110,8 +112,11 @@ WATCHING = (
     Part(
         name="worker mutants",
         kinds=("postgres",),
-        places=("process/test_mutants.py", "torture/test_mutants.py"),
-        watches=("src/aftercommit/worker/", "tests/process/", "tests/torture/"),
+        places=tuple(f"{room}/test_mutants.py" for room in ("process", "torture", "worker")),
+        watches=(
+            "src/aftercommit/worker/",
+            *(f"tests/{room}/" for room in ("process", "torture", "worker")),
+        ),
     ),
     Part(
         name="proofs",
@@ -138,6 +143,28 @@ WATCHING = (
         places=("demo/*",),
         without=("long",),
         watches=("demo/", "tests/demo/"),
+    ),
+    Part(
+        name="tutorials",  # a dozen commands each
+        kinds=("sqlite",),
+        places=("docs/test_tutorials.py",),
+        watches=(
+            "docs/tutorials/",
+            "tests/docs/",
+            "src/aftercommit/mail/",
+            "src/aftercommit/testing/",
+        ),
+    ),
+    Part(
+        name="dashboard",
+        kinds=("sqlite",),
+        places=("dashboard/*",),
+        watches=(
+            "src/aftercommit/dashboard/",
+            "src/aftercommit/static/",
+            "src/aftercommit/templates/aftercommit/",
+            "tests/dashboard/",
+        ),
     ),
 )
 

@@ -13,7 +13,11 @@ BETWEEN_LOOKS = timedelta(milliseconds=10)
 
 
 def wait_until(
-    condition: Callable[[], Truth], *, deadline: timedelta = SOON, why: str = ""
+    condition: Callable[[], Truth],
+    *,
+    deadline: timedelta = SOON,
+    between: timedelta = BETWEEN_LOOKS,
+    why: str = "",
 ) -> Truth:
     """Return the condition's first true answer.
 
@@ -29,5 +33,5 @@ def wait_until(
         if time.monotonic() >= ends:
             name = why or getattr(condition, "__name__", repr(condition))
             raise AssertionError(f"Not true within {deadline}: {name}")
-        pause.wait(BETWEEN_LOOKS.total_seconds())
+        pause.wait(between.total_seconds())
     return answer

@@ -21,7 +21,7 @@ django() { # series, Python
 
 # Django apart: which one is a choice of the matrix. The package itself is built by hatchling and editables.
 printf 'hatchling\neditables\n' |
-    resolve ci.txt 3.11 --extra test --extra dev --extra demo --no-emit-package django pyproject.toml -
+    resolve ci.txt 3.11 --extra test --extra dev --extra demo --extra docs --no-emit-package django pyproject.toml -
 django 5.2 3.11
 django 6.0 3.12
 django 6.1 3.12

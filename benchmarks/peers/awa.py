@@ -55,10 +55,13 @@ class Awa(Peer):
     jobs: ClassVar = {"drain": 40_000, "drain2": 40_000, "row": 15_000, "bloat": 100_000}
     tables = ("awa.ready_entries",)  # with its partitions: the jobs
     owns = r"^awa\."
+    workloads = (*Peer.workloads, "rated")
+    rates: ClassVar = {"rated": "of the task, binds nobody"}
 
     def __init__(self, dsn: str) -> None:
         super().__init__(dsn)
         self._filled = 0
+        self._rated = False
         self._client = self._connected()
 
     def _connected(self) -> awa.Client:
@@ -91,7 +94,8 @@ class Awa(Peer):
 
     def fill(self, kind: str, number: int) -> None:
         """Use ``enqueue_many_copy``, 5,000 at a time."""
-        make = {"noop": Noop, "row": Row}[kind]
+        self._rated = kind == "rated"
+        make = {"noop": Noop, "rated": Noop, "row": Row}[kind]
         for start in range(0, number, 5_000):
             jobs = [make(one) for one in range(start, min(start + 5_000, number))]
             self._client.enqueue_many_copy(jobs, queue=QUEUE)
@@ -103,7 +107,7 @@ class Awa(Peer):
 
     def command(self) -> list[str]:
         """Return the command of one worker process."""
-        return [sys.executable, "-m", "benchmarks.peers.awa"]
+        return [sys.executable, "-m", "benchmarks.peers.awa", *["rated"] * self._rated]
 
     def enqueue_one(self) -> Enqueue:
         """Call ``insert``."""
@@ -156,7 +160,11 @@ async def work() -> None:
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await client.start([(QUEUE, WORKERS)])
+    if "rated" in sys.argv:  # it is the queue that has a rate
+        rated = {"name": QUEUE, "max_workers": WORKERS, "rate_limit": (1e6, 1_000_000)}
+        await client.start([rated])
+    else:
+        await client.start([(QUEUE, WORKERS)])
     await stop.wait()
     await client.shutdown()
 

@@ -47,6 +47,7 @@ KEYS = 1_000
 ARGUMENTS = {
     "keyed": (lambda number: number % KEYS, "keyed"),
     "keyed_in_a_row": (lambda number: number // 10 % KEYS, "keyed"),
+    "keyed_one": (lambda number: number % KEYS, "keyed_one"),
     "row_keyed": (lambda number: number % KEYS, "row_keyed"),
     "rated_keyed": (lambda number: number % KEYS, "rated_keyed"),
     "fair_two": (lambda number: int(number % 10 == 0), "fair"),
@@ -153,6 +154,7 @@ class Aftercommit(DjangoQueue):
         "drain2": 150_000,
         "drain4": 150_000,
         "row": 15_000,
+        "batch": 200_000,
         "held": 400_000,
         "readers": 400_000,
         "bloat": 400_000,
@@ -166,12 +168,13 @@ class Aftercommit(DjangoQueue):
     workloads = (
         *DjangoQueue.workloads,
         *("drain4", "flat", "memory", "notify", "limited", "limited_rows", "rated", "fair"),
-        *("queues", "retry", "prune"),
+        *("batch", "queues", "retry", "prune"),
     )
     limits: ClassVar = {
         "limited": "1,000 at once",
         "keyed": "3 of each key, keys in turn",
         "keyed_in_a_row": "3 of each key, 10 of a key in a row",
+        "keyed_one": "1 of each key, keys in turn",
         "row_limited": "1,000 at once",
         "row_keyed": "3 of each key, keys in turn",
     }

@@ -23,7 +23,8 @@ class PgQueuer(Peer):
 
     name = "pgqueuer"
     jobs: ClassVar = {"drain": 60_000, "drain2": 60_000, "row": 15_000, "bloat": 200_000}
-    workloads = (*Peer.workloads, "queues", "retry")
+    workloads = (*Peer.workloads, "limited", "queues", "retry")
+    limits: ClassVar = {"limited": "1,000 at once"}
     tables = ("pgqueuer", "pgqueuer_log")
     owns = r"^public\.pgqueuer"
     unfinished = "SELECT COUNT(*) FROM pgqueuer"
@@ -46,7 +47,7 @@ class PgQueuer(Peer):
 
     def fill(self, kind: str, number: int) -> None:
         """Use ``enqueue`` with lists."""
-        self._batch = 500 if kind == "noop" else 100
+        self._batch = 100 if kind == "row" else 500
         for start in range(0, number, 5_000):
             payloads = [str(n).encode() for n in range(start, min(start + 5_000, number))]
             names = [kind] * len(payloads)
@@ -106,6 +107,10 @@ async def work(batch: int) -> None:
     @queuer.entrypoint("noop")
     async def noop(job: Any) -> None:
         """Do nothing."""
+
+    @queuer.entrypoint("limited", concurrency_limit=1_000)
+    async def limited(job: Any) -> None:
+        """Do nothing, 1,000 at once at most."""
 
     @queuer.entrypoint("row")
     async def row(job: Any) -> None:

@@ -10,6 +10,7 @@ import procrastinate
 
 from benchmarks.peers.base import Enqueue, Peer, queue_names
 
+KEYS = 1_000
 app = procrastinate.App(
     connector=procrastinate.PsycopgConnector(conninfo=os.environ["BENCH_DSN"])
 )
@@ -41,7 +42,8 @@ class Procrastinate(Peer):
 
     name = "procrastinate"
     jobs: ClassVar = {"drain": 4_000, "drain2": 5_000, "row": 3_000}
-    workloads = (*Peer.workloads, "queues", "retry", "prune")
+    workloads = (*Peer.workloads, "limited", "queues", "retry", "prune")
+    limits: ClassVar = {"keyed_one": "1 of each key, keys in turn"}
     tables = ("procrastinate_jobs", "procrastinate_events")
     owns = r"^public\.procrastinate_"
     unfinished = "SELECT COUNT(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
@@ -64,7 +66,12 @@ class Procrastinate(Peer):
         self.connection.execute(f"TRUNCATE {', '.join(self.tables)}, bench_row CASCADE")
 
     def fill(self, kind: str, number: int) -> None:
-        """Use ``batch_defer``."""
+        """Use ``batch_defer``, which takes one lock: with many, one by one."""
+        if kind == "keyed_one":
+            for one in range(number):
+                lock = str(one % KEYS)
+                self._sync.configure_task("noop", lock=lock).defer(number=one)
+            return
         job = self._sync.configure_task(kind)
         for start in range(0, number, 1_000):
             numbers = range(start, min(start + 1_000, number))

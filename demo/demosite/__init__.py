@@ -1,1 +1,1 @@
-"""The demo site: settings, addresses and the entrance hall to three rooms."""
+"""The demo site: settings, addresses and the entrance hall to four rooms."""

@@ -16,6 +16,7 @@ INSTALLED_APPS = [
     "lengths",
     "signup",
     "shop",
+    "office",
     "demosite",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -29,7 +30,7 @@ if django.VERSION < (6, 0):
 TASKS = {
     "default": {
         "BACKEND": "aftercommit.DatabaseBackend",
-        "QUEUES": ["default", "mail"],
+        "QUEUES": ["default", "mail", "together"],
     }
 }
 # "celery" or "rq": the rooms send to Redis as ever, and this makes it right.

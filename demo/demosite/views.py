@@ -9,5 +9,5 @@ from django.views.decorators.http import require_safe
 @require_safe
 @transaction.non_atomic_requests
 def home(request: HttpRequest) -> HttpResponse:
-    """Show the three rooms."""
+    """Show the four rooms."""
     return render(request, "home.html")

@@ -9,6 +9,10 @@ from uuid import UUID
 from django.core.exceptions import ImproperlyConfigured
 
 from aftercommit.printable import without_passwords
+from aftercommit.wording import spoken
+
+SHORTENED = reprlib.Repr()
+SHORTENED.maxother = 80  # a moment and a span as a whole
 
 
 class AftercommitError(Exception):
@@ -52,7 +56,7 @@ class BadSelection(AftercommitError, ValueError):
 
     def __init__(self, name: str, expected: str, got: object) -> None:
         super().__init__(
-            f"{name}: expected {expected}, got {reprlib.repr(got)}.\n"
+            f"{name}: expected {expected}, got {SHORTENED.repr(got)}.\n"
             "It selects no job, or asks for what cannot be done. Nothing was read or changed.\n"
             f"Fix: pass another {name}, or leave it out."
         )
@@ -67,6 +71,22 @@ class PayloadError(AftercommitError, TypeError):
             "Arguments and results travel as JSON; nothing was enqueued or stored.\n"
             "Fix: pass strings, numbers, booleans, None, lists and dicts with string "
             "keys, for example str(uuid), moment.isoformat() or obj.pk."
+        )
+        self.path = path
+        self.task_path = task_path
+
+
+class HoldsSecret(PayloadError):
+    """A ``Secret`` was passed where nothing encrypts it."""
+
+    def __init__(self, *, path: str, task_path: str) -> None:
+        AftercommitError.__init__(
+            self,
+            f"{task_path}: {path} is a Secret. Only arguments of jobs in the table of a "
+            "DatabaseBackend are encrypted.\n"
+            "It would be readable for others; nothing was enqueued or stored.\n"
+            "Fix: use a DatabaseBackend for this task; do not return a Secret, or put it into "
+            "meta data.",
         )
         self.path = path
         self.task_path = task_path
@@ -97,6 +117,36 @@ class Unreadable(AftercommitError, ValueError):
             "Fix: correct the row by SQL and retry the job, or delete it."
         )
         self.what = what
+
+
+class SecretsUnreadable(AftercommitError):
+    """The encrypted arguments of a job cannot be decrypted."""
+
+    def __init__(self, *, job_id: UUID, problem: str) -> None:
+        super().__init__(
+            f"The secrets of job {job_id} cannot be decrypted: {problem}.\n"
+            "The job has failed before its function was called; its row is as it was.\n"
+            "Fix: if a key was taken away, put it back into OPTIONS['secret_keys'], behind the "
+            "first one, start the workers anew, and retry the job. Otherwise enqueue it again."
+        )
+        self.job_id = job_id
+
+
+class NotUpgraded(AftercommitError):
+    """The arguments of a queued call of an earlier version could not be upgraded."""
+
+    def __init__(self, *, task_path: str, version: int, newest: int, problem: str) -> None:
+        super().__init__(
+            f"{task_path}: a queued call of version {version} was to be upgraded to version "
+            f"{newest}, and upgrade() {problem}.\n"
+            "The job has failed before its function was called; its arguments are stored as they "
+            "were enqueued.\n"
+            "Fix: correct upgrade(), start the workers anew, and retry the job: "
+            f"manage.py aftercommit retry --state failed --task {task_path}."
+        )
+        self.task_path = task_path
+        self.version = version
+        self.newest = newest
 
 
 class NoMessageId(AftercommitError):
@@ -138,6 +188,43 @@ class JobExists(AftercommitError):
         )
         self.task_path = task_path
         self.job_id = job_id
+
+
+class NoSuchSchedule(AftercommitError, LookupError):
+    """A schedule was named that no database has, or more than one."""
+
+    def __init__(
+        self, *, name: str, near: Iterable[str] = (), several: Iterable[str] = ()
+    ) -> None:
+        found = ", ".join(several)
+        where = f"several databases have one: {found}" if found else "no database of jobs has one"
+        names = ", ".join(map(repr, near))
+        fix = (
+            f"name one of these: {names}."
+            if names
+            else (
+                "list them by 'manage.py aftercommit schedules'. Those of the code are there as "
+                "soon as a worker has been started."
+            )
+        )
+        super().__init__(
+            f"A schedule named {name!r} was asked for, and {where}.\n"
+            "Nothing was changed.\n"
+            f"Fix: {'say which database, by using=.' if found else fix}"
+        )
+        self.name = name
+
+
+class ScheduleExists(AftercommitError):
+    """A schedule was to be made, and its name is taken."""
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__(
+            f"There is a schedule named {name!r} already.\n"
+            "Nothing was changed.\n"
+            "Fix: choose another name, or edit that schedule."
+        )
+        self.name = name
 
 
 class FunctionNotAllowed(AftercommitError):
@@ -185,6 +272,35 @@ class WorkerDied(AftercommitError):
 
 class ProcessCrashed(AftercommitError):
     """Recorded on a job that ran alone in a process that died of itself; never raised."""
+
+
+class GraphError(AftercommitError, ValueError):
+    """Calls cannot be enqueued together as they are."""
+
+    def __init__(self, problem: str, *, fix: str) -> None:
+        super().__init__(
+            f"Calls cannot be enqueued: {problem}.\n"
+            "No order of their jobs, or no place for their results, would be right; nothing was "
+            f"enqueued.\nFix: {fix}"
+        )
+
+
+class NeededJobMissing(AftercommitError, LookupError):
+    """A call was to wait for a job that has no row."""
+
+    def __init__(self, *, job_id: UUID) -> None:
+        super().__init__(
+            f"A call was to wait for job {job_id}, which this database does not have: it was "
+            "deleted, or is in another database, or its transaction was rolled back.\n"
+            "How it has ended is not known, so nothing was enqueued.\n"
+            "Fix: wait for a job as long as its row is kept (keep_result), or enqueue the call "
+            "without waiting."
+        )
+        self.job_id = job_id
+
+
+class NeededJobFailed(AftercommitError):
+    """Recorded on a job that waited for one that did not succeed; never raised."""
 
 
 class TimedOut(BaseException):
@@ -257,14 +373,20 @@ class InsideTransaction(AftercommitError, RuntimeError):
     """What runs jobs was called while a transaction of its caller is open."""
 
     def __init__(
-        self, *, what: str, using: Iterable[str], in_test: bool, why: str | None = None
+        self,
+        *,
+        what: str,
+        using: Iterable[str],
+        in_test: bool,
+        why: str | None = None,
+        fix: str | None = None,
     ) -> None:
         using = tuple(using)
         names = ", ".join(map(repr, using))
-        fix = (
+        fix = fix or (
             "This transaction is the one that TestCase opens around each test.\n"
-            "Fix: use TransactionTestCase for tests that run jobs; with pytest-django: "
-            "@pytest.mark.django_db(transaction=True)."
+            "Fix: call aftercommit.testing.run_jobs(), or use TransactionTestCase; with "
+            "pytest-django: @pytest.mark.django_db(transaction=True)."
             if in_test
             else "Fix: call it after the block, for example by transaction.on_commit(); if "
             "autocommit is off, after COMMIT and set_autocommit(True)."
@@ -310,12 +432,48 @@ class NotEndedYet(AftercommitError, TimeoutError):
 
     def __init__(self, *, job_id: str, task_path: str, state: str, timeout: timedelta) -> None:
         super().__init__(
-            f"Job {job_id} of {task_path} has not ended within {timeout}: it is {state}.\n"
+            f"Job {job_id} of {task_path} has not ended within {spoken(timeout)}: it is "
+            f"{state}.\n"
             "Nothing has happened to it; it ends without being waited for.\n"
             "Fix: wait again, or longer; if it stays ready, see if a worker serves its queue."
         )
         self.job_id = job_id
         self.state = state
+
+
+class GroupDoesNotExist(AftercommitError, LookupError):
+    """There is no group with this id or name."""
+
+    def __init__(self, *, group: str) -> None:
+        super().__init__(
+            f"There is no group {group!r}.\n"
+            "It was not committed, or it was deleted some time after the last of its jobs.\n"
+            "Fix: see the id or the name, and the database alias (using=)."
+        )
+
+
+class GroupHasEnded(AftercommitError, RuntimeError):
+    """A job was to be added to a group that takes no more."""
+
+    def __init__(self, *, group: str, why: str) -> None:
+        super().__init__(
+            f"No job can be added to the group {group!r}: {why}.\n"
+            "Nothing was enqueued: what waits for the end of the group may have run.\n"
+            "Fix: add jobs from inside a job of the group, or make a new group."
+        )
+        self.why = why
+
+
+class GroupNotEndedYet(AftercommitError, TimeoutError):
+    """``wait()`` or ``await_()`` of a group has lasted as long as it may; its jobs go on."""
+
+    def __init__(self, *, group: str, left: int, timeout: timedelta) -> None:
+        super().__init__(
+            f"The group {group!r} has not ended within {timeout}: {left} jobs are left.\n"
+            "Nothing has happened to them; they end without being waited for.\n"
+            "Fix: wait again, or longer; if nothing ends, see if a worker serves their queues."
+        )
+        self.left = left
 
 
 class NotPublishedYet(AftercommitError, RuntimeError):
@@ -332,6 +490,29 @@ class NotPublishedYet(AftercommitError, RuntimeError):
         self.what = what
 
 
+class GatherMisplaced(AftercommitError, RuntimeError):
+    """A block of ``gather()`` cannot insert its jobs where it stands."""
+
+    def __init__(self, *, problem: str, fix: str) -> None:
+        super().__init__(
+            f"gather(): {problem}.\n"
+            "The jobs that were enqueued inside it are not inserted.\n"
+            f"Fix: {fix}."
+        )
+
+
+class NotInsertedYet(AftercommitError, RuntimeError):
+    """The end of a job was waited for inside the ``gather()`` that inserts it at its end."""
+
+    def __init__(self, *, job_id: str) -> None:
+        super().__init__(
+            f"Job {job_id} is inserted at the end of the gather() block that is open.\n"
+            "No worker sees it before, so waiting for it would never end.\n"
+            "Fix: wait after the block."
+        )
+        self.job_id = job_id
+
+
 class ArchiveFailed(AftercommitError):
     """The function of ``OPTIONS['archive']`` raised; the jobs that it got are not deleted."""
 
@@ -342,6 +523,54 @@ class ArchiveFailed(AftercommitError):
         )
 
 
+class MiddlewareError(AftercommitError, RuntimeError):
+    """Middleware did not call ``get_result(run)`` once; the run ends with it as an exception."""
+
+    def __init__(self, *, task_path: str, problem: str, effect: str) -> None:
+        super().__init__(
+            f"{task_path}: a function of OPTIONS['middleware'] {problem}.\n{effect}\n"
+            "Fix: call get_result(run) once. To end a run without its task, raise Cancel, "
+            "Discard, Snooze or Retry of aftercommit."
+        )
+
+
+class MailRefused(AftercommitError):
+    """A mail server has refused a mail for good; its job fails and is not tried again."""
+
+    def __init__(self, *, answers: Iterable[str]) -> None:
+        self.answers = tuple(answers)
+        super().__init__(
+            "The mail server has refused this mail, and would do so again:\n"
+            + "\n".join(self.answers)
+            + "\nIt was sent to nobody.\n"
+            "Fix: correct the addresses or the account, and retry the job."
+        )
+
+
+class TooManyRuns(AftercommitError):
+    """``run_jobs()`` has run many jobs, and there are still due ones."""
+
+    def __init__(self, *, most: int, task_path: str) -> None:
+        super().__init__(
+            f"run_jobs() has run {most:,} jobs, and one of {task_path} is still due.\n"
+            "A task may enqueue itself, or ask for a retry at once, without end.\n"
+            "Fix: if so many are meant, pass most= with a larger number."
+        )
+        self.most = most
+        self.task_path = task_path
+
+
+class DispatchInTransaction(AftercommitError):
+    """The guard has found something, and its mode is ``raise``; nothing was sent.
+
+    ``finding`` is a ``guard.Finding``.
+    """
+
+    def __init__(self, finding: Any) -> None:
+        super().__init__(f"{finding}")
+        self.finding = finding
+
+
 class NotRunByWorker(AftercommitError):
     """A context was asked outside a worker for what only a worker can do."""
 
@@ -349,5 +578,5 @@ class NotRunByWorker(AftercommitError):
         super().__init__(
             f"{what} works only while a worker runs the job.\n"
             "There is no claim here.\n"
-            "Fix: enqueue the task, or pass a context of your own in a test."
+            "Fix: enqueue the task; in a test, pass aftercommit.testing.context_for(task)."
         )

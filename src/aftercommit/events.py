@@ -31,6 +31,10 @@ claim_lost = Signal()
 # rescued: store.rescue.Rescued. A job was rescued from a dead or silent worker.
 job_rescued = Signal()
 
+# using: str, ended: list[Ended]. Jobs that waited for others were cancelled or failed, because
+# one of those did not succeed.
+waiting_ended = Signal()
+
 # using: str, error: Exception. The database of an alias stopped answering.
 database_away = Signal()
 
@@ -40,6 +44,16 @@ database_back = Signal()
 # using: str, jobs: int, protected: int, notes: int. Ended jobs, and notes of the inbox, were
 # deleted because their time is over; ``protected`` jobs are kept by rows of other models.
 jobs_pruned = Signal()
+
+# using: str, schedule: str, moment: datetime, job_id: UUID | None, late: timedelta, missed: int,
+# reason: str. A moment of a schedule was decided, and that is committed. Without ``job_id`` there
+# is no job, and ``reason`` says why; ``missed``: earlier moments that were left out.
+schedule_ticked = Signal()
+
+# status: "in_progress", "ok", "error" or "missed", using: str, schedule: str, moment: datetime,
+# job_id: UUID | None, attempt: int, duration: timedelta | None. For monitors of periodic tasks: a
+# job of a schedule has begun or ended, or its moment passed without a job.
+schedule_checked_in = Signal()
 
 # worker_id: UUID, using: str. A worker process serves an alias from now on.
 worker_started = Signal()

@@ -23,6 +23,7 @@ NUMBERS = {
     *(1021, 1114),
 }
 DEADLOCKS = {"40001", "40P01", 1213}
+LOCK_TIMEOUTS = {"55P03", 1205}
 NOT_LET_IN = {1040, 1044, 1045, 1049, 1053, 1129, 1130, 1152, 1203, 1226, 1698, 1927}
 FIRST_OF_CLIENT = 2000  # from here on errors are the client library's
 READ_ONLY = 1290  # of many an option; the text names it
@@ -90,6 +91,13 @@ def is_deadlock(error: BaseException) -> bool:
     cause = error.__cause__ or error
     first = cause.args[0] if cause.args else None
     return getattr(cause, "sqlstate", None) in DEADLOCKS or first in DEADLOCKS
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Return whether a statement has waited for a lock for as long as it may."""
+    cause = error.__cause__ or error
+    first = cause.args[0] if cause.args else None
+    return getattr(cause, "sqlstate", None) in LOCK_TIMEOUTS or first in LOCK_TIMEOUTS
 
 
 def is_away(error: BaseException) -> bool:

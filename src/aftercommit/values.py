@@ -39,7 +39,28 @@ class NewJob:
     rate_key: str | None = None  # jobs with the same key share the starts of a rate
     fair_key: str | None = None  # jobs with the same key share a turn
     tags: str | None = None  # JSON list of texts
+    headers: str | None = None  # JSON object of texts; see enqueue.headers
     goes_with_success: bool = False  # the row; is not stored
+    # Of a call with secrets, which are encrypted for one job: its payload for another one.
+    payload_for: Callable[[UUID], str] | None = None
+    needed: bool = False  # whoever ends it looks for jobs that wait for it
+    waits: bool = False  # for other jobs: it has edges
+
+    def payload_under(self, job_id: UUID) -> str:
+        """Return the payload for a job with this id; whoever changes the id needs it."""
+        return self.payload if self.payload_for is None else self.payload_for(job_id)
+
+
+CANCEL, RUN, FAIL = ON_FAILURE = ("cancel", "run", "fail")  # what becomes of a job that waits
+
+
+class Edge(NamedTuple):
+    """A job waits for another one."""
+
+    job_id: UUID
+    needs_id: UUID
+    on_failure: str = CANCEL  # if the other one fails or is cancelled
+    place: str | None = None  # where its result goes; None: nowhere. See ``places``
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +78,9 @@ class NewJobs:
         del alike["id"], alike["payload"]
         pairs = zip(self.ids, self.payloads, strict=True)
         return [NewJob(id=UUID(job_id), payload=text, **alike) for job_id, text in pairs]
+
+
+Together = Sequence[NewJob] | NewJobs  # of one call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +118,7 @@ class Claim(NamedTuple):  # not a dataclass: batches of claims must be quick to 
     queue: str
     priority: int
     tags: str | None  # JSON list of texts
+    headers: str | None  # JSON object of texts
     run_after: datetime
     enqueued_at: datetime
     started_at: datetime  # of the first run
@@ -118,6 +143,13 @@ class Claim(NamedTuple):  # not a dataclass: batches of claims must be quick to 
             for entry in entries
         ]
         return errors, [entry["worker_id"] for entry in entries]
+
+
+class Scheduled(NamedTuple):
+    """The schedule that has made a job, and for which moment."""
+
+    name: str
+    moment: datetime  # when it was due, in UTC; of "run now" the moment of that
 
 
 class Pause(NamedTuple):
@@ -155,6 +187,20 @@ class SetLimit(NamedTuple):
         return f"the {self.kind} {self.name!r}"
 
 
+class SetRate(NamedTuple):
+    """How often jobs of a queue or a task start, as operators have set it at run time."""
+
+    kind: str  # queue or task
+    name: str
+    text: str  # as in a task's declaration: "60/m"
+    rate: Rate
+
+    @property
+    def what(self) -> str:
+        """What it is about."""
+        return f"the {self.kind} {self.name!r}"
+
+
 class Limit(NamedTuple):
     """How many jobs with the same ``limit_key`` may run at once."""
 
@@ -171,6 +217,10 @@ QueueClosed = Callable[[str, timedelta], None]
 
 def remembers_nothing(_queue: str, _wait: timedelta) -> None:
     """Ask a closed queue again at the next claim."""
+
+
+def nobody_waits() -> None:
+    """Ask again when there is reason to."""
 
 
 LineMet = Callable[[str, str, timedelta | None], None]
@@ -240,7 +290,14 @@ class ClaimQuery:
     at_once: int | None = None
     # With ``at_once``: how many of them can begin now; of more, half of the free slots.
     startable: int | None = None
+    # Fewer claims leave threads idle: then jobs that wait for slots are parked, so that those
+    # behind them are found. None: they are parked in any case. ``slots_used_up`` is told if jobs
+    # wait and were not parked.
+    needed: Callable[[], int] | None = None
+    slots_used_up: Callable[[], None] = nobody_waits
     rate_of: Callable[[str], Rate | None] = no_rate_known  # of a task by its path
+    # Tasks without a rate in their code that have one at run time: path and rate key.
+    rated: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     # Is told that jobs wait for a rate: its key, a path of a task, when the next may start.
     # None: somebody else decides about the key just now, and its jobs are claimable still.
     line_met: LineMet = nobody_listens
@@ -277,6 +334,7 @@ class RunError:
     # For the log; not stored, since the traceback ends with it.
     message: str = ""
     place: str = ""  # "file:line in function" of the project's own code
+    took: timedelta | None = None  # its body; None: it has not begun, or nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +347,9 @@ class Succeeded:
     def value(self) -> Any:
         """What the task returned."""
         return json.loads(self.result)
+
+
+RETURNED_NONE = Succeeded()  # the outcome of most runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,3 +79,15 @@ async def async_child_exits(key: str) -> str:
     child = asyncio.create_task(leave())
     await asyncio.sleep(0)
     return str(child.get_name())
+
+
+@task
+def total(numbers: list[int], *, plus: int = 0) -> int:
+    """Return a sum; the numbers may be results of other tasks."""
+    return sum(numbers) + plus
+
+
+@task
+def echo(*args: Any, **kwargs: Any) -> list[Any]:
+    """Return what was given."""
+    return [list(args), kwargs]

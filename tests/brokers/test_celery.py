@@ -16,6 +16,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from aftercommit.models import Job
+from aftercommit.stored import read_headers
 from aftercommit.worker.claiming import broker_backoff
 from tests.app.models import Effect
 from tests.brokers.addresses import broker_url, is_there, queue_name
@@ -399,3 +400,22 @@ def rabbitmq():
         queue.declare()
         yield queue
         queue.delete()
+
+
+def test_a_kept_message_has_the_headers_of_its_enqueuer(relayed, queue):
+    def trace(enqueuing):
+        assert (enqueuing.broker, enqueuing.task) == ("celery", None)
+        return {"traceparent": f"of {enqueuing.name}", "id": "not of ours"}
+
+    relayed("celery", headers=[trace])
+    with transaction.atomic():
+        result = note.delay("a")
+
+    (job,) = kept()
+    headers = job.kwargs["content"]["publishes"][0]["headers"]
+    assert headers["traceparent"] == f"of {note.name}"
+    assert headers["id"] == result.id  # what Celery has written stays
+    assert read_headers(job.headers)["traceparent"] == headers["traceparent"]
+    run_relay()
+    (message,) = queue()
+    assert message["headers"]["traceparent"] == headers["traceparent"]

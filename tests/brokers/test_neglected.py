@@ -238,7 +238,7 @@ def test_the_admin_says_it_and_shows_a_published_message_as_published(relayed, r
 
     page = client.get(PAGE).content.decode()
     assert SAID.partition(" in ")[0] not in page
-    assert '<td class="field-shown_state">published</td>' in page
+    assert '<td class="field-listed_state">published<' in page
     assert "published" in client.get(f"{PAGE}{job.id}/change/").content.decode()
 
 

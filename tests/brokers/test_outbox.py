@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import threading
+from contextlib import suppress
 
 import pytest
 from django.db import connection, connections, transaction
 from django.test import TestCase
 
+from aftercommit import gather
 from aftercommit.errors import ConfigurationError
 from aftercommit.models import Job
 from aftercommit.relay.outbox import Outbox
@@ -145,3 +147,16 @@ class InATestCase(TestCase):
         assert Outbox().alias("celery", when=None) is None
         with transaction.atomic():
             assert Outbox().alias("celery", when=None) == "default"
+
+
+def test_messages_of_a_gather_block_are_kept_together_at_its_end(redis, relayed):
+    relayed("celery")
+    with transaction.atomic(), gather():
+        note.delay("a")
+        note.delay("b")
+        with suppress(ValueError), transaction.atomic():
+            note.delay("c")
+            raise ValueError
+        assert not Job.objects.exists()
+
+    assert Job.objects.count() == 2

@@ -8,6 +8,7 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 
 from aftercommit import queues
+from aftercommit.enqueue.batches import BatchCall
 from aftercommit.enqueue.outcomes import Snooze
 from aftercommit.errors import ClaimLost, ConfigurationError, TimedOut
 from aftercommit.models import Job
@@ -113,6 +114,14 @@ def test_a_worker_says_that_somebody_else_must_publish(flags, said, redis, relay
     assert ("Messages for celery are not published by this worker" in heard.getvalue()) == said
 
 
+def publish_one(broker):
+    """Publish a message as the relay does; raise what it ends with."""
+    call = BatchCall([], {"broker": broker, "message_id": "m1", "content": {}})
+    publish([call])
+    if call.end.error is not None:
+        raise call.end.error
+
+
 @pytest.mark.parametrize("error", [Away("refused"), TimedOut()])
 def test_a_broker_that_does_not_answer_costs_no_attempt(relayed, monkeypatch, error):
     relayed("celery")
@@ -123,7 +132,7 @@ def test_a_broker_that_does_not_answer_costs_no_attempt(relayed, monkeypatch, er
     monkeypatch.setattr(broker_for("celery"), "publish", refuse)
     try:
         with pytest.raises(Snooze):
-            publish("celery", "m1", {})
+            publish_one("celery")
         assert broker_backoff.is_backing_off("relay.celery")
     finally:
         broker_backoff.resume("relay.celery")
@@ -134,7 +143,7 @@ def test_a_broker_that_does_not_answer_costs_no_attempt(relayed, monkeypatch, er
 def test_a_row_for_a_library_that_is_not_named_fails_and_imports_nothing(relayed, broker):
     relayed("celery")
     with pytest.raises(ConfigurationError, match="which no OPTIONS"):
-        publish(broker, "m1", {})
+        publish_one(broker)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from processes import Demo, any_free_port  # noqa: E402
 from servers import KINDS, variables_for  # noqa: E402
 from visitor import Visitor  # noqa: E402
 
+from aftercommit.under_test import VARIABLE  # noqa: E402
+
 
 @pytest.fixture(scope="session")
 def kind() -> str:
@@ -30,7 +32,8 @@ def demo(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     data = tmp_path_factory.mktemp("demo")
     name = f"aftercommit_demo_test_{os.getpid()}"
     with variables_for(kind, data=data, name=name, throw_away=True) as variables:
-        demo = Demo(data=data, database=kind, variables=variables, port=any_free_port())
+        own = {**variables, VARIABLE: ""}  # not the databases of this test run
+        demo = Demo(data=data, database=kind, variables=own, port=any_free_port())
         demo.prepare()
         with demo.running():
             yield demo

@@ -1,61 +1,18 @@
 """The first room in a real browser: type an address, see its length arrive."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-try:
-    from selenium import webdriver
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.wait import WebDriverWait
-except ImportError:
-    webdriver = None
+from tests.browsers import By, WebDriverWait, open_browser
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# --no-sandbox: in a container the tests are root; the others: no calls to the internet.
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 SECONDS = 20
-
-
-def found(names: tuple[str, ...]) -> str | None:
-    return next(filter(None, map(shutil.which, names)), None)
-
-
-def missing(what: str) -> None:
-    """Fail where a browser is required; elsewhere skip, and say so."""
-    message = f"{what} is not installed, so no browser was driven"
-    if os.environ.get("CI_REQUIRE_BROWSER"):
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 @pytest.fixture
 def browser(tmp_path) -> Iterator[Any]:
-    if webdriver is None:
-        missing("selenium")
-    binary, driver = found(BROWSERS), found(("chromedriver",))
-    if not binary or not driver:
-        missing(f"{' or '.join(BROWSERS)} with chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    service = webdriver.ChromeService(executable_path=driver)
-    with webdriver.Chrome(options=options, service=service) as browser:
+    with open_browser(tmp_path) as browser:
         yield browser
 
 
@@ -94,7 +51,22 @@ def test_a_row_that_somebody_else_adds_appears_too(demo, browser, wait, visitor)
     wait.until(lambda _: url in first_row(browser) and "done" in first_row(browser))
 
 
-@pytest.mark.parametrize("room", ["", "lengths/", "signup/", "shop/", "admin/"])
+def test_the_bar_of_an_import_moves_without_a_reload(demo, browser, wait):
+    browser.get(f"{demo.origin}/office/")
+    browser.find_element(By.CSS_SELECTOR, ".panel button").click()
+    browser.execute_script("window.notReloaded = true")
+
+    bar = "return document.querySelector('[data-rows=imports] progress')?.value ?? 0"
+    wait.until(lambda _: 0 < browser.execute_script(bar) < 1)
+    at_last = WebDriverWait(browser, 5 * SECONDS, poll_frequency=0.1)
+    at_last.until(lambda _: browser.execute_script(bar) == 1)
+
+    said = "return document.querySelector('[data-rows=imports] tr').innerText"
+    wait.until(lambda _: "199 articles, 1 lines refused" in browser.execute_script(said))
+    assert browser.execute_script("return window.notReloaded") is True
+
+
+@pytest.mark.parametrize("room", ["", "lengths/", "signup/", "shop/", "office/", "admin/"])
 def test_the_browser_has_nothing_to_complain_of(demo, browser, room):
     browser.get(f"{demo.origin}/{room}")
 

@@ -1,4 +1,4 @@
-"""The three rooms, over HTTP, with a worker behind them."""
+"""The rooms, over HTTP, with a worker behind them."""
 
 from html.parser import HTMLParser
 
@@ -7,7 +7,7 @@ import pytest
 from processes import Demo, wait_until
 from visitor import Visitor
 
-PAGES = ["/", "/lengths/", "/signup/", "/shop/", "/nothing/", "/admin/login/"]
+PAGES = ["/", "/lengths/", "/signup/", "/shop/", "/office/", "/nothing/", "/admin/login/"]
 
 
 class Inline(HTMLParser):

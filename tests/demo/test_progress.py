@@ -10,8 +10,13 @@ from aftercommit.models import Job
 NOT_FOUND = {
     "exception_class_path": "lengths.fetch.FetchFailed",
     "traceback": "Traceback …\n  …\nlengths.fetch.FetchFailed: 404 Not Found\n",
+    "worker_id": "None",
 }
-DIED = {"exception_class_path": WORKER_DIED, "traceback": "The worker process died."}
+DIED = {
+    "exception_class_path": WORKER_DIED,
+    "traceback": "The worker process died.",
+    "worker_id": "None",
+}
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 """What the tests of the way in share."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.contrib.auth.models import Permission, User
+from django.db import connections
 
 from aftercommit._compat import BaseTaskBackend
 from aftercommit.models import Job
 from aftercommit.store import store_for
 from aftercommit.values import ClaimQuery
+from tests.django.dashboard import ALL
 
 DJANGO_TASKS = BaseTaskBackend.__module__.rpartition(".base")[0]
 IMMEDIATE = {"BACKEND": f"{DJANGO_TASKS}.immediate.ImmediateBackend"}
@@ -54,3 +58,32 @@ def claim_only_job(*, queue="default", using="default", worker_id=None):
         )
     )
     return claim
+
+
+def in_another_thread(function):
+    """Call a function on connections of its own, as another process would."""
+
+    def call():
+        try:
+            return function()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(call).result()
+
+
+@pytest.fixture
+def staff(client):
+    """Return a function that logs in a member of staff who may do something in the dashboard."""
+
+    def log_in(*may, is_staff=True, is_active=True):
+        names = [ALL[one] for one in may]
+        user = User.objects.create_user("ann", is_staff=is_staff, is_active=is_active)
+        user.user_permissions.set(
+            Permission.objects.filter(codename__in=names, content_type__app_label="aftercommit")
+        )
+        client.force_login(user)
+        return client
+
+    return log_in

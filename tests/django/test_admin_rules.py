@@ -30,6 +30,8 @@ ACTIONS = [
     {**PAUSE_MAIL, "action": "resume", "name": "slow"},
     {**PAUSE_MAIL, "action": "limit", "limit": "3"},
     {**PAUSE_MAIL, "action": "unlimit", "name": "narrow"},
+    {**PAUSE_MAIL, "action": "rate", "rate": "60/m"},
+    {**PAUSE_MAIL, "action": "unrate", "name": "seldom"},
 ]
 
 
@@ -53,17 +55,22 @@ def as_(client):
 
 @pytest.fixture(autouse=True)
 def some_rules():
-    """Let one queue be paused, and one have a limit."""
+    """Let one queue be paused, one have a limit, and one a rate."""
     queues.pause("slow", using="default")
     queues.limit("narrow", 2, using="default")
+    queues.rate("seldom", "1/h", using="default")
 
 
 def rules(using="default"):
     found = Rule.objects.using(using).order_by("name")
-    return {one.name: (one.paused_since is not None, one.limit) for one in found}
+    return {one.name: (one.paused_since is not None, one.limit, one.rate) for one in found}
 
 
-BEFORE = {"narrow": (False, 2), "slow": (True, None)}
+BEFORE = {
+    "narrow": (False, 2, None),
+    "seldom": (False, None, "1/h 1"),
+    "slow": (True, None, None),
+}
 
 
 @pytest.mark.parametrize("who", EVERYBODY)
@@ -118,16 +125,20 @@ def test_a_queue_is_paused_limited_and_let_go_and_the_page_and_the_history_say_w
     answer = client.post(PAGE, {**PAUSE_MAIL, "why": "503"}, follow=True)
     assert "The queue mail is paused in the database default." in answer.text
     assert " by operator: 503" in answer.text
-    assert rules()["mail"] == (True, None)
+    assert rules()["mail"] == (True, None, None)
 
     answer = client.post(PAGE, {**PAUSE_MAIL, "action": "limit", "limit": "7"}, follow=True)
     assert "7 jobs at once, set at run time" in answer.text
     client.post(PAGE, {**PAUSE_MAIL, "action": "resume"})
     client.post(PAGE, {**PAUSE_MAIL, "action": "unlimit"})
+    given = {**PAUSE_MAIL, "action": "rate", "rate": "60/m", "burst": "9"}
+    answer = client.post(PAGE, given, follow=True)
+    assert "60/m started, 9 at once, set at run time" in answer.text
+    client.post(PAGE, {**PAUSE_MAIL, "action": "unrate"})
 
     assert rules() == BEFORE
     logged = list(LogEntry.objects.order_by("id").values_list("object_id", flat=True))
-    assert logged == ["queue mail"] * 4
+    assert logged == ["queue mail"] * 6
     answer = client.post(PAGE, {**PAUSE_MAIL, "action": "resume"}, follow=True)
     assert "Nothing has changed" in answer.text
 
@@ -136,7 +147,7 @@ def test_a_task_and_every_database(as_):
     data = {"action": "pause", "kind": "task", "name": add.module_path, "using": ""}
     answer = as_("operator").post(PAGE, data, follow=True)
 
-    assert rules("other") == {add.module_path: (True, None)}
+    assert rules("other") == {add.module_path: (True, None, None)}
     assert answer.text.count(add.module_path) > 2
     assert [(one.using, one.kind) for one in queues.paused() if one.name != "slow"] == [
         ("default", "task"),
@@ -154,6 +165,9 @@ def test_a_task_and_every_database(as_):
         ({"action": "limit"}, "Say how many jobs may run at once."),
         ({"action": "limit", "limit": "0"}, "greater than or equal to 1"),
         ({"action": "limit", "limit": "many"}, "Enter a whole number."),
+        ({"action": "rate"}, "Say how many jobs may start"),
+        ({"action": "rate", "rate": "often"}, "expected how many may start"),
+        ({"action": "rate", "rate": "x" * 41}, "at most 40 characters"),
         ({"action": "delete"}, "Select a valid choice."),
         ({"kind": "job"}, "Select a valid choice."),
         ({"using": "replica"}, "Select a valid choice."),

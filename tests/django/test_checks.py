@@ -116,8 +116,15 @@ def test_every_check_is_listed_and_every_listed_check_exists():
 
 def test_every_check_has_a_test_named_after_it():
     here = Path(__file__)
-    others = ("test_tables.py", "test_undeclared.py")
-    text = here.read_text() + "".join(here.with_name(one).read_text() for one in others)
+    others = (
+        "test_tables.py",
+        "test_undeclared.py",
+        "test_unserved.py",
+        "test_schedules_command.py",
+        "../worker/test_versions.py",
+        "../worker/test_secret_keys.py",
+    )
+    text = here.read_text() + "".join((here.parent / one).read_text() for one in others)
     named = set(re.findall(r"^def test_([ew]\d{3})_", text, re.MULTILINE))
 
     assert {f"aftercommit.{name.upper()}" for name in named} == set(CHECKS)
@@ -159,6 +166,7 @@ def test_e001_without_django_tasks_or_its_backport_every_command_says_so():
         "import sys; sys.modules['django.tasks'] = sys.modules['django_tasks'] = None\n"
         "import django; from django.conf import settings; from tests import settings as ours\n"
         "ours.INSTALLED_APPS = [one for one in ours.INSTALLED_APPS if one != 'django_tasks']\n"
+        "ours.ROOT_URLCONF = 'django.contrib.auth.urls'  # others import what needs tasks\n"
         "from django.core.management import call_command; django.setup(); call_command('check')"
     )
 
@@ -169,6 +177,49 @@ def test_e001_without_django_tasks_or_its_backport_every_command_says_so():
     assert "(aftercommit.E001) This Django has no django.tasks" in child.stderr
     assert "HINT: pip install 'aftercommit[backport]'" in child.stderr
     assert "System check identified 1 issue" in child.stderr
+
+
+RELAYS = """
+import django, sys
+from tests import settings as ours
+ours.TASKS["default"].setdefault("OPTIONS", {})["relay"] = %s
+from django.core.management import execute_from_command_line
+%s
+"""
+BY_MANAGE_PY = "execute_from_command_line(['manage.py', 'check'])"
+
+
+def of_relay(names, then):
+    """Return what a process says whose settings have ``relay``."""
+    return subprocess.run(
+        [sys.executable, "-c", RELAYS % (names, then)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["celry"], "OPTIONS['relay'] names 'celry'. Did you mean 'celery'? Known are celery, "),
+        ({"rq": {"adress": "x"}}, "OPTIONS['relay']['rq']: unknown option 'adress'"),
+    ],
+    ids=str,
+)
+def test_e015_a_mistake_in_relay_is_a_sentence_of_each_command(given, said):
+    child = of_relay(given, BY_MANAGE_PY)
+
+    assert f"(aftercommit.E015) {said}" in child.stderr
+    assert "Traceback" not in child.stderr
+    assert child.returncode == 1
+
+
+def test_a_web_process_does_not_start_with_a_mistake_in_relay():
+    child = of_relay(["celry"], "django.setup()")
+
+    assert "ConfigurationError: OPTIONS['relay'] names 'celry'" in child.stderr
+    assert child.returncode == 1
 
 
 def test_e002_a_database_without_a_store_cannot_hold_jobs():
@@ -516,6 +567,28 @@ def test_w016_a_queue_with_a_limit_exists(backends):
     assert message.id == "aftercommit.W016"
     assert "'mial'" in message.msg
     assert "mail, relay.celery" in message.hint
+
+
+def test_w020_a_replica_is_read_by_our_router_which_is_the_first(backends, settings):
+    backends(default=ours(read_from="other"))
+    assert "and no router obeys it" in only(found()).msg
+
+    settings.DATABASE_ROUTERS = [
+        "tests.app.routing.EffectsElsewhere",
+        "aftercommit.ReplicaRouter",
+    ]
+    assert "another router is asked first" in only(found()).msg
+
+    settings.DATABASE_ROUTERS = [
+        "aftercommit.ReplicaRouter",
+        "tests.app.routing.EffectsElsewhere",
+    ]
+    assert found() == []
+
+    backends(default=ours(read_from=["other", "nowhere"]))
+    message = only(found())
+    assert message.id == "aftercommit.W020"
+    assert "the database alias 'nowhere', which does not exist" in message.msg
 
 
 def test_backends_of_two_databases_may_differ(backends):

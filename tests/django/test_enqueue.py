@@ -300,11 +300,11 @@ def test_a_backend_in_transactions_takes_no_coroutines_unless_told(backends):
 def test_meta_data_is_kept_with_the_job(backends):
     backend = tasks.note.get_backend()
 
-    backend.enqueue_with_meta(tasks.note, [1], {"trace": "abc"})
+    backend.insert_job(tasks.note, backend.new_job(tasks.note, [1], {}, meta={"trace": "abc"}))
 
     assert (only_job().args, only_job().meta) == ([1], {"trace": "abc"})
     with pytest.raises(PayloadError, match=r"meta\['trace'\]: object is not JSON"):
-        backend.enqueue_with_meta(tasks.note, [1], {"trace": object()})
+        backend.new_job(tasks.note, [1], {}, meta={"trace": object()})
 
 
 EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)

@@ -6,6 +6,7 @@ import pytest
 from django.db import transaction
 
 from aftercommit import jobs
+from aftercommit.errors import BadSelection
 from aftercommit.ids import new_job_id
 from aftercommit.models import Job
 from aftercommit.store import store_for
@@ -15,6 +16,7 @@ from tests.django.conftest import claim_only_job
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
 ALIASES = pytest.mark.parametrize("using", ["default", "other"])
+ID = UUID("01a22b4d-547a-7eb7-8d4c-f9dcda6a8f59")
 ERROR = RunError(exception_class_path="builtins.ValueError", traceback="ValueError: no")
 
 
@@ -48,6 +50,21 @@ def test_a_ready_job_is_cancelled_and_a_running_one_asked_to_stop(using):
     assert job(ready, using).state == "cancelled"
     assert (job(running, using).state, job(running, using).cancel_requested) == ("running", True)
     assert job(failed, using).state == "failed"
+
+
+def test_an_id_may_be_the_text_that_a_result_has():
+    first, second = ready_job(), failed_job()
+
+    assert jobs.cancel([str(first)], using="default").cancelled == {first}
+    assert jobs.retry(iter([str(second)]), using="default").ready == {second}
+    assert [one.pk for one in jobs.find(ids=[str(first)])] == [first]
+
+
+@pytest.mark.parametrize("change", [jobs.cancel, jobs.retry])
+@pytest.mark.parametrize("given", [str(ID), ID, ["abc"], [5], [["a"]], None])
+def test_what_is_no_list_of_ids_is_refused_in_a_sentence(change, given):
+    with pytest.raises(BadSelection, match=r"^job_ids: expected UUIDs of jobs, such as "):
+        change(given, using="default")
 
 
 def test_a_cancellation_is_part_of_the_callers_transaction():

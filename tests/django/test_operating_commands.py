@@ -2,7 +2,7 @@
 
 import json
 from copy import deepcopy
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import StringIO
 from types import SimpleNamespace
 from uuid import UUID
@@ -11,11 +11,12 @@ import pytest
 from django.core.management import CommandError, ManagementUtility, call_command
 from django.utils import timezone
 
-from aftercommit import jobs
+from aftercommit import group, jobs
 from aftercommit.ids import first_id_of, new_job_id
 from aftercommit.management.subcommands import selected
 from aftercommit.models import Job
 from aftercommit.store import selecting
+from tests.app.tasks import add
 from tests.django.conftest import claim_only_job
 from tests.django.test_jobs import failed_job, job, ready_job
 
@@ -84,6 +85,7 @@ def test_json_for_programs():
             "left": 0,
             "asked": 0,
             "clashed": 0,
+            "unmet": 0,
             "refused": 0,
             "position": str(job_id),
         }
@@ -122,7 +124,7 @@ def test_running_jobs_are_asked_to_stop():
 
     _, said, _ = run("cancel", "--queue", "running", "--database", "default")
 
-    assert said == "default: 1 job cancelled, 1 of them are asked to stop.\n"
+    assert said == "default: 1 job cancelled, 1 of them is asked to stop.\n"
     assert job(running).cancel_requested
 
 
@@ -190,7 +192,19 @@ def test_jobs_are_not_moved_to_a_queue_that_is_misspelt(settings, more):
     assert run("move", "--all", "--to", "mail", *more)[0] == 0
 
 
-NAMED = ["--tag", "--queue", "--task", "--error", "--state", "--older-than"]
+def test_the_jobs_of_a_group_are_chosen_by_its_id():
+    other = ready_job()
+    made = group([add.bind(1, 2)]).enqueue()
+
+    with pytest.raises(CommandError, match="expected a group, or its id"):
+        run("cancel", "--group", "import-42")
+    assert run("cancel", "--group", made.id)[0] == 0
+
+    made.refresh()
+    assert (made.cancelled, job(other).state) == (1, "ready")
+
+
+NAMED = ["--tag", "--group", "--queue", "--task", "--error", "--state", "--older-than"]
 
 
 @pytest.mark.parametrize("empty", ["", " "], ids=repr)
@@ -277,6 +291,7 @@ def test_jobs_are_listed_and_one_is_shown():
     ]
     (row,) = json.loads(run("jobs", "list", "--state", "failed", "--json")[1])
     assert (row["id"], row["database"], row["attempts"]) == (str(failed), "default", 1)
+    assert datetime.strptime(row["enqueued_at"], "%Y-%m-%dT%H:%M:%S.%f%z")
     assert len(json.loads(run("jobs", "list", "--limit", "1", "--json")[1])) == 1
 
     status, said, _ = run("jobs", "show", str(failed))

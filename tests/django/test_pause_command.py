@@ -52,7 +52,8 @@ def test_a_program_is_told_in_json():
 
     listed = json.loads(run("queues", "--json")[0])
     assert [one["queue"] for one in listed if one["paused"]] == ["relay.rq", "relay.rq.in_order"]
-    assert {"database": "other", "queue": "mail", "paused": None, "limit": None} in listed
+    nothing = {"paused": None, "limit": None, "rate": None}
+    assert {"database": "other", "queue": "mail", **nothing} in listed
 
     said, _complained = run("resume", "relay.rq", "--json")
     assert json.loads(said) == {"resumed": both, "unused": False}
@@ -131,7 +132,8 @@ def test_a_program_limits_in_json():
 
     (found,) = [one for one in json.loads(run("queues", "--json")[0]) if one.get("task") == path]
     limit = {"at_once": 2, "at_run_time": True, "configured": None}
-    assert found == {"database": "other", "task": path, "paused": None, "limit": limit}
+    said = {"paused": None, "limit": limit, "rate": None}
+    assert found == {"database": "other", "task": path, **said}
     assert json.loads(run("unlimit", *given)[0]) == {"unlimited": changed, "unused": False}
 
 
@@ -148,17 +150,64 @@ def test_a_program_limits_in_json():
         ["limit", "mail", "--broker", "rq", "--at-once", "3"],
         ["unlimit"],
         ["unlimit", "mail", "--database", "gone"],
+        ["rate", "mail"],
+        ["rate", "mail", "--starts", "often"],
+        ["rate", "mail", "--starts", "60/m", "--burst", "0"],
+        ["rate", "mial", "--starts", "60/m"],
+        ["rate", "--task", "gone.tasks.no", "--starts", "60/m"],
+        ["unrate"],
     ],
     ids=" ".join,
 )
 def test_what_cannot_be_limited_is_an_error(words):
     with pytest.raises(CommandError):
         run(*words)
-    assert queues.limits() == []
+    assert queues.limits() == queues.rates() == []
+
+
+def test_a_queue_is_rated_listed_and_let_go():
+    given = ("rate", "mail", "--starts", "60/m", "--burst", "5")
+    assert run(*given, "--dry-run")[0].splitlines() == [
+        "default: the queue mail would be limited to 60/m starts, 5 at once.",
+        "other: the queue mail would be limited to 60/m starts, 5 at once.",
+    ]
+    assert queues.rates() == []
+    assert "default: the queue mail is limited to 60/m starts, 5 at once." in run(*given)[0]
+    assert run(*given)[0] == "Nothing has changed: it had this rate already.\n"
+    said = "other: mail, 60/m started, 5 at once, set at run time (else no rate)"
+    assert said in run("queues")[0]
+    run("limit", "mail", "--at-once", "2", "--database", "other")
+    assert (
+        "other: mail, 2 jobs at once, set at run time (else no limit), 60/m started"
+        in (run("queues")[0])
+    )
+
+    said = run("unrate", "mail")[0]
+    assert "default: the queue mail is rated as code and settings say." in said
+    assert run("unrate", "mail")[0] == "Nothing has changed: no rate was set at run time.\n"
+    assert queues.rates() == []
+
+
+def test_a_program_rates_in_json():
+    path = "tests.app.tasks.add"
+    given = ("--task", path, "--database", "other", "--json")
+    changed = [{"database": "other", "task": path}]
+    assert json.loads(run("rate", *given, "--starts", "5/s")[0]) == {
+        "rated": changed,
+        "unused": False,
+    }
+    (found,) = [one for one in json.loads(run("queues", "--json")[0]) if one.get("task") == path]
+    assert found["rate"] == {
+        "starts": "5/s",
+        "burst": 1,
+        "at_run_time": True,
+        "configured": None,
+    }
+    assert json.loads(run("unrate", *given)[0]) == {"unrated": changed, "unused": False}
 
 
 @pytest.mark.parametrize("more", [[], ["--json"], ["--dry-run"]], ids=str)
-@pytest.mark.parametrize("word", ["resume", "unlimit"])
+@pytest.mark.parametrize("word", ["resume", "unlimit", "unrate"])
 def test_a_script_sees_that_a_name_was_misspelt(backends, word, more):
     for words in (["mial"], ["--task", "tests.app.tasks.adds"], ["--broker", "celery"]):
         with pytest.raises(CommandError, match="This project has no"):

@@ -8,6 +8,7 @@ from django.db import transaction
 from aftercommit import queues
 from aftercommit.enqueue import called
 from aftercommit.errors import ConfigurationError, NothingToLimit, NothingToPause
+from aftercommit.models import Rule
 from aftercommit.store import store_for
 from aftercommit.values import NewJob
 from tests.app.tasks import add
@@ -356,3 +357,127 @@ def test_limits_in_the_settings_are_checked(given, backends):
     backends(default=ours(queue_limits=given))
     with pytest.raises(ConfigurationError, match="queue_limits"):
         queues.limits()
+
+
+# ---- rates --------------------------------------------------------------------------
+
+
+def rates(using=None):
+    """Return the rates that hold: where, what, how often, and what it would be otherwise."""
+    found = queues.rates(using)
+    return [
+        (one.using, one.name, one.rate, one.burst, one.at_run_time, one.configured)
+        for one in found
+    ]
+
+
+def test_a_queue_is_rated_in_every_database_that_holds_jobs(backends):
+    backends(
+        default=ours(using="default", queue_rates={"mail": ("100/h", 5)}),
+        slow=ours(using="other"),
+    )
+    ready_job("mail")
+    assert rates() == [("default", "mail", "100/h", 5, False, "100/h")]
+
+    assert queues.rate("mail", "60/m").changed == [("default", "mail"), ("other", "mail")]
+    assert queues.rate("mail", rate="60 / M").changed == []
+    assert rates() == [
+        ("default", "mail", "60/m", 1, True, "100/h"),
+        ("other", "mail", "60/m", 1, True, None),
+    ]
+    assert [one.rate.rate for one in queues.list("other")] == ["60/m"]
+    assert queues.rates("other")[0].details == "60/m started, set at run time (else no rate)"
+    assert queues.rate("mail", "60/m", burst=3, using="default").changed == [("default", "mail")]
+    said = "60/m started, 3 at once, set at run time (else 100/h)"
+    assert queues.rates("default")[0].details == said
+
+    assert queues.unrate("mail").changed == [("default", "mail"), ("other", "mail")]
+    assert queues.unrate("mail").changed == []
+    assert [one.details for one in queues.rates()] == ["100/h started, 5 at once"]
+
+
+def test_a_task_is_rated_by_itself_or_its_path_and_a_broker_by_its_name(backends):
+    backends(default=ours(relay=["rq"]))
+    path = [("default", "tests.app.tasks.add")]
+    assert queues.rate(task=add, rate="5/s").changed == path
+    assert queues.rate(task="tests.app.tasks.add", rate="5/s").changed == []
+    both = [("default", "relay.rq"), ("default", "relay.rq.in_order")]
+    assert queues.rate(broker="rq", rate="10/s").changed == both
+    assert queues.rate("relay.rq.in_order", "10/s").changed == []
+    assert [(one.kind, one.rate) for one in queues.rates()] == [
+        ("queue", "10/s"),
+        ("queue", "10/s"),
+        ("task", "5/s"),
+    ]
+    assert queues.unrate(task=add).changed == path
+    assert queues.unrate(broker="rq").changed == both
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"queue": "mail"}, "unrate"),
+        ({"queue": "mail", "rate": "0/s"}, "at least one start"),
+        ({"queue": "mail", "rate": "often"}, "expected how many"),
+        ({"queue": "mail", "rate": 60}, "expected how many"),
+        ({"queue": "mail", "rate": "60/m", "burst": 0}, "from 1"),
+        ({"queue": "mail", "rate": "60/m", "burst": True}, "from 1"),
+        ({"rate": "60/m"}, "Name a queue"),
+        ({"queue": "mail", "task": add, "rate": "60/m"}, "Name a queue"),
+        ({"task": "aftercommit.relay.publish", "rate": "60/m"}, "no task of the project"),
+        ({"queue": "mail", "rate": "60/m", "using": "gone"}, "gone"),
+        ({"queue": "a\n", "rate": "60/m"}, "cannot be called"),
+    ],
+    ids=str,
+)
+def test_what_is_no_rate_is_refused(given, says, backends):
+    backends(default=ours())
+    with pytest.raises(ConfigurationError, match=says):
+        queues.rate(**given)
+    assert rates() == []
+
+
+def test_what_is_misspelt_is_not_rated_and_not_let_go_in_silence(backends):
+    backends(default=ours(queues=["mail"], relay=["celery"]))
+    for given in ({"queue": "mial"}, {"task": "tests.app.tasks.adds"}, {"broker": "rq"}):
+        with pytest.raises(NothingToLimit, match="nothing was limited"):
+            queues.rate(**given, rate="60/m")
+        with pytest.raises(NothingToLimit, match="no limit was taken away"):
+            queues.unrate(**given)
+    assert rates() == []
+
+
+def test_jobs_in_order_have_no_rate(backends, monkeypatch):
+    backends(default=ours())
+    monkeypatch.setattr("aftercommit.queues.rating.option", lambda _task, name: name == "ordered")
+    with pytest.raises(ConfigurationError, match="ordered=True"):
+        queues.rate(task=add, rate="60/m")
+
+
+def test_a_rate_in_a_transaction_is_part_of_it(backends):
+    backends(default=ours())
+    with pytest.raises(LookupError), transaction.atomic():
+        queues.rate("mail", "60/m")
+        raise LookupError
+    assert rates() == []
+
+
+def test_a_limit_and_a_rate_do_not_overwrite_each_other(backends):
+    backends(default=ours())
+    queues.limit("mail", 3)
+    queues.rate("mail", "60/m")
+    queues.pause("mail")
+    (one,) = (one for one in queues.list() if one.name == "mail")
+    assert (one.limit.limit, one.rate.rate, one.pause is not None) == (3, "60/m", True)
+
+    queues.unlimit("mail")
+    queues.resume("mail")
+    assert rates() == [("default", "mail", "60/m", 1, True, None)]
+    queues.unrate("mail")
+    assert not Rule.objects.exists()
+
+
+def test_a_rate_that_somebody_else_has_written_is_no_rate(backends):
+    backends(default=ours())
+    Rule.objects.create(kind="queue", name="mail", rate="as often as you like")
+    assert rates() == []

@@ -4,11 +4,12 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from uuid import UUID
 
 import pytest
 from django.db import transaction
 
-from aftercommit import jobs, queues, task
+from aftercommit import chain, group, jobs, queues, task
 from aftercommit._compat import task_finished
 from aftercommit.enqueue import called, registry
 from aftercommit.errors import BadSelection, NothingToPause
@@ -196,6 +197,41 @@ def test_only_failed_jobs_are_retried_unless_told_otherwise():
     assert jobs.find().retry().changed == 1
 
 
+def test_the_jobs_of_a_group_are_found(monkeypatch):
+    monkeypatch.setattr(selecting, "ONE_BATCH", 2)
+    others = group([add.bind(1, 1)]).enqueue()
+    made = group([add.bind(1, one) for one in range(5)], then=add.bind(1, 7)).enqueue()
+    members = [*(one.id for one in made), made.last.id]
+
+    for given in (made, made.id, UUID(made.id)):
+        assert [str(one.id) for one in jobs.find(group=given)] == members
+    assert [str(one.id) for one in jobs.find(group=made, after=UUID(members[2]))] == members[3:]
+    some = [*members[:2], *(one.id for one in others)]
+    assert [str(one.id) for one in jobs.find(group=made, ids=some)] == members[:2]
+    assert jobs.find(group=made, queue="elsewhere").count() == 0
+    assert jobs.find(group=made).cancel().changed == 5  # and the last one follows
+    assert jobs.find(state="ready").count() == 1
+    assert jobs.find(group=new_job_id()).count() == 0
+
+
+@pytest.mark.parametrize("given", ["import-42", 3, object()])
+def test_a_group_is_not_asked_for_by_its_name(given):
+    with pytest.raises(BadSelection, match=r"^group: expected a group, or its id"):
+        jobs.find(group=given)
+
+
+def test_whether_there_is_one(monkeypatch):
+    monkeypatch.setattr(selecting, "ONE_WINDOW", 2)
+    assert not jobs.find().exists()
+    ids = [ready_job() for _ in range(5)]
+    ready_job(queue="mail")
+
+    assert jobs.find(queue="mail").exists()
+    assert not jobs.find(queue="mail", state="running").exists()
+    assert jobs.find(ids=ids[3:]).exists()
+    assert not jobs.find(after=max(Job.objects.values_list("id", flat=True))).exists()
+
+
 def test_a_job_whose_key_is_taken_is_counted_and_left():
     failed_job(unique_key="key")
     ready_job(unique_key="key")
@@ -203,6 +239,43 @@ def test_a_job_whose_key_is_taken_is_counted_and_left():
     done = jobs.find(state="failed").retry()
 
     assert (done.found, done.changed, done.clashed, done.left) == (1, 0, 1, 1)
+
+
+def chain_that_failed(number):
+    """Return jobs that wait for each other and have ended, because the first has failed."""
+    last = chain(*(add.bind(1, one) for one in range(number))).enqueue()
+    ids = sorted(Job.objects.values_list("pk", flat=True))
+    store_for("default").finish(claim_only_job(), Failed(ERROR))
+    assert last.id == str(ids[-1])
+    return ids
+
+
+def test_a_job_whose_need_has_failed_is_counted_and_left():
+    first, second, third = chain_that_failed(3)
+
+    done = jobs.find(ids=[second, third]).retry()
+    assert (done.found, done.changed, done.unmet, done.left) == (2, 0, 2, 2)
+    assert jobs.find(ids=[first]).retry().changed == 1
+    done = jobs.find(ids=[second, third]).retry()
+
+    assert (done.changed, done.unmet) == (2, 0)
+    assert list(Job.objects.values_list("state", flat=True)) == ["ready"] * 3
+
+
+def test_what_a_job_needs_may_be_in_a_later_batch(monkeypatch):
+    monkeypatch.setattr(selecting, "ONE_BATCH", 1)
+    *_others, last = chain_that_failed(3)
+    store_for("default").let_wait(last, [needed := failed_job()])
+    Job.objects.filter(pk=needed).update(needed=True)
+    seen = []
+
+    done = jobs.find(ids=[last, needed]).retry(progress=seen.append)
+
+    assert needed > last
+    assert (done.found, done.changed, done.unmet) == (2, 1, 1)  # its first need is not retried
+    done = jobs.find().retry(progress=seen.append)
+    assert (done.changed, done.unmet) == (3, 0)
+    assert seen[-1] == done
 
 
 def test_a_cancellation_is_announced_and_running_jobs_are_asked(

@@ -86,6 +86,6 @@ def test_without_receivers_many_jobs_cost_no_results(monkeypatch):
     def announce(*_args):
         raise AssertionError("nobody listens")
 
-    monkeypatch.setattr(DatabaseBackend, "_announce", announce)
+    monkeypatch.setattr(DatabaseBackend, "_result", announce)
 
     assert len(tasks.note.enqueue_many([(), ()])) == 2

@@ -10,15 +10,16 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
-from aftercommit import jobs, queues
+from aftercommit import group, jobs, queues
 from aftercommit.errors import BadSelection
 from aftercommit.management.subcommands import status
 from aftercommit.models import Blocked, Job
 from aftercommit.store import estimates, store_for
-from aftercommit.values import Succeeded
+from aftercommit.values import Failed, Succeeded
 from tests.app.tasks import add
 from tests.django.conftest import claim_only_job
-from tests.django.test_jobs import failed_job, ready_job
+from tests.django.test_jobs import ERROR, failed_job, ready_job
+from tests.store.given import claim_one
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
@@ -116,11 +117,37 @@ def test_the_command_says_it_for_programs():
         "paused": 0,
         "limited": 0,
         "rated": 0,
+        "waiting": 0,
     }
     assert here["queues"] == {"mail": depth}
     assert here["states"]["ready"] == {"jobs": 1, "is_estimate": False}
     assert here["oldest"] >= 0
     assert (there["oldest"], there["latency"], there["queues"]) == (None, None, {})
+
+
+def test_groups_that_have_not_ended_are_shown():
+    group([], name="empty").enqueue()
+    made = group([add.bind(1, one) for one in range(3)], name="import-42").enqueue()
+    store = store_for("default")
+    store.finish(claim_one(store), Failed(ERROR))
+
+    said = run("--database", "default").splitlines()
+    (here, *_others) = json.loads(run("--json"))
+
+    assert said[-1].startswith("  group import-42: 1 of 3 done, 1 failed, about ")
+    (found,) = here["groups"]
+    assert found.pop("estimate") >= 0
+    assert found == {
+        "id": made.id,
+        "name": "import-42",
+        "total": 3,
+        "done": 1,
+        "failed": 1,
+        "cancelled": 0,
+        "is_cancelled": False,
+    }
+    made.cancel()
+    assert "group" not in run("--database", "default")
 
 
 def test_jobs_that_wait_for_a_pause_or_a_limit_are_shown_as_that():

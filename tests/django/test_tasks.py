@@ -1,5 +1,6 @@
 """Declaring tasks: our decorator, Django's, and variants made by using()."""
 
+import inspect
 import pickle
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from aftercommit import DatabaseBackend, Task, task
 from aftercommit._compat import BaseTask, InvalidTask, task_backends
 from aftercommit.enqueue.discovery import discover
 from aftercommit.enqueue.registry import registered
+from aftercommit.enqueue.variants import VARIED
 from aftercommit.errors import ConfigurationError
 from tests.django import tasks
 from tests.django.conftest import DUMMY, IMMEDIATE, ours
@@ -202,8 +204,17 @@ def test_using_refuses_what_the_worker_takes_from_the_declaration(option):
 
 
 def test_using_refuses_what_does_not_exist():
-    with pytest.raises(TypeError, match=rf"{MODULE}\.note: using\(\) has no option 'prority'"):
-        tasks.note.using(prority=5)
+    said = rf"{MODULE}\.note: using\(\) has no option"
+    with pytest.raises(TypeError, match=rf"{said} 'prio'\. Did you mean 'priority'\?"):
+        tasks.note.using(prio=5)
+    with pytest.raises(TypeError, match=rf"{said} 'colour'\. It takes priority, queue_name, "):
+        tasks.note.using(colour=5)
+
+
+def test_using_takes_what_it_says_it_takes():
+    named = inspect.signature(Task.using).parameters.values()
+
+    assert tuple(one.name for one in named if one.kind is one.KEYWORD_ONLY) == VARIED
 
 
 def test_using_checks_what_it_is_given():

@@ -1,13 +1,12 @@
 """A job is part of the transaction that enqueues it, and of no other."""
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from uuid import uuid4
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import DatabaseError, IntegrityError, connections, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 
 from aftercommit.models import Job
 from aftercommit.store import store_for
@@ -15,26 +14,13 @@ from aftercommit.values import ClaimQuery
 from tests.app.models import Account
 from tests.databases import ALIASES
 from tests.django import tasks
-from tests.django.conftest import only_job
+from tests.django.conftest import in_another_thread, only_job
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=ALIASES)
 
 
 class Rollback(Exception):
     """FinishedCounter a block that shall not be committed."""
-
-
-def in_another_thread(function):
-    """Call a function on connections of its own, as another process would."""
-
-    def call():
-        try:
-            return function()
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(call).result()
 
 
 def claim():

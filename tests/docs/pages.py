@@ -5,7 +5,11 @@ What the tests do with a block depends on how it begins:
 - ``python``: executed, all blocks of a page in one namespace, in a small project.
 - ``python`` whose first line is ``# shop/tasks.py``: added to that file of the project.
 - ``python no-run``: compiled only.
+- ``diff`` whose first line is ``` # shop/tasks.py```: what it leads to is added to that file of
+  the project; what it comes from is executed by itself, or only compiled if it says ``no-run``.
 - ``console``: the commands after ``$`` must exist and take the options they are given.
+- ``console run``: each ``python manage.py …`` is called as well, and says what the block shows
+  (``…`` stands for anything). ``# status 8`` behind it is the exit status, if that is not 0.
 - an HTML comment ``<!-- check`` … ``-->``: executed like a block, shown to nobody.
 
 Imports neither pytest nor Django: the process that runs a page reads it, too.
@@ -45,14 +49,35 @@ class Block:
     @property
     def file(self) -> str | None:
         """The file of the project that the block is a part of."""
-        found = FILE.match(self.code) if self.language == "python" else None
+        if self.language not in {"python", "diff"}:
+            return None
+        found = FILE.match(self.after)
         return found["path"] if found else None
+
+    @property
+    def before(self) -> str:
+        """The code that a diff comes from."""
+        return self._without("+")
+
+    @property
+    def after(self) -> str:
+        """The code that a diff leads to; of any other block, the code."""
+        return self._without("-") if self.language == "diff" else self.code
+
+    def _without(self, sign: str) -> str:
+        kept = [line for line in self.code.splitlines() if not line.startswith(sign)]
+        return "".join(f"{line[1:]}\n" for line in kept)
 
     @property
     def is_run(self) -> bool:
         """Whether the block is executed in the namespace of its page."""
         python = self.language == "python" and "no-run" not in self.options
-        return self.language == "check" or (python and self.file is None)
+        return self.language == "check" or self.is_called or (python and self.file is None)
+
+    @property
+    def is_called(self) -> bool:
+        """Whether its commands are called, and their output compared."""
+        return self.language == "console" and "run" in self.options
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"

@@ -4,8 +4,12 @@
 """
 
 import os
+import re
+import shlex
 import shutil
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 
@@ -28,8 +32,13 @@ def main(page: Path, folder: Path) -> None:
     namespace = ModuleType("page")
     sys.modules["page"] = namespace
     for block in found:
-        if block.is_run:
+        if block.is_called:
+            call(block)
+        elif block.is_run:
             run(block, vars(namespace))
+    for block in found:
+        if block.language == "diff" and block.file and "no-run" not in block.options:
+            run_before(block)
 
 
 def build(folder: Path, found: list[Block]) -> None:
@@ -38,7 +47,7 @@ def build(folder: Path, found: list[Block]) -> None:
     if not any(block.file == SETTINGS and "no-run" not in block.options for block in found):
         found = [*(block for block in blocks(README) if block.file == SETTINGS), *found]
     for block in found:
-        if block.file and "no-run" not in block.options:
+        if block.file and (block.language == "diff" or "no-run" not in block.options):
             write(folder / block.file, block)
 
 
@@ -46,7 +55,7 @@ def write(path: Path, block: Block) -> None:
     """Add a block to a file."""
     path.parent.mkdir(exist_ok=True)
     with path.open("a") as file:
-        file.write(f"\n{of_this_django(block.code)}")
+        file.write(f"\n{of_this_django(block.after)}")
 
 
 def prepare() -> None:
@@ -64,6 +73,42 @@ def run(block: Block, namespace: dict[str, object]) -> None:
     """Execute a block; a traceback shows the line of the page."""
     code = "\n" * (block.line - 1) + of_this_django(block.code)
     exec(compile(code, str(block.page), "exec"), namespace)  # noqa: S102 - our own pages
+
+
+def run_before(block: Block) -> None:
+    """Execute what a diff comes from: the library that it names must take it."""
+    code = "\n" * (block.line - 1) + of_this_django(block.before)
+    module = ModuleType(f"before_{block.line}")
+    sys.modules[module.__name__] = module  # libraries name a function by its module
+    exec(compile(code, str(block.page), "exec"), vars(module))  # noqa: S102 - our own pages
+
+
+def call(block: Block) -> None:
+    """Call the commands of a block, and compare what they say with what the page shows."""
+    for part in re.split(r"^\$ ", block.code, flags=re.MULTILINE)[1:]:
+        line, _, shown = part.partition("\n")
+        status = re.search(r" # status (\d+)$", line)
+        said, found = answer(*shlex.split(line, comments=True)[2:])
+        told = ".*".join(re.escape(one).replace("…", ".*") for one in shown.splitlines())
+        assert re.search(told, said, re.DOTALL), f"{block}: {line}\n{said}"
+        assert found == int(status[1] if status else 0), f"{block}: {line}: {found}\n{said}"
+
+
+def answer(name: str, *words: str) -> tuple[str, int]:
+    """Call a command in this process; return what it says, and its exit status."""
+    from django.core.management import CommandError, call_command  # noqa: PLC0415
+
+    said = StringIO()
+    status: object = 0
+    with redirect_stdout(said), redirect_stderr(said):
+        try:
+            call_command(name, *words)
+        except CommandError as error:
+            said.write(str(error))
+            status = error.returncode
+        except SystemExit as end:
+            status = end.code or 0
+    return said.getvalue(), int(str(status))
 
 
 def of_this_django(code: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 
 import aftercommit
+from aftercommit.under_test import VARIABLE
 from tests.databases import address_of, name_of_this_run, url_of
 from tests.docs.pages import ROOT, Block, blocks
 from tests.docs.run_page import SETTINGS, of_this_django
@@ -20,6 +21,8 @@ QUICKSTART = ROOT / "docs" / "quickstart.md"
 SRC = Path(aftercommit.__file__).parents[1]
 # What a test cannot do for its reader: install, and create a database where it likes.
 NOT_HERE = {"pip", "createdb"}
+# What waits for its reader, or goes on until they end it.
+STAYS = ("createsuperuser", "runserver", "--health-port")
 NAMES = {"HOST": "PGHOST", "PORT": "PGPORT", "USER": "PGUSER", "PASSWORD": "PGPASSWORD"}
 
 
@@ -69,7 +72,7 @@ def follow(block: Block, folder: Path) -> None:
     """Run the commands of a block, and compare what they say with what the page shows."""
     for part in re.split(r"^\$ ", block.code, flags=re.MULTILINE)[1:]:
         command, _, shown = part.partition("\n")
-        if command.split()[0] not in NOT_HERE:
+        if command.split()[0] not in NOT_HERE and not any(word in command for word in STAYS):
             said = run(command, folder)
             told = ".*".join(re.escape(line).replace("…", ".*") for line in shown.splitlines())
             assert re.search(told, said, re.DOTALL), f"{command}\n{said}"
@@ -77,9 +80,10 @@ def follow(block: Block, folder: Path) -> None:
 
 def run(command: str, folder: Path) -> str:
     """Run a command as a reader would; return all that it says."""
-    ours = {"DJANGO_SETTINGS_MODULE", "AFTERCOMMIT_DB", "AFTERCOMMIT_DB_NAME"}
+    ours = {"DJANGO_SETTINGS_MODULE", "AFTERCOMMIT_DB", "AFTERCOMMIT_DB_NAME", VARIABLE}
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     kept["PYTHONPATH"] = str(SRC)
+    kept["PYTHONUNBUFFERED"] = "1"  # lines of both streams in their order, as in a terminal
     kept["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
     done = subprocess.run(  # noqa: S602 - a page of our own
         command,

@@ -23,7 +23,7 @@ ENDED = ("succeeded", "failed", "cancelled")
 ONCE = {
     f"tests.app.chores.{name}"
     for name in ("atomic", "committed", "act_atomically", "act_and_commit", "atomic_elsewhere")
-}
+} | {"tests.app.batched.many_atomic"}
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import psycopg
 from django.core.management import call_command
 from django.db import connections
 
+from aftercommit import under_test
 from tests.databases import URL_VARIABLES, address_of
 from tests.process.rig import Rig
 from tests.services import NoServer, packaged_postgres
@@ -21,7 +22,7 @@ class Cluster:
     """The server, which can be stopped as by a power cut and started again."""
 
     def __init__(self, server: Any) -> None:
-        self._server = server
+        self.server = server
         self.url: str = server.get_uri()
 
     def crash(self) -> None:
@@ -30,15 +31,15 @@ class Cluster:
 
         pgexec.pgexec(
             "pg_ctl",
-            ("-w", "-D", str(self._server.pgdata), "-m", "immediate", "stop"),
-            bin_path=self._server.bin_path,
-            user=self._server.system_user,
+            ("-w", "-D", str(self.server.pgdata), "-m", "immediate", "stop"),
+            bin_path=self.server.bin_path,
+            user=self.server.system_user,
         )
         connections[ALIAS].close()
 
     def start(self) -> None:
         """Start again, and recover."""
-        self._server.ensure_postgres_running()
+        self.server.ensure_postgres_running()
 
     def terminate_half(self, seed: int) -> int:
         """Cut about half of all connections but our own; return how many."""
@@ -80,7 +81,11 @@ def rig_on(cluster: Cluster, folder: Path, *, seed: int) -> Iterator[Rig]:
         "NAME": name,
     }
     rig = Rig(folder, using=ALIAS, seed=seed)
-    rig.environment |= {URL_VARIABLES["postgres"]: cluster.url, "AFTERCOMMIT_DB_NAME": name}
+    rig.environment |= {
+        URL_VARIABLES["postgres"]: cluster.url,
+        "AFTERCOMMIT_DB_NAME": name,
+        under_test.VARIABLE: "",  # not the databases of this test run
+    }
     try:
         call_command("migrate", database=ALIAS, verbosity=0)
         rig.ledger.install()

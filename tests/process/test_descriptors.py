@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from aftercommit.models import Job
+from aftercommit.models import Job, Lease
 from aftercommit.process import readable
 from aftercommit.values import NO_TIME
 from aftercommit.worker import descriptors
@@ -81,8 +81,12 @@ def test_a_drain_goes_on_in_the_next_process(rig):
 def test_a_task_that_goes_on_to_open_files_does_not_get_the_reserve(rig, threads):
     """Without it no outcome could be written, and the jobs would count a crash."""
     limited(rig)
-    rig.enqueue(leak_on, "leak", "go on")
+    rig.enqueue(leak_on, "leak", "connected", "go on")
     worker = rig.worker("--threads", threads)
+    rig.wait_note("leak")
+    claimed_until = Lease.objects.get().lease_until
+    wait_until(lambda: Lease.objects.get().lease_until > claimed_until, deadline=BUSY)
+    rig.open_gate("connected")  # what renews the lease has its connection
 
     wait_until(lambda: "has used up its file" in worker.output, deadline=BUSY)
     rig.enqueue(KINDS[0], "after it")

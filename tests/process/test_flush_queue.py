@@ -1,6 +1,7 @@
 """``flush_queue``: what is due, in shares, and then the end."""
 
 import pytest
+from django.db import connection  # noqa: F401 - read by the condition below
 
 from aftercommit import schedule
 from tests.app.chores import KINDS, plain
@@ -18,6 +19,31 @@ def test_it_runs_what_is_due_and_says_how_much(rig):
     assert flush.wait() == 0
     assert "9 jobs were run." in flush.output
     assert not rig.check(committed=keys).violations
+
+
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="a file does not go away")
+def test_a_server_that_is_away_is_a_sentence_and_no_traceback(rig):
+    # On MySQL and MariaDB, Django's own checks of models ask the server.
+    rig.settings_module('DATABASES["default"] |= {"HOST": "127.0.0.1", "PORT": "1"}')
+
+    flush = rig.django("flush_queue")
+
+    assert flush.wait() == 5
+    assert "Database 'default' is away (OperationalError): no job can be run" in flush.output
+    assert "Traceback" not in flush.output
+
+
+def test_a_module_with_tasks_that_cannot_be_imported_is_a_sentence_too(rig):
+    tasks = rig.folder / "broken_shop" / "tasks.py"
+    tasks.parent.mkdir()
+    (tasks.parent / "__init__.py").touch()
+    tasks.write_text("one = (\n")
+    rig.settings_module('INSTALLED_APPS = [*INSTALLED_APPS, "broken_shop"]')
+
+    flush = rig.django("flush_queue")
+
+    assert flush.wait() == 1
+    assert "CommandError: The module 'broken_shop.tasks' cannot be imported" in flush.output
 
 
 def test_it_stops_after_so_many(rig):
@@ -60,9 +86,10 @@ def test_a_filter_names_tasks_and_functions(rig):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--which", "3", "--outof", "2"], "expected 1 <= which <= outof"),
+        (["--which", "3", "--outof", "2"], "expected 0 <= which <= outof"),
         (["--jobs", "0"], "jobs: expected a whole number from 1"),
-        (["--which", "0"], "which: expected a whole number from 1"),
+        (["--which", "-1"], "expected 0 <= which <= outof"),
+        (["--outof", "0"], "outof: expected a whole number from 1"),
     ],
 )
 def test_a_mistake_is_one_line_and_a_status(rig, arguments, message):

@@ -3,18 +3,21 @@
 The test itself runs, on workers without the guard: it passes with it, in its own file.
 """
 
+from collections import Counter
 from datetime import timedelta
 
 import pytest
 from django.db import connection
 
 from tests.app.chores import plain
+from tests.app.models import Effect
 from tests.process import rig as rigs
 from tests.process import test_descriptors as descriptors
 from tests.process import test_kill as kill
 from tests.process import test_poison as poison
 from tests.process import test_pruning as pruning
 from tests.process import test_queue_limits as queue_limits
+from tests.process import test_schedules as scheduled
 from tests.process import test_server_faults as server_faults
 from tests.process import test_signals as signals
 from tests.process import test_zombies as zombies
@@ -123,3 +126,14 @@ def test_the_guards_are_there_without_being_named(rig):
     rig.worker("--drain").wait()
 
     assert not rig.check(committed=["one"]).violations
+
+
+def test_without_lock_and_unique_tick_a_moment_is_made_twice(rig):
+    if rig.vendor == "sqlite":
+        pytest.skip("one transaction writes at a time")
+    rig.environment["AFTERCOMMIT_TEST_SCHEDULES"] = "unguarded"
+
+    scheduled.storm(rig, times=0)
+
+    done = Counter(Effect.objects.filter(key__startswith="tick:").values_list("key", flat=True))
+    assert max(done.values()) > 1

@@ -27,11 +27,11 @@ def test_a_process_runs_no_more_jobs_than_it_may(greedy):
         greedy.enqueue(leaky, str(number))
 
     worker = greedy.worker("--drain", "--max-jobs-per-process", "3", "--threads", "2")
-    assert worker.wait() == 0
+    assert worker.wait(BUSY) == 0  # four processes begin, one after the other
 
     by_process = Counter(one["pid"] for one in greedy.notes("ran"))
     assert sum(by_process.values()) == 10
-    assert max(by_process.values()) == 3
+    assert max(by_process.values()) <= 3
     assert len(by_process) >= 4  # more if jobs went back because the machine was busy
     jobs = Job.objects.values_list("state", "attempts", "crashes")
     assert set(jobs) == {("succeeded", 1, 0)}
@@ -43,7 +43,7 @@ def test_a_process_that_has_grown_is_replaced_when_its_jobs_have_ended(greedy):
     first = greedy.wait_note("ran")["pid"]
     greedy.enqueue(leaky, "leaky", megabytes=MUCH)
     greedy.wait_note("ran", times=2)
-    wait_until(lambda: "more than max_memory" in worker.output)
+    wait_until(lambda: "more than max_memory" in worker.output, deadline=BUSY)
     later = greedy.enqueue(leaky, "later")
 
     greedy.open_gate("go")
@@ -63,7 +63,7 @@ def test_a_job_that_needs_too_much_and_does_not_end_is_blamed_and_its_neighbours
     greedy.wait_note("begin")
     job_id = greedy.enqueue(insatiable, "insatiable", megabytes=MUCH)
     greedy.wait_note("grown")
-    wait_until(lambda: greedy.job(neighbour).crashes)
+    wait_until(lambda: greedy.job(neighbour).crashes, deadline=BUSY)
 
     greedy.open_gate("go")
     greedy.wait_quiet(BUSY)
@@ -81,7 +81,7 @@ def test_a_limit_that_is_too_low_for_the_project_lets_each_process_do_one_job(gr
         greedy.enqueue(leaky, str(number))
 
     worker = greedy.worker("--drain", "--max-memory", "1M", "--threads", "1")
-    assert worker.wait() == 0
+    assert worker.wait(BUSY) == 0
 
     assert {job.state for job in Job.objects.all()} == {"succeeded"}
     assert "before its first job" in worker.output

@@ -46,6 +46,46 @@ def test_a_change_of_the_code_starts_the_worker_again(rig):
     assert worker.wait() == 0
 
 
+def test_a_module_that_a_change_has_broken_is_named_and_its_next_change_is_seen(rig):
+    tasks = rig.folder / "broken_shop" / "tasks.py"
+    tasks.parent.mkdir()
+    (tasks.parent / "__init__.py").touch()
+    tasks.write_text("one = 1\n")
+    rig.settings_module('INSTALLED_APPS = [*INSTALLED_APPS, "broken_shop"]')
+    worker = rig.worker("--reload")
+
+    tasks.write_text("one = (\n")
+    said = "No job is run here before the code changes; Ctrl-C ends this worker."
+    wait_until(lambda: said in worker.output, deadline=STARTED)
+    assert "The module 'broken_shop.tasks' cannot be imported: SyntaxError" in worker.output
+    assert "Traceback" not in worker.output
+
+    tasks.write_text("one = 111\n")
+    rig.wait_started(worker, processes=2)
+    rig.enqueue(plain, "after")
+    rig.wait_quiet()
+    worker.signal(signal.SIGINT)
+    assert worker.wait() == 0
+
+
+def test_what_is_wrong_at_the_start_ends_a_worker_that_follows_the_code(rig):
+    worker = rig.worker("--reload", "--backend", "nosuch", ready=False)
+
+    assert worker.wait() == 1
+    said = "CommandError: --backend nosuch: no aftercommit.DatabaseBackend of this name in TASKS"
+    assert said in worker.output
+    assert "Traceback" not in worker.output
+
+
+def test_so_does_a_database_that_is_not_migrated(rig):
+    rig.settings_module(f'DATABASES["default"]["NAME"] = {str(rig.folder / "empty.sqlite3")!r}')
+
+    worker = rig.worker("--reload", ready=False)
+
+    assert worker.wait() == 3
+    assert "Run 'manage.py migrate --database default'." in worker.output
+
+
 @pytest.mark.parametrize(
     ("debug", "arguments", "reloads"),
     [

@@ -15,6 +15,8 @@ from aftercommit.errors import ConfigurationError
 from aftercommit.gcra import Rate
 from aftercommit.options.checked import LARGEST_COUNT
 from aftercommit.options.conf import BackendOptions
+from aftercommit.options.schedules import ScheduleOptions
+from aftercommit.options.secret_keys import SecretKey
 from aftercommit.options.worker import WorkerConfig
 from aftercommit.relay.brokers import check_options
 from tests.docs.pages import ROOT
@@ -26,6 +28,11 @@ WHERE = "TASKS['default']['OPTIONS']"
 def options(**given):
     """Build the options of a backend."""
     return BackendOptions.from_mapping(given, where=WHERE)
+
+
+def test_a_span_that_is_refused_is_said_as_people_say_it():
+    with pytest.raises(ConfigurationError, match=r"timeout: .* got -5 s\.$"):
+        options(timeout=-5 * SECOND)
 
 
 @pytest.mark.parametrize("config", [BackendOptions, WorkerConfig])
@@ -141,7 +148,13 @@ def test_every_option_can_be_given():
         "timeout": SECOND,
         "keep_result": None,
         "keep_received": SECOND,
+        "keep_audit": SECOND,
         "archive": "shop.archive.keep",
+        "secret_keys": (SecretKey(bytes(32)),),
+        "keep_log": "INFO",
+        "statistics": False,
+        "read_from": ["replica1", "replica2"],
+        "replica_wait": SECOND,
         "max_crashes": 1,
         "max_payload": 1,
         "allowed_functions": ("shop.tasks",),
@@ -153,12 +166,15 @@ def test_every_option_can_be_given():
         "skip_task_modules": ("legacy.tasks",),
         "task_packages": ("shop_lib",),
         "strict_json": True,
+        "middleware": ("shop.middleware.trace",),
+        "headers": ("shop.middleware.headers",),
         "relay": {"celery": {}},
         "relay_when": "always",
         "on_conflict": "raise",
         "queue_limits": {"mail": 3},
         "age_priority": SECOND,
         "queue_rates": {"mail": Rate(SECOND, 10)},
+        "schedules": {"beat": ScheduleOptions(task="shop.tasks.beat", every=SECOND)},
     }
 
     built = options(**given)

@@ -41,7 +41,7 @@ def decorated():
 def raised_in_worker(function, *args):
     """Return what a function raises when the worker calls it."""
     claim = SimpleNamespace(payload="{}", errors="[]")
-    run = Run(claim, None, None, fresh_for=1, held_since=0, renewed_at=0)
+    run = Run(claim, SimpleNamespace(batch=None), None, fresh_for=1, held_since=0, renewed_at=0)
     try:
         run.body(function, args, timeout=None)
     except Exception as error:

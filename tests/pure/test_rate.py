@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from aftercommit.errors import ConfigurationError
 from aftercommit.gcra import Rate
-from aftercommit.options.rate import LONGEST_PERIOD, rate_from, rates_in
+from aftercommit.options.rate import (
+    LONGEST_PERIOD,
+    rate_from,
+    rate_of_rule,
+    rates_in,
+    stored_rate,
+    text_of,
+)
 
 BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -145,3 +152,36 @@ def test_a_moment_far_ahead_counts_as_one_burst(rate, other, ahead):
     wait = rate.wait(BEGIN, tat)
     assert wait <= rate.interval
     assert 0 <= rate.allowed(BEGIN, tat) <= rate.burst
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("60/m", "1/s"),
+        ("1/m", "1/m"),
+        ("100/h", "100/h"),
+        ("1000/d", "1000/d"),
+        ("1000000/s", "1000000/s"),
+        ("1/30s", "2/m"),
+        ("1/7s", "1/7s"),
+        ("7/30s", "14/m"),
+    ],
+)
+def test_a_rate_is_shown_as_a_text_that_means_the_same(given, text):
+    assert text_of(rate_from(given)) == text
+    assert rate_from(text) == rate_from(given)
+
+
+@pytest.mark.parametrize("text", ["60/m", " 10 / 30 Seconds ", "999999999/366d"])
+def test_a_rate_is_stored_and_read_again(text):
+    stored = stored_rate(text, 7)
+    found = rate_of_rule(stored)
+    assert found is not None
+    assert found[1] == rate_from(text, 7)
+    assert rate_from(found[0], 7) == found[1]
+    assert len(stored) <= 50
+
+
+@pytest.mark.parametrize("text", ["", "60/m", "60/m x", "often 1", "60/m 0", "60/m -1", "0/s 1"])
+def test_what_somebody_else_has_stored_is_no_rate(text):
+    assert rate_of_rule(text) is None

@@ -76,6 +76,11 @@ def test_a_limit_below_what_the_project_needs_lets_one_job_end(occupied):
     assert limit.exceeded(done=1, running=0) is not None
 
 
+def test_a_size_without_a_unit_is_said_as_it_was_read():
+    assert sizes.size(sizes.bytes_of("12")) == "12 bytes"
+    assert sizes.size(sizes.bytes_of("1M")) == "1 MiB"
+
+
 def test_without_a_memory_limit_nothing_is_measured(monkeypatch):
     monkeypatch.setattr(recycling, "resident", None)
 

@@ -122,7 +122,7 @@ class Batch(SimpleNamespace):
     """A task that runs several jobs in one call."""
 
     has_our_options = True
-    many = print
+    batch_size = 5
 
 
 def test_a_task_that_is_called_in_another_way_has_no_misfits():

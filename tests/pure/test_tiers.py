@@ -75,7 +75,9 @@ def test_on_each_change_every_test_that_is_watched_or_not_long_runs_somewhere(ev
             "contract/test_others",
             "demo/test_run",
             "process/test_interrupts",
+            "process/test_prometheus",
             "process/test_recycling",
+            "worker/test_tenants",
         )
     }
 

@@ -18,6 +18,12 @@ def each_claim_begins_with_the_first_key(patch: pytest.MonkeyPatch, store: type[
     patch.setattr(store, "_fair_keys", lambda self, part, after, most: keys(self, part, "", most))
 
 
+def the_first_keys_get_more_each_time(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Begin behind the last key, also if it gave less than the first ones."""
+    claim = store._claim_from_lines
+    patch.setattr(store, "_claim_from_lines", lambda self, *given: (claim(self, *given)[0], None))
+
+
 def the_last_key_is_the_end(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Do not go on with the first key behind the last one."""
 

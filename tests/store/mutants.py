@@ -422,6 +422,7 @@ def rescue_from_a_stale_read(patch: pytest.MonkeyPatch, store: type[Store]) -> N
                 job_id=job_id,
                 worker_id=lease.worker_id,
                 task_path="",
+                queue="",
                 crashes=1,
                 state="ready",
             )
@@ -730,7 +731,7 @@ def retry_from_the_first_token(patch: pytest.MonkeyPatch, store: type[Store]) ->
 
 
 def _retry(patch: pytest.MonkeyPatch, *, token: Any, states: list[str]) -> None:
-    def retry_some(self: Store, job_ids: Any, among: Q) -> Any:
+    def retry_some(self: Store, job_ids: Any, among: Q, waits: Any) -> Any:
         rows = self._jobs.filter(id__in=job_ids, state__in=states)
         found = list(rows.values_list("id", flat=True))
         rows.update(

@@ -123,6 +123,7 @@ def _claim(job_id: UUID, *, token: int, by: UUID) -> Claim:
         queue="default",
         priority=0,
         tags=None,
+        headers=None,
         run_after=moment,
         enqueued_at=moment,
         started_at=moment,

@@ -310,7 +310,8 @@ def isolation_of(session):
             )
             return cursor.fetchone()
 
-    return wait_until(look, why="the server shows it, which it does now and then only")[0]
+    # The server looks anew only if nobody has asked for a tenth of a second.
+    return wait_until(look, between=timedelta(milliseconds=150), why="the server shows it")[0]
 
 
 # A trigger that lets a claim stand still between its first row and its second.

@@ -106,6 +106,20 @@ def test_a_claim_of_one_goes_from_key_to_key(store: Store) -> None:
     assert sorted(tenants(found).values()) == [2, 2, 2]
 
 
+@pytest.mark.parametrize(("keys", "limit"), [(2, 1), (2, 3), (2, 5), (3, 4), (3, 5), (5, 7)])
+def test_in_the_long_run_each_key_gets_as_much_as_any_other(
+    store: Store, keys: int, limit: int
+) -> None:
+    for tenant in range(keys):
+        ready_jobs(store, 60, **of(str(tenant)))
+    after, seen = "", Counter[str]()
+    for _time in range(12):
+        claims, after = in_turn(store, limit=limit, after=after)
+        seen += tenants(claims)
+    assert len(seen) == keys
+    assert max(seen.values()) - min(seen.values()) <= 2
+
+
 def test_no_key_starves_while_others_are_filled_up(store: Store) -> None:
     for tenant in range(30):
         ready_jobs(store, 3, **of(str(tenant)))
@@ -117,7 +131,7 @@ def test_no_key_starves_while_others_are_filled_up(store: Store) -> None:
     assert len(seen) == 30
 
 
-@pytest.mark.parametrize("limit", [1, 4])
+@pytest.mark.parametrize("limit", [1, 3, 4, 5])
 def test_ten_jobs_beside_very_many_wait_for_ten_at_most(store: Store, limit: int) -> None:
     """The stated share: as many of the others start as the tenant has jobs, and one claim."""
     large, small = sorted((of("one"), of("another")), key=itemgetter("fair_key"))

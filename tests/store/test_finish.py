@@ -79,6 +79,7 @@ def test_a_failed_run_with_attempts_left_is_ready_again_with_its_error(store, fi
             "exception_class_path": "builtins.ValueError",
             "traceback": "ValueError: no",
             "worker_id": str(claim.worker_id),
+            "claimed_at": claim.claimed_at.isoformat(),
         }
     ]
     assert claim_one(store).attempt == 2

@@ -55,6 +55,11 @@ def under(limit: Limit) -> Claiming:
     return claim
 
 
+def one_by_one(patch: pytest.MonkeyPatch, store: Store) -> None:
+    """Let a claim decide about each job, also where the database can give free slots itself."""
+    patch.setattr(type(store), "_claim_at_once", lambda _self, _query, _most: None)
+
+
 def ids(claims: list[Claim]) -> list[UUID]:
     """Return the jobs of claims."""
     return [one.job_id for one in claims]
@@ -430,6 +435,7 @@ def test_a_job_that_gets_another_key_between_the_look_and_the_lock_is_left(
     if connection.vendor == "sqlite":
         pytest.skip("SQLite has one writer at a time")
     changed, second = ready_jobs(store, 2, limit_key=KEY)
+    one_by_one(monkeypatch, store)
     lines = Limits._lines
 
     def then_read(*given: Any) -> Any:
@@ -490,6 +496,7 @@ def test_a_job_that_was_changed_after_the_decision_is_neither_claimed_nor_parked
     if connection.vendor == "sqlite":
         pytest.skip("SQLite has one writer at a time")
     jobs = ready_jobs(store, 2, limit_key=KEY)
+    one_by_one(monkeypatch, store)
     meanwhile(monkeypatch, other, jobs[number], change)
     claims = under(ONE)(store, limit=1)
     of_key = [one.job_id for one in claims if one.limit_key == KEY]

@@ -10,18 +10,25 @@ from hypothesis import Phase
 from aftercommit.values import Released, Retry, Succeeded
 from tests.store import (
     fair_mutants,
+    grant_mutants,
+    graph_mutants,
     limit_mutants,
     mutants,
     queue_mutants,
     rate_mutants,
+    schedule_mutants,
     test_cancel,
     test_claim,
     test_clock,
+    test_declared_schedules,
     test_enqueue,
     test_fair,
     test_finish,
+    test_free_slots,
+    test_graphs,
     test_leases,
     test_limits,
+    test_needed_while_running,
     test_prune,
     test_queue_limits,
     test_rates,
@@ -29,6 +36,7 @@ from tests.store import (
     test_rescue,
     test_retry,
     test_schedules,
+    test_schedules_of_tasks,
     test_selecting,
     test_sqlite,
     test_stateful,
@@ -43,6 +51,8 @@ from tests.tables import wipe
 
 EVERYWHERE = ("postgresql", "mysql", "sqlite")
 SERVERS = ("postgresql", "mysql")
+# What these weaken counts where a claim decides about each job.
+ONE_BY_ONE = (fair_mutants.__name__, limit_mutants.__name__, rate_mutants.__name__)
 MISTAKES = (AttributeError, NameError, TypeError)
 
 # The schedules' fixture; the others may keep theirs.
@@ -50,6 +60,7 @@ caller = test_schedules.caller
 plain_begin = test_sqlite.plain_begin
 attempts_table = test_rescue.attempts_table
 standing_still = test_claim.standing_still
+before_slots_are_given = test_free_slots.before_slots_are_given
 answer_lost = test_enqueue.answer_lost
 
 
@@ -148,6 +159,10 @@ MUTANTS = [
         ),
     ),
     Mutant(
+        fair_mutants.the_first_keys_get_more_each_time,
+        (by(test_fair.test_in_the_long_run_each_key_gets_as_much_as_any_other, keys=2, limit=3),),
+    ),
+    Mutant(
         fair_mutants.the_last_key_is_the_end,
         (by(test_fair.test_a_claim_of_one_goes_from_key_to_key),),
     ),
@@ -195,6 +210,86 @@ MUTANTS = [
         (by(test_rates.test_a_key_that_somebody_has_locked_is_left_alone),),
         SERVERS,
     ),
+    Mutant(
+        schedule_mutants.ticks_are_not_unique,
+        (by(test_schedules_of_tasks.test_a_moment_is_not_made_again_when_the_clock_goes_back),),
+    ),
+    Mutant(
+        schedule_mutants.the_next_moment_counts_from_now,
+        (by(test_schedules_of_tasks.test_of_missed_moments_the_last_one_is_made_up_for),),
+    ),
+    Mutant(
+        schedule_mutants.others_make_ticks_of_what_they_do_not_declare,
+        (
+            by(test_schedules_of_tasks.test_only_who_declares_a_schedule_makes_its_jobs),
+            by(test_declared_schedules.test_the_old_version_makes_no_ticks_of_what_has_changed),
+        ),
+    ),
+    Mutant(
+        schedule_mutants.whoever_starts_last_declares,
+        (by(test_declared_schedules.test_a_worker_of_the_old_version_undoes_nothing),),
+    ),
+    Mutant(
+        schedule_mutants.edits_are_lost,
+        (by(test_declared_schedules.test_an_edit_is_kept_by_deploys_and_can_be_taken_back),),
+    ),
+    Mutant(
+        graph_mutants.other_edges_are_not_looked_at,
+        (by(test_graphs.test_the_end_of_the_last_one_that_it_needs_frees_it),),
+    ),
+    Mutant(
+        graph_mutants.nobody_looks_again,
+        (by(test_graphs.test_of_two_ends_that_do_not_see_each_other_the_later_one_frees),),
+        vendors=SERVERS,
+    ),
+    Mutant(
+        graph_mutants.the_sweep_does_nothing,
+        (by(test_graphs.test_the_sweep_finds_the_end_that_a_program_without_edges_has_written),),
+    ),
+    Mutant(
+        graph_mutants.rows_may_go_before_the_commit,
+        (by(test_needed_while_running.test_of_a_batch_only_the_needed_ones_stay),),
+        vendors=SERVERS,
+    ),
+    Mutant(
+        graph_mutants.ends_wait_for_those_who_keep_rows,
+        (
+            by(
+                test_needed_while_running.test_an_end_that_fails_waits_for_no_caller_and_holds_up_no_other_end
+            ),
+            by(test_needed_while_running.test_a_rescue_that_fails_a_job_waits_for_no_caller),
+        ),
+        ("mysql",),
+    ),
+    Mutant(
+        graph_mutants.a_holder_that_goes_is_missing,
+        (
+            by(
+                test_needed_while_running.test_a_holder_that_goes_before_it_is_kept_is_replaced_by_the_call,
+                of_the_caller=False,
+            ),
+        ),
+        SERVERS,
+    ),
+    Mutant(
+        graph_mutants.the_end_looks_for_no_edges,
+        (
+            by(
+                test_needed_while_running.test_one_that_ends_right_after_the_commit_stays,
+                together=False,
+            ),
+        ),
+        vendors=SERVERS,
+    ),
+    Mutant(
+        graph_mutants.who_enqueues_does_not_look_again,
+        (by(test_graphs.test_a_job_can_wait_for_one_that_is_running),),
+    ),
+    Mutant(
+        graph_mutants.an_end_frees_after_its_commit,
+        (by(test_graphs.test_the_end_and_what_it_frees_are_one_commit),),
+    ),
+    Mutant(graph_mutants.results_are_lost, (by(test_graphs.test_results_go_to_their_places),)),
     Mutant(
         rate_mutants.rates_are_not_asked,
         (by(test_rates.test_the_burst_starts_at_once_and_the_others_are_parked), STARTS_IN_TIME),
@@ -714,6 +809,78 @@ MUTANTS = [
         ("mysql",),
     ),
     Mutant(
+        grant_mutants.keys_of_others_are_taken_for_free,
+        (by(test_limits.test_a_key_that_somebody_has_locked_is_left_alone),),
+        ("postgresql",),
+    ),
+    Mutant(
+        grant_mutants.slots_in_use_are_free,
+        (by(test_free_slots.test_a_lower_limit_counts_slots_above_it),),
+        ("postgresql",),
+    ),
+    Mutant(
+        grant_mutants.slots_are_numbered_anew,
+        (
+            by(test_free_slots.test_free_slots_are_filled_up_and_none_is_given_twice),
+            by(test_free_slots.test_many_slots_of_one_key_are_given_out_between_those_in_use),
+        ),
+        ("postgresql",),
+    ),
+    Mutant(
+        grant_mutants.lines_are_no_obstacle,
+        (
+            by(test_limits.test_a_parked_job_passes_before_one_that_is_new),
+            by(test_free_slots.test_a_line_that_has_formed_since_the_keys_were_read_comes_first),
+        ),
+        ("postgresql",),
+    ),
+    Mutant(
+        grant_mutants.ordered_keys_are_as_all_others,
+        (
+            by(
+                test_free_slots.test_ordered_jobs_are_parked_also_if_all_threads_are_busy,
+            ),
+        ),
+        ("postgresql",),
+    ),
+    Mutant(
+        grant_mutants.tokens_are_not_charged,
+        (by(test_free_slots.test_tokens_are_taken_as_the_algorithm_says),),
+        ("postgresql",),
+    ),
+    Mutant(
+        grant_mutants.locked_jobs_are_charged,
+        (by(test_free_slots.test_a_job_that_is_locked_and_not_claimed_takes_no_token),),
+        ("postgresql",),
+    ),
+    Mutant(
+        grant_mutants.tokens_last_for_ever,
+        (by(test_free_slots.test_no_more_start_than_there_are_tokens_and_the_others_are_parked),),
+        ("postgresql",),
+    ),
+    Mutant(
+        grant_mutants.pauses_are_no_obstacle,
+        (by(test_rates.test_a_paused_key_starts_nothing_until_then, until=test_rates.HOUR),),
+        ("postgresql",),
+    ),
+    Mutant(
+        grant_mutants.nobody_hears_of_jobs_without_a_token,
+        (by(test_free_slots.test_no_more_start_than_there_are_tokens_and_the_others_are_parked),),
+        ("postgresql",),
+    ),
+    Mutant(
+        grant_mutants.all_are_parked,
+        (by(test_free_slots.test_with_busy_threads_jobs_without_a_slot_stay_where_they_are),),
+    ),
+    Mutant(
+        grant_mutants.none_is_parked,
+        (
+            by(
+                test_free_slots.test_with_idle_threads_they_are_parked_and_those_behind_them_are_claimed
+            ),
+        ),
+    ),
+    Mutant(
         limit_mutants.keys_are_not_locked,
         (by(test_limits.test_a_key_that_somebody_has_locked_is_left_alone),),
         SERVERS,
@@ -816,6 +983,8 @@ def test_with_the_guard_in_place_its_tests_pass(request, store, mutant):
 
 @each_mutant
 def test_without_the_guard_each_of_its_tests_fails(request, store, mutant, monkeypatch):
+    if mutant.weaken.__module__ in ONE_BY_ONE:
+        test_limits.one_by_one(monkeypatch, store)
     mutant.weaken(monkeypatch, type(store))
 
     survived = [killer for killer in mutant.killers if passes(killer, request)]

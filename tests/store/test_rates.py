@@ -114,8 +114,8 @@ def test_a_job_that_was_enqueued_before_the_task_had_a_rate_runs(store: Store) -
 def test_a_claim_takes_as_many_tokens_as_it_gets_jobs(store: Store) -> None:
     jobs = of_key(store, 5)
     assert ids(rated(THREE)(store, limit=2)) == jobs[:2]
-    assert parked() == jobs[3:]
     assert ids(rated(THREE)(store)) == jobs[2:3]
+    assert parked() == jobs[3:]
 
 
 def test_a_new_job_does_not_start_before_one_that_was_parked(store: Store) -> None:

@@ -55,6 +55,7 @@ def test_the_history_of_a_job_says_where_it_was_lost(store):
     (entry,) = job(store, claim.job_id).error_list
     assert entry["exception_class_path"] == "aftercommit.errors.WorkerDied"
     assert entry["worker_id"] == str(claim.worker_id)
+    assert entry["claimed_at"] == claim.claimed_at.isoformat()
 
 
 def test_a_job_whose_lease_lasts_is_left_alone(store):

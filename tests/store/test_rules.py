@@ -6,8 +6,9 @@ import pytest
 from django.db import Error, connection, transaction
 
 from aftercommit.models import Rule
+from aftercommit.options.rate import rate_from
 from aftercommit.store.rules import Rules
-from aftercommit.values import QUEUE, TASK, SetLimit
+from aftercommit.values import QUEUE, TASK, SetLimit, SetRate
 from tests.store.given import new_job, ready_jobs
 from tests.waiting import SOON
 
@@ -158,6 +159,34 @@ def test_a_pause_and_a_limit_do_not_overwrite_each_other(store, kind, limit_firs
     for name in store.rules().resumed:
         store.bring_back(name)
     assert not Rule.objects.exists()
+
+
+def test_a_rate_is_there_until_it_is_taken_away(store):
+    assert store.rate(QUEUE, "mail", "60/m 10")
+    assert not store.rate(QUEUE, "mail", "60/m 10")
+    assert store.rate(TASK, "mail", "5/s 1")
+    assert sorted(store.rates()) == [
+        SetRate(QUEUE, "mail", "60/m", rate_from("60/m", 10)),
+        SetRate(TASK, "mail", "5/s", rate_from("5/s")),
+    ]
+    assert store.pauses() == store.limits() == []
+
+    assert store.unrate(QUEUE, "mail")
+    assert not store.unrate(QUEUE, "mail")
+    assert store.unrate(TASK, "mail")
+    assert not Rule.objects.exists()
+
+
+def test_a_rated_task_has_jobs_to_bring_back_only_if_some_are_set_aside(store):
+    path = "tests.app.tasks.add"
+    store.rate(TASK, path, "60/m 1")
+    assert store.rules().resumed == []
+
+    store.pause(TASK, path, by="", why="")
+    ready_jobs(store, 2)
+    store.set_aside("default", [("default", 0)], [path])
+    store.resume(TASK, path)
+    assert store.rules().resumed == [path]
 
 
 def test_one_who_limits_while_another_pauses_does_both(store, other, monkeypatch):

@@ -2,6 +2,7 @@
 
 import pytest
 from django.db import connection
+from django.db.models.query import ModelIterable
 
 from aftercommit.models import Blocked, Job, State
 from aftercommit.store import estimates
@@ -10,7 +11,7 @@ from aftercommit.values import TASK, Failed, Succeeded
 from tests.store.given import ERROR, claim_all, ready_job, ready_jobs
 
 CHARGE, MAIL = "shop.tasks.charge", "shop.tasks.mail"
-NOBODY = {"paused": {}, "limited": {}, "rated": {}}
+NOBODY = {"paused": {}, "limited": {}, "rated": {}, "waiting": {}}
 
 
 def jobs_in_each_state(store, *, ready=3, running=2, succeeded=5, failed=4):
@@ -87,6 +88,14 @@ def test_of_a_large_table_only_what_is_beyond_the_limit_is_an_estimate(store):
 
 
 @pytest.mark.usefixtures("seems_large")
+def test_jobs_are_counted_where_they_are_and_none_is_read(store, monkeypatch):
+    jobs_in_each_state(store)
+    monkeypatch.setattr(ModelIterable, "__iter__", lambda _self: pytest.fail("jobs are read"))
+    seen, _beyond = store._seen(10)
+    assert (seen["ready"], seen["running"], seen["failed"]) == (3, 2, 4)
+
+
+@pytest.mark.usefixtures("seems_large")
 def test_jobs_that_no_claim_sees_are_ready_all_the_same(store):
     ready_job(store)
     set_aside(store, 2)
@@ -132,11 +141,13 @@ def test_set_aside_and_parked_jobs_are_counted_by_queue_and_by_task(store):
         "paused": {"mail": 2},
         "limited": {"default": 3, "mail": 1},
         "rated": {"mail": 2},
+        "waiting": {},
     }
     assert store.held_back("task_path", most=100)._asdict() == {
         "paused": {CHARGE: 2},
         "limited": {MAIL: 3, CHARGE: 1},
         "rated": {CHARGE: 2},
+        "waiting": {},
     }
 
 
@@ -146,7 +157,12 @@ def test_no_more_than_the_limit_are_counted_for_each_reason(store):
 
     found = store.held_back("queue", most=3)
 
-    assert found._asdict() == {"paused": {"default": 3}, "limited": {"default": 3}, "rated": {}}
+    assert found._asdict() == {
+        "paused": {"default": 3},
+        "limited": {"default": 3},
+        "rated": {},
+        "waiting": {},
+    }
 
 
 def test_a_job_that_was_cancelled_while_its_task_is_paused_is_not_held_back(store):
@@ -167,6 +183,7 @@ def test_a_job_that_waits_for_both_is_counted_once(store):
         "paused": {},
         "limited": {"default": 1},
         "rated": {},
+        "waiting": {},
     }
 
 

@@ -151,7 +151,7 @@ def again_in_place(patch: Patch) -> None:
         ran = real(self, prepared)
         if ran.in_doubt is None:
             return ran
-        return real(self, self._prepare(prepared.run))
+        return real(self, self._prepare(prepared.run, told=False))
 
     patch(Executor, "_run_sync", weak)
 

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import connection, connections
 
 import aftercommit
+from aftercommit.under_test import VARIABLE
 from tests.databases import name_of_this_run
 from tests.upgrade.tables import Tables
 
@@ -143,7 +144,7 @@ class Site:
 
     def _environment(self, code: Path) -> dict[str, str]:
         # Of the version before nobody wants to know how much of it was run.
-        ours = {"AFTERCOMMIT_DB", "AFTERCOMMIT_DB_NAME", "COVERAGE_PROCESS_CONFIG"}
+        ours = {"AFTERCOMMIT_DB", "AFTERCOMMIT_DB_NAME", VARIABLE, "COVERAGE_PROCESS_CONFIG"}
         return {
             **{name: value for name, value in os.environ.items() if name not in ours},
             "DJANGO_SETTINGS_MODULE": "settings",

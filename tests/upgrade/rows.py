@@ -20,14 +20,17 @@ WORDS = {
     "postgresql": {
         "id": f"('{FIRST_ID}' || lpad(to_hex(n), 8, '0'))::uuid",
         "payload": """'{"args": ["due ' || n || '"], "kwargs": {}}'""",
+        "now": "now()",
     },
     "mysql": {
         "id": f"CONCAT('{FIRST_ID}', LPAD(HEX(n), 8, '0'))",
         "payload": """CONCAT('{"args": ["due ', n, '"], "kwargs": {}}')""",
+        "now": "UTC_TIMESTAMP()",
     },
     "sqlite": {
         "id": f"'{FIRST_ID}' || printf('%08x', n)",
         "payload": """'{"args": ["due ' || n || '"], "kwargs": {}}'""",
+        "now": "datetime('now')",
     },
 }
 PAST, FUTURE = "'2026-01-01 00:00:00'", "'2099-01-01 00:00:00'"
@@ -39,7 +42,7 @@ INSERT INTO aftercommit_job (
 )
 SELECT {id}, state, 'default', 0, CASE WHEN kind = 'later' THEN {future} ELSE {past} END,
     'default', 'shop.tasks.plain', {payload}, '{{}}', 0, 0, 0, 0, 5, {false}, {false}, {past},
-    CASE WHEN state <> 'ready' THEN {past} END, '[]'
+    CASE WHEN state <> 'ready' THEN {now} END, '[]'
 FROM (
     SELECT n, kind, CASE WHEN kind IN ('later', 'due') THEN 'ready' ELSE kind END AS state
     FROM (
@@ -58,7 +61,10 @@ CASTS = {"postgresql": "::timestamptz", "mysql": "", "sqlite": ""}
 
 
 def fill(tables: Tables, *, rows: int, due: int) -> None:
-    """Insert jobs in every state; those that are due are called "due 0", and so on."""
+    """Insert jobs in every state; those that are due are called "due 0", and so on.
+
+    Those that have ended have done so just now: a worker would prune older ones.
+    """
     cast = CASTS[tables.vendor]
     tables.run(
         FILL.format(

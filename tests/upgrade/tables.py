@@ -13,7 +13,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from aftercommit.ids import new_job_id
 
 ALIAS = "site"
-BEFORE, NOW = "0002_received", "0012_flow_tables"
+BEFORE, NOW = "0002_received", "0019_workers"
 FINISHED = ("succeeded", "failed", "cancelled")
 
 

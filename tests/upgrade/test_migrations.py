@@ -281,6 +281,7 @@ class TestBesideALongTransaction:
             ("0008_pruned", "0009_awaited"),
             ("0009_awaited", "0010_limits"),
             ("0010_limits", "0011_flow"),
+            ("0012_flow_tables", "0013_needed"),
         ],
     )
     def test_a_new_column_does_not_wait_in_front_of_others(
@@ -301,6 +302,23 @@ class TestBesideALongTransaction:
 
         other.run("ROLLBACK")
         used.migrate(target)
+
+    def test_nor_does_one_of_the_table_of_dependencies(self, used, other, monkeypatch):
+        other.run("ROLLBACK")
+        used.migrate("0012_flow_tables")
+        other.run("BEGIN")
+        other.run("DELETE FROM aftercommit_dependency")
+        monkeypatch.setattr(_lock, "TRIES", 2)
+        if used.vendor == "mysql":  # else it would wait for a day
+            used.run("SET SESSION lock_wait_timeout = 5")
+        else:
+            used.run("SET lock_timeout = '5s'")
+
+        with pytest.raises(OperationalError, match="aftercommit_dependency could not be locked"):
+            used.migrate()
+
+        other.run("ROLLBACK")
+        used.migrate()
 
     def test_a_row_that_is_locked_is_waited_for_alone(self, used, other):
         other.run("ROLLBACK")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import connections
 from django.dispatch import Signal
 
 from aftercommit import events, task
@@ -23,6 +24,19 @@ def _no_fair_tasks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     others = "tests.app.fair"
     known = {one: it for one, it in registry._declared.items() if not one.startswith(others)}
     monkeypatch.setattr(registry, "_declared", known)
+
+
+@pytest.fixture(autouse=True)
+def _same_wrappers_afterwards() -> Iterator[None]:
+    """Take off what a test has left on the connections, which later tests use as well.
+
+    A task may leave an ``execute_wrapper()``. One around a run removes the last wrapper, which is
+    that of the run by then, and stays itself.
+    """
+    before = {one.alias: list(one.execute_wrappers) for one in connections.all()}
+    yield
+    for one in connections.all():
+        one.execute_wrappers[:] = before.get(one.alias, [])
 
 
 @pytest.fixture
@@ -80,7 +94,7 @@ def flush_queue(transactional_db: None, settings: Any) -> Iterator[Callable[...,
         said = StringIO()
         call_command("flush_queue", stdout=said, **options)
         number, *words = said.getvalue().split()
-        assert words == ["jobs", "were", "run."]
+        assert words in (["job", "was", "run."], ["jobs", "were", "run."])
         return int(number)
 
     with ExitStack() as silence:

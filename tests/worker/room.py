@@ -30,7 +30,7 @@ class Room:
                 **given,
             }
         )
-        self.rules = RulesInForce(store, served.queue_limits)
+        self.rules = RulesInForce(store, served.queue_limits, served.queue_rates)
         self.crashed = CrashedJobs(store, served, self.rules)
         self.fetcher = Fetcher(
             store,

@@ -142,6 +142,29 @@ def test_more_jobs_than_threads_are_no_negative_capacity():
     assert capacity.all_free
 
 
+def test_jobs_of_a_batch_are_parts_of_one_and_leave_room_for_the_rest_of_it():
+    capacity = Capacity(1)
+    capacity.occupy(3 / 512)
+    assert capacity.free(otherwise=nobody) == 1 - 3 / 512
+
+    capacity.occupy(509 / 512)
+    assert capacity.free(otherwise=nobody) == 0
+
+    capacity.vacate(512 / 512)
+    assert capacity.all_free
+
+
+def test_who_found_no_capacity_is_told_when_a_part_is_free():
+    told = []
+    capacity = Capacity(1)
+    capacity.occupy(1)
+    assert capacity.free(otherwise=lambda: told.append(capacity.free(otherwise=nobody))) == 0
+
+    capacity.vacate(1 / 512)
+
+    assert told == [1 / 512]
+
+
 def test_without_a_limit_the_quota_is_never_used_up():
     quota = RunQuota(None)
 

@@ -152,15 +152,20 @@ def test_a_worker_runs_all_and_ends_when_the_lines_are_empty(fair, declare):
 def test_ten_jobs_wait_for_as_many_others_and_for_those_that_were_claimed(fair):
     """The stated share, whatever the tenant beside has."""
     enqueue_many(fair, [("large", number) for number in range(600)])
-    ten = [("small", number) for number in range(10)]
-    at_start["large", 100] = lambda: enqueue_many(fair, ten)
+    moments = []
+
+    def enqueue_ten():
+        enqueue_many(fair, [("small", number) for number in range(10)])
+        moments.append(store_for("default").now())
+
+    at_start["large", 100] = enqueue_ten
     assert work(threads=1) == 0
     assert len(started) == 610
     small = Job.objects.filter(payload__contains="small")
     first = small.earliest("claimed_at")
     larges = Job.objects.filter(payload__contains="large")
-    # One claim may be under way when the ten are enqueued. The next one brings the first of them.
-    between = larges.filter(claimed_at__gt=first.enqueued_at, claimed_at__lt=first.claimed_at)
+    # One claim may be under way at their commit. The next one brings the first of the ten.
+    between = larges.filter(claimed_at__gt=moments[0], claimed_at__lt=first.claimed_at)
     assert between.values("claimed_at").distinct().count() <= 1
     later = {one.args[1] for one in larges.filter(claimed_at__gte=first.claimed_at)}
     end = max(number for number, one in enumerate(started) if one[0] == "small")

@@ -6,6 +6,7 @@ import pytest
 from django.db import OperationalError
 
 from aftercommit.models import Job, State
+from aftercommit.store.held_up import EndsHeldUp
 from aftercommit.values import Cancelled, Failed, Released, Retry, RunError, RunResult, Succeeded
 from aftercommit.worker.upkeep import finisher
 from aftercommit.worker.upkeep.finisher import Finisher
@@ -88,6 +89,17 @@ def test_a_batch_has_a_largest_size(rig, monkeypatch):
     assert writes == [True, True, True, False]
     assert len(rig.written) == 5
     assert states() == {State.SUCCEEDED}
+
+
+def test_the_history_says_when_a_run_began_and_how_long_its_body_took(rig):
+    (claim,) = claims_of(rig, 1)
+    rig.hold(claim).took = 1.5
+    rig.put(claim, RunResult(outcome=Failed(RunError(exception_class_path="E", traceback=""))))
+
+    assert rig.finisher.write()
+
+    (entry,) = Job.objects.get().error_list
+    assert (entry["claimed_at"], entry["took"]) == (claim.claimed_at.isoformat(), 1.5)
 
 
 def test_nothing_handed_over_is_nothing_to_write(rig, monkeypatch):
@@ -193,6 +205,31 @@ def test_a_row_that_is_locked_for_too_long_is_written_later(rig, monkeypatch, ve
     assert rig.lost == []
 
 
+def test_an_end_that_is_held_up_is_written_later_and_the_others_together(rig, monkeypatch):
+    held_up, *others = claims_of(rig, 3)
+    hand_over(rig, [held_up, *others])
+    real, busy = rig.store.finish_many, [True]
+
+    def finish_many(ends):
+        if not busy:
+            return real(ends)
+        written = real([one for one in ends if one[0] is not held_up])
+        raise EndsHeldUp([held_up.job_id], written)
+
+    monkeypatch.setattr(rig.store, "finish_many", finish_many)
+    one_by_one = Spy(monkeypatch, rig, "finish")
+    with pytest.raises(EndsHeldUp):
+        rig.finisher.write()
+    assert [claim for claim, _ran in rig.written] == others
+    assert one_by_one.calls == 0
+
+    busy.clear()
+    rig.finisher.write()
+
+    assert [claim for claim, _ran in rig.written] == [*others, held_up]
+    assert rig.lost == []
+
+
 def conflict_of(vendor):
     """Return what a driver says of a row that stays locked, as Django passes it on."""
     error = OperationalError("database is locked")
@@ -284,8 +321,8 @@ def test_a_listener_that_fails_does_not_keep_the_others_from_hearing(rig, caplog
     runs = [rig.hold(claim) for claim in claims]
     heard = []
 
-    def recorded(run, result):
-        heard.append(run)
+    def recorded(ends):
+        heard.extend(run for run, _result in ends)
         raise ZeroDivisionError
 
     room = Finisher(rig.store, rig.runs, rig.announcer, recorded=recorded)

@@ -10,13 +10,13 @@ from django.db import DatabaseError
 
 from aftercommit.models import State
 from aftercommit.values import Failed, Retry, Succeeded
-from aftercommit.worker.running.batch_task import BatchTasks
+from aftercommit.worker.running.batches import Batches
 from aftercommit.worker.running.pool import end_after
 from aftercommit.worker.upkeep.loop import LoopThread
 from aftercommit.worker.upkeep.trouble import TRIES
 from tests.app.hostile import EXCEPTIONS, VALUES, ExitingText, RaisingTraceback
+from tests.worker.batched import batch_task
 from tests.worker.rig import commits
-from tests.worker.test_batch_task import batch_task
 from tests.worker.test_pool import DEADLINE, crew
 
 __all__ = ["crew"]
@@ -112,9 +112,9 @@ def test_in_a_shared_transaction_the_others_succeed(together, name):
 
 @pytest.mark.parametrize("name", EXCEPTIONS)
 def test_of_a_batch_task_the_others_succeed(rig, name):
-    def many(_calls, told):
-        told(0, None, "good")
-        told(1, EXCEPTIONS[name]())
+    def many(calls):
+        calls[0].succeed("good")
+        calls[1].fail(EXCEPTIONS[name]())
         raise EXCEPTIONS[name]()
 
     good, told, raised = run_batch(rig, many)
@@ -126,10 +126,10 @@ def test_of_a_batch_task_the_others_succeed(rig, name):
 
 @pytest.mark.parametrize("name", VALUES)
 def test_of_a_batch_task_one_result_that_cannot_be_stored_is_one_failure(rig, name):
-    def many(_calls, told):
-        told(0, None, "good")
-        told(1, None, VALUES[name]())
-        told(2, None, "good")
+    def many(calls):
+        calls[0].succeed("good")
+        calls[1].succeed(VALUES[name]())
+        calls[2].succeed("good")
 
     first, bad, last = run_batch(rig, many)
 
@@ -140,7 +140,7 @@ def test_of_a_batch_task_one_result_that_cannot_be_stored_is_one_failure(rig, na
 def run_batch(rig, many):
     task = batch_task(many, max_attempts=1)
     runs = [rig.hold(rig.claim(rig.enqueue_task(task.using(), number))) for number in range(3)]
-    ends = BatchTasks(rig.executor).run(runs, lambda _runs: nullcontext())
+    ends = Batches(rig.executor, rig.store).run(runs, lambda _runs: nullcontext())
     return [result.outcome for _run, result in ends]
 
 

@@ -14,9 +14,10 @@ from aftercommit._compat import task_finished
 from aftercommit.errors import ConfigurationError
 from aftercommit.models import Job, Lease, State, WorkerPresence
 from aftercommit.store.table import held_jobs
-from aftercommit.worker import inline
+from aftercommit.worker import inline, inline_alias
 from aftercommit.worker.inline import InlineWorker
 from aftercommit.worker.share import Share
+from tests import tiers
 from tests.app.models import Effect
 from tests.app.tasks import add, atomic_effect, plain_effect
 from tests.store.given import new_job
@@ -26,7 +27,7 @@ from tests.worker.rig import commits
 pytestmark = commits
 
 # 2,000 have been seen to work; what a call leaves behind shows at once.
-TIMES = int(os.environ.get("AFTERCOMMIT_TEST_FLUSHES", "100"))
+TIMES = tiers.size(change=25, full=100)
 A_MOMENT = timedelta(milliseconds=5)
 
 
@@ -52,7 +53,7 @@ class Away:
 
         monkeypatch.setattr(kind, "finish_many", finish_many)
         monkeypatch.setattr(kind, "answers", answers)
-        monkeypatch.setattr(inline, "UNTIL_DATABASE_IS_BACK", A_MOMENT)
+        monkeypatch.setattr(inline_alias, "UNTIL_DATABASE_IS_BACK", A_MOMENT)
 
 
 @task(backoff=timedelta(hours=1))
@@ -253,12 +254,22 @@ def test_a_lease_that_has_ended_is_deleted_once(settings, store, monkeypatch):
 
 @pytest.mark.parametrize("number", [0, -1, True, 1.5, "1", None, 10**40])
 def test_a_share_and_a_limit_are_whole_numbers(number):
-    for given in ({"which": number}, {"outof": number}):
+    for given in ({"which": number or -1}, {"outof": number}):
         with pytest.raises(ConfigurationError):
             Share(**given)
     if number is not None:
         with pytest.raises(ConfigurationError):
             InlineWorker(most=number)
+
+
+def test_shares_are_counted_from_0_or_from_1():
+    ids = [UUID(int=number) for number in range(6)]
+
+    from_0 = [[one.int for one in ids if Share(which=n, outof=3).holds(one)] for n in range(3)]
+
+    assert from_0 == [[0, 3], [1, 4], [2, 5]]
+    assert [one for one in ids if Share(which=3, outof=3).holds(one)] == [ids[0], ids[3]]
+    assert all(Share().holds(one) for one in ids)
 
 
 # ---- jobs that this process cannot run -----------------------------------------------------

@@ -277,16 +277,7 @@ def is_unharmed_in_this_thread(rig):
     return rig.run(innocent, atomic=True).state == State.SUCCEEDED and effects("third") == 2
 
 
-@pytest.fixture
-def same_wrappers_afterwards():
-    """Take off what a task has left on the connection, which later tests use as well."""
-    before = list(connection.execute_wrappers)
-    yield
-    connection.execute_wrappers[:] = before
-
-
 @in_both
-@pytest.mark.usefixtures("same_wrappers_afterwards")
 def test_a_wrapper_that_is_left_late_takes_away_none_of_ours(rig):
     seen = []
 

@@ -11,7 +11,7 @@ from aftercommit import enqueue_many, task
 from aftercommit._compat import InvalidTask
 from aftercommit.enqueue import registry
 from aftercommit.errors import ConfigurationError
-from aftercommit.models import Job, State
+from aftercommit.models import Blocked, Job, State
 from aftercommit.store import store_for
 from aftercommit.values import Succeeded
 from aftercommit.worker.rules import RulesInForce
@@ -19,6 +19,7 @@ from aftercommit.worker.upkeep.limits import Passage
 from tests.store.given import claim_all
 from tests.waiting import wait_until
 from tests.worker.rig import commits, work
+from tests.worker.room import Room
 
 pytestmark = [commits, pytest.mark.usefixtures("one_backend")]
 
@@ -317,3 +318,57 @@ def test_a_sweep_goes_on_where_it_has_ended(parked, declare, monkeypatch):
         return not Job.objects.filter(blocked=1).exists()
 
     wait_until(all_have_passed, why="every key was looked at")
+
+
+# ---- while the threads are busy -------------------------------------------------------
+
+
+class Run:
+    """A run of this process."""
+
+    def __init__(self, claim, *, is_over):
+        self.claim, self.is_over = claim, is_over
+
+
+@pytest.fixture
+def five_jobs(declare):
+    """Return what claims from five jobs, of which two may run at once."""
+    limited = declare(call, limit=2)
+    enqueue_many(limited, [(number,) for number in range(5)])
+    return Room(store_for("default")).fetcher
+
+
+def parked_now():
+    """Return how many wait aside."""
+    return Job.objects.filter(blocked=Blocked.LIMIT).count()
+
+
+def test_jobs_without_a_slot_stay_where_they_are_while_no_thread_is_idle(five_jobs):
+    five_jobs.bounds.of_process(threads=2, runs=tuple)
+    assert len(five_jobs.fetch(limit=10)) == 2
+    assert five_jobs.bounds.short_of_slots
+    assert parked_now() == 0
+
+
+def test_they_are_parked_for_an_idle_thread(five_jobs):
+    five_jobs.bounds.of_process(threads=3, runs=tuple)
+    assert len(five_jobs.fetch(limit=10)) == 2
+    assert not five_jobs.bounds.short_of_slots
+    assert parked_now() == 3
+
+
+@pytest.mark.parametrize(("is_over", "parked"), [(True, 0), (False, 3)])
+def test_they_wait_for_ends_that_are_to_be_written(five_jobs, is_over, parked):
+    runs = []
+    five_jobs.bounds.of_process(threads=9, runs=lambda: runs)
+    runs += [Run(claim, is_over=is_over) for claim, _facts in claimed(five_jobs)]
+    assert five_jobs.fetch(limit=10) == []
+    assert parked_now() == parked
+
+
+def claimed(fetcher):
+    """Claim as many as have slots, and leave the others claimable."""
+    claims = fetcher.fetch(limit=2)
+    waiting = Job.objects.filter(blocked=Blocked.LIMIT)
+    waiting.update(blocked=None, claimable=True, waits_for=0)
+    return claims

@@ -62,8 +62,8 @@ def test_a_worker_holds_no_more_than_that(transactional_db, settings, monkeypatc
     held = []
     ended = AliasWorker.ended
 
-    def note(self, run, result):
-        ended(self, run, result)
+    def note(self, ends):
+        ended(self, ends)
         held.append(sum(one.size for one in self.runs.all()))
 
     monkeypatch.setattr(AliasWorker, "ended", note)

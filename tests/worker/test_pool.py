@@ -41,9 +41,10 @@ class Crew:
         claim = self._rig.claim(self._rig.enqueue(body, **options))
         return self._rig.hold(claim, owner=self)
 
-    def ended(self, run, result):
-        """Note how one has ended."""
-        self._ended.put((run, result))
+    def ended(self, ends):
+        """Note how some have ended."""
+        for one in ends:
+            self._ended.put(one)
 
     def wait(self, number):
         """Wait until so many have ended; return how, by their runs."""
@@ -338,6 +339,9 @@ class BrokenGroup:
     def accepts(self, run):
         return True
 
+    def most(self, run):
+        return None
+
     def run(self, runs, at_work):
         raise RuntimeError("ours")
 
@@ -371,8 +375,8 @@ def test_an_owner_that_raises_costs_no_thread_and_is_asked_once(rig, crew, threa
     one = crew(threads=1)
     asked = []
 
-    def broken(run, result):
-        asked.append(run)
+    def broken(ends):
+        asked.extend(run for run, _result in ends)
         raise RuntimeError("ours")
 
     with monkeypatch.context() as patch:
@@ -429,6 +433,9 @@ class OnceTogether:
 
     def __init__(self):
         self.open = True
+
+    def most(self, run):
+        return None
 
     def accepts(self, run):
         return self.open

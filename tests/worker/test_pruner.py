@@ -14,13 +14,14 @@ from aftercommit.enqueue.retention import Retention
 from aftercommit.errors import ArchiveFailed, ConfigurationError
 from aftercommit.jobs.deleting import MOST_REFUSED
 from aftercommit.log.lines import jobs_pruned
-from aftercommit.models import Job, Received, WorkerPresence
+from aftercommit.models import AuditRecord, Job, Received, WorkerPresence
 from aftercommit.options.conf import BackendOptions
 from aftercommit.store.clock import ago
 from aftercommit.values import Cancelled, Failed, Succeeded
 from aftercommit.worker.runs import now
 from aftercommit.worker.upkeep import pruner as pruner_module
 from aftercommit.worker.upkeep.pruner import (
+    AUDIT_EVERY,
     BATCH,
     LAG,
     LOOK_EVERY,
@@ -241,6 +242,41 @@ def test_the_most_careful_backend_says_how_long_notes_are_kept(store, clock):
 
     assert retention.of_messages() == 9 * DAY
     assert Retention({}).of_messages() == timedelta.max
+
+
+def audited(*days):
+    """Write a record of the audit for each age, the oldest first."""
+    for age in days:
+        AuditRecord.objects.create(at=ago(age * DAY), action=str(age))
+
+
+def left_of_the_audit():
+    return [int(one) for one in AuditRecord.objects.values_list("action", flat=True)]
+
+
+def test_the_audit_is_kept_for_its_span_in_small_batches(store, clock, monkeypatch):
+    monkeypatch.setattr(pruner_module, "BATCH", 2)
+    audited(900, 800, 700, 600, 366, 364, 1)
+    pruner = pruner_of(store, clock)
+
+    assert prune(pruner) > 1
+    assert left_of_the_audit() == [364, 1]
+
+    AuditRecord.objects.update(at=ago(366 * DAY))
+    prune(pruner)
+    assert left_of_the_audit() == [364, 1]  # once an hour
+    clock[0] += AUDIT_EVERY.total_seconds()
+    prune(pruner)
+    assert left_of_the_audit() == []
+
+
+def test_the_most_careful_backend_says_how_long_the_audit_is_kept(store, clock):
+    retention = Retention(
+        {"a": BackendOptions(keep_audit=DAY), "b": BackendOptions(keep_audit=9 * DAY)}
+    )
+
+    assert retention.of_audit() == 9 * DAY
+    assert Retention({"a": BackendOptions()}).of_audit() == 365 * DAY
 
 
 # ---- archive -----------------------------------------------------------------------

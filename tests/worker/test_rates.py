@@ -25,6 +25,7 @@ from aftercommit.store.rates.gate import RateGate
 from aftercommit.values import FIRST_MOMENT
 from aftercommit.worker.config import served
 from aftercommit.worker.quota import RunQuota
+from aftercommit.worker.rules import RulesInForce
 from aftercommit.worker.running.context import JobContext
 from aftercommit.worker.upkeep.rates import RatePassage
 from aftercommit.worker.worker import Worker
@@ -446,7 +447,7 @@ def parked(declare):
     declare(call, rate="1/h", burst=1).enqueue_many([(number,) for number in range(5)])
     store = store_for("default")
     passed = threading.Event()
-    passage = RatePassage(store, news=passed.set)
+    passage = RatePassage(store, RulesInForce(store), news=passed.set)
     assert len(claim(store, passage)) == 1
     return store, passage, passed
 
@@ -484,7 +485,7 @@ def test_the_next_passes_when_the_time_has_come(parked):
 def test_what_a_worker_has_left_passes_with_the_next_sweep_of_any_other(parked):
     store, _passage, _passed = parked
     an_hour_later()
-    RatePassage(store, news=lambda: None).step()
+    RatePassage(store, RulesInForce(store), news=lambda: None).step()
     assert len(claim(store)) == 1
 
 
@@ -502,7 +503,7 @@ def test_jobs_of_a_task_that_the_worker_does_not_know_stay_parked(parked):
     store, _passage, passed = parked
     an_hour_later()
     Job.objects.update(task_path="tests.nowhere.call")
-    RatePassage(store, news=passed.set).step()
+    RatePassage(store, RulesInForce(store), news=passed.set).step()
     assert not passed.is_set()
 
 
@@ -578,7 +579,9 @@ def locked_job(declare):
 def test_while_a_transaction_holds_the_next_job_it_is_looked_at_less_and_less(
     locked_job,
 ):
-    passage = RatePassage(store_for("default"), news=lambda: None)
+    passage = RatePassage(
+        store_for("default"), RulesInForce(store_for("default")), news=lambda: None
+    )
     passage.step()
     waits = []
     for _time in range(9):

@@ -12,12 +12,12 @@ from aftercommit.enqueue.outcomes import Cancel
 from aftercommit.errors import ClaimLost, TimedOut
 from aftercommit.models import State
 from aftercommit.values import Cancelled, Released, Retry, Succeeded
-from aftercommit.worker.running.batch_task import BatchTasks
+from aftercommit.worker.running.batches import Batches
 from aftercommit.worker.upkeep import requests as requests_module
 from aftercommit.worker.upkeep.requests import LOOK_AGAIN, LOOK_EVERY, UNTIL_RUNG, YOUNG
 from tests.waiting import wait_until
+from tests.worker.batched import batch_task
 from tests.worker.rig import commits, effects, leave
-from tests.worker.test_batch_task import batch_task
 
 pytestmark = commits
 
@@ -219,8 +219,8 @@ def test_a_request_just_before_the_body_is_not_missed(rig, monkeypatch, kind):
     run = rig.hold(claim)
     prepare = rig.executor._prepare
 
-    def prepare_then_cancel(run):
-        prepared = prepare(run)
+    def prepare_then_cancel(run, **given):
+        prepared = prepare(run, **given)
         elsewhere(rig.store.cancel, [claim.job_id])
         run.ask_to_stop()
         return prepared
@@ -344,19 +344,19 @@ def test_a_body_that_swallows_it_and_ends_well_has_succeeded(rig):
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_of_messages_that_are_published_together_the_others_are_untouched(rig, which):
-    def many(calls, told):
+    def many(calls):
         cancel(rig, ids[which])
         with suppress(Cancel):  # none comes; if one came it would end the call for all
             threading.Event().wait(0.02)
-            told(2, None)
-        told(1 - which, None)
-        told(which, ValueError("the broker refused it"))
+            calls[2].succeed()
+        calls[1 - which].succeed()
+        calls[which].fail(ValueError("the broker refused it"))
 
     task = batch_task(many, max_attempts=5)
     ids = [rig.enqueue_task(task.using(), number) for number in range(3)]
     runs = [rig.hold(rig.claim(job_id)) for job_id in ids]
 
-    for run, ran in BatchTasks(rig.executor).run(runs, lambda _runs: nullcontext()):
+    for run, ran in Batches(rig.executor, rig.store).run(runs, lambda _runs: nullcontext()):
         rig.finish(run.claim, ran)
 
     states = [rig.job(job_id).state for job_id in ids]
@@ -367,17 +367,15 @@ def test_of_messages_that_are_published_together_the_others_are_untouched(rig, w
 def test_of_messages_that_wait_together_the_cancelled_is_not_published(rig):
     published = []
 
-    def many(calls, told):
+    def many(calls):
         published.append(len(calls))
-        for number, _call in enumerate(calls):
-            told(number, None)
 
     task = batch_task(many)
     ids = [rig.enqueue_task(task.using(), number) for number in range(3)]
     runs = [rig.hold(rig.claim(job_id)) for job_id in ids]
     cancel(rig, ids[0])
 
-    for run, ran in BatchTasks(rig.executor).run(runs, lambda _runs: nullcontext()):
+    for run, ran in Batches(rig.executor, rig.store).run(runs, lambda _runs: nullcontext()):
         rig.finish(run.claim, ran)
 
     assert published == [2]

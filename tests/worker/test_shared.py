@@ -420,11 +420,14 @@ class Company:
             run.facts.group = self
         return runs
 
-    def ended(self, run, result):
-        self.over.append(run)
+    def ended(self, ends):
+        self.over += [run for run, _result in ends]
 
     def accepts(self, run):
         return True
+
+    def most(self, run):
+        return None
 
     def run(self, runs, at_work):
         self.batches.append([run.claim.job_id for run in runs])

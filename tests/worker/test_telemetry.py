@@ -49,13 +49,19 @@ CLAIM = Claim(
     queue="default",
     priority=0,
     tags=None,
+    headers=None,
     run_after=NOW,
     enqueued_at=NOW,
     started_at=NOW,
     claimed_at=NOW,
 )
 RESCUED = Rescued(
-    job_id=JOB, worker_id=WORKER, task_path="app.tasks.send", crashes=2, state="ready"
+    job_id=JOB,
+    worker_id=WORKER,
+    task_path="app.tasks.send",
+    queue="mail",
+    crashes=2,
+    state="ready",
 )
 NAME = f"app.tasks.send {JOB}"
 

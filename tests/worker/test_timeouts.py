@@ -75,6 +75,8 @@ def test_a_python_loop_is_interrupted(rig, at_work, given_up, atomic):
 
     assert job.state == State.FAILED
     assert job.error_list[0]["exception_class_path"] == "aftercommit.errors.TimedOut"
+    last = job.error_list[0]["traceback"].splitlines()[-1]
+    assert last.endswith(f"The task ran longer than its timeout of {SHORT}.")
     assert given_up == []
 
 

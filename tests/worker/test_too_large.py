@@ -93,7 +93,7 @@ def test_errors_of_earlier_runs_are_left_out_before_the_last_one(rig, limit):
     claim = rig.claims[0]._replace(errors=json.dumps([entry]))
     rig._held.clear()
     while not rig.finisher.empty:
-        rig.finisher._results.get()
+        rig.finisher._results.popleft()
     rig.put(claim, RunResult(outcome=Retry(error, rig.options.lease)))
     rig.finish_whatever_happens(tries=1)
 

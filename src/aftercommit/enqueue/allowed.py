@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from django.apps import apps
+from django.utils.module_loading import import_string
 
 from aftercommit._compat import is_task
 from aftercommit.enqueue.lookup import MIGRATIONS, NEVER_IMPORTED
@@ -25,6 +26,7 @@ from aftercommit.errors import FunctionNotAllowed, NotAFunction
 from aftercommit.options.conf import BackendOptions
 
 OURSELVES = __name__.partition(".")[0]
+OUR_FUNCTIONS = ("aftercommit.django_async.removal.remove_old_jobs",)
 A_TASK = "it is a task: call its enqueue()"
 INSTALLED = ("site-packages", "dist-packages")
 NOTHING_TO_EXECUTE = ""  # in place of a file: a folder without __init__.py
@@ -39,6 +41,9 @@ def function_at(path: str, options: BackendOptions) -> Callable[..., Any]:
     """
     if not isinstance(path, str):
         raise NotAFunction(path=repr(path), problem="a dotted path is a text")
+    if path in OUR_FUNCTIONS:
+        ours: Callable[..., Any] = import_string(path)
+        return ours
     own = _own_apps() if options.allowed_functions is None else None
     covered = tuple(own) if own is not None else options.allowed_functions or ()
     module_name, _, name = path.rpartition(".")
@@ -104,10 +109,9 @@ def _imported(name: str, path: str, own: Mapping[str, Path] | None) -> ModuleTyp
         if own is not None and (_is_left_out(name, own) or not _is_own(name, own)):
             return None
         return sys.modules.get(name) or import_module(name)
-    except (ImportError, ValueError) as error:
-        raise NotAFunction(
-            path=path, problem=f"its module cannot be imported ({error})"
-        ) from error
+    except Exception as error:  # a module may raise anything
+        problem = f"its module cannot be imported ({type(error).__name__}: {error})"
+        raise NotAFunction(path=path, problem=problem) from error
 
 
 def _is_own(name: str, own: Mapping[str, Path]) -> bool:

@@ -21,6 +21,17 @@ def our_backends() -> list[DatabaseBackend]:
     return [backend for backend in configured if isinstance(backend, DatabaseBackend)]
 
 
+def our_backend(alias: str, *, needed_by: str) -> DatabaseBackend:
+    """Return the backend of an alias; raises ``ConfigurationError`` if it is none of ours."""
+    backend = task_backends[alias]
+    if not isinstance(backend, DatabaseBackend):
+        raise ConfigurationError(
+            f"{needed_by} needs an aftercommit.DatabaseBackend; TASKS[{alias!r}] is "
+            f"{type(backend).__qualname__}."
+        )
+    return backend
+
+
 def _backend(alias: str) -> object:
     """Return a backend; None for one that cannot be imported, which is none of ours."""
     try:

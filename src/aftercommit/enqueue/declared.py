@@ -6,7 +6,7 @@ from typing import Any
 
 from aftercommit._compat import BaseTask, InvalidTask, for_both, is_task
 from aftercommit.enqueue.moments import check_run_after
-from aftercommit.enqueue.names import LONGEST_TASK_PATH
+from aftercommit.enqueue.names import LONGEST_TASK_PATH, stored_name
 from aftercommit.enqueue.registry import option, register
 from aftercommit.enqueue.task import Task
 from aftercommit.options.conf import BackendOptions
@@ -62,8 +62,8 @@ def _check_names(task: BaseTask) -> None:
             f"{task.module_path}: queue_name {name!r} begins or ends with a space. MySQL and "
             "MariaDB do not compare spaces at the end, so it would be another queue there."
         )
-    if len(task.module_path) > LONGEST_TASK_PATH:
+    if len(stored_name(task)) > LONGEST_TASK_PATH:
         raise InvalidTask(
             f"{task.module_path}: a task's dotted path must have at most "
-            f"{LONGEST_TASK_PATH} characters."
+            f"{LONGEST_TASK_PATH} characters, with its version."
         )

@@ -6,6 +6,7 @@ from typing import Any, Literal, overload
 
 from aftercommit._compat import BaseTask, task_backends
 from aftercommit.enqueue.task import Task
+from aftercommit.enqueue.versions import Upgrade
 from aftercommit.options.backoff import BackoffOption
 from aftercommit.options.checked import ExceptionOption
 from aftercommit.options.keep import DEFAULT, KeepOption
@@ -42,6 +43,21 @@ def task(
     rate_by: Collection[str] | None = None,
     burst: int | None = None,
     tags: Sequence[str] | None = (),
+    version: int = 1,
+    upgrade: Upgrade | None = None,
+    batch_size: int | None = None,
+    batch_wait: timedelta | None = None,
+    signature: Callable[..., Any] | None = None,
+    keep_log: str | None = None,
+    read_from: str | Sequence[str] | None = None,
+    fair_by: Collection[str] | None = None,
+    cron: str | None = None,
+    every: timedelta | None = None,
+    timezone: str | None = None,
+    catch_up: Literal["none", "last", "all"] | None = None,
+    catch_up_within: timedelta | None = None,
+    overlap: Literal["queue", "skip"] | None = None,
+    jitter: timedelta | None = None,
 ) -> Callable[[Callable[..., Any]], Task]: ...
 def task(
     function: Callable[..., Any] | None = None,

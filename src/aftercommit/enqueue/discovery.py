@@ -7,8 +7,11 @@ from types import ModuleType
 from django.apps import apps
 from django.utils.module_loading import module_has_submodule
 
-from aftercommit.enqueue.lookup import skipped_modules
+from aftercommit._compat import BaseTask
+from aftercommit.enqueue.lookup import known_task, skipped_modules
+from aftercommit.enqueue.registry import registered
 from aftercommit.errors import ConfigurationError
+from aftercommit.stored import without_version
 
 TASKS = "tasks"
 
@@ -43,3 +46,14 @@ def _import(name: str, app: ModuleType | None = None) -> None:
             "Fix: mend the module, or leave it out by OPTIONS['skip_task_modules'] of a backend "
             f"in TASKS: [{name!r}]."
         ) from error
+
+
+def task_at(path: str, modules: Iterable[str] = ()) -> BaseTask | None:
+    """Return the task of a path, after importing every ``tasks`` module if it is not known.
+
+    Also for a call of a newer version than that of the code here, which may be shown, not run.
+    """
+    if registered(path) is None:
+        discover(modules)
+    found: BaseTask | None = known_task(path) or known_task(without_version(path))
+    return found

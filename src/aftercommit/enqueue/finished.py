@@ -10,7 +10,8 @@ from django.db import transaction
 
 from aftercommit import events
 from aftercommit._compat import task_backends
-from aftercommit.enqueue.backend import DatabaseBackend, task_at
+from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.enqueue.discovery import task_at
 from aftercommit.enqueue.results import result_of
 from aftercommit.enqueue.signals import finished
 from aftercommit.enqueue.transactions import is_open

@@ -10,6 +10,7 @@ from typing import Any
 
 from aftercommit._compat import BaseTask
 from aftercommit.enqueue.payload import dump_arguments, load_arguments
+from aftercommit.enqueue.signature import function_of_calls
 from aftercommit.errors import ConfigurationError, PayloadError
 
 LARGEST_DEFAULT = 1024 * 1024  # bytes
@@ -30,7 +31,7 @@ def key_of(task: BaseTask, payload: str, names: Collection[str]) -> str:
 def arguments_of(task: BaseTask, payload: str) -> dict[str, Any]:
     """Return the arguments of a call by the names of the parameters, as JSON has kept them."""
     args, kwargs = load_arguments(payload)
-    call = _parameters(task.func, task.takes_context)
+    call = _parameters(function_of_calls(task), task.takes_context)
     try:
         bound = call.bind(*args, **kwargs)
     except TypeError as error:
@@ -54,7 +55,7 @@ def _parameters(function: Callable[..., Any], takes_context: bool) -> Signature:
 def check_names_of_arguments(task: Any, option: str) -> None:
     """Refuse an option of a task that names arguments which its function does not take."""
     names = getattr(task, option) or ()
-    parameters = _parameters(task.func, task.takes_context).parameters
+    parameters = _parameters(function_of_calls(task), task.takes_context).parameters
     for name in names:
         _check_default(option, name, parameters.get(name))
     kinds = {one.kind for one in parameters.values()}

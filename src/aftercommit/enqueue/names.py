@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aftercommit.errors import ConfigurationError
+from aftercommit.stored import versioned
 
 LONGEST_TASK_PATH = 255  # characters, as in the column
 # Parts with dots between them, as a path has: a name without a dot is that of a function.
@@ -21,17 +22,29 @@ def import_path(task: Any) -> str:
     return f"{task.func.__module__}.{task.func.__qualname__}"
 
 
+def stored_name(task: Any) -> str:
+    """Return the name under which calls of a task are stored now.
+
+    That of a version other than 1 ends with it. So a worker whose code has an older version
+    knows no such task, and leaves the job ready.
+    """
+    path: str = task.module_path
+    ours = getattr(type(task), "has_our_options", False)
+    return versioned(path, task.version) if ours and task.version != 1 else path
+
+
 def names_of(task: Any) -> list[str]:
     """Return each name under which a row may name a task, the one that is stored first.
 
     The dotted path is one of them: under it jobs are stored that were enqueued before the task
-    had a name of its own.
+    had a name of its own. Those of earlier versions are as well.
     """
     stored = task.module_path
     if not getattr(type(task), "has_our_options", False):
         return [stored]
     given = [import_path(task)] if stored == task.name else []
-    return list(dict.fromkeys([stored, *given, *task.aliases]))
+    names = dict.fromkeys([stored, *given, *task.aliases])
+    return [versioned(name, one) for one in range(task.version, 0, -1) for name in names]
 
 
 def check_names(task: Any) -> None:

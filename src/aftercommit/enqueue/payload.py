@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from json import encoder as json_encoder
 from json.scanner import make_scanner
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 from django.utils.functional import Promise
 
 from aftercommit.enqueue.normal import Normalizer, is_in_json
-from aftercommit.errors import PayloadError, PayloadTooLarge
-from aftercommit.stored import read_arguments
+from aftercommit.enqueue.secret import is_secret
+from aftercommit.errors import HoldsSecret, PayloadError, PayloadTooLarge
+from aftercommit.stored import SECRETS, loaded_secrets, read_arguments
+from aftercommit.values import Scheduled
 
 _NOT_IN_JSONB = re.compile("[\0\ud800-\udfff]")
 # What json.loads() does in the end, for text without whitespace around it.
@@ -39,7 +41,8 @@ def dump_arguments(
     would not be equal after the way there and back, but for tuples.
 
     Raises ``PayloadError`` with the path of the value that is not JSON
-    (``args[2]['when']``), and ``PayloadTooLarge`` above ``limit`` bytes.
+    (``args[2]['when']``), ``HoldsSecret`` if that is a ``Secret``, and ``PayloadTooLarge`` above
+    ``limit`` bytes.
     """
     args, kwargs = list(args), dict(kwargs)
     checked = _Checked(what="the arguments", task_path=task_path, limit=limit)
@@ -75,6 +78,22 @@ def load_moment(payload: str) -> datetime | None:
     return None
 
 
+def with_schedule(payload: str, scheduled: Scheduled) -> str:
+    """Add the schedule and the moment of a job to its arguments."""
+    moment = scheduled.moment.astimezone(UTC).isoformat()
+    return f'{payload[:-1]},"schedule":{json.dumps([scheduled.name, moment])}}}'
+
+
+def load_schedule(payload: str) -> Scheduled | None:
+    """Return the schedule that ``with_schedule`` has added, if it can be read."""
+    if not str(payload).endswith('"]}'):  # as all but a few
+        return None
+    with suppress(AttributeError, TypeError, ValueError, RecursionError):
+        name, moment = json.loads(payload).get("schedule")
+        return Scheduled(str(name), datetime.fromisoformat(moment))
+    return None
+
+
 def load_arguments(payload: str) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments that ``dump_arguments`` has dumped; else raise ``Unreadable``."""
     try:
@@ -87,16 +106,39 @@ def load_arguments(payload: str) -> tuple[list[Any], dict[str, Any]]:
     return read_arguments(payload)
 
 
-def dump_result(value: Any, *, task_path: str, limit: int, strict: bool = False) -> str:
-    """Return what a task returned as JSON text; raises as ``dump_arguments`` does."""
-    checked = _Checked(what="the return value", task_path=task_path, limit=limit)
+def load_call(payload: str) -> tuple[list[Any], dict[str, Any], Any]:
+    """Return the arguments, and the encrypted ones that belong among them; None: there are none.
+
+    See ``sealing``; raises ``Unreadable`` as ``load_arguments`` does.
+    """
     try:
-        checked.accept(value, "return value")
+        loaded, end = _scan(payload, 0)
+        args, kwargs, secrets = loaded["args"], loaded["kwargs"], loaded.get(SECRETS)
+    except (StopIteration, LookupError, TypeError, ValueError, RecursionError, AttributeError):
+        return (*read_arguments(payload), loaded_secrets(payload))
+    if type(args) is list and type(kwargs) is dict and end == len(payload):
+        return args, kwargs, secrets
+    return (*read_arguments(payload), loaded_secrets(payload))
+
+
+def dump_result(
+    value: Any,
+    *,
+    task_path: str,
+    limit: int,
+    strict: bool = False,
+    what: str = "the return value",
+) -> str:
+    """Return what a task returned as JSON text; raises as ``dump_arguments`` does."""
+    checked = _Checked(what=what, task_path=task_path, limit=limit)
+    where = what.removeprefix("the ")
+    try:
+        checked.accept(value, where)
     except PayloadError:
         if strict:
             raise
         value = checked.normalizer().of(value)
-        checked.accept(value, "return value")
+        checked.accept(value, where)
     return checked.dump(value)
 
 
@@ -177,6 +219,8 @@ class _Checked:
             # A list that contains one list twice, and so on for 30 levels, has 10**9 values.
             raise self._too_large(self._seen, f"{self._what}, counted no further,")
         if problem := _problem(value, depth):
+            if is_secret(value):
+                raise HoldsSecret(path=path, task_path=self._task_path)
             raise PayloadError(path=path, problem=problem, task_path=self._task_path)
         for name, part in _parts(value):
             self.accept(part, f"{path}[{name!r}]", depth + 1)
@@ -214,6 +258,8 @@ def _problem(value: Any, depth: int) -> str:
 def _unsupported(value: object) -> str:
     if issubclass(type(value), Promise):
         return "a lazy translation is not JSON: pass str() of it"
+    if (why := getattr(type(value), "is_no_json_because", None)) is not None:
+        return str(why)
     kind = getattr(value, "__class__", type(value))  # of what a proxy stands for
     return f"{kind.__name__} is not JSON (Unsupported type: {kind})"  # also Django's words
 

@@ -10,9 +10,10 @@ from aftercommit._compat import BaseTask
 from aftercommit.enqueue.registry import option
 from aftercommit.errors import ConfigurationError, TimedOut
 from aftercommit.options.backoff import Backoff, backoff_from
-from aftercommit.options.checked import ExceptionTypes
+from aftercommit.options.checked import LEVELS, ExceptionTypes
 from aftercommit.options.conf import BackendOptions
 from aftercommit.options.keep import DEFAULT, USUALLY_KEPT, Keep
+from aftercommit.options.reads import REPLICA_WAIT, replicas_in
 
 ExceptionClasses = tuple[type[BaseException], ...]
 USUALLY_RETRIED: ExceptionClasses = (Exception, TimedOut)
@@ -31,6 +32,9 @@ class Policy:
     max_payload: int
     strict_json: bool
     keep: Keep = USUALLY_KEPT
+    read_from: tuple[str, ...] = ()  # replicas; none: the primary
+    replica_wait: timedelta = REPLICA_WAIT  # then from the primary
+    keep_log: int | None = None  # level from which on lines of ``logging`` are kept; None: none
 
 
 def policy_of(task: BaseTask, options: BackendOptions) -> Policy:
@@ -57,6 +61,9 @@ def policy_of(task: BaseTask, options: BackendOptions) -> Policy:
         max_payload=options.max_payload,
         strict_json=options.strict_json,
         keep=keep_of(task, options),
+        read_from=replicas_in(chosen("read_from")),
+        replica_wait=options.replica_wait,
+        keep_log=LEVELS.get(chosen("keep_log")),
     )
 
 

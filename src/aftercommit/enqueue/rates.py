@@ -21,6 +21,11 @@ def rate_of(task_path: str) -> Rate | None:
     return None if text is None else known_rate(text, option(task, "burst") or 1)
 
 
+def rate_key_of_task(task: BaseTask) -> str:
+    """Return the key of all calls of a task: that of a rate without ``rate_by``."""
+    return (RATE_LINE + key_of(task, "", ()))[:KEY_LENGTH]
+
+
 def has_rates() -> bool:
     """Return whether a task that was declared in this process has a rate."""
     return any(option(task, "rate") is not None for task in declared_tasks())

@@ -1,6 +1,7 @@
 """The tasks that were declared in this process, by their dotted paths."""
 
 import sys
+from contextlib import suppress
 from inspect import unwrap
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -17,7 +18,6 @@ FIXED = (
     "atomic",
     "timeout",
     "keep_result",
-    "many",
     "name",
     "aliases",
     "limit",
@@ -27,6 +27,20 @@ FIXED = (
     "rate_by",
     "burst",
     "fair_by",
+    "batch_size",
+    "batch_wait",
+    "signature",
+    "version",
+    "keep_log",
+    "read_from",
+    "upgrade",
+    "cron",
+    "every",
+    "timezone",
+    "catch_up",
+    "catch_up_within",
+    "overlap",
+    "jitter",
 )
 
 
@@ -127,14 +141,21 @@ def _is_held(task: Any) -> bool:
     kind, func = type(task), task.func
     for module in list(sys.modules.values()):
         if isinstance(module, ModuleType):
-            names: dict[str, Any] = object.__getattribute__(module, "__dict__")
-            values = list(names.values())
+            values = _values_in(module)
             # A big project has 100,000 names: map() passes over modules without tasks in C.
             if kind in map(type, values) and any(
                 type(one) is kind and one.func is func for one in values
             ):
                 return True
     return False
+
+
+def _values_in(module: ModuleType) -> list[Any]:
+    """Return what a module has, without what it computes when it is asked."""
+    with suppress(AttributeError):  # there are modules without a dict: those that cffi makes
+        names: dict[str, Any] = object.__getattribute__(module, "__dict__")
+        return list(names.values())
+    return []
 
 
 def _refusal(known: Any, task: Any, differing: list[str]) -> str:

@@ -11,13 +11,15 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from aftercommit._compat import BaseTask, TaskError, TaskResult, TaskResultStatus, tasks_base
+from aftercommit.enqueue.gather import held_job
+from aftercommit.enqueue.noted import JobLog, progress_of
 from aftercommit.enqueue.payload import load_arguments, load_moment
 from aftercommit.enqueue.transactions import refuse_waiting_for_itself
 from aftercommit.enqueue.variants import as_called, variant
-from aftercommit.enqueue.waits import Waits, waits_for
-from aftercommit.errors import NotEndedYet, Unreadable
-from aftercommit.options.checked import LONGEST_SPAN
-from aftercommit.values import NO_TIME, Cancelled, Claim, Failed, Outcome, Succeeded
+from aftercommit.enqueue.waits import Waits, longest, waits_for
+from aftercommit.errors import NotEndedYet, NotInsertedYet, Unreadable
+from aftercommit.notes import JobProgress
+from aftercommit.values import Cancelled, Claim, Failed, Outcome, Succeeded
 
 if TYPE_CHECKING:
     from aftercommit.models import Job
@@ -29,7 +31,7 @@ STATUS = {
     "failed": TaskResultStatus.FAILED,
     "cancelled": TaskResultStatus.FAILED,
 }
-ARGUMENTS, RETURN_VALUE = ("args", "kwargs"), "_return_value"
+ARGUMENTS, PAYLOAD, RETURN_VALUE = ("args", "kwargs"), "_payload", "_return_value"
 FORMER_MODULE = "aftercommit.control."  # of Cancel and the like, in rows that 0.1.0 wrote
 
 
@@ -68,6 +70,26 @@ class JobResult(Unread):  # type: ignore[misc] # frozen at run time, but not in 
 
     state: str = "ready"
     duration: timedelta | None = None
+
+    @property
+    def progress(self) -> JobProgress | None:
+        """How far the job is, read now; None if its task has not said so."""
+        return progress_of(UUID(self.id), using=self._using)
+
+    async def aprogress(self) -> JobProgress | None:
+        """See ``progress``."""
+        return await sync_to_async(progress_of)(UUID(self.id), using=self._using)
+
+    @property
+    def log(self) -> JobLog:
+        """The log lines of all runs, the oldest first, read when they are iterated over."""
+        return JobLog(UUID(self.id), using=self._using)
+
+    @property
+    def _using(self) -> str:
+        backend: Any = self.task.get_backend()
+        using: str = backend.using
+        return using
 
     def refresh(self) -> None:
         """Read the job again."""
@@ -119,13 +141,11 @@ class JobResult(Unread):  # type: ignore[misc] # frozen at run time, but not in 
         return self
 
     def _waits(self, timeout: timedelta) -> tuple[Waits, float]:
-        if not isinstance(timeout, timedelta):
-            raise TypeError(
-                f"timeout: expected a timedelta, got {timeout!r}: write timedelta(seconds=...)."
-            )
+        limit = longest(timeout)
         backend: Any = self.task.get_backend()
-        waits = waits_for(backend.using, listens=backend.config.session_locks)
-        return waits, min(max(timeout, NO_TIME), LONGEST_SPAN).total_seconds()
+        if held_job(UUID(self.id), using=backend.using) is not None:
+            raise NotInsertedYet(job_id=self.id)
+        return waits_for(backend.using, listens=backend.config.session_locks), limit
 
     def _must_have_ended(self, timeout: timedelta) -> None:
         if not self.is_finished:
@@ -137,6 +157,14 @@ class JobResult(Unread):  # type: ignore[misc] # frozen at run time, but not in 
             try:
                 object.__setattr__(self, name, getattr(fresh, name))
             except Unreadable:
+                _without(self, name)
+        self._take_payload(getattr(fresh, PAYLOAD, None))
+
+    def _take_payload(self, payload: str | None) -> None:
+        """Read the arguments anew if they are others: results of other jobs were put in."""
+        if payload is not None and payload != getattr(self, PAYLOAD, payload):
+            object.__setattr__(self, PAYLOAD, payload)
+            for name in ARGUMENTS:
                 _without(self, name)
 
 

@@ -13,10 +13,12 @@ from aftercommit.enqueue.registry import declared_tasks
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.conf import BackendOptions
 from aftercommit.options.keep import NEVER, USUALLY_KEPT, Keep
+from aftercommit.stored import without_version
 
 # Of rows that should have gone with the success: a row of the user's protects them, or the task
 # was declared otherwise when they ended.
 KEPT_NEVERTHELESS = timedelta(days=1)
+GROUPS_KEPT = timedelta(days=30)  # where jobs are kept for ever
 
 
 class OfBackend(Protocol):
@@ -63,6 +65,14 @@ class Retention:
         """Return how long the inbox knows a message: as the most careful backend says."""
         return max((one.keep_received for one in self._backends.values()), default=NEVER)
 
+    def of_audit(self) -> timedelta:
+        """Return how long the audit is kept: as the most careful backend says."""
+        return max((one.keep_audit for one in self._backends.values()), default=NEVER)
+
+    def of_groups(self) -> timedelta:
+        """Return how long a group is kept after its last job: as its jobs at most are."""
+        return max(self.spans(), default=GROUPS_KEPT)
+
     @property
     def archives(self) -> bool:
         """Whether a backend has an archive."""
@@ -79,7 +89,7 @@ class Retention:
         name = (backend, task_path)
         found = self._known.get(name)
         if found is None:
-            task = known_task(task_path)
+            task = known_task(task_path) or known_task(without_version(task_path))
             if task is None:
                 return None
             self._known[name] = found = keep_of(task, options)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from importlib import import_module
 from inspect import iscoroutinefunction
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from asgiref.sync import sync_to_async
 
@@ -16,34 +16,32 @@ from aftercommit._compat import (
     TaskResultMismatch,
     for_both,
 )
+from aftercommit.enqueue.batches import call_alone, check_batch
+from aftercommit.enqueue.calls import Call
+from aftercommit.enqueue.direct import with_our_context
 from aftercommit.enqueue.fair import check_fair
 from aftercommit.enqueue.limits import check_limit
 from aftercommit.enqueue.many import Arguments, enqueue_many
 from aftercommit.enqueue.names import check_names, import_path
+from aftercommit.enqueue.periodic import check_periodic
 from aftercommit.enqueue.rates import check_rate
-from aftercommit.enqueue.registry import FIXED, register, registered
+from aftercommit.enqueue.registry import register, registered
 from aftercommit.enqueue.unique import check_unique
-from aftercommit.enqueue.variants import variant
+from aftercommit.enqueue.variants import not_to_be_varied, variant
+from aftercommit.enqueue.versions import Upgrade, check_version
 from aftercommit.errors import ConfigurationError
-from aftercommit.options.backoff import BackoffOption, backoff_from
+from aftercommit.options.backoff import Backoff, BackoffOption, backoff_from
 from aftercommit.options.checked import (
     ExceptionTypes,
     check_counts,
     check_flags,
+    check_level,
     check_spans,
     exception_types,
 )
 from aftercommit.options.keep import DEFAULT, KeepOption, check_keep
+from aftercommit.options.reads import check_reads
 from aftercommit.options.tags import tags_from
-
-
-class Report(Protocol):
-    """Reports how one of several calls ended: the exception that it raised, or its value."""
-
-    def __call__(self, number: int, error: BaseException | None, value: Any = None) -> None: ...
-
-
-Many = Callable[[Sequence[dict[str, Any]], Report], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +62,14 @@ class Task(BaseTask):
     ``rate``, ``rate_by``, ``burst``: how often jobs start, of all that have equal values.
     ``tags``: words by which jobs are found again; those of ``using()`` are added.
     ``fair_by``: arguments by whose values jobs take turns.
+    ``batch_size``: the function takes a list of up to so many calls; ``batch_wait``: how long a
+    worker waits for more of them; ``signature``: a function that takes what a call takes.
+    ``version``: of the arguments; ``upgrade`` turns those of a queued call of an earlier version
+    into those of this one.
+    ``read_from``: a replica, or several, from which the body reads as soon as they have its job.
+    ``keep_log``: the level from which on lines of ``logging`` are kept with the job, or "OFF".
+    ``cron`` with ``timezone``, or ``every``: when the task is due by itself; with ``catch_up``
+    and the options below it for missed moments, for runs that overlap, and for a later start.
 
     Raises ``ConfigurationError`` for a value that is not possible, ``InvalidTask`` for a
     function that cannot be a task.
@@ -95,6 +101,20 @@ class Task(BaseTask):
     burst: int | None = None  # starts at once, after a while without any; None: 1
     tags: Sequence[str] = ()
     fair_by: tuple[str, ...] | None = None  # names of arguments, by whose values jobs take turns
+    batch_size: int | None = None  # calls of the function's list
+    batch_wait: timedelta | None = None  # None: what is there when a thread is free
+    signature: Callable[..., Any] | None = None  # None: a call of a batch takes any arguments
+    version: int = 1  # of the arguments
+    upgrade: Upgrade | None = None  # (version, args, kwargs) -> (args, kwargs)
+    read_from: str | Sequence[str] | None = None  # aliases of replicas, or "primary"
+    keep_log: str | None = None  # "INFO": what is logged from this level on is kept with the job
+    cron: str | None = None  # "0 4 * * *": when the task is due, again and again
+    every: timedelta | None = None  # or after each such span
+    timezone: str | None = None  # of cron; None: TIME_ZONE
+    catch_up: str | None = None  # moments that were missed: "none", "last" or "all"
+    catch_up_within: timedelta | None = None  # only those of the last so long
+    overlap: str | None = None  # while the job before has not ended: "queue" or "skip"
+    jitter: timedelta | None = None  # start up to so much later
 
     def __post_init__(self) -> None:
         self._check()
@@ -134,7 +154,7 @@ class Task(BaseTask):
         Raises ``TypeError`` for an option that belongs to the declaration.
         """
         if others:
-            raise TypeError(_fixed_by_declaration(self, others))
+            raise TypeError(not_to_be_varied(self, others))
         given: dict[str, Any] = {
             "priority": priority,
             "queue_name": queue_name,
@@ -152,6 +172,13 @@ class Task(BaseTask):
         made._check()
         return made
 
+    def bind(self, *args: Any, **kwargs: Any) -> Call:
+        """Return a call: this task with arguments, not enqueued.
+
+        Calls may be arguments of other calls, which then wait for them and get their results.
+        """
+        return Call(self, args, kwargs)
+
     def get_result(self, result_id: str) -> TaskResult:
         """Return the result of a job of this task; see Django's method."""
         try:
@@ -162,6 +189,20 @@ class Task(BaseTask):
     async def aget_result(self, result_id: str) -> TaskResult:
         """See ``get_result``."""
         return await sync_to_async(self.get_result)(result_id)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function here and now, without a job; see Django's method."""
+        if self.batch_size is None:
+            given, value_of = with_our_context(self, args)
+            return value_of(BaseTask.call(self, *given, **kwargs))
+        return call_alone(self, args, kwargs)
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        """See ``call``."""
+        if self.batch_size is None:
+            given, value_of = with_our_context(self, args)
+            return value_of(await BaseTask.acall(self, *given, **kwargs))
+        return await sync_to_async(call_alone)(self, args, kwargs)
 
     def enqueue_many(self, calls: Iterable[Arguments]) -> list[str]:
         """Enqueue one job for each call, all or none; return their ids in order.
@@ -199,14 +240,10 @@ class BuiltInTask(Task):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchTask(BuiltInTask):
-    """A task of aftercommit itself that can run several jobs in one call.
+class FunctionTask(BuiltInTask):
+    """A task of aftercommit itself whose calls have a backoff of their own."""
 
-    ``many`` receives the keyword arguments of each job, and reports how a job ended as soon
-    as this is known. If ``many`` raises, that is the end of the jobs that it has not reported.
-    """
-
-    many: Many
+    backoff_of: Callable[[str], Backoff]  # by the payload of the call
 
 
 def _unpickled(module: str, path: str, changes: dict[str, Any]) -> Task:
@@ -240,21 +277,13 @@ def _check_options(task: Task) -> None:
     check_keep("keep_result", task.keep_result)
     for name in ("discard_on", "retry_on"):
         object.__setattr__(task, name, exception_types(name, getattr(task, name)))
+    check_version(task)
+    check_batch(task)
     check_unique(task)
     check_limit(task)
     check_rate(task)
     object.__setattr__(task, "tags", () if task.tags is None else tags_from(task.tags))
     check_fair(task)
-
-
-def _fixed_by_declaration(task: Task, others: Iterable[str]) -> str:
-    known = {field.name for field in fields(task)} - {"func"}
-    wrong = sorted(set(others) - known)
-    if wrong:
-        return f"{task.module_path}: using() has no option {wrong[0]!r}."
-    name = min(others)
-    why = "the worker takes it from" if name in FIXED else "it belongs to"
-    return (
-        f"{task.module_path}: {name!r} cannot vary from call to call, because {why} "
-        f"the declaration: write @task({name}=...) there."
-    )
+    check_level("keep_log", task.keep_log)
+    check_reads(task.read_from, atomic=task.atomic)
+    check_periodic(task)

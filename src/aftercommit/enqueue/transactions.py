@@ -1,18 +1,22 @@
 """Which connections of this thread have a transaction open that the user has begun."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from django.db import connections
 
 from aftercommit.errors import InsideTransaction
+from aftercommit.raw_transactions import is_open_by_the_driver
 
 FOR_EVER = (
     "A job that was enqueued in it is seen by no worker before COMMIT, so the two would wait for "
     "each other; nothing was done."
 )
-IDLE = 0  # psycopg.pq.TransactionStatus
-IN_TRANSACTION = 1  # a bit of the status that MySQL sends; PyMySQL keeps it
+UNKNOWN = object()  # a transaction whose end Django does not decide
+# Attribute of a connection that stands in the transaction of a test, and works as in autocommit
+# mode: see ``testing.transactions``.
+IN_TEST = "_aftercommit_in_test"
 
 
 def open_aliases() -> list[str]:
@@ -55,12 +59,27 @@ def is_open(connection: Any) -> bool:
     raw = connection.connection
     if raw is None:
         return False
-    return not connection.autocommit or _by_the_driver(connection.vendor, raw)
+    if not connection.autocommit:
+        return True
+    return not hasattr(connection, IN_TEST) and is_open_by_the_driver(connection.vendor, raw)
 
 
-def _by_the_driver(vendor: str, raw: Any) -> bool:
-    if vendor == "postgresql":
-        return bool(raw.info.transaction_status != IDLE)
-    if vendor == "mysql":
-        return bool((getattr(raw, "server_status", None) or 0) & IN_TRANSACTION)
-    return bool(getattr(raw, "in_transaction", False))
+def transaction_on(connection: Any) -> Any:
+    """Return what stands for the transaction that is open: the same object until its end.
+
+    None if there is none, ``UNKNOWN`` without autocommit or after a BEGIN that Django does not
+    know. As in ``open_aliases``, that of a ``TestCase`` does not count.
+    """
+    if connection.in_atomic_block:
+        real = (block for block in connection.atomic_blocks if not block._from_testcase)
+        return next(real, None)
+    return UNKNOWN if is_open(connection) else None
+
+
+def in_event_loop() -> bool:
+    """Return whether an event loop runs in this thread, where Django refuses to write."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

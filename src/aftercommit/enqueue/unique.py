@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aftercommit._compat import BaseTask, InvalidTask, for_both
 from aftercommit.enqueue.payload import dump_arguments, load_arguments
 from aftercommit.enqueue.registry import option
+from aftercommit.enqueue.signature import function_of_calls
 from aftercommit.errors import ConfigurationError, PayloadError
 from aftercommit.options.checked import check_spans, names_in, shown
 from aftercommit.options.conf import BackendOptions
@@ -34,6 +35,12 @@ def insert_unique(
     store: "Store", task: BaseTask, jobs: list[NewJob], options: BackendOptions
 ) -> "list[Placed]":
     """Insert jobs of a unique task, or meet the jobs that hold their keys."""
+    check_moment(task)
+    return store.insert_unique(jobs, rule_of(task, options))
+
+
+def check_moment(task: BaseTask) -> None:
+    """Refuse a call with ``run_after`` of a task whose jobs are debounced."""
     if option(task, "debounce") is not None and task.run_after is not None:
         raise for_both(
             InvalidTask(
@@ -41,7 +48,6 @@ def insert_unique(
                 "debounce, which decides when the job runs."
             )
         )
-    return store.insert_unique(jobs, rule_of(task, options))
 
 
 def rule_of(task: BaseTask, options: BackendOptions) -> OnConflict:
@@ -97,7 +103,7 @@ def _chosen(task: BaseTask, payload: str) -> dict[str, Any]:
 
     As they come back from JSON: a list and a tuple are one value here, as for the function.
     """
-    call, defaults, extra = _parameters(task.func, task.takes_context)
+    call, defaults, extra = _parameters(function_of_calls(task), task.takes_context)
     args, kwargs = load_arguments(payload)
     try:
         bound = call.bind(*args, **kwargs).arguments
@@ -193,7 +199,7 @@ def _check_key(key: object) -> None:
 
 
 def _check_names(task: Any) -> None:
-    call, _defaults, extra = _parameters(task.func, task.takes_context)
+    call, _defaults, extra = _parameters(function_of_calls(task), task.takes_context)
     if extra is not None:  # any name may be passed
         return
     for name in task.unique_by or ():

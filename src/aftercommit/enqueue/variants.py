@@ -1,11 +1,18 @@
 """Copies of a task that differ from its declaration in what belongs to a call."""
 
+from collections.abc import Iterable
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any
 
 from aftercommit._compat import task_backends
-from aftercommit.enqueue.registry import option
+from aftercommit.enqueue.registry import FIXED, option
 from aftercommit.options.conf import BackendOptions
+
+VARIED = (  # what using() takes
+    *("priority", "queue_name", "run_after", "backend"),
+    *("max_attempts", "unique_key", "on_conflict", "tags"),
+)
 
 
 def variant(task: Any, **changes: Any) -> Any:
@@ -44,3 +51,19 @@ def _max_attempts(task: Any, alias: str) -> int:
     known = alias in task_backends.settings
     options = getattr(task_backends[alias], "config", None) if known else None
     return (options or BackendOptions()).max_attempts
+
+
+def not_to_be_varied(task: Any, names: Iterable[str]) -> str:
+    """Return why ``using()`` does not take options of these names."""
+    known = {field.name for field in fields(task)} - {"func"}
+    wrong = sorted(set(names) - known)
+    if wrong:
+        near = get_close_matches(wrong[0].lower(), VARIED, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"It takes {', '.join(VARIED)}."
+        return f"{task.module_path}: using() has no option {wrong[0]!r}. {hint}"
+    name = min(names)
+    why = "the worker takes it from" if name in FIXED else "it belongs to"
+    return (
+        f"{task.module_path}: {name!r} cannot vary from call to call, because {why} "
+        f"the declaration: write @task({name}=...) there."
+    )

@@ -12,8 +12,10 @@ from uuid import UUID
 
 from django.db import Error
 
+from aftercommit.options.checked import LONGEST_SPAN
 from aftercommit.safe_log import log_error
 from aftercommit.store import store_for
+from aftercommit.values import NO_TIME
 
 if TYPE_CHECKING:
     from aftercommit.store.waiting import Listener
@@ -26,6 +28,15 @@ LINGER = timedelta(seconds=2)  # with nobody waiting, until the connection is cl
 AFTER_ERROR = timedelta(milliseconds=500)
 
 Waiter = Future[None]
+
+
+def longest(timeout: timedelta) -> float:
+    """Return the seconds that somebody may wait; raises ``TypeError`` for what is no span."""
+    if not isinstance(timeout, timedelta):
+        raise TypeError(
+            f"timeout: expected a timedelta, got {timeout!r}: write timedelta(seconds=...)."
+        )
+    return min(max(timeout, NO_TIME), LONGEST_SPAN).total_seconds()
 
 
 class Waits:

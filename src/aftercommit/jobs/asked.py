@@ -1,6 +1,6 @@
 """What callers ask for becomes ``Criteria``, or is refused."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -9,6 +9,7 @@ from django.db import connections
 
 from aftercommit._compat import BaseTask
 from aftercommit.enqueue.called import stored_names
+from aftercommit.enqueue.group_results import GroupResult
 from aftercommit.enqueue.names import names_of
 from aftercommit.errors import BadSelection
 from aftercommit.options.queues import LONGEST_NAME, QUEUE_PREFIX, is_queue_name, is_stored_name
@@ -19,35 +20,55 @@ from aftercommit.store.criteria import STATES, Criteria
 LOWEST, HIGHEST = -100, 100  # priorities, as in Django
 
 
-def criteria(
+def criteria(  # noqa: PLR0913 - see ``jobs.find()``
     *,
-    ids: Collection[UUID] | None,
+    ids: Iterable[UUID | str] | None,
     state: str | Collection[str] | None,
     task: Any,
     queue: str | None,
     enqueued_before: datetime | timedelta | None,
+    enqueued_after: datetime | timedelta | None,
     finished_before: datetime | timedelta | None,
     error_contains: str | None,
+    arguments_contain: str | None,
     tag: str | None,
+    group: Any = None,
+    until: UUID | None = None,
 ) -> Criteria:
     """Return the criteria; raises ``BadSelection`` for what cannot be true of a job."""
     if queue is not None and not is_stored_name(queue):
         what = f"a name of 1 to {LONGEST_NAME} printable characters"
         raise BadSelection("queue", what, queue)
-    if error_contains is not None and not (isinstance(error_contains, str) and error_contains):
-        raise BadSelection("error_contains", "a text", error_contains)
+    texts = {"error_contains": error_contains, "arguments_contain": arguments_contain}
+    for name, text in texts.items():
+        if text is not None and not (isinstance(text, str) and text):
+            raise BadSelection(name, "a text", text)
     if tag is not None and not is_tag(tag):
         raise BadSelection("tag", f"a text of 1 to {LONGEST_TAG} printable characters", tag)
     return Criteria(
-        ids=None if ids is None else _ids(ids),
+        ids=None if ids is None else uuids("ids", ids),
         states=STATES if state is None else _states(state),
-        task_paths=None if task is None else _task_paths(task),
+        task_paths=None if task is None else task_paths(task),
         queue=queue,
         enqueued_before=_before("enqueued_before", enqueued_before),
+        enqueued_after=_before("enqueued_after", enqueued_after),
         finished_before=_before("finished_before", finished_before),
         error_contains=error_contains,
+        arguments_contain=arguments_contain,
         tag=tag,
+        group=None if group is None else _group(group),
+        until=until,
     )
+
+
+def uuids(name: str, given: object) -> tuple[UUID, ...]:
+    """Return the ids of jobs; those of results are texts."""
+    try:
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise ValueError
+        return tuple(map(_uuid, given))
+    except ValueError:
+        raise BadSelection(name, "UUIDs of jobs, such as [result.id]", given) from None
 
 
 def database(using: str | None) -> str:
@@ -77,11 +98,21 @@ def priority(value: object) -> int:
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
-def _ids(given: object) -> tuple[UUID, ...]:
-    several = isinstance(given, (list, tuple, set, frozenset))
-    if not several or not all(isinstance(one, UUID) for one in given):  # type: ignore[attr-defined]
-        raise BadSelection("ids", "a list of UUIDs", given)
-    return tuple(given)  # type: ignore[arg-type]
+def _uuid(given: object) -> UUID:
+    if isinstance(given, str):
+        return UUID(given)
+    if not isinstance(given, UUID):
+        raise ValueError
+    return given
+
+
+def _group(given: object) -> UUID:
+    found = given.id if isinstance(given, GroupResult) else given
+    try:
+        return _uuid(found)
+    except ValueError:
+        what = "a group, or its id; groups.latest(name) finds one by its name"
+        raise BadSelection("group", what, given) from None
 
 
 def _states(given: object) -> tuple[str, ...]:
@@ -94,7 +125,7 @@ def _states(given: object) -> tuple[str, ...]:
     return tuple(one for one in STATES if one in wanted)
 
 
-def _task_paths(given: Any) -> tuple[str, ...]:
+def task_paths(given: Any) -> tuple[str, ...]:
     """Return each name under which jobs of a task may be stored."""
     if not isinstance(given, BaseTask) and not (isinstance(given, str) and given):
         raise BadSelection("task", "a task, or its path such as 'shop.tasks.send_mail'", given)

@@ -30,6 +30,7 @@ class Depth:
     paused: int = 0  # set aside because their task is paused; not among the ready ones
     limited: int = 0  # wait for a slot of their limit; not among the ready ones
     rated: int = 0  # wait for their rate; not among the ready ones
+    waiting: int = 0  # wait for other jobs; not among the ready ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +150,7 @@ def _depths(store: "Store", by: str, most: int) -> dict[str, Depth]:
             paused=held_back.paused.get(name, 0),
             limited=held_back.limited.get(name, 0),
             rated=held_back.rated.get(name, 0),
+            waiting=held_back.waiting.get(name, 0),
             at_least=known.at_least or (held and there_are_more),
         )
     return found

@@ -19,6 +19,7 @@ from aftercommit.store.criteria import Criteria
 if TYPE_CHECKING:
     from aftercommit.models import Job
     from aftercommit.store.base import Store
+    from aftercommit.store.operations import Retried
 
 logger = logging.getLogger("aftercommit")
 
@@ -36,6 +37,7 @@ class Progress:
     changed: int = 0
     asked: int = 0  # of those: running jobs that are asked to stop
     clashed: int = 0  # left as they are: another job has their unique key
+    unmet: int = 0  # the same: a job that they need has not succeeded
     refused: int = 0  # the same: their archive has raised
     latest: frozenset[UUID] = frozenset()  # changed by the latest batch of retry() or cancel()
     position: UUID | None = None  # of the last one that was found; see ``find(after=...)``
@@ -71,6 +73,10 @@ class Selection:
         """Return how many jobs there are now. It reads all of them, in several statements."""
         return self._store.count(self._criteria, after=self._after)
 
+    def exists(self) -> bool:
+        """Return whether there is one now; reads until it has found one."""
+        return self._store.exists(self._criteria, after=self._after)
+
     def __iter__(self) -> Iterator["Job"]:
         """Yield the jobs as they are, the oldest ids first; change none of them yourself."""
         others = self._criteria.of_any_id()
@@ -78,13 +84,33 @@ class Selection:
             yield from self._store.jobs_among(job_ids, others)
 
     def retry(self, *, progress: Watcher | None = None) -> Progress:
-        """Make the failed and cancelled jobs ready again, with all their attempts."""
+        """Make the failed and cancelled jobs ready again, with all their attempts.
+
+        One that has waited for a job that did not succeed waits for it again if that one is
+        retried before, or by this call. If not, it stays as it is, and is counted as ``unmet``.
+        """
+        unmet: set[UUID] = set()
 
         def write(job_ids: Sequence[UUID], wanted: Criteria) -> Progress:
             done = self._store.retry_among(job_ids, wanted)
-            return Progress(changed=len(done.ready), clashed=len(done.clashed), latest=done.ready)
+            unmet.update(done.unmet)
+            return _retried(done)
 
-        return self._each("retry", UNSUCCESSFUL, write, progress)
+        done = self._each("retry", UNSUCCESSFUL, write, progress)
+        if len(unmet) in {0, done.found}:
+            return done
+        # What they need may have been in a later batch.
+        again = _retried(self._store.retry_among(sorted(unmet), self._criteria.of_any_id()))
+        done = replace(
+            done,
+            changed=done.changed + again.changed,
+            clashed=done.clashed + again.clashed,
+            unmet=again.unmet,
+            latest=again.latest or done.latest,
+        )
+        if again.changed and progress is not None:
+            progress(done)
+        return done
 
     def cancel(self, *, progress: Watcher | None = None) -> Progress:
         """Cancel the ready jobs, and ask the workers of the running ones to stop."""
@@ -163,6 +189,19 @@ class Selection:
 
         return self._each("reprioritise", NOT_STARTED, write, progress)
 
+    def run_now(self, *, progress: Watcher | None = None) -> Progress:
+        """Make the ready jobs due that are for later, or wait for their next attempt.
+
+        Jobs of tasks with ``ordered=True`` stay: see ``_in_line``. A job that waits for something
+        else as well, such as a limit or other jobs, goes on waiting for that.
+        """
+
+        def write(job_ids: Sequence[UUID], wanted: Criteria) -> Progress:
+            in_line = self._in_line(job_ids)
+            return Progress(changed=self._store.make_due(job_ids, wanted, in_line=in_line))
+
+        return self._each("run_now", ("ready",), write, progress)
+
     def _in_line(self, job_ids: Sequence[UUID]) -> list[str]:
         """Return the tasks whose jobs run in order: all jobs of a key are in the same place.
 
@@ -191,6 +230,7 @@ class Selection:
                 changed=done.changed + written.changed,
                 asked=done.asked + written.asked,
                 clashed=done.clashed + written.clashed,
+                unmet=done.unmet + written.unmet,
                 refused=done.refused + written.refused,
                 latest=written.latest,
                 position=job_ids[-1],
@@ -206,3 +246,12 @@ class Selection:
     @property
     def _store(self) -> "Store":
         return store_for(self._using)
+
+
+def _retried(done: "Retried") -> Progress:
+    return Progress(
+        changed=len(done.ready),
+        clashed=len(done.clashed),
+        unmet=len(done.unmet),
+        latest=done.ready,
+    )

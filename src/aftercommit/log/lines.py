@@ -1,6 +1,7 @@
 """The log of a worker: the only module that connects events to log lines."""
 
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 from aftercommit import events
@@ -31,6 +32,7 @@ def write_log() -> None:
     events.database_away.connect(_database_away, dispatch_uid=events.LOG_RECEIVER)
     events.database_back.connect(_database_back, dispatch_uid=events.LOG_RECEIVER)
     events.jobs_pruned.connect(jobs_pruned, dispatch_uid=events.LOG_RECEIVER)
+    events.schedule_ticked.connect(_schedule_ticked, dispatch_uid=events.LOG_RECEIVER)
     events.worker_started.connect(_worker_started, dispatch_uid=events.LOG_RECEIVER)
     events.worker_stopped.connect(_worker_stopped, dispatch_uid=events.LOG_RECEIVER)
 
@@ -60,6 +62,18 @@ def jobs_pruned(using: str, jobs: int, protected: int, notes: int, **_: Any) -> 
             using,
             protected,
         )
+
+
+def _schedule_ticked(
+    schedule: str, moment: datetime, job_id: Any, missed: int, reason: str, **_: Any
+) -> None:
+    at = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if job_id is None:
+        logger.warning("Schedule %r: no job for %s: %s", schedule, at, reason)
+    else:
+        logger.debug("Schedule %r: job %s for %s", schedule, job_id, at)
+    if missed:
+        logger.warning("Schedule %r: %s moments were missed up to %s", schedule, missed, at)
 
 
 def _worker_started(worker_id: Any, using: str, **_: Any) -> None:

@@ -18,7 +18,7 @@ ONE_WAY = (
 INDEX = """
 SELECT indexrelid::regclass::text, indisvalid
 FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-WHERE indrelid = 'aftercommit_job'::regclass AND relname = %s
+WHERE indrelid = %s::regclass AND relname = %s
 """
 # Version 0.1 names it in FORCE INDEX: without it, its claims would be errors.
 NAMED_BY_VERSION_0_1 = "aftercommit_job_due"
@@ -77,7 +77,7 @@ class OnPostgreSQL(Operation):
 
 
 class AddColumnOnline(migrations.AddField):
-    """Add a column that may be NULL to the table of jobs: no row is written, no lock waits long."""
+    """Add a column that may be NULL to a table in use: no row is written, no lock waits long."""
 
     reversible = False
 
@@ -86,10 +86,10 @@ class AddColumnOnline(migrations.AddField):
     ) -> None:
         """Add the column, unless it is there."""
         connection = schema_editor.connection
-        job = to_state.apps.get_model(app_label, self.model_name)
-        if not self.allow_migrate_model(connection.alias, job):
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if not self.allow_migrate_model(connection.alias, model):
             return
-        if not schema_editor.collect_sql and _has_column(connection, job, self.name):
+        if not schema_editor.collect_sql and _has_column(connection, model, self.name):
             return
 
         def add() -> None:
@@ -98,10 +98,10 @@ class AddColumnOnline(migrations.AddField):
             )
 
         if connection.vendor == "mysql":
-            change_on_mysql(schema_editor, add)
+            change_on_mysql(schema_editor, add, model._meta.db_table)
         elif connection.vendor == "postgresql" and not schema_editor.collect_sql:
             with transaction.atomic(using=connection.alias):
-                lock_on_postgresql(schema_editor)
+                lock_on_postgresql(schema_editor, model._meta.db_table)
                 add()
         else:
             add()
@@ -136,20 +136,24 @@ class AddIndexOnline(migrations.AddIndex):
     ) -> None:
         """Add the index, unless it is there."""
         connection = schema_editor.connection
-        job = to_state.apps.get_model(app_label, self.model_name)
-        if not self.allow_migrate_model(connection.alias, job):
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if not self.allow_migrate_model(connection.alias, model):
             return
-        if not schema_editor.collect_sql and (found := _find(connection, job, self.index.name)):
+        if not schema_editor.collect_sql and (found := _find(connection, model, self.index.name)):
             name, is_valid = found
             if is_valid:
                 return
             schema_editor.execute(f"DROP INDEX CONCURRENTLY {name}")
         if connection.vendor == "postgresql":
-            schema_editor.add_index(job, self.index, concurrently=True)
+            schema_editor.add_index(model, self.index, concurrently=True)
         elif connection.vendor == "mysql":
-            change_on_mysql(schema_editor, lambda: schema_editor.add_index(job, self.index))
+            change_on_mysql(
+                schema_editor,
+                lambda: schema_editor.add_index(model, self.index),
+                model._meta.db_table,
+            )
         else:
-            schema_editor.add_index(job, self.index)
+            schema_editor.add_index(model, self.index)
 
 
 class RemoveIndexOnline(migrations.RemoveIndex):
@@ -189,17 +193,17 @@ class RemoveIndexOnline(migrations.RemoveIndex):
         )
 
 
-def _find(connection: Any, job: Any, name: str) -> tuple[str, bool] | None:
+def _find(connection: Any, model: Any, name: str) -> tuple[str, bool] | None:
     """Return the name of an index of the table, with its schema if need be, and if it is valid.
 
     CREATE INDEX CONCURRENTLY that was broken off leaves one that is not.
     """
+    table = model._meta.db_table
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute(INDEX, [name])
+            cursor.execute(INDEX, [table, name])
             found: tuple[str, bool] | None = cursor.fetchone()
             return found
-        table = job._meta.db_table
         names = connection.introspection.get_constraints(cursor, table)
     return (name, True) if name in names else None
 

@@ -34,9 +34,15 @@ class Blocked(models.IntegerChoices):
     HOLDS = 2, _("Holds its key")  # of an ordered task: has started, and may not have ended
     RATE = 3, _("Waits for its rate")  # not claimable; ``line`` is its rate key
     FAIR = 4, _("Waits for its turn")  # not claimable; ``line`` is its fair key
+    JOBS = 5, _("Waits for other jobs")  # not claimable; see Dependency
 
 
-WAITS: dict[int, str] = {Blocked.LIMIT: "limit", Blocked.RATE: "rate", Blocked.FAIR: "turn"}
+WAITS: dict[int, str] = {
+    Blocked.LIMIT: "limit",
+    Blocked.RATE: "rate",
+    Blocked.FAIR: "turn",
+    Blocked.JOBS: "jobs",
+}
 LIVE = (State.READY, State.RUNNING)
 UNSUCCESSFUL = (State.FAILED, State.CANCELLED)
 FINISHED = (State.SUCCEEDED, *UNSUCCESSFUL)
@@ -81,6 +87,7 @@ class Job(models.Model):
     lease_until = Moment(null=True)
     cancel_requested = models.BooleanField(default=False)
     awaited = models.BooleanField(null=True)  # somebody wants to be notified of its end
+    needed = models.BooleanField(null=True)  # other jobs wait for its end, or a group counts it
     waits_for = Count(db_default=0)  # what must end before it, see Dependency
 
     unique_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - NULLs are distinct
@@ -108,6 +115,9 @@ class Job(models.Model):
         permissions: ClassVar = [
             ("retry_job", "Can retry jobs"),
             ("cancel_job", "Can cancel jobs"),
+            # Of the dashboard; see docs/how-to/dashboard.
+            ("view_job_arguments", "Can view arguments and results of jobs"),
+            ("enqueue_job", "Can enqueue copies of jobs"),
         ]
         indexes: ClassVar = [
             PartialIndex(
@@ -189,7 +199,8 @@ class Job(models.Model):
     def waits_because(self) -> str | None:
         """What keeps a ready job from being claimed when it is due.
 
-        ``limit``, ``rate``, ``turn``: it is parked, or in line; ``pause``: its task is paused.
+        ``limit``, ``rate``, ``turn``: it is parked, or in line; ``jobs``: others must end first;
+        ``pause``: its task is paused.
         """
         if self.state != State.READY or self.claimable:
             return None

@@ -27,7 +27,8 @@ class Rule(models.Model):
     paused_by = models.CharField(max_length=255, default="", blank=True)
     paused_because = models.CharField(max_length=255, default="", blank=True)
     limit = models.IntegerField(null=True)  # jobs at once; NULL: as the code or settings say
-    rate = models.CharField(max_length=50, null=True)  # noqa: DJ001 - nobody sets it yet
+    # Starts and burst as "60/m 10", see options.rate; NULL: as the code or settings say.
+    rate = models.CharField(max_length=50, null=True)  # noqa: DJ001
 
     class Meta:
         verbose_name = _("rule")

@@ -21,6 +21,10 @@ class WorkerPresence(models.Model):
     clock = Moment(null=True)
     version = models.CharField(max_length=50, null=True)  # noqa: DJ001 - of this package
 
+    # NULL: a worker of before, or one that runs no jobs by itself.
+    threads = models.PositiveIntegerField(null=True)  # jobs that it runs at once
+    memory = models.BigIntegerField(null=True)  # bytes that it occupied at ``seen_at``
+
     class Meta:
         verbose_name = _("worker")
         verbose_name_plural = _("workers")

@@ -2,10 +2,11 @@
 
 import random
 import reprlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from inspect import iscoroutinefunction
+from typing import Any
 
 from aftercommit.errors import ConfigurationError
 
@@ -15,6 +16,7 @@ BackoffOption = timedelta | Sequence[timedelta] | Backoff
 
 # Further off than any plan, near enough for the timestamps of every database.
 LONGEST_WAIT = timedelta(days=100 * 365)
+MOST_EXPONENT = 10
 MOST_DOUBLINGS = 60  # keeps 2 ** n within a float; any maximum is reached long before
 
 
@@ -51,6 +53,37 @@ class Exponential:
         # In seconds, because a timedelta overflows after 2.7 million years.
         longest = min(self.base.total_seconds() * 2**doublings, self.maximum.total_seconds())
         return timedelta(seconds=longest * random.random() if self.jitter else longest)  # noqa: S311
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polynomial:
+    """Wait ``base`` times the number of failures to the power of ``exponent``.
+
+    As Django Async does by default: 1 minute, 3, 6, 9, 13 ... with ``exponent`` 1.6, so that the
+    waits grow, and a job that has failed for days is still tried every few hours. ``maximum`` is
+    the longest wait (default and at most 100 years). Raises ``ConfigurationError`` for what makes
+    no sense.
+    """
+
+    base: timedelta = timedelta(minutes=1)
+    exponent: float = 1.6
+    maximum: timedelta = LONGEST_WAIT
+
+    def __post_init__(self) -> None:
+        spans = (self.base, self.maximum)
+        good = all(isinstance(span, timedelta) for span in spans)
+        number = isinstance(self.exponent, (int, float)) and 0 <= self.exponent <= MOST_EXPONENT
+        if not good or not number or not timedelta(0) < self.base <= self.maximum <= LONGEST_WAIT:
+            raise ConfigurationError(
+                "backoff: expected timedeltas with 0 < base <= maximum <= 100 years and an "
+                f"exponent from 0 to {MOST_EXPONENT}, got base {self.base!r}, maximum "
+                f"{self.maximum!r} and exponent {self.exponent!r}."
+            )
+
+    def __call__(self, attempt: int) -> timedelta:
+        """Return the wait after ``attempt`` failed runs (1 for the first)."""
+        seconds = self.base.total_seconds() * max(attempt, 1) ** self.exponent
+        return timedelta(seconds=min(seconds, self.maximum.total_seconds()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +131,7 @@ def backoff_from(option: BackoffOption) -> Backoff:
     Raises ``ConfigurationError`` for anything else: an empty list, a negative span, a
     class, an async function.
     """
-    if isinstance(option, (Exponential, Delays)):
+    if isinstance(option, (Exponential, Polynomial, Delays)):
         return option
     if isinstance(option, timedelta):
         return Delays((option,))
@@ -107,6 +140,39 @@ def backoff_from(option: BackoffOption) -> Backoff:
     if isinstance(option, type) or iscoroutinefunction(option):
         raise _unusable(option)
     return Asked(option)
+
+
+def stored_backoff(option: BackoffOption) -> dict[str, Any]:
+    """Return a backoff as a JSON object, to be kept with a call.
+
+    Raises ``ConfigurationError`` for a function of the user's: a row names no code.
+    """
+    made = backoff_from(option)
+    match made:
+        case Delays(delays):
+            return {"delays": [one.total_seconds() for one in delays]}
+        case Exponential() | Polynomial():
+            values = {one.name: getattr(made, one.name) for one in fields(made)}
+            spans = {name: one for name, one in values.items() if isinstance(one, timedelta)}
+            seconds = {name: one.total_seconds() for name, one in spans.items()}
+            return {type(made).__name__.lower(): {**values, **seconds}}
+    raise ConfigurationError(
+        "backoff: a function cannot be kept with a call. Nothing was enqueued. Give a timedelta, "
+        "a list of them, Exponential(), Polynomial() or Delays()."
+    )
+
+
+def read_backoff(stored: Mapping[str, Any]) -> Backoff:
+    """Return a backoff from what ``stored_backoff`` has returned; raises for anything else."""
+    ((kind, given),) = stored.items()
+    if kind == "delays":
+        return Delays([timedelta(seconds=one) for one in given])
+    made: type[Exponential | Polynomial] = {
+        "exponential": Exponential,
+        "polynomial": Polynomial,
+    }[kind]
+    spans = {name: timedelta(seconds=given[name]) for name in ("base", "maximum")}
+    return made(**{**given, **spans})
 
 
 def _is_wait(delay: object) -> bool:

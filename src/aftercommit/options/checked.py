@@ -9,9 +9,12 @@ from typing import Any, Self
 
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.backoff import LONGEST_WAIT
+from aftercommit.wording import spoken
 
 ExceptionTypes = tuple[type[BaseException] | str, ...]  # classes, or their dotted paths
 ExceptionOption = type[BaseException] | str | Collection[type[BaseException] | str]
+LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}  # of logging
+NO_LEVEL = "OFF"
 LARGEST_COUNT = 2**31 - 1  # what the columns hold
 LONGEST_SPAN = timedelta(days=7)  # of what a worker waits for; the system's waits end at 24 days
 
@@ -55,6 +58,15 @@ def check_flags(**values: object) -> None:
     for name, value in values.items():
         if not isinstance(value, bool):
             raise ConfigurationError(f"{name}: expected True or False, got {shown(value)}.")
+
+
+def check_level(name: str, value: object) -> None:
+    """Refuse what is neither None nor a level of ``logging``, or OFF."""
+    if value is not None and value not in (*LEVELS, NO_LEVEL):
+        raise ConfigurationError(
+            f"{name}: expected one of {', '.join(LEVELS)}, {NO_LEVEL} or None, "
+            f"got {shown(value)}."
+        )
 
 
 def check_not_negative(**values: object) -> None:
@@ -129,6 +141,8 @@ def check_texts(**values: object) -> None:
 
 def shown(value: object) -> str:
     """Return a value for a sentence; of one with parts the type, as a part may be secret."""
-    if value is None or isinstance(value, (str, bytes, int, float, timedelta, type)):
+    if isinstance(value, timedelta):
+        return spoken(value)
+    if value is None or isinstance(value, (str, bytes, int, float, type)):
         return reprlib.repr(value)
     return f"a {type(value).__name__}"

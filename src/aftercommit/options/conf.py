@@ -1,6 +1,6 @@
 """``TASKS[alias]["OPTIONS"]`` as a frozen, checked value."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
@@ -15,15 +15,20 @@ from aftercommit.options.checked import (
     ExceptionTypes,
     check_counts,
     check_flags,
+    check_level,
     check_spans,
     check_texts,
     exception_types,
     names_in,
     shown,
 )
+from aftercommit.options.functions import FunctionOption, functions_in
 from aftercommit.options.keep import DEFAULT, KeepOption, check_keep
-from aftercommit.options.queues import limits_in
+from aftercommit.options.queues import LONGEST_NAME, check_queues, is_stored_name, limits_in
 from aftercommit.options.rate import rates_in
+from aftercommit.options.reads import REPLICA_WAIT, ReadFrom, check_reads
+from aftercommit.options.schedules import NO_SCHEDULES, ScheduleOptions, schedules_in
+from aftercommit.options.secret_keys import secret_keys_in
 from aftercommit.options.unique import check_on_conflict
 
 USUAL_BACKOFF = Exponential()
@@ -59,6 +64,7 @@ class BackendOptions(CheckedOptions):
     max_crashes: int = 3  # deaths of a process that ran the job alone; see life-of-a-job
     max_payload: int = 1024 * 1024  # bytes of JSON, for arguments and for results
     strict_json: bool = False  # refuse arguments and results that JSON would change
+    secret_keys: Sequence[Any] = field(default=(), repr=False)  # the first one encrypts
     allowed_functions: tuple[str, ...] | None = None  # None: the installed apps
     # Liveness.
     lease: timedelta = timedelta(seconds=30)  # silence after which a job is taken away
@@ -70,13 +76,25 @@ class BackendOptions(CheckedOptions):
     task_packages: tuple[str, ...] = ()  # where tasks are looked for, beside installed apps
     # What is deleted in time, see keep_result.
     keep_received: timedelta = timedelta(days=60)  # the inbox of @once
+    keep_audit: timedelta = timedelta(days=365)  # what people have done in the dashboard
+    read_from: ReadFrom = None  # replicas from which tasks read once these have their jobs
+    replica_wait: timedelta = REPLICA_WAIT  # longest, then tasks read from the primary
+    keep_log: str | None = None  # a level: what tasks log from there on is kept with the job
+    statistics: bool = True  # keep counts and times of runs, see jobs.statistics()
     archive: ArchiveOption = None  # called with the jobs before they are deleted
+    # Functions of the project, or their dotted paths: see docs/how-to/middleware.
+    middleware: Sequence[FunctionOption] | FunctionOption = ()  # the first one is outermost
+    headers: Sequence[FunctionOption] | FunctionOption = ()  # write headers at enqueue
     # Messages of other libraries that are kept here: names, or names with their options.
     relay: Collection[str] = ()
     relay_when: str = "in_transaction"  # or "always", or "never"
     # Of queues, on all machines: jobs at once, and starts in a time.
     queue_limits: Mapping[str, int] = field(default_factory=lambda: NO_LIMITS)
     queue_rates: Mapping[str, RateOption] = field(default_factory=lambda: NO_RATES)
+    # Periodic tasks by the names of their schedules; afterwards a ScheduleOptions each.
+    schedules: Mapping[str, Mapping[str, Any] | ScheduleOptions] = field(
+        default_factory=lambda: NO_SCHEDULES
+    )
 
     def __post_init__(self) -> None:
         if self.using is not None:
@@ -87,7 +105,7 @@ class BackendOptions(CheckedOptions):
             max_payload=self.max_payload,
         )
         check_flags(atomic=self.atomic, fuse=self.fuse, session_locks=self.session_locks)
-        check_flags(strict_json=self.strict_json)
+        check_flags(strict_json=self.strict_json, statistics=self.statistics)
         check_spans(LONGEST_SPAN, lease=self.lease, heartbeat=self.heartbeat)
         if self.poll_interval is not None:
             check_spans(LONGEST_SPAN, poll_interval=self.poll_interval)
@@ -99,8 +117,8 @@ class BackendOptions(CheckedOptions):
         backoff_from(self.backoff)
         check_on_conflict(self.on_conflict)
         check_keep("keep_result", self.keep_result)
-        check_spans(keep_received=self.keep_received)
-        _check_archive(self.archive)
+        check_spans(keep_received=self.keep_received, keep_audit=self.keep_audit)
+        self._check_kept_and_read()
         self._accept_lists()
         object.__setattr__(self, "relay", _relay(self.relay))
         self._accept_queues()
@@ -124,12 +142,22 @@ class BackendOptions(CheckedOptions):
         """What ``relay`` names, with the options of each."""
         return _relay(self.relay)
 
+    def _check_kept_and_read(self) -> None:
+        _check_archive(self.archive)
+        check_level("keep_log", self.keep_log)
+        check_reads(self.read_from)
+        check_spans(LONGEST_SPAN, replica_wait=self.replica_wait)
+
     def _accept_queues(self) -> None:
         limits = limits_in("queue_limits", self.queue_limits)
         object.__setattr__(self, "queue_limits", limits)
         object.__setattr__(self, "queue_rates", rates_in("queue_rates", self.queue_rates))
+        object.__setattr__(self, "schedules", schedules_in("schedules", self.schedules))
 
     def _accept_lists(self) -> None:
+        for name in ("middleware", "headers"):
+            object.__setattr__(self, name, functions_in(name, getattr(self, name)))
+        object.__setattr__(self, "secret_keys", secret_keys_in(self.secret_keys))
         for name in ("discard_on", "retry_on"):
             object.__setattr__(self, name, exception_types(name, getattr(self, name)))
         if self.discard_on is None:
@@ -140,6 +168,17 @@ class BackendOptions(CheckedOptions):
         for name in lists:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, ())
+
+
+def options_of(alias: str, params: Mapping[str, Any]) -> BackendOptions:
+    """Return the options of a backend; raises ``ConfigurationError`` for what is wrong in it."""
+    where = f"TASKS[{alias!r}]"
+    if not is_stored_name(alias):  # its column is like that of the queues
+        raise ConfigurationError(
+            f"{where}: an alias has 1 to {LONGEST_NAME} printable characters."
+        )
+    check_queues(params.get("QUEUES", ()), where=f"{where}['QUEUES']")
+    return BackendOptions.from_mapping(params.get("OPTIONS", {}), where=f"{where}['OPTIONS']")
 
 
 def _check_ageing(value: timedelta) -> None:

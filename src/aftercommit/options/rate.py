@@ -57,6 +57,30 @@ def rate_from(text: object, burst: object = 1, *, name: str = "rate") -> Rate:
     return rate
 
 
+def stored_rate(text: str, burst: int) -> str:
+    """Return a rate as one text: that of the column of a rule. Raises as ``rate_from`` does."""
+    rate_from(text, burst)
+    return f"{''.join(text.split()).lower()} {burst}"
+
+
+def text_of(rate: Rate) -> str:
+    """Return a rate in the smallest unit that says it, or else how far apart two starts are."""
+    for unit, span in (("s", SECOND), ("m", MINUTE), ("h", HOUR), ("d", DAY)):
+        number = round(span / rate.interval)
+        if number and -(-span // number) == rate.interval:
+            return f"{number}/{unit}"
+    return f"1/{rate.interval.total_seconds():g}s"
+
+
+def rate_of_rule(stored: str) -> tuple[str, Rate] | None:
+    """Return what ``stored_rate`` has made of a rate; None: somebody else has written it."""
+    text, _space, burst = stored.rpartition(" ")
+    try:
+        return text, known_rate(text, int(burst))
+    except (ConfigurationError, ValueError):
+        return None
+
+
 def rates_in(name: str, value: Any) -> Mapping[str, Rate]:
     """Return the rates of queues: "60/m", or ("60/m", 10) with a burst.
 

@@ -20,4 +20,6 @@ def bytes_of(text: str) -> int:
 
 def size(number: int) -> str:
     """Return a number of bytes for people."""
+    if number < UNITS["M"]:
+        return f"{number:,} bytes"
     return f"{number / UNITS['M']:,.0f} MiB"

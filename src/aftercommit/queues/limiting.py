@@ -57,12 +57,7 @@ def limit(
     named.must_exist()
     if named.kind == TASK:
         _check_order(named.names[0], limit)
-    changed = [
-        (alias, name)
-        for alias in named.aliases
-        for name in named.names
-        if store_for(alias).limit(named.kind, name, int(limit or 0))
-    ]
+    changed = named.change(lambda store, name: store.limit(named.kind, name, int(limit or 0)))
     return Answer(changed=changed, unused=named.unused)
 
 
@@ -78,12 +73,7 @@ def unlimit(
     Raises ``NothingToLimit`` for what ``limit()`` would refuse, if it has no limit of run time.
     """
     named = Named.of(queue, task, broker, using=using, unknown=NothingToLimit)
-    changed = [
-        (alias, name)
-        for alias in named.aliases
-        for name in named.names
-        if store_for(alias).unlimit(named.kind, name)
-    ]
+    changed = named.change(lambda store, name: store.unlimit(named.kind, name))
     return named.undone(changed)
 
 

@@ -1,9 +1,9 @@
 """Which queues or tasks are meant, and in which databases; what does not exist is refused."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aftercommit.enqueue.called import declared_task, load_tasks, stored_names
 from aftercommit.enqueue.configured import accepts_queue, job_aliases, our_backends
@@ -18,7 +18,11 @@ from aftercommit.options.queues import (
     queues_of,
 )
 from aftercommit.store import store_for
+from aftercommit.stored import without_version
 from aftercommit.values import QUEUE, TASK
+
+if TYPE_CHECKING:  # it needs the models
+    from aftercommit.store.base import Store
 
 Unknown = type[NothingToPause] | type[NothingToLimit]  # what is raised for a name
 
@@ -54,7 +58,8 @@ class Named:
         if [queue, task, broker].count(None) != 2:  # noqa: PLR2004 - of three, one is given
             raise ConfigurationError("Name a queue, a task or a broker, and one of them only.")
         if task is not None:
-            kind, names = TASK, stored_names(_path(task))
+            # What is set for a task holds for all versions of it.
+            kind, names = TASK, list(dict.fromkeys(map(without_version, _names(task))))
         else:
             kind, names = QUEUE, list(_queues(queue, broker))
         return cls(kind=kind, names=names, aliases=aliases(using), unknown=unknown)
@@ -77,6 +82,15 @@ class Named:
         elif not self._may_be_used():
             known = {queue for backend in our_backends() for queue in backend.queues}
             raise self.unknown(what=f"queue {name!r}", fix=_one_of(known), undone=undone)
+
+    def change(self, write: Callable[["Store", str], bool]) -> list[tuple[str, str]]:
+        """Write for each name in each database; return where that has changed something."""
+        return [
+            (alias, name)
+            for alias in self.aliases
+            for name in self.names
+            if write(store_for(alias), name)
+        ]
 
     def undone(self, changed: Sequence[tuple[str, str]]) -> Answer:
         """Answer what was taken away; raise if nothing was, and nobody uses the name."""
@@ -140,6 +154,10 @@ def _similar(path: str) -> str:
     if found:
         return f"one that is spelt alike: {', '.join(sorted(found))}."
     return "its path as in 'shop.tasks.send'; no declared task has a similar one."
+
+
+def _names(task: object) -> Sequence[str]:
+    return stored_names(_path(task))
 
 
 def _path(task: object) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from aftercommit.enqueue.versions import versions_of
 from aftercommit.errors import ConfigurationError, NothingToPause
 from aftercommit.queues.named import Answer, Named, aliases
 from aftercommit.store import store_for
@@ -52,12 +53,7 @@ def pause(
     for text in (by, why):
         _check_note(text)
     named.must_exist()
-    changed = [
-        (alias, name)
-        for alias in named.aliases
-        for name in named.names
-        if store_for(alias).pause(named.kind, name, by=by, why=why)
-    ]
+    changed = named.change(lambda store, name: store.pause(named.kind, name, by=by, why=why))
     return Answer(changed=changed, unused=named.unused)
 
 
@@ -75,17 +71,12 @@ def resume(
     Raises ``NothingToPause`` for what ``pause()`` would refuse, if it is not paused.
     """
     named = Named.of(queue, task, broker, using=using, unknown=NothingToPause)
-    changed = [
-        (alias, name)
-        for alias in named.aliases
-        for name in named.names
-        if _resume(store_for(alias), named.kind, name)
-    ]
+    changed = named.change(lambda store, name: _resume(store, named.kind, name))
     return named.undone(changed)
 
 
 def _resume(store: "Store", kind: str, name: str) -> bool:
-    ended = store.end_rate_pauses([name]) if kind == TASK else 0
+    ended = store.end_rate_pauses(versions_of(name)) if kind == TASK else 0
     return store.resume(kind, name) or ended > 0
 
 

@@ -1,10 +1,12 @@
 """The outbox: messages for brokers, stored in the database whose transaction is open."""
 
-import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,11 +14,15 @@ from django.db import connections
 
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.configured import our_backends
-from aftercommit.enqueue.transactions import open_aliases
+from aftercommit.enqueue.gather import open_block
+from aftercommit.enqueue.headers import inside
+from aftercommit.enqueue.transactions import in_event_loop, open_aliases
 from aftercommit.errors import ConfigurationError, PayloadTooLarge
 from aftercommit.ids import new_job_id
+from aftercommit.middleware import Enqueuing
 from aftercommit.options.conf import RELAY_WHEN
 from aftercommit.options.queues import queue_in_order, queue_of
+from aftercommit.relay.brokers import broker_for
 from aftercommit.relay.brokers.base import Message
 from aftercommit.relay.brokers.unsent import note
 from aftercommit.relay.neglected import Reminder
@@ -56,19 +62,40 @@ class Outbox:
             return found
         return _usual_alias(backends) if when == ALWAYS else None
 
+    def would_keep(
+        self,
+        broker: str,
+        when: str | None,
+        backend: str | None,
+        aliases: Sequence[str] | None = None,
+    ) -> bool:
+        """Return whether ``alias`` would name one; logs nothing, see ``relayed``."""
+        backends = backends_keeping(broker)
+        if backend is not None and not broker_for(broker).covers(backend):
+            return False
+        when = when or _when(backends)
+        if when == NEVER or not backends:
+            return False
+        if when == ALWAYS or current_key() is not None:
+            return True
+        found = open_aliases() if aliases is None else aliases
+        return any(alias in backends for alias in found)
+
     def alias_if_away(self, broker: str, *, when: str | None) -> str | None:
         """See ``brokers.base.Outbox``."""
         backends = backends_keeping(broker)
-        if not backends or (when or _when(backends)) == NEVER or _in_event_loop():
+        if not backends or (when or _when(backends)) == NEVER or in_event_loop():
             return None
         return _usual_alias(backends)
 
     def keep(self, message: Message, *, using: str) -> None:
         """See ``brokers.base.Outbox``."""
-        if _in_event_loop():
+        if in_event_loop():
             # Django does not write in a coroutine. No transaction is open there.
             with ThreadPoolExecutor(1) as thread:
-                thread.submit(_alone, partial(_insert, message, using, current_key())).result()
+                # In the caller's context: what writes headers looks there.
+                insert = partial(_insert, message, using, current_key())
+                thread.submit(copy_context().run, _alone, insert).result()
             return
         _insert(message, using, current_key())
         note(message.message_id, using=using)
@@ -76,8 +103,35 @@ class Outbox:
 
 def _insert(message: Message, using: str, key: str | None) -> None:
     backend = backends_keeping(message.broker)[using]
-    backend.store.insert([_job(message, backend, key)])
-    _reminder.look(backend)
+    if not backend.header_writers:  # mostly
+        _insert_job(_job(message, backend, key), backend)
+        return
+
+    def write(stack: ExitStack) -> None:
+        job_id, queue = message.job_id or new_job_id(), _queue(message, key)
+        enqueuing = Enqueuing(
+            task=None,
+            name=message.name,
+            job_ids=[str(job_id)],
+            queue=queue,
+            backend=backend.alias,
+            using=using,
+            broker=message.broker,
+        )
+        written = backend.header_writers.enter(stack, enqueuing)
+        headers = {} if written is None else written.headers
+        content = broker_for(message.broker).with_headers(message.content, headers)
+        job = _job(replace(message, job_id=job_id, content=content), backend, key)
+        _insert_job(job if written is None else written.into(job), backend)
+
+    inside(write)
+
+
+def _insert_job(job: NewJob, backend: DatabaseBackend) -> None:
+    using, look = backend.using, partial(_reminder.look, backend)
+    if (block := open_block()) is None or not block.take(using, [job], inserted=look):
+        backend.store.insert([job])
+        look()
 
 
 def _alone(insert: Callable[[], None]) -> None:
@@ -95,10 +149,8 @@ def _job(message: Message, backend: DatabaseBackend, key: str | None) -> NewJob:
         "content": message.content,
     }
     meta = {"name": message.name}
-    queue = queue_of(message.broker)
     if key is not None:
         arguments["ordering_key"] = meta["ordering_key"] = key
-        queue = queue_in_order(message.broker)
     payload = json.dumps({"args": [], "kwargs": arguments})
     size, limit = len(payload.encode()), backend.config.max_payload
     if size > limit:
@@ -109,7 +161,7 @@ def _job(message: Message, backend: DatabaseBackend, key: str | None) -> NewJob:
         task_path=PUBLISH,
         payload=payload,
         backend=backend.alias,
-        queue=queue,
+        queue=_queue(message, key),
         max_attempts=MAX_ATTEMPTS,
         meta={
             "broker": message.broker,
@@ -118,6 +170,10 @@ def _job(message: Message, backend: DatabaseBackend, key: str | None) -> NewJob:
             **meta,
         },
     )
+
+
+def _queue(message: Message, key: str | None) -> str:
+    return queue_of(message.broker) if key is None else queue_in_order(message.broker)
 
 
 def relaying() -> list[DatabaseBackend]:
@@ -170,12 +226,3 @@ def _unknown_when(broker: str, when: object) -> str:
         f"A task for {broker} says aftercommit={when!r}: expected one of "
         f"{', '.join(RELAY_WHEN)}. Nothing was sent."
     )
-
-
-def _in_event_loop() -> bool:
-    """Return whether an event loop runs in this thread, where Django refuses to write."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

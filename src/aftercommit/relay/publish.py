@@ -14,19 +14,21 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from aftercommit import events
+from aftercommit import events, relayed
 from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
+from aftercommit.enqueue.batches import BatchCall, End
 from aftercommit.enqueue.configured import our_backends
 from aftercommit.enqueue.outcomes import Snooze
-from aftercommit.enqueue.task import BatchTask, Report
+from aftercommit.enqueue.task import BuiltInTask
 from aftercommit.errors import ClaimLost, ConfigurationError, TimedOut
 from aftercommit.options.queues import queue_in_order, queue_of, queues_of
 from aftercommit.relay.brokers import broker_for, check_options
-from aftercommit.relay.brokers.base import Away, TooEarly
+from aftercommit.relay.brokers.base import Away, Report, TooEarly
 from aftercommit.relay.outbox import MAX_ATTEMPTS, PUBLISH, Outbox, backends_keeping, relaying
 from aftercommit.worker.claiming.broker_backoff import back_off, is_backing_off, resume
 from aftercommit.worker.claiming.broker_share import call_to
+from aftercommit.worker.in_flight import MOST
 
 if TYPE_CHECKING:
     from aftercommit.models import Job
@@ -43,22 +45,16 @@ _in_vain: Counter[str] = Counter()  # failed attempts in a row, by broker
 _lock = threading.Lock()
 
 
-def publish(
-    broker: str, message_id: str, content: dict[str, Any], ordering_key: str | None = None
-) -> Any:
-    """Publish a captured message; see ``publish_many``."""
-    ends: list[tuple[BaseException | None, Any]] = []
-    call = {
-        "broker": broker,
-        "message_id": message_id,
-        "content": content,
-        "ordering_key": ordering_key,
-    }
-    publish_many([call], lambda _number, error, value=None: ends.append((error, value)))
-    ((error, value),) = ends
-    if error is not None:
-        raise error
-    return value
+def publish(calls: Sequence[BatchCall]) -> None:
+    """Publish captured messages; see ``publish_many``. Each ends as soon as it is published."""
+
+    def report(number: int, error: BaseException | None, value: Any = None) -> None:
+        calls[number].end = End(error, value)
+
+    publish_many([call.kwargs for call in calls], report)
+    for call in calls:
+        if call.end is None:
+            call.fail(RuntimeError("the relay did not report how this message ended"))
 
 
 def publish_many(calls: Sequence[dict[str, Any]], report: Report) -> None:
@@ -222,12 +218,12 @@ def _pause_after(tries: int) -> timedelta:
     return longest * random.uniform(0.5, 1)  # noqa: S311
 
 
-def publish_task(backend: DatabaseBackend) -> BatchTask:
+def publish_task(backend: DatabaseBackend) -> BuiltInTask:
     """Return the task that publishes, on this backend; a worker finds it by its path."""
-    return BatchTask(
+    return BuiltInTask(
         path=PUBLISH,
         func=publish,
-        many=publish_many,
+        batch_size=MOST,
         backend=backend.alias,
         queue_name=next(iter(sorted(backend.queues)), "default"),  # its jobs are in other queues
         priority=0,
@@ -257,6 +253,7 @@ def install() -> None:
             if name not in _installed:
                 _installed.add(name)
                 broker.capture(outbox)
+                relayed.register(name, partial(outbox.would_keep, name))
                 events.worker_stopped.connect(_close, dispatch_uid="aftercommit.relay.publish")
 
 

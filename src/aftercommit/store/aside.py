@@ -10,6 +10,7 @@ from django.db.models import Case, Q, Value, When
 from aftercommit.models import Blocked, Dependency, State
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.rules import Rules, pause_of
+from aftercommit.stored import without_version
 from aftercommit.values import TASK
 
 FRONT = 500  # jobs of a group that are looked at together; more ids are no lookup for MariaDB
@@ -79,7 +80,7 @@ class Aside(Rules):
                 self._jobs.filter(id__in=in_lines).update(blocked=None, line=None)
             self._dependencies.bulk_create(
                 [
-                    Dependency(job_id=job_id, needs_id=pause_of(path))
+                    Dependency(job_id=job_id, needs_id=pause_of(without_version(path)))
                     for job_id, path in chosen.items()
                 ],
                 ignore_conflicts=True,  # one that was cancelled meanwhile, and retried
@@ -87,11 +88,13 @@ class Aside(Rules):
         return len(chosen)
 
     def _still_paused(self, tasks: Collection[str]) -> list[str]:
-        names = sorted(tasks)
+        """Return those of the tasks that are paused; a pause is of all versions of a task."""
+        names = sorted({without_version(one) for one in tasks})
         marks = ", ".join(["%s"] * len(names))
         with self.connection.cursor() as cursor:
             cursor.execute(PAUSED.format(names=marks, share=self.share_sql), names)
-            return [row[0] for row in cursor.fetchall()]
+            paused = {row[0] for row in cursor.fetchall()}
+        return [one for one in tasks if without_version(one) in paused]
 
     def bring_back(self, task_path: str) -> bool:
         """Make some jobs claimable again that were set aside, the oldest first.
@@ -111,8 +114,10 @@ class Aside(Rules):
             held = dict(self._locked(rows, skip=True).values_list("id", "queue"))
             gone = set(first) - set(rows.values_list("id", flat=True))
             # Whatever has become of it meanwhile: it waits for this pause no longer. One that
-            # waits for a slot as well stays in its line, which lets it through in its turn.
-            parked = Q(state=State.READY, blocked__in=(Blocked.LIMIT, Blocked.RATE, Blocked.FAIR))
+            # waits for a slot as well stays in its line, which lets it through in its turn. One
+            # that waits for other jobs is freed by the last of those.
+            places = (Blocked.LIMIT, Blocked.RATE, Blocked.FAIR, Blocked.JOBS)
+            parked = Q(state=State.READY, blocked__in=places)
             self._jobs.filter(id__in=held).exclude(parked).update(
                 waits_for=0,
                 claimable=Case(When(state=State.READY, then=Value(True)), default=Value(False)),

@@ -29,12 +29,14 @@ INSERTED = (
 # What few jobs have, with what all others have: an INSERT names those that one of its jobs needs.
 SELDOM: dict[str, Any] = {
     "tags": None,
+    "headers": None,
     "rate_key": None,
     "fair_key": None,
     "line": None,
     "blocked": None,
     "claimable": True,
     "waits_for": 0,
+    "needed": None,
 }
 
 CLAIMED = (  # in the order of the fields of Claim
@@ -51,6 +53,7 @@ CLAIMED = (  # in the order of the fields of Claim
     "queue",
     "priority",
     "tags",
+    "headers",
     *(MOMENTS := ("run_after", "enqueued_at", "started_at", "claimed_at")),
 )
 # The counters grow up to these: one that is full must not make the claim of others an error.
@@ -95,20 +98,24 @@ def values_from(job: NewJob, columns: Sequence[str]) -> dict[str, Any]:
 
 
 def _has_seldom(job: NewJob) -> bool:
-    return not (job.tags is None and job.rate_key is None and job.fair_key is None)
+    plain = job.tags is None and job.rate_key is None and job.fair_key is None
+    return not plain or job.waits or job.needed or job.headers is not None
 
 
 def _seldom(job: NewJob) -> dict[str, Any]:
     """Return the values of ``SELDOM``; a fair job that is due waits in line at once."""
-    in_line = job.fair_key is not None and job.run_after is None
+    in_line = job.fair_key is not None and job.run_after is None and not job.waits
+    blocked = Blocked.FAIR.value if in_line else Blocked.JOBS.value if job.waits else None
     return {
         "tags": job.tags,
+        "headers": job.headers,
         "rate_key": job.rate_key,
         "fair_key": job.fair_key,
         "line": job.fair_key if in_line else None,
-        "blocked": Blocked.FAIR.value if in_line else None,
-        "claimable": not in_line,
-        "waits_for": int(in_line),
+        "blocked": blocked,
+        "claimable": blocked is None,
+        "waits_for": int(blocked is not None),
+        "needed": job.needed or None,
     }
 
 

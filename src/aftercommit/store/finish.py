@@ -3,19 +3,19 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
 from django.db import IntegrityError
-from django.db.models import DO_NOTHING, F, ProtectedError
+from django.db.models import DO_NOTHING, Exists, F, OuterRef, ProtectedError, QuerySet
 from django.db.models.functions import Greatest, Least
 
-from aftercommit.models import UNSUCCESSFUL, Job, State
+from aftercommit.models import UNSUCCESSFUL, Dependency, Job, State
 from aftercommit.store.clock import DatabaseNow, in_future
 from aftercommit.store.columns import LARGEST_COUNT
+from aftercommit.store.notes import Notes
 from aftercommit.store.savepoint import Savepoint
-from aftercommit.store.table import Table
 from aftercommit.stored import read_errors
 from aftercommit.transient_errors import is_conflict
 from aftercommit.values import (
@@ -103,26 +103,35 @@ def changes(end: Ending) -> dict[str, Any]:
     return update
 
 
-def with_error(errors: str, error: RunError, *, worker_id: UUID | None) -> str:
-    """Return the JSON list ``errors`` with one more entry."""
+def with_error(
+    errors: str,
+    error: RunError,
+    *,
+    worker_id: UUID | None,
+    claimed_at: datetime | None = None,
+) -> str:
+    """Return the JSON list ``errors`` with one more entry; ``claimed_at``: of that run."""
     entries = read_errors(errors)
     for entry in entries[: -TRACEBACKS_KEPT + 1]:
         entry["traceback"] = ""
-    entries.append(
-        {
-            "exception_class_path": error.exception_class_path,
-            "traceback": error.traceback,
-            "worker_id": str(worker_id),
-        }
-    )
+    added: dict[str, Any] = {
+        "exception_class_path": error.exception_class_path,
+        "traceback": error.traceback,
+        "worker_id": str(worker_id),
+    }
+    if claimed_at is not None:
+        added["claimed_at"] = claimed_at.isoformat()
+    if error.took is not None:
+        added["took"] = round(error.took.total_seconds(), 6)
+    entries.append(added)
     return json.dumps(entries)  # ASCII: NUL and lone surrogates become escapes
 
 
 def _errors(claim: Claim, error: RunError) -> str:
-    return with_error(claim.errors, error, worker_id=claim.worker_id)
+    return with_error(claim.errors, error, worker_id=claim.worker_id, claimed_at=claim.claimed_at)
 
 
-class Finishing(Table):
+class Finishing(Notes):
     """Writes the outcomes of runs."""
 
     def savepoint(self, name: str) -> Savepoint:
@@ -144,23 +153,31 @@ class Finishing(Table):
         returns None if that COMMIT has succeeded.
         """
         if type(outcome) is SucceededAndGone:
-            return next(iter(self._finish_and_delete([claim])), None)
+            return next(iter(self._finish_and_delete([(claim, outcome)])), None)
         mine = self._mine(claim.job_id, claim.token)
         end = ending(claim, outcome)
-        ended = []
+        # One statement for a job that nobody waits for, as almost all are.
+        if written := self._end(mine.filter(needed__isnull=True), claim.job_id, end):
+            return self._ended([written])[0]
+        with self._write():
+            written = self._end(mine.filter(needed__isnull=False), claim.job_id, end)
+            return written and self._ended([written], needed=[claim.job_id])[0]
+
+    @staticmethod
+    def _end(mine: QuerySet[Job], job_id: UUID, end: Ending) -> Ended | None:
         if end.state != State.READY:
-            if mine.update(**changes(end)):
-                ended = [Ended(claim.job_id, end.state)]
-        elif mine.filter(cancel_requested=False).update(**changes(end)):
-            ended = [Ended(claim.job_id, end.state)]
-        elif mine.filter(cancel_requested=True).update(**changes(end.cancelled())):
-            ended = [Ended(claim.job_id, State.CANCELLED)]
-        return next(iter(self._ended(ended)), None)
+            return Ended(job_id, end.state) if mine.update(**changes(end)) else None
+        if mine.filter(cancel_requested=False).update(**changes(end)):
+            return Ended(job_id, end.state)
+        if mine.filter(cancel_requested=True).update(**changes(end.cancelled())):
+            return Ended(job_id, State.CANCELLED)
+        return None
 
     def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
         """Write the outcomes of several runs in one transaction; return what was written.
 
-        Runs whose claims were lost are left out; the order is undefined.
+        Runs whose claims were lost are left out; the order is undefined. Raises ``EndsHeldUp``
+        when it has written the others, on MySQL and MariaDB: see there.
 
         The rows are locked in the order of their ids, so two batches cannot deadlock.
         """
@@ -169,12 +186,25 @@ class Finishing(Table):
             written = [self.finish(claim, outcome) for claim, outcome in in_order]
             return [one for one in written if one is not None]
 
-    def _finish_and_delete(self, claims: Sequence[Claim]) -> list[Ended]:
+    def _finish_and_delete(self, ended: Sequence[tuple[Claim, Succeeded]]) -> list[Ended]:
         """Delete the rows of claimed runs that have succeeded, in one transaction.
 
-        A row whose deletion is refused stays: it is written as succeeded, without the result. A
-        model may protect it, or a foreign key, a trigger or a right that Django does not know.
+        The row of a job that others wait for stays, with its result, until it is pruned. A row
+        whose deletion is refused stays as well, without the result. A model may protect it, or a
+        foreign key, a trigger or a right that Django does not know.
         """
+        gone = self._delete_or_keep([claim for claim, _outcome in ended])
+        deleted = {one.job_id for one in gone}
+        kept = [(claim, end) for claim, end in ended if claim.job_id not in deleted]
+        left = [(claim, Succeeded(end.result)) for claim, end in kept]
+        return gone + (self._finish_needed(left) if left else [])
+
+    def _finish_needed(self, ended: Sequence[tuple[Claim, Succeeded]]) -> list[Ended]:
+        with self._write():
+            found = [self.finish(claim, outcome) for claim, outcome in ended]
+            return [one for one in found if one is not None]
+
+    def _delete_or_keep(self, claims: Sequence[Claim]) -> list[Ended]:
         if not claims:
             return []
         refusal_would_be_late = self._in_transaction()
@@ -188,7 +218,7 @@ class Finishing(Table):
             if self._is_no_refusal(error):
                 raise
             if len(claims) > 1:
-                return [end for one in claims for end in self._finish_and_delete([one])]
+                return [end for one in claims for end in self._delete_or_keep([one])]
         return [] if (end := self.finish(claims[0], Succeeded())) is None else [end]
 
     def _is_no_refusal(self, error: Exception) -> bool:
@@ -210,19 +240,45 @@ class Finishing(Table):
             # The database may refuse at COMMIT, when it is too late to write something else.
             raise ProtectedError("A foreign key to Job is declared with DO_NOTHING.", set())
         tokens = {claim.job_id: claim.token for claim in claims}
-        running = self._jobs.filter(id__in=tokens, state=State.RUNNING)
         # The lock is the judge, as that of the UPDATE is for a row that stays.
-        rows = self._locked(running).order_by("id").values_list("id", "token")
-        mine = [job_id for job_id, token in rows if token == tokens[job_id]]
-        self._jobs.filter(id__in=mine, state=State.RUNNING).delete()
-        return [Ended(job_id, State.SUCCEEDED) for job_id in mine]
+        locked = self._lock_to_delete(list(tokens))
+        mine = [job_id for job_id, token in locked if token == tokens[job_id]]
+        gone = self._delete_unless_needed(mine)
+        # Of the first run the worker knows whether it has noted anything.
+        self.delete_notes([job_id for job_id in gone if tokens[job_id] > 1])
+        return [Ended(job_id, State.SUCCEEDED) for job_id in gone]
+
+    def _lock_to_delete(self, job_ids: Sequence[UUID]) -> list[tuple[UUID, int]]:
+        """Lock running jobs that nobody needs against all; return them with their tokens.
+
+        Never waits, and leaves out what others have locked: some only let nobody delete the row,
+        because a job is going to wait for it, see ``GraphInserting._keep``.
+        """
+        running = self._jobs.filter(id__in=job_ids, state=State.RUNNING, needed__isnull=True)
+        rows = running.select_for_update(skip_locked=True).order_by("id")
+        return list(rows.values_list("id", "token"))
+
+    def _delete_unless_needed(self, job_ids: Sequence[UUID]) -> Sequence[UUID]:
+        """Delete locked jobs, and return them, but for those that have edges.
+
+        Whoever has committed these since the run began has not marked the job as needed yet.
+        """
+        edges = Dependency.objects.using(self.alias).filter(needs_id=OuterRef("id"))
+        free = self._jobs.filter(~Exists(edges), id__in=job_ids, state=State.RUNNING)
+        _all, by_model = free.delete()
+        if by_model.get(Job._meta.label, 0) == len(job_ids):
+            return job_ids
+        left = set(self._jobs.filter(id__in=job_ids).values_list("id", flat=True))
+        return [one for one in job_ids if one not in left]
 
 
 def without_gone(
     ended: Sequence[tuple[Claim, Outcome]],
-) -> tuple[list[Claim], Sequence[tuple[Claim, Outcome]]]:
-    """Return the claims whose rows go with their success, and the other outcomes."""
-    gone = [claim for claim, outcome in ended if type(outcome) is SucceededAndGone]
+) -> tuple[list[tuple[Claim, Succeeded]], Sequence[tuple[Claim, Outcome]]]:
+    """Return the runs whose rows go with their success, and the others."""
+    gone: list[tuple[Claim, Succeeded]] = [
+        (claim, end) for claim, end in ended if isinstance(end, SucceededAndGone)
+    ]
     if not gone:
         return gone, ended
     return gone, [one for one in ended if type(one[1]) is not SucceededAndGone]

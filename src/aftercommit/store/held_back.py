@@ -1,4 +1,4 @@
-"""Ready jobs that no claim can see: of paused tasks, or waiting for a limit or a rate."""
+"""Ready jobs that no claim can see: of paused tasks, or waiting for limits, rates, other jobs."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ from aftercommit.models import Blocked, Dependency
 from aftercommit.store.rules import Rules, pause_of
 from aftercommit.values import TASK
 
-PARKED_IN = (Blocked.LIMIT, Blocked.RATE)
+PARKED_IN = (Blocked.LIMIT, Blocked.RATE, Blocked.JOBS)
 # Each place is a part of an index, read up to a limit.
 PARKED = """
 SELECT {column}, COUNT(*) FROM (
@@ -32,6 +32,7 @@ class HeldBackJobs(NamedTuple):
     paused: dict[str, int]  # set aside, because their task is paused
     limited: dict[str, int]  # parked, because of a limit
     rated: dict[str, int]  # parked, because of a rate
+    waiting: dict[str, int]  # for other jobs
 
 
 class HeldBack(Rules):
@@ -39,11 +40,11 @@ class HeldBack(Rules):
 
     def held_back(self, column: str, *, most: int) -> HeldBackJobs:
         """Return how many there are, by ``queue`` or ``task_path``; up to ``most`` a reason."""
-        limited, rated = (
+        limited, rated, waiting = (
             self._pairs(PARKED.format(column=column, place=place.value, most=most), [])
             for place in PARKED_IN
         )
-        return HeldBackJobs(self._set_aside_by(column, most), limited, rated)
+        return HeldBackJobs(self._set_aside_by(column, most), limited, rated, waiting)
 
     def _set_aside_by(self, column: str, most: int) -> dict[str, int]:
         rules = self.rules()

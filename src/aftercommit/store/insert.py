@@ -1,7 +1,7 @@
 """T0: a job is inserted in the transaction of the code that enqueues it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
@@ -12,9 +12,11 @@ from django.db import InterfaceError, OperationalError
 
 from aftercommit.store.columns import moment_from
 from aftercommit.store.unique import Placed, UniqueKeys
-from aftercommit.values import NewJob, NewJobs, OnConflict
+from aftercommit.values import NewJob, NewJobs, OnConflict, Together
 
 IS_FINE = OnConflict()
+MOST_TOGETHER = 10_000  # jobs of a statement
+LARGEST_TOGETHER = 16 * 1024 * 1024  # bytes of their arguments
 Answer = TypeVar("Answer")
 
 
@@ -66,6 +68,22 @@ class Inserting(UniqueKeys, ABC):
         """
         self._once_more_if_broken(partial(self._insert_alike, jobs), [jobs.like])
 
+    def insert_together(self, given: Sequence[Together]) -> None:
+        """Insert jobs without unique keys, all or none, in their order; see ``insert``.
+
+        One statement for all, where ``insert_alike`` needs one; one for each ``MOST_TOGETHER``
+        jobs or ``LARGEST_TOGETHER`` bytes of arguments.
+        """
+        if len(given) == 1 and isinstance(given[0], NewJobs):
+            self.insert_alike(given[0])
+            return
+        jobs = [job for one in given for job in _each(one)]
+        parts = list(_parts(jobs))
+        if len(parts) == 1:
+            self.insert(jobs)
+        elif parts:
+            self._once_more_if_broken(partial(self._insert_parts, parts), jobs)
+
     def insert_unique(self, jobs: Sequence[NewJob], rule: OnConflict) -> list[Placed]:
         """Enqueue jobs with unique keys in the caller's transaction, all or none.
 
@@ -107,6 +125,11 @@ class Inserting(UniqueKeys, ABC):
             self._insert_rows(free, or_skip=repeated)
         return [job.id for job in jobs]
 
+    def _insert_parts(self, parts: Sequence[Sequence[NewJob]], *, repeated: bool) -> None:
+        with self._write():
+            for part in parts:
+                self._insert_rows(part, or_skip=repeated)
+
     def _insert_both(
         self, jobs: Sequence[NewJob], free: list[NewJob], keyed: list[NewJob], repeated: bool
     ) -> list[UUID]:
@@ -138,3 +161,20 @@ class Inserting(UniqueKeys, ABC):
         ``raw`` and not the present connection, because Django may have opened a new one to
         leave its atomic block.
         """
+
+
+def _each(jobs: Together) -> Sequence[NewJob]:
+    return jobs.each() if isinstance(jobs, NewJobs) else jobs
+
+
+def _parts(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
+    part: list[NewJob] = []
+    size = 0
+    for job in jobs:
+        if part and (len(part) == MOST_TOGETHER or size + len(job.payload) > LARGEST_TOGETHER):
+            yield part
+            part, size = [], 0
+        part.append(job)
+        size += len(job.payload)
+    if part:
+        yield part

@@ -15,10 +15,11 @@ from django.utils import timezone
 
 from aftercommit.errors import ArchiveFailed
 from aftercommit.ids import first_id_of
-from aftercommit.models import FINISHED, Job
+from aftercommit.models import FINISHED, Job, State
 from aftercommit.options.backoff import LONGEST_WAIT
 from aftercommit.store.clock import DatabaseNow
-from aftercommit.store.table import Table
+from aftercommit.store.deleted_members import DeletedMembers
+from aftercommit.store.notes import Notes
 
 FIRST_ID = UUID(int=0)
 READ = ("id", "backend", "task_path", "state", "finished_at", DatabaseNow())
@@ -56,7 +57,7 @@ class Deleted(NamedTuple):
     protected: int
 
 
-class Pruning(Table):
+class Pruning(DeletedMembers, Notes):
     """Reads and deletes ended jobs, for rules that this room does not know.
 
     No index names what changes when a job ends, so there is none of ended jobs. Ids are in the
@@ -103,16 +104,21 @@ class Pruning(Table):
     def _delete_unchanged(self, found: Found, archive: Archive | None) -> int:
         with self._write():
             chosen = self._jobs.filter(id__in=found, state__in=FINISHED).order_by("id")
-            rows = self._locked(chosen, skip=True)
-            # Not a job that was retried and has finished again in the meantime.
+            rows = self._locked_to_delete(chosen)
+            jobs = [] if archive is None else list(rows)
+            read = [(job.id, job.finished_at, job.needed, job.state) for job in jobs]
             if archive is None:
-                pairs = list(rows.values_list("id", "finished_at"))
-                gone = [job_id for job_id, finished_at in pairs if finished_at == found[job_id]]
-            else:
-                jobs = [job for job in rows if job.finished_at == found[job.id]]
-                gone = [job.id for job in jobs]
-                self._archive(jobs, archive)
+                read = list(rows.values_list("id", "finished_at", "needed", "state"))
+            # Not a job that was retried and has finished again in the meantime.
+            read = [row for row in read if row[1] == found[row[0]]]
+            kept = self._kept([row[0] for row in read if row[3] == State.SUCCEEDED])
+            read = [row for row in read if row[0] not in kept]
+            gone = [job_id for job_id, *_others in read]
+            if archive is not None:
+                self._archive([job for job in jobs if job.id in set(gone)], archive)
+            self._deleting({job_id: state for job_id, _at, needed, state in read if needed})
             _all, by_model = self._jobs.filter(id__in=gone, state__in=FINISHED).delete()
+            self.delete_notes(gone)
             return by_model.get(Job._meta.label, 0)
 
     def _archive(self, jobs: list[Job], archive: Archive) -> None:

@@ -55,6 +55,21 @@ class Reading(Table):
         rows = self._jobs.filter(claimable=True).order_by()
         return set(rows.values_list("task_path", flat=True)[:MOST_LOOKED_AT])
 
+    def was_ever_served(self) -> bool:
+        """Return whether a worker is, or was, there: by its row, or by a job that it has claimed.
+
+        It looks at the oldest ``MOST_LOOKED_AT`` jobs only, which are claimed first.
+        """
+        oldest = self._jobs.order_by("id").values_list("claimed_at", flat=True)
+        return self.workers.any() or any(one is not None for one in oldest[:MOST_LOOKED_AT])
+
+    def one_queued(self, task_path: str) -> Job | None:
+        """Return one of the waiting jobs that ``queued_names`` looks at, with this name."""
+        ids = self._jobs.filter(claimable=True).order_by().values_list("id", "task_path")
+        found = (job_id for job_id, path in ids[:MOST_LOOKED_AT] if path == task_path)
+        chosen = next(found, None)
+        return None if chosen is None else self.job(chosen)
+
     def due(
         self,
         *,
@@ -143,9 +158,13 @@ class Reading(Table):
         )
         return ready.union(running, all=True)
 
-    def _running(self) -> QuerySet[Job]:
+    def running_of(self, rows: QuerySet[Job]) -> QuerySet[Job]:
+        """Return those of some jobs that run, found by the leases of their claims."""
         held = RawSQL(self.held_sql, [], output_field=BooleanField())  # noqa: S611 - no values
-        return self._jobs.filter(held, state=State.RUNNING)
+        return rows.filter(held, state=State.RUNNING)
+
+    def _running(self) -> QuerySet[Job]:
+        return self.running_of(self._jobs)
 
     def counts(self) -> Mapping[str, int]:
         """Return how many jobs are ready and how many are running."""

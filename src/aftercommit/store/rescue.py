@@ -14,10 +14,21 @@ from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.columns import LARGEST_COUNT
 from aftercommit.store.finish import RELEASED, Ending, changes, with_error
 from aftercommit.store.table import Table, held_jobs
+from aftercommit.tallies import CANCELLED, RESCUED
 from aftercommit.values import Claim, Ended
 
 # Not the payload, which may be large; "errors" may be as well.
-NEEDED = ("token", "queue", "task_path", "attempts", "crashes", "cancel_requested", "worker_id")
+READ = (
+    "token",
+    "queue",
+    "backend",
+    "task_path",
+    "attempts",
+    "crashes",
+    "cancel_requested",
+    "worker_id",
+    "needed",
+)
 AT_A_TIME = 10  # rows in memory
 NONE: Mapping[UUID, str] = MappingProxyType({})
 
@@ -29,6 +40,7 @@ class Rescued:
     job_id: UUID
     worker_id: UUID
     task_path: str
+    queue: str
     crashes: int
     state: str  # ready again, or failed for good, or cancelled
 
@@ -140,7 +152,7 @@ class Rescue(Table):
         limit: int,
         held: Mapping[UUID, int] | None = None,
     ) -> list[Rescued]:
-        chosen = chosen.filter(state=State.RUNNING).only(*NEEDED, "errors").order_by("id")
+        chosen = chosen.filter(state=State.RUNNING).only(*READ, "errors").order_by("id")
         rescued: list[Rescued] = []
         last: UUID | None = None
         # The limit counts rows that are not skipped: a hundred rows in hanging transactions
@@ -163,9 +175,14 @@ class Rescue(Table):
         tried = [self._rescue_one(row, max_crashes, blamed.get(row.id)) for row in rows]
         rescued = [one for one in tried if one is not None]
         ready = {one.job_id for one in rescued if one.state == State.READY}
+        states = {one.job_id: one.state for one in rescued}
+        counted = [(row, states[row.id]) for row in rows if row.id in states]
+        self._count((row, RESCUED) for row, _state in counted)
+        self._count((row, state) for row, state in counted if state != State.READY)
         self._ended(
             [Ended(one.job_id, one.state) for one in rescued],
             due={row.queue for row in rows if row.id in ready},
+            needed=[row.id for row in rows if row.needed],
         )
         return rescued
 
@@ -204,29 +221,39 @@ class Rescue(Table):
         if not chosen.exists():
             return []
         with self._write():
-            running = chosen.filter(state=State.RUNNING).only(*NEEDED).order_by("id")
+            running = chosen.filter(state=State.RUNNING).only(*READ).order_by("id")
             rows = list(self._locked(running, skip=True))
             if held is not None:
                 rows = [row for row in rows if row.token == held[row.id]]
             ended = [one for row in rows if (one := self._give_one_back(row, end))]
             ready = {one.job_id for one in ended if one.state == State.READY}
-            return self._ended(ended, due={row.queue for row in rows if row.id in ready})
+            over = {one.job_id for one in ended} - ready
+            self._count((row, CANCELLED) for row in rows if row.id in over)
+            return self._ended(
+                ended,
+                due={row.queue for row in rows if row.id in ready},
+                needed=[row.id for row in rows if row.needed],
+            )
 
     def _give_one_back(self, row: Job, end: Ending) -> Ended | None:
         """Release a row that is locked, so that its ``cancel_requested`` stays as it is."""
         end = end.cancelled() if row.cancel_requested else end
         mine = self._mine(row.id, row.token).filter(worker_id=row.worker_id)
+        if end.state != State.READY and self._kept([row.id]):
+            return None
         return Ended(row.id, end.state) if mine.update(**changes(end)) else None
 
     def _rescue_one(self, row: Job, max_crashes: int, death: str | None) -> Rescued | None:
         crashes = min(row.crashes + 1, LARGEST_COUNT)
         error = WORKER_DIED if death is None else process_crashed(death)
-        errors = with_error(row.errors, error, worker_id=row.worker_id)
+        errors = with_error(row.errors, error, worker_id=row.worker_id, claimed_at=row.claimed_at)
         state = State.READY
         if row.cancel_requested:
             state = State.CANCELLED
         elif is_given_up(errors, runs=row.attempts, crashes=crashes, max_crashes=max_crashes):
             state = State.FAILED
+        if state != State.READY and self._kept([row.id]):
+            return None  # a later call does it
         update = changes(Ending(state=state, errors=errors)) | {"crashes": crashes}
         if not self._mine(row.id, row.token).update(**update) or row.worker_id is None:
             return None
@@ -234,6 +261,7 @@ class Rescue(Table):
             job_id=row.id,
             worker_id=row.worker_id,
             task_path=row.task_path,
+            queue=row.queue,
             crashes=crashes,
             state=str(state),
         )

@@ -1,4 +1,4 @@
-"""What operators have set at run time: which queues and tasks are paused, and which limited."""
+"""What operators have set at run time: which queues and tasks are paused, limited or rated."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,9 +8,10 @@ from django.db import Error, IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
 from aftercommit.models import Dependency, Rule
+from aftercommit.options.rate import rate_of_rule
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.table import Table
-from aftercommit.values import TASK, Pause, SetLimit
+from aftercommit.values import TASK, Pause, SetLimit, SetRate
 
 PAUSES = UUID("5f6d5e0c-9a35-4c55-9d0e-5c1f3f4f8b11")
 PAUSED = ("kind", "name", "paused_since", "paused_by", "paused_because")
@@ -27,6 +28,7 @@ class RulesNow(NamedTuple):
     pauses: list[Pause]
     resumed: list[str]  # tasks whose jobs are to be brought back
     limits: list[SetLimit]
+    rates: list[SetRate]
 
 
 class Rules(Table):
@@ -42,6 +44,11 @@ class Rules(Table):
         found = self.rules()
         return [] if found is None else found.limits
 
+    def rates(self) -> list[SetRate]:
+        """Return the present rates."""
+        found = self.rules()
+        return [] if found is None else found.rates
+
     def rules(self) -> RulesNow | None:
         """Return the rules as they are now; None where the table is not there yet.
 
@@ -49,30 +56,36 @@ class Rules(Table):
         until then, and they go on.
         """
         try:
-            rows = list(self._rules.values_list(*PAUSED, "limit"))
+            rows = list(self._rules.values_list(*PAUSED, "limit", "rate"))
         except Error:
             if self._in_transaction() or self._has_table():
                 raise
             return None
         pauses = [Pause._make(row[: len(PAUSED)]) for row in rows]
-        limits = [SetLimit(row[0], row[1], row[-1]) for row in rows if row[-1] is not None]
+        limits = [SetLimit(row[0], row[1], row[-2]) for row in rows if row[-2] is not None]
+        rates = [
+            SetRate(row[0], row[1], *rate)
+            for row in rows
+            if row[-1] is not None and (rate := rate_of_rule(row[-1])) is not None
+        ]
         return RulesNow(
             pauses=[one for one in pauses if one.since is not None],
             resumed=self._resumed(
                 [one.name for one in pauses if one.since is None and one.kind == TASK],
-                [one.name for one in limits if one.kind == TASK],
+                [one.name for some in (limits, rates) for one in some if one.kind == TASK],
             ),
             limits=limits,
+            rates=rates,
         )
 
-    def _resumed(self, names: Sequence[str], limited: Sequence[str]) -> list[str]:
+    def _resumed(self, names: Sequence[str], say_more: Sequence[str]) -> list[str]:
         """Return those of the tasks that are not paused whose jobs are to be brought back.
 
         The rule of a task that says nothing more is there for that. One that says something
         else may be there for that as well.
         """
-        only = [name for name in names if name not in limited]
-        others = [name for name in names if name in limited]
+        only = [name for name in names if name not in say_more]
+        others = [name for name in names if name in say_more]
         aside = self._dependencies.filter(needs_id__in=[pause_of(one) for one in others])
         return [*only, *others] if others and aside.exists() else only
 
@@ -98,9 +111,23 @@ class Rules(Table):
 
     def unlimit(self, kind: str, name: str) -> bool:
         """Let what code and settings say hold again; False if it did already."""
+        return self._unset(kind, name, "limit")
+
+    def rate(self, kind: str, name: str, rate: str) -> bool:
+        """Let jobs of a queue or a task start so often; False if that was so already.
+
+        ``rate``: what ``options.rate.stored_rate`` has returned.
+        """
+        return self._set(kind, name, {"rate": rate}, unless=Q(rate=rate))
+
+    def unrate(self, kind: str, name: str) -> bool:
+        """Let the rate that code and settings say hold again; False if it did already."""
+        return self._unset(kind, name, "rate")
+
+    def _unset(self, kind: str, name: str, column: str) -> bool:
         with self._write():
-            rows = self._rules.filter(kind=kind, name=name, limit__isnull=False)
-            changed = bool(rows.update(limit=None))
+            rows = self._rules.filter(kind=kind, name=name, **{f"{column}__isnull": False})
+            changed = bool(rows.update(**{column: None}))
             if changed:
                 self._forget_rule(kind, name)
                 self._tell_workers()
@@ -140,7 +167,6 @@ class Rules(Table):
 
     def _silent(self, kind: str, name: str) -> QuerySet[Rule]:
         rows = self._rules.filter(kind=kind, name=name)
-        # No program of this version writes a rate; one beside it may.
         nothing = {"paused_since__isnull": True, "limit__isnull": True, "rate__isnull": True}
         return rows.filter(**nothing)
 

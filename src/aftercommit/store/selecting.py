@@ -6,6 +6,7 @@ whole condition, so a job that a worker has changed in between is left alone.
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -16,11 +17,11 @@ from django.db.models.lookups import GreaterThan
 from django.utils import timezone
 
 from aftercommit.ids import first_id_of
-from aftercommit.models import FINISHED, UNSUCCESSFUL, Blocked, Job, State
+from aftercommit.models import FINISHED, UNSUCCESSFUL, Blocked, Job, Member, State
 from aftercommit.options.backoff import LONGEST_WAIT
 from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.options.tags import in_column
-from aftercommit.store.clock import ago
+from aftercommit.store.clock import DatabaseNow, ago
 from aftercommit.store.criteria import STATES, Criteria
 from aftercommit.store.operations import CancelAnswer, Operations, Retried
 from aftercommit.store.pruning import READ, EndedJob, ended_among
@@ -57,14 +58,20 @@ def condition(wanted: Criteria) -> Q:
         "task_path__in": wanted.task_paths,
         "queue": wanted.queue,
         "enqueued_at__lt": _moment(wanted.enqueued_before),
+        "enqueued_at__gte": _moment(wanted.enqueued_after),
         "finished_at__lt": _moment(wanted.finished_before),
+        "id__lte": wanted.until,
     }
     found = Q(**{name: value for name, value in plain.items() if value is not None})
     if wanted.error_contains is not None:
         # As it stands in the JSON of the column.
         found &= _contains("errors", json.dumps(wanted.error_contains)[1:-1])
+    if wanted.arguments_contain is not None:
+        found &= _contains_argument(wanted.arguments_contain)
     if wanted.tag is not None:
         found &= _contains("tags", in_column(wanted.tag))
+    if wanted.group is not None:
+        found &= Q(id__in=Member.objects.filter(group_id=wanted.group).values("job_id"))
     return found
 
 
@@ -87,8 +94,31 @@ def _end_of(wanted: Criteria) -> UUID | None:
     return min(ends, default=None)
 
 
+def _begin_of(wanted: Criteria) -> UUID | None:
+    """Return an id before all that were made after the moment that is asked for."""
+    given = wanted.enqueued_after
+    if given is None:
+        return None
+    moment = timezone.now() - min(given, LONGEST_WAIT) if isinstance(given, timedelta) else given
+    earliest = datetime.min.replace(tzinfo=UTC) + CLOCKS_APART
+    return first_id_of(max(moment, earliest) - CLOCKS_APART)
+
+
 def _contains(column: str, text: str) -> Q:
     return Q(GreaterThan(Place(column, Value(text)), 0))
+
+
+def _contains_argument(text: str) -> Q:
+    """Return the condition for a part of the arguments, however its letters are written in JSON.
+
+    Not of messages: what they hold need not be text.
+    """
+    escaped, plain = (
+        json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)
+    )
+    found = _contains("payload", escaped)
+    found = found if plain == escaped else found | _contains("payload", plain)
+    return found & ~Q(queue__startswith=QUEUE_PREFIX)
 
 
 def _of(limited_tasks: Collection[str]) -> Q:
@@ -113,13 +143,20 @@ class Finding(Table):
         """Return how many jobs meet the criteria."""
         return sum(rows.count() for rows in self._windows(wanted, after))
 
+    def exists(self, wanted: Criteria, *, after: UUID | None = None) -> bool:
+        """Return whether a job meets the criteria."""
+        return any(rows.exists() for rows in self._windows(wanted, after))
+
     def jobs_among(self, job_ids: Sequence[UUID], wanted: Criteria) -> list[Job]:
         """Return those of these jobs that still meet the criteria, in the order of ids."""
         return list(self._jobs.filter(condition(wanted), id__in=job_ids).order_by("id"))
 
     def _windows(self, wanted: Criteria, after: UUID | None) -> Iterator[QuerySet[Job]]:
         if wanted.ids is not None:
-            yield from self._slices(wanted.ids, wanted.of_any_id(), after)
+            yield from self._slices(wanted.ids, replace(wanted, ids=None), after)
+            return
+        if wanted.group is not None:
+            yield from self._of_group(wanted.group, wanted.of_any_id(), after)
             return
         walked, found = self._walked(wanted), condition(wanted)
         while wanted.states:
@@ -141,11 +178,24 @@ class Finding(Table):
         for start in range(0, len(left), ONE_BATCH):
             yield self._jobs.filter(condition(wanted), id__in=left[start : start + ONE_BATCH])
 
+    def _of_group(
+        self, group_id: UUID, wanted: Criteria, after: UUID | None
+    ) -> Iterator[QuerySet[Job]]:
+        members = Member.objects.using(self.alias).filter(group_id=group_id).order_by("job_id")
+        rest = members if after is None else members.filter(job_id__gt=after)
+        while ids := list(rest.values_list("job_id", flat=True)[:ONE_BATCH]):
+            yield self._jobs.filter(condition(wanted), id__in=ids)
+            rest = members.filter(job_id__gt=ids[-1])
+
     def _walked(self, wanted: Criteria) -> QuerySet[Job]:
         """Return as few rows as an index has in one piece that may meet the criteria."""
-        rows, end = self._jobs.all(), _end_of(wanted)
+        rows, end, begin = self._jobs.all(), _end_of(wanted), _begin_of(wanted)
         if set(wanted.states) <= set(UNSUCCESSFUL):
             rows = rows.filter(unsuccessful=True)
+        if begin is not None:
+            rows = rows.filter(id__gte=begin)
+        if wanted.until is not None:
+            rows = rows.filter(id__lte=wanted.until)
         return rows if end is None else rows.filter(id__lt=end)
 
 
@@ -175,9 +225,13 @@ class Selecting(Finding, Operations):
     def _delete(self, job_ids: Sequence[UUID], wanted: Criteria) -> int:
         with self._write():
             chosen = self._jobs.filter(condition(wanted), id__in=job_ids, state__in=FINISHED)
-            rows = self._locked(chosen, skip=True).order_by("id").only("id")
+            locked = self._locked_to_delete(chosen).order_by("id").only("id", "needed", "state")
+            kept = self._kept([row.id for row in locked if row.state == State.SUCCEEDED])
+            rows = [row for row in locked if row.id not in kept]
             gone = [row.id for row in rows]
+            self._deleting({row.id: row.state for row in rows if row.needed})
             _all, by_model = self._jobs.filter(id__in=gone, state__in=FINISHED).delete()
+            self.delete_notes(gone)
             return by_model.get(Job._meta.label, 0)
 
     def limited_tasks(self, job_ids: Sequence[UUID]) -> list[str]:
@@ -219,6 +273,17 @@ class Selecting(Finding, Operations):
         return self._after_deadlock(
             partial(self._change, job_ids, others, {"priority": priority})
         )
+
+    def make_due(
+        self, job_ids: Sequence[UUID], wanted: Criteria, *, in_line: Collection[str] = ()
+    ) -> int:
+        """Make ready jobs due that are for later; return how many were.
+
+        Jobs with a limit key of the tasks ``in_line`` stay: their order is that of ``run_after``.
+        """
+        later = condition(wanted) & Q(state=State.READY, run_after__gt=DatabaseNow())
+        values = {"run_after": DatabaseNow()}
+        return self._after_deadlock(partial(self._change, job_ids, later & ~_of(in_line), values))
 
     def _leave_lines(self, job_ids: Sequence[UUID]) -> None:
         """Let locked jobs be claimed by the way of all: what that meets enters the right line."""

@@ -16,6 +16,12 @@ from aftercommit.store.estimates import ESTIMATES, Estimate
 from aftercommit.store.held_back import HeldBack
 from aftercommit.store.measuring import Measuring
 
+# Of all queues together, in the order of the index.
+CLAIMABLE = """
+SELECT COUNT(*) FROM (SELECT 1 FROM {jobs} ORDER BY job.backend LIMIT {most}) AS counted
+"""
+BY_STATE = "SELECT state, COUNT(*) FROM ({jobs}) AS counted GROUP BY state"
+
 
 class Tally(NamedTuple):
     """How many jobs are in a state."""
@@ -48,11 +54,10 @@ class States(Measuring, HeldBack):
     def _seen(self, most: int) -> tuple[Counter[str], set[str]]:
         """Return what indexes have, and the states of which there are more, or may be."""
         held = self.held_back("queue", most=most)
-        # Of all queues together: nothing but the sum is wanted.
-        ready = sum(one.ready for one in self.waiting_by_task(most=most))
+        sql = CLAIMABLE.format(jobs=self.claimable_sql, most=most)
+        ready = int(self._read(sql, [])[0][0])
         parked = [sum(some.values()) for some in held]
-        ended = self._jobs.filter(unsuccessful=True).order_by("id").only("state")[:most]
-        seen = Counter(str(row.state) for row in ended)
+        seen = self._unsuccessful(most)
         beyond = {str(State.SUCCEEDED)}
         if seen.total() == most:
             beyond.update(UNSUCCESSFUL)
@@ -61,6 +66,12 @@ class States(Measuring, HeldBack):
         seen[State.READY] = ready + sum(parked)
         seen[State.RUNNING] = self._running().count()
         return seen, beyond
+
+    def _unsuccessful(self, most: int) -> Counter[str]:
+        """Count failed and cancelled jobs in the database: to read them would take far longer."""
+        some = self._jobs.filter(unsuccessful=True).order_by("id").values("state")[:most]
+        sql, given = some.query.get_compiler(using=self.alias).as_sql()
+        return Counter(dict(self._read(BY_STATE.format(jobs=sql), given)))
 
     @property
     def _estimate(self) -> Estimate:

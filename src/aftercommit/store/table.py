@@ -1,10 +1,10 @@
 """The base of every part of a store: the table of jobs in one database alias."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from django.db import Error, connections, transaction
@@ -21,6 +21,14 @@ Answer = TypeVar("Answer")
 TRIES_AFTER_DEADLOCK = 3
 
 
+class OfTask(Protocol):
+    """A row of a job, with what its statistics are kept by."""
+
+    backend: str
+    task_path: str
+    queue: str
+
+
 class Table:
     """The rows, the fence and the row locks. The connection is the calling thread's."""
 
@@ -28,6 +36,9 @@ class Table:
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
+        # Is called after a commit by which jobs are due that have waited for others; a worker
+        # sets it.
+        self.freed: Callable[[], None] = lambda: None
 
     def answers(self) -> bool:
         """Return whether the calling thread's connection works, or a new one can be made."""
@@ -76,6 +87,22 @@ class Table:
         no_key = self.connection.features.has_select_for_no_key_update
         return rows.select_for_update(skip_locked=skip, no_key=no_key)
 
+    def _locked_to_delete(self, rows: QuerySet[Row]) -> QuerySet[Row]:
+        """Lock rows that are about to be deleted, but for those that others have locked.
+
+        Plain FOR UPDATE also leaves out a row that an open transaction references, or keeps for
+        a job that is going to wait for it: the DELETE would wait for its commit.
+        """
+        return rows.select_for_update(skip_locked=True)
+
+    def _kept(self, job_ids: Collection[UUID]) -> set[UUID]:
+        """Return those of these rows, locked by the caller, that others keep until their commit.
+
+        Such a row can be neither deleted nor failed before that; none of them is unsuccessful
+        yet. Never waits. Here whoever keeps a row has locked it, or leaves it free to be failed.
+        """
+        return set()
+
     def _in_transaction(self) -> bool:
         """Return whether the caller has an open transaction, of which a write becomes a part."""
         return self.connection.in_atomic_block or not self.connection.get_autocommit()
@@ -88,6 +115,10 @@ class Table:
         """
         return transaction.atomic(using=self.alias)
 
+    def writing(self) -> AbstractContextManager[None]:
+        """Open such a transaction, in which a caller writes to other tables as well."""
+        return self._write()
+
     def _after_deadlock(self, write: Callable[[], Answer]) -> Answer:
         """Call ``write``; call it again after a deadlock, unless the caller has a transaction."""
         for _try in range(0 if self._in_transaction() else TRIES_AFTER_DEADLOCK):
@@ -98,15 +129,30 @@ class Table:
                     raise
         return write()
 
-    def _ended(self, ended: list[Ended], *, due: Iterable[str] = ()) -> list[Ended]:
+    def _ended(
+        self, ended: list[Ended], *, due: Iterable[str] = (), needed: Collection[UUID] = ()
+    ) -> list[Ended]:
         """Do what belongs to each end of a run or a job; return ``ended``.
 
         Every write that ends runs or jobs calls this, in its transaction if it has opened
         one. ``due``: queues in which a job is due again at once; sleeping workers are
-        notified. What must happen together with the end of a job is added here only.
+        notified. ``needed``: those of the jobs whose rows say so; only for them a transaction
+        must be open. What must happen together with the end of a job is added here only.
         """
+        if needed:
+            over = {job_id for job_id, state in ended if state != State.READY}
+            self._pass_on(over.intersection(needed))
         self._wake(due)
         return ended
+
+    def _pass_on(self, needed: Collection[UUID]) -> None:
+        """Free the jobs that wait for these, which have ended, or end them as well."""
+
+    def _count(self, ends: Iterable[tuple[OfTask, str]]) -> None:
+        """Count ends of jobs by their outcomes that no worker counts: there was no run.
+
+        In the transaction that writes the ends.
+        """
 
     def _wake(self, queues: Iterable[str]) -> None:
         """Notify sleeping workers of due jobs in these queues, where the database can."""

@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Case, Exists, OuterRef, QuerySet, Value, When
 
 from aftercommit.errors import EnqueueFailed, JobExists
-from aftercommit.models import Dependency, Job, State
+from aftercommit.models import Blocked, Dependency, Job, State
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.columns import moment_from, unique_lock
 from aftercommit.store.table import Table
@@ -95,37 +95,49 @@ class UniqueKeys(Table, ABC):
 
     def _change_holder(self, holder: Job, job: NewJob, rule: OnConflict) -> bool:
         """Give a holder that has not started what the new call says; False if it has started."""
-        changes: dict[str, Any] = {}
-        if rule.replaces:
-            changes = {
-                "payload": job.payload,
-                "priority": job.priority,
-                "limit_key": job.limit_key,  # other arguments may mean another one
-                "rate_key": job.rate_key,
-                "fair_key": job.fair_key,
-            }
+        changes = _replaced_by(job, holder.id) if rule.replaces else {}
         if rule.debounce is not None:
             changes["run_after"] = _pushed(holder, job, rule)
         elif rule.replaces:
             changes["run_after"] = job.run_after or DatabaseNow()
         limited = job.limit_key is not None or holder.limit_key is not None
         # It is new to its line, which may be another one; a time to come must not keep a slot.
-        changes |= {"blocked": None, "line": None} if limited else {}
+        # Not if it waits for others: whoever ends those looks at it by that.
+        place = Case(When(blocked=Blocked.JOBS, then=Value(Blocked.JOBS)), default=None)
+        changes |= {"blocked": place, "line": None} if limited else {}
         waiting = self._jobs.filter(id=holder.id, state=State.READY, started_at__isnull=True)
         if not waiting.update(**changes):
             return False
         if limited:
             self._unless_aside(waiting).update(waits_for=0, claimable=True)
-        for name in changes.keys() - {"run_after"}:
+        if rule.replaces:
+            self._forget_places(holder)
+        for name in changes.keys() - {"run_after", "blocked"}:
             setattr(holder, name, changes[name])
         if rule.debounce is None and job.run_after is None:
             self._wake({holder.queue})
         return True
 
+    def _forget_places(self, holder: Job) -> None:
+        if holder.blocked == Blocked.JOBS:  # results have no place in other arguments
+            Dependency.objects.using(self.alias).filter(job_id=holder.id).update(place=None)
+
     def _unless_aside(self, jobs: QuerySet[Job]) -> QuerySet[Job]:
         """Leave out jobs that wait for more than a slot: for the end of a pause, for others."""
         needs = Dependency.objects.using(self.alias).filter(job_id=OuterRef("id"))
         return jobs.exclude(Exists(needs))
+
+
+def _replaced_by(job: NewJob, holder_id: UUID) -> dict[str, Any]:
+    return {
+        "task_path": job.task_path,  # which has the version of the arguments
+        "payload": job.payload_under(holder_id),
+        "headers": job.headers,  # of the call whose arguments these are
+        "priority": job.priority,
+        "limit_key": job.limit_key,  # other arguments may mean another one
+        "rate_key": job.rate_key,
+        "fair_key": job.fair_key,
+    }
 
 
 def _pushed(holder: Job, job: NewJob, rule: OnConflict) -> datetime:

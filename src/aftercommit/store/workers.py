@@ -34,16 +34,27 @@ class Workers:
     def __init__(self, alias: str) -> None:
         self._rows = WorkerPresence.objects.using(alias)
 
-    def announce(self, worker_id: UUID, *, locked: bool) -> None:
-        """Write that a worker serves this database, and whether it holds its session lock."""
+    def announce(
+        self,
+        worker_id: UUID,
+        *,
+        locked: bool,
+        threads: int | None = None,
+        memory: int | None = None,
+    ) -> None:
+        """Write that a worker serves this database, and whether it holds its session lock.
+
+        ``threads``: jobs that it runs at once; ``memory``: bytes that it occupies.
+        """
         host, pid = this_process()
         given = {"host": host, "pid": pid, "locked": locked, "version": VERSION, **_now()}
+        given |= {"threads": threads, "memory": memory}
         if not self._rows.filter(id=worker_id).update(**given):
             self._rows.create(id=worker_id, started_at=DatabaseNow(), **given)
 
-    def seen(self, worker_id: UUID) -> bool:
+    def seen(self, worker_id: UUID, *, memory: int | None = None) -> bool:
         """Write that a worker is alive; False if its row was deleted."""
-        return bool(self._rows.filter(id=worker_id).update(**_now()))
+        return bool(self._rows.filter(id=worker_id).update(**_now(), memory=memory))
 
     def forget(self, worker_ids: set[UUID]) -> None:
         """Delete the rows of workers that have ended."""
@@ -69,9 +80,17 @@ class Workers:
         found = self._rows.aggregate(jobs=Sum("pruned"), at=Max("pruned_at"))
         return found["jobs"] or 0, found["at"]
 
+    def any(self) -> bool:
+        """Return whether there is a row of a worker, however old."""
+        return self._rows.exists()
+
     def count_seen(self, *, within: timedelta) -> int:
         """Return how many workers have written that they are alive within a span."""
         return self._rows.filter(seen_at__gte=ago(within)).count()
+
+    def all(self, *, limit: int = 1000) -> list[WorkerPresence]:
+        """Return the rows by host and process id, of dead workers as well for a while."""
+        return list(self._rows.order_by("host", "pid", "id")[:limit])
 
     def seen_lately(self, *, within: timedelta) -> list[Colleague]:
         """Return those workers, by host and process id."""

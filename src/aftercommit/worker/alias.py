@@ -1,6 +1,6 @@
 """Everything that one worker process does for one database alias."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -29,11 +29,13 @@ class AliasWorker:
 
     def __init__(self, served: Served, process: ProcessWide) -> None:
         self.using = served.using
+        self._served = served
         self.done = 0  # runs recorded since the start; released runs do not count
         self._process = process
         self._rooms = assemble(
             served,
             worker_id=process.worker_id,
+            threads=process.threads,
             news=self.ring,
             asked=self._look_for_requests,
             recorded=self._recorded,
@@ -65,26 +67,43 @@ class AliasWorker:
             at_end=rooms.presence.sign_off,
         )
         self._requests_loop = loop("requests", rooms.requests.step)
-        limits_loop = loop("limits", rooms.let_pass)
-        rooms.passage.ring = rooms.rates.ring = limits_loop.ring
+        notes_loop = loop("notes", rooms.notes.step, at_end=rooms.notes.write_all)
+        rooms.notes.ring = notes_loop.begin  # its thread begins with the first note
+        self._notes_loop = notes_loop
+        counts_loop = loop("statistics", rooms.statistics.step, at_end=rooms.statistics.flush)
+        rooms.statistics.ring = counts_loop.begin  # the same, with the first job
+        self._counts_loop = counts_loop
+        # Not a process for jobs with crashes, or for some jobs only: it may die soon.
+        schedules = not self._served.crashed and self._served.only is None
+        let_pass = rooms.let_pass_and_schedule if schedules else rooms.let_pass
+        limits_loop = loop("limits", let_pass)
+        rooms.passage.ring = rooms.rates.ring = rooms.scheduler.ring = limits_loop.ring
+        heartbeat_loop = loop(
+            "heartbeat",
+            rooms.heartbeat.step,
+            longest_wait=QUICK,
+            at_end=rooms.heartbeat.end_leases,
+        )
+        # Each of its steps queries the database: it reports whether the database answers.
+        rescue_loop = loop(
+            "rescue",
+            rooms.rescuer.step,
+            on_trouble=self._on_trouble,
+            on_success=self._on_success,
+        )
         self._other_loops = [
             self._requests_loop,
             limits_loop,
-            loop(
-                "heartbeat",
-                rooms.heartbeat.step,
-                longest_wait=QUICK,
-                at_end=rooms.heartbeat.end_leases,
-            ),
+            heartbeat_loop,
             loop("prune", rooms.pruner.step),
-            # Each of its steps queries the database: it reports whether the database answers.
-            loop(
-                "rescue",
-                rooms.rescuer.step,
-                on_trouble=self._on_trouble,
-                on_success=self._on_success,
-            ),
+            rescue_loop,
         ]
+        self._vital_loops = {
+            "claims jobs": self._fetch_loop,
+            "writes outcomes": self._finish_loop,
+            "renews leases": heartbeat_loop,
+            "looks for dead workers": rescue_loop,
+        }
 
     # ---- start and stop ---------------------------------------------------------
 
@@ -106,9 +125,15 @@ class AliasWorker:
         self._finish_loop.ring()
         self._presence_loop.stop()
         self._rooms.presence.interrupt()
-        for loop in (*self._other_loops, self._finish_loop):
+        ending = (
+            *self._other_loops,
+            self._finish_loop,
+            self._notes_loop,
+            self._counts_loop,
+        )
+        for loop in ending:
             loop.stop()
-        for loop in (self._presence_loop, *self._other_loops, self._finish_loop):
+        for loop in (self._presence_loop, *ending):
             loop.join(limit)
         self._send(events.worker_stopped)
 
@@ -154,20 +179,34 @@ class AliasWorker:
         """Whether jobs with crashes are due soon, or a worker that looks dead may leave some."""
         return self._rooms.rescuer.sees_crashed
 
+    @property
+    def vital_threads(self) -> list[tuple[str, str, LoopThread]]:
+        """The threads without which no job is claimed, or its outcome is not written."""
+        return [(self.using, what, loop) for what, loop in self._vital_loops.items()]
+
     # ---- runs -------------------------------------------------------------------
 
     @contextmanager
-    def in_one_thread(self, number: int) -> Iterator[None]:
-        """Count jobs that run together in one thread as one job, during the block."""
-        self._process.capacity.vacate(number - 1)
+    def in_one_thread(self, runs: Sequence[Run]) -> Iterator[None]:
+        """Count jobs that run in one call as one job, until the end of the block.
+
+        Then their capacity is free at once: as they end one by one, each would let a single job
+        be claimed.
+        """
+        if self._served.crashed:  # capacity is free when their results are recorded
+            yield
+            return
+        self._process.capacity.vacate(sum(run.weight for run in runs) - 1)
+        for run in runs:
+            run.weight = 0
         try:
             yield
         finally:
-            self._process.capacity.occupy(number - 1)
+            self._process.capacity.vacate()
 
-    def ended(self, run: Run, result: RunResult) -> None:
-        """Accept the result of a run, and free its capacity."""
-        self._endings.ended(run, result)
+    def ended(self, ends: Sequence[tuple[Run, RunResult]]) -> None:
+        """Accept results of runs, and free their capacity."""
+        self._endings.ended(ends)
 
     def release_unstarted(self, runs: list[Run]) -> None:
         """Release runs that no thread has begun, so that another worker may claim the jobs."""
@@ -181,12 +220,13 @@ class AliasWorker:
         """Record a timeout for a body that ignores its interrupt; the thread is lost."""
         self._endings.give_up(run)
 
-    def _recorded(self, run: Run, result: RunResult) -> None:
-        self.done += not isinstance(result.outcome, Released)
-        self._process.finished.add()
-        self._claims.recorded(run.claim.queue)
-        if run.claim.limit_key is not None:
-            self._rooms.passage.freed(run.claim)
+    def _recorded(self, ends: Sequence[tuple[Run, RunResult]]) -> None:
+        self.done += sum(not isinstance(result.outcome, Released) for _run, result in ends)
+        self._process.finished.add(len(ends))
+        self._claims.recorded({run.claim.queue for run, _result in ends})
+        for run, _result in ends:
+            if run.claim.limit_key is not None:
+                self._rooms.passage.freed(run.claim)
 
     # ---- whether the database answers -------------------------------------------
 

@@ -8,10 +8,11 @@ from aftercommit._compat import task_backends
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.configured import our_backends, queue_limits, queue_rates
 from aftercommit.enqueue.discovery import discover
-from aftercommit.enqueue.functions import register_function_task
+from aftercommit.enqueue.functions import register_function_tasks
 from aftercommit.enqueue.retention import archive_of
 from aftercommit.errors import ConfigurationError
 from aftercommit.gcra import Rate
+from aftercommit.mail.sending import mail_task
 from aftercommit.options.choice import QueueChoice
 from aftercommit.options.conf import NO_LIMITS, NO_RATES, BackendOptions
 from aftercommit.options.queues import QUEUE_PREFIX, queues_of
@@ -75,7 +76,8 @@ def served(config: WorkerConfig) -> list[Served]:
     backends = served_backends(config.backends)
     for backend in backends.values():
         discover(backend.config.task_modules)
-        register_function_task(backend)
+        register_function_tasks(backend)
+        mail_task(backend)
         archive_of(backend.config)
     if config.relay == RELAY_ONLY:
         backends = {alias: one for alias, one in backends.items() if one.config.relay}

@@ -1,11 +1,12 @@
 """Ends the runs of one database alias: from a result, by release, or by giving one up."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from queue import SimpleQueue
 
 from aftercommit.errors import ClaimLost, TimedOut
+from aftercommit.options.queues import QUEUE_PREFIX
 from aftercommit.values import Released, RunResult
 from aftercommit.worker.assembly import Rooms
 from aftercommit.worker.config import Served
@@ -47,19 +48,20 @@ class Endings:
         # are recorded: if it killed this process before, the ended jobs would run again.
         self._unrecorded: SimpleQueue[Run] = SimpleQueue()
 
-    def ended(self, run: Run, result: RunResult) -> None:
-        """Queue the result of a run for the finisher, and free its capacity."""
-        if run.took is not None:
-            self._process.prefetch.ran(run.took)
-        if not run.given_up or result.recorded:
+    def ended(self, ends: Sequence[tuple[Run, RunResult]]) -> None:
+        """Queue the results of runs for the finisher, and free their capacity."""
+        self._rooms.finisher.put_all([one for one in ends if _is_kept(*one)])
+        for run, result in ends:
             run.size += size_of(result)
-            self._rooms.finisher.put(run, result)
-            self._ring()
+            is_counted = not run.company or run is run.company[0]  # a call is one run
+            if run.took is not None and is_counted:
+                self._process.prefetch.ran(run.took * max(len(run.company), 1))
         if self._served.crashed:
-            self._unrecorded.put(run)
-            self._ring()
-        else:
-            self._process.capacity.vacate()
+            for run, _result in ends:
+                self._unrecorded.put(run)
+        self._ring()
+        if not self._served.crashed:
+            self._process.capacity.vacate(sum([run.weight for run, _result in ends]))
 
     def step(self) -> timedelta:
         """Write the results that are queued; return when to write again."""
@@ -67,7 +69,10 @@ class Endings:
         if self._process.pool.waiting and finisher.waiting < LARGEST_BATCH:
             time.sleep(LINGER.total_seconds())  # more runs will have ended, for the same write
         ended = self._unrecorded.qsize()
-        written = finisher.write()
+        try:
+            written = finisher.write()
+        finally:
+            self._rooms.passage.look_soon()
         if ended and finisher.empty:
             for _number in range(ended):
                 self._unrecorded.get()
@@ -83,7 +88,7 @@ class Endings:
             self._rooms.finisher.put(run, RELEASED)
         self._process.quota.give(len(runs))
         self._process.per_process.claimed(-len(runs))
-        self._process.capacity.vacate(len(runs))
+        self._process.capacity.vacate(sum(run.weight for run in runs))
         self._ring()
 
     def release(self, runs: list[Run]) -> None:
@@ -100,6 +105,16 @@ class Endings:
 
     def give_up(self, run: Run) -> None:
         """Record a timeout for a body that ignores its interrupt; the thread is lost."""
-        outcome = outcome_of(TimedOut(), run.claim, run.facts.policy, conflict=False)
-        self._rooms.finisher.put(run, RunResult(outcome=outcome))
+        for one in run.company or (run,):
+            one.given_up = True
+            policy = one.facts.policy_of(one.claim)
+            outcome = outcome_of(TimedOut(), one.claim, policy, conflict=False)
+            if one is not run and one.claim.queue.startswith(QUEUE_PREFIX):
+                outcome = Released()  # messages wait as long as their broker does not answer
+            self._rooms.finisher.put(one, RunResult(outcome=outcome))
         self._ring()
+
+
+def _is_kept(run: Run, result: RunResult) -> bool:
+    """Return whether a result counts: not that of a run whose outcome is decided already."""
+    return not run.given_up or result.recorded

@@ -64,13 +64,19 @@ class Runs:
 
         The run of a later claim on the same job stays.
         """
-        number = claim.job_id.int
+        self.remove_all([claim])
+
+    def remove_all(self, claims: Iterable[Claim]) -> None:
+        """Remove the runs of these claims; see ``remove``."""
+        ended: list[Claim] = []
         with self._lock:
-            run = self._runs.get(number)
-            if run is None or run.claim.token != claim.token:
-                return
-            del self._runs[number]
-        self._leases.confirmed(claim)
+            for claim in claims:
+                number = claim.job_id.int
+                run = self._runs.get(number)
+                if run is not None and run.claim.token == claim.token:
+                    del self._runs[number]
+                    ended.append(claim)
+        self._leases.confirmed_all(ended)
 
     def all(self) -> list[Run]:
         """Return the runs as they are now."""

@@ -9,7 +9,8 @@ from typing import Any, Self
 from uuid import UUID
 
 ID = 16  # bytes
-MOST = 50  # jobs that one thread may run at once, in a shared transaction or a batch task
+MOST = 50  # jobs that one thread may run at once in a shared transaction, or publish in one call
+MOST_IN_BATCH = 1000  # jobs that it may run at once in a call of a task with ``batch_size``
 EMPTY = bytes(ID)
 COUNTED = 8  # bytes of the count, at the end of the last entry
 SIGN = b"counted\0"  # before them; a parent of an earlier version has no such entry
@@ -31,7 +32,7 @@ class InFlight:
     @staticmethod
     def size(threads: int) -> int:
         """Return how many bytes the board of so many threads takes."""
-        return ID * (1 + threads * MOST + 1)
+        return ID * (1 + threads * MOST_IN_BATCH + 1)
 
     @property
     def _is_counted(self) -> bool:

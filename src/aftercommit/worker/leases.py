@@ -1,8 +1,10 @@
 """The leases of this process: of each, which jobs may still be running under it."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from uuid import UUID
 
 from aftercommit.values import Claim
@@ -34,21 +36,27 @@ class Leases:
     def opened(self, claims: Iterable[Claim]) -> None:
         """Add the jobs that were claimed."""
         with self._lock:
-            for claim in claims:
-                if (lease := self._open.get(claim.lease_id)) is None:
-                    lease = self._open[claim.lease_id] = OpenLease()
-                lease.claims[claim.job_id.int] = claim
+            for lease_id, some in _by_lease(claims):
+                if (lease := self._open.get(lease_id)) is None:
+                    lease = self._open[lease_id] = OpenLease()
+                for claim in some:
+                    lease.claims[claim.job_id.int] = claim
 
     def confirmed(self, claim: Claim) -> None:
         """Note that a job does not run under this claim any more."""
+        self.confirmed_all([claim])
+
+    def confirmed_all(self, claims: Iterable[Claim]) -> None:
+        """Note that jobs do not run under these claims any more."""
         with self._lock:
-            lease = self._open.get(claim.lease_id)
-            if lease is None:
-                return
-            lease.claims.pop(claim.job_id.int, None)
-            if not lease.claims:
-                del self._open[claim.lease_id]
-                self._ended.add(claim.lease_id)
+            for lease_id, some in _by_lease(claims):
+                if (lease := self._open.get(lease_id)) is None:
+                    continue
+                for claim in some:
+                    lease.claims.pop(claim.job_id.int, None)
+                if not lease.claims:
+                    del self._open[lease_id]
+                    self._ended.add(lease_id)
 
     def is_open(self, lease_id: UUID) -> bool:
         """Return whether the end of a job of this lease is not confirmed."""
@@ -77,3 +85,8 @@ class Leases:
         """Forget leases that were deleted."""
         with self._lock:
             self._ended.difference_update(lease_ids)
+
+
+def _by_lease(claims: Iterable[Claim]) -> Iterator[tuple[UUID, Iterator[Claim]]]:
+    """Yield neighbours that share a lease; a lookup by a UUID takes long for each of them."""
+    return groupby(claims, key=attrgetter("lease_id"))

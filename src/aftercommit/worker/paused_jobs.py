@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from aftercommit.enqueue.versions import versions_of
 from aftercommit.store import store_for
 from aftercommit.store.base import Store
 from aftercommit.values import TASK, Pause
@@ -37,7 +38,8 @@ def paused_jobs(aliases: Iterable[Served]) -> list[PausedJobs]:
 
 def _number(store: Store, served: Served, pause: Pause) -> int:
     if pause.kind == TASK:
-        return store.set_aside_of(pause.name) + store.due_of(pause.name)
+        due = sum(map(store.due_of, versions_of(pause.name)))
+        return store.set_aside_of(pause.name) + due
     if not served.serves(pause.name):
         return 0
     return store.due_in(pause.name, backends=served.known_backends)

@@ -1,4 +1,7 @@
-"""What operators have set for one database alias, as this process knows it: pauses and limits."""
+"""What operators have set for one database alias, as this process knows it.
+
+Which queues and tasks are paused, how many of their jobs run at once, and how often they start.
+"""
 
 import logging
 import threading
@@ -9,18 +12,21 @@ from aftercommit.enqueue.limits import has_limits, key_of_task, limit_of
 from aftercommit.enqueue.lookup import known_task
 from aftercommit.enqueue.names import names_of
 from aftercommit.enqueue.registry import option
-from aftercommit.options.conf import NO_LIMITS
+from aftercommit.enqueue.versions import versions_of
+from aftercommit.gcra import Rate
+from aftercommit.options.conf import NO_LIMITS, NO_RATES
 from aftercommit.store.base import Store
 from aftercommit.store.rules import RulesNow
 from aftercommit.values import NOTHING, QUEUE, TASK, Limit, Pause, SetLimit
 from aftercommit.worker.runs import now
+from aftercommit.worker.set_rates import SetRates
 
 logger = logging.getLogger("aftercommit")
 
 KNOWN_FOR = timedelta(milliseconds=500)
 IDLE = timedelta(seconds=5)  # without a job to claim
 WITHOUT_TABLE = timedelta(seconds=10)  # until it is looked for again
-NO_RULES = RulesNow([], [], [])
+NO_RULES = RulesNow([], [], [], [])
 
 
 class RulesInForce:
@@ -30,12 +36,19 @@ class RulesInForce:
     that is busy reads it twice a second, and so follows a change within a second, also where
     nothing notifies it.
 
-    A limit that was set at run time goes before the one of the code or the settings, which
-    ``queue_limits`` holds at the start.
+    A limit or a rate that was set at run time goes before the one of the code or the settings,
+    which ``queue_limits`` and ``queue_rates`` hold at the start.
     """
 
-    def __init__(self, store: Store, queue_limits: Mapping[str, int] = NO_LIMITS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        queue_limits: Mapping[str, int] = NO_LIMITS,
+        queue_rates: Mapping[str, Rate] = NO_RATES,
+    ) -> None:
         self.limits_changed: Callable[[], None] = lambda: None
+        self.rates_changed: Callable[[], None] = lambda: None
+        self.rates = SetRates(store.alias, queue_rates)
         self._store = store
         self._configured = queue_limits
         self._pauses: frozenset[Pause] = frozenset()
@@ -102,12 +115,23 @@ class RulesInForce:
             self._tell_of_pauses(pauses)
             self._pauses = pauses
             self.paused_queues = frozenset(one.name for one in pauses if one.kind == QUEUE)
-            self.paused_tasks = frozenset(one.name for one in pauses if one.kind == TASK)
+        names = [one.name for one in self._pauses if one.kind == TASK]
+        # Each time: a task may be imported later, and then it may have versions.
+        self.paused_tasks = frozenset(one for name in names for one in versions_of(name))
         set_limits = frozenset(found.limits)
         limits = {(one.kind, one.name): one.limit for one in set_limits}
         self._task_limits = {name: most for (kind, name), most in limits.items() if kind == TASK}
+        rates_changed = self.rates.follow(found.rates)
         # Each time: a task may be imported later than its rule is read.
-        self.limited = self._without_own_limit() if self._task_limits else NOTHING
+        limited = self._without_own_limit() if self._task_limits else NOTHING
+        self.limited = {**self.rates.without_limit(), **limited} if self.rates.keys else limited
+        self._follow_limits(set_limits, limits)
+        if rates_changed:
+            self.rates_changed()
+
+    def _follow_limits(
+        self, set_limits: frozenset[SetLimit], limits: Mapping[tuple[str, str], int]
+    ) -> None:
         if set_limits != self._set_limits:
             self._tell_of_limits(set_limits)
             self._set_limits = set_limits

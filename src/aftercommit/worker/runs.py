@@ -19,6 +19,7 @@ from aftercommit.worker.interrupts import raise_in_thread, wake
 
 if TYPE_CHECKING:
     from aftercommit.worker.facts import TaskFacts
+    from aftercommit.worker.notes import RunNotes
     from aftercommit.worker.running.executor import Executor
 
 # This clock goes on while the machine is suspended; time.monotonic() on Linux does not.
@@ -39,11 +40,11 @@ class Owner(Protocol):
     def executor(self) -> "Executor":
         """The executor that runs the job."""
 
-    def in_one_thread(self, number: int) -> AbstractContextManager[None]:
-        """Count jobs that run together in one thread as one job, during the block."""
+    def in_one_thread(self, runs: Sequence["Run"]) -> AbstractContextManager[None]:
+        """Count jobs that run in one call as one job, until the end of the block."""
 
-    def ended(self, run: "Run", result: RunResult) -> None:
-        """Accept the result of a run; called in the thread that ran it."""
+    def ended(self, ends: Sequence[tuple["Run", RunResult]]) -> None:
+        """Accept the results of runs that one thread has executed together; called there."""
 
 
 class Run:
@@ -57,8 +58,11 @@ class Run:
     interrupted_at: float | None = None
     lost = False  # the claim has ended, so another worker may run the job
     cancel_requested = False
-    in_company = False  # other runs are in the same call: what ends it would end them as well
+    secrets: tuple[str, ...] = ()  # texts of its arguments that nobody is to read
+    weight: float = 1  # in the capacity of the process
+    company: Sequence["Run"] = ()  # of its call, if there is more than one; the first is in body
     given_up = False  # the outcome is decided; the body's result is ignored
+    notes: "RunNotes | None" = None  # what it has noted
     context: Context | None = None  # of task_started and the body; None: it has not begun
     _thread_id: int | None = None  # of the body, while it runs
     _coroutine: asyncio.Task[Any] | None = None
@@ -81,6 +85,8 @@ class Run:
         # Bytes of arguments and earlier errors, which are ASCII, and of a result that waits to be
         # written. No property, because each claim adds up those of all runs.
         self.size = len(claim.payload) + len(claim.errors)
+        if facts.batch is not None:
+            self.weight = facts.batch.weight
         self._fresh_for = fresh_for
         self.held_since = held_since
         self.renewed_at = renewed_at  # when the lease was last known to be good
@@ -100,7 +106,7 @@ class Run:
         try:
             try:
                 self._enter(timeout)
-                if self.cancel_requested and not self.in_company:
+                if self.cancel_requested and not self.company:
                     raise Cancel
                 return function(*args, **(kwargs or {}))
             finally:
@@ -120,7 +126,7 @@ class Run:
         self._coroutine = asyncio.current_task()
         self._set_deadline(timeout)
         try:
-            if self.cancel_requested:
+            if self.cancel_requested and not self.company:
                 raise Cancel
             with forks_end_here():
                 return await call()
@@ -158,15 +164,26 @@ class Run:
     def ask_to_stop(self) -> None:
         """Raise ``Cancel`` in the body, or as soon as it begins; others in its call go on."""
         self.cancel_requested = True  # first: a body that begins meanwhile looks at it
-        if not self.in_company:
+        if not self.company:
             self.interrupt(Cancel)
+
+    def lose(self) -> None:
+        """Raise ``ClaimLost`` in the body: the claim has ended, or those of all in its call."""
+        self.lost = True
+        if self._is_over_for_all:
+            for run in self.company or (self,):
+                run.interrupt(ClaimLost)
+
+    @property
+    def _is_over_for_all(self) -> bool:
+        return all(run.lost for run in self.company) if self.company else self.lost
 
     def checkpoint(self) -> None:
         """Raise in the body that calls this what it is to end with, each time it is called."""
         why: type[BaseException]
-        if self.lost:
+        if self._is_over_for_all:
             why = ClaimLost
-        elif self.cancel_requested:
+        elif self.cancel_requested and not self.company:
             why = Cancel
         elif self.deadline is not None and now() >= self.deadline:
             why = TimedOut
@@ -200,10 +217,7 @@ class Run:
 
     def end(self, result: RunResult, *, took: float | None) -> None:
         """Pass the result to the owner, once; ``took``: seconds of the body, if it began."""
-        if not self.is_over:
-            self.is_over = True
-            self.took = took
-            self.owner.ended(self, result)
+        end_together([(self, result)], took=took)
 
     def was_interrupted(self) -> bool:
         """Return whether the body was interrupted, or has ended itself at a checkpoint."""
@@ -239,3 +253,16 @@ class Run:
     def _set_deadline(self, timeout: timedelta | None) -> None:
         self.has_begun = True
         self.deadline = None if timeout is None else now() + timeout.total_seconds()
+
+
+def end_together(ends: Sequence[tuple[Run, RunResult]], *, took: float | None) -> None:
+    """Pass the results of runs to their owner, which is the same, each once.
+
+    ``took``: seconds of the body of each, if it began.
+    """
+    fresh = [one for one in ends if not one[0].is_over]
+    for run, _result in fresh:
+        run.is_over = True
+        run.took = took
+    if fresh:
+        fresh[0][0].owner.ended(fresh)

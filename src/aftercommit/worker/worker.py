@@ -15,8 +15,10 @@ from aftercommit.worker.alias import AliasWorker
 from aftercommit.worker.claiming.broker_share import divide
 from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter
 from aftercommit.worker.claiming.prefetch import Prefetch
+from aftercommit.worker.condition import Condition, condition_of
 from aftercommit.worker.config import served
 from aftercommit.worker.in_flight import InFlight
+from aftercommit.worker.own_threads import unobserved
 from aftercommit.worker.process_wide import ProcessWide
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.recycling import JobsPerProcess, MemoryLimit
@@ -113,6 +115,10 @@ class Worker:
         task that does not end; ``OUTGROWN`` if jobs that need more than ``max_memory`` did not
         end in time: they were not given back, and count a crash.
         """
+        with unobserved():
+            return self._run(every)
+
+    def _run(self, every: Callable[["Worker"], None] | None) -> int:
         if self._memory.warning:
             logger.warning("%s", self._memory.warning)
         self._pool.start()
@@ -201,6 +207,11 @@ class Worker:
     def sees_crashed(self) -> bool:
         """Whether jobs with crashes are due soon, or a worker that looks dead may leave some."""
         return any(alias.sees_crashed for alias in self._aliases)
+
+    @property
+    def condition(self) -> Condition:
+        """Whether the threads of this process do their work; asks no database."""
+        return condition_of(one for alias in self._aliases for one in alias.vital_threads)
 
     @property
     def _through(self) -> bool:

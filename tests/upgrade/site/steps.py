@@ -89,7 +89,8 @@ def _watch_lock(found):
 
     def watch(execute, sql, params, many, context):
         before = time.monotonic()
-        if not connection.in_atomic_block:
+        failed = connection.connection.info.transaction_status.name == "INERROR"
+        if failed or not connection.in_atomic_block:
             return execute(sql, params, many, context)
         already, _held = read_and_held()
         answer = execute(sql, params, many, context)

@@ -58,5 +58,9 @@ function update(element, row) {
 
 // Only what changed: a screen reader announces what is written.
 function write(element, text = "") {
+  if (element instanceof HTMLProgressElement) {
+    element.value = Number(text);
+    return;
+  }
   if (element.textContent !== text) element.textContent = text;
 }

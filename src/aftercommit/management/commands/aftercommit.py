@@ -10,18 +10,26 @@ from aftercommit.management.subcommands.answers import Answers, Check
 from aftercommit.management.subcommands.base import Subcommand, accept_here_as_well
 from aftercommit.management.subcommands.change import Cancel, Move, Prune, Retry
 from aftercommit.management.subcommands.doctor import Doctor
+from aftercommit.management.subcommands.groups import Groups
+from aftercommit.management.subcommands.importing import ImportCalls
 from aftercommit.management.subcommands.jobs import Jobs
 from aftercommit.management.subcommands.limit import Limit, Unlimit
+from aftercommit.management.subcommands.metrics import Metrics
 from aftercommit.management.subcommands.pause import Pause, Resume
 from aftercommit.management.subcommands.process import Process
 from aftercommit.management.subcommands.queues import Queues
+from aftercommit.management.subcommands.rate import Rate, Unrate
+from aftercommit.management.subcommands.schedules import Schedules
+from aftercommit.management.subcommands.secrets import Secrets
 from aftercommit.management.subcommands.status import Status
+from aftercommit.management.subcommands.under_test import say_test_databases
 from aftercommit.management.subcommands.worker import Relay, Worker
 
 SUBCOMMANDS: Sequence[type[Subcommand]] = (
     Worker,
     Relay,
     Status,
+    Metrics,
     Doctor,
     Jobs,
     Retry,
@@ -32,7 +40,13 @@ SUBCOMMANDS: Sequence[type[Subcommand]] = (
     Resume,
     Limit,
     Unlimit,
+    Rate,
+    Unrate,
     Queues,
+    Groups,
+    Secrets,
+    Schedules,
+    ImportCalls,
     Process,
 )
 
@@ -65,6 +79,7 @@ class Command(BaseCommand):
 
     def handle(self, *, subcommand: str, **options: Any) -> None:
         """Run the subcommand; exit with its status."""
+        say_test_databases(self._complain)
         status = self._subcommands[subcommand].run(options)
         if status:
             raise SystemExit(status)

@@ -1,6 +1,7 @@
 """``manage.py aftercommit jobs list`` and ``jobs show``: look at jobs."""
 
 import json
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -134,4 +135,6 @@ def _read(job: "Job", name: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
     return value if isinstance(value, int | None) else str(value)

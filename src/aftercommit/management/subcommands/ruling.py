@@ -2,7 +2,8 @@
 
 import json
 from abc import abstractmethod
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 from django.core.management.base import CommandError, CommandParser
@@ -39,7 +40,8 @@ class Ruling(Asking):
         dry = options["dry_run"]
         kind = "queue" if options["task"] is None else "task"
         try:
-            answer = self._rehearse(options) if dry else self.change(options)
+            with rolled_back(dry):
+                answer = self.change(options)
         except (NothingToPause, NothingToLimit) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
@@ -68,15 +70,17 @@ class Ruling(Asking):
     def change(self, options: dict[str, Any]) -> queues.Answer:
         """Do it."""
 
-    def _rehearse(self, options: dict[str, Any]) -> queues.Answer:
-        """Do it in transactions that are rolled back."""
-        with ExitStack() as stack:
-            for using in job_aliases():
-                stack.enter_context(transaction.atomic(using=using))
-            answer = self.change(options)
-            for using in job_aliases():
-                transaction.set_rollback(True, using=using)
-        return answer
+
+@contextmanager
+def rolled_back(dry: bool) -> Iterator[None]:
+    """Do what is inside in transactions that are rolled back, if it is a dry run."""
+    aliases = job_aliases() if dry else []
+    with ExitStack() as stack:
+        for using in aliases:
+            stack.enter_context(transaction.atomic(using=using))
+        yield
+        for using in aliases:
+            transaction.set_rollback(True, using=using)
 
 
 def add_form(parser: CommandParser) -> None:

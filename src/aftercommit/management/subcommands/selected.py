@@ -30,7 +30,9 @@ CRITERIA = {
     "older_than": "enqueued_before",
     "error": "error_contains",
     "tag": "tag",
+    "group": "group",
 }
+RETRY_THEM = "retry those first or as well"
 SAY_EVERY = 10_000  # jobs, where there is no live line
 
 
@@ -70,6 +72,7 @@ def add_criteria(parser: CommandParser) -> None:
         "--older-than", type=span, metavar="SPAN", help="enqueued longer ago: 90s, 15m, 2h, 7d"
     )
     parser.add_argument("--tag", type=filled, metavar="TAG", help="with this tag")
+    parser.add_argument("--group", type=filled, metavar="ID", help="of this group, by its id")
     parser.add_argument(
         "--error", type=filled, metavar="TEXT", help="with this text in the error of a run"
     )
@@ -196,9 +199,13 @@ class Change(Asking):
 
     def _text(self, done: Progress) -> str:
         parts = [f"{counted(done.changed, 'job')} {self.done}"]
-        parts += [f"{done.asked:,} of them are asked to stop"] * bool(done.asked)
+        verb = "is" if done.asked == 1 else "are"
+        parts += [f"{done.asked:,} of them {verb} asked to stop"] * bool(done.asked)
         parts += [f"{done.left:,} left as they are"] * bool(done.left)
         parts += [f"{done.clashed:,} of these share a unique key"] * bool(done.clashed)
+        parts += [
+            f"{done.unmet:,} of these need jobs that have not succeeded, {RETRY_THEM}"
+        ] * bool(done.unmet)
         parts += [f"{done.refused:,} of these were refused by an archive"] * bool(done.refused)
         return ", ".join(parts)
 
@@ -229,6 +236,6 @@ class Change(Asking):
 
 
 def _as_json(done: Progress, **more: int) -> dict[str, Any]:
-    names = ("found", "changed", "left", "asked", "clashed", "refused")
+    names = ("found", "changed", "left", "asked", "clashed", "unmet", "refused")
     position = None if done.position is None else str(done.position)
     return {name: getattr(done, name) for name in names} | {"position": position} | more

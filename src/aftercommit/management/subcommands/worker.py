@@ -1,17 +1,24 @@
 """``manage.py aftercommit worker`` and ``relay``: run the jobs of this project."""
 
 import atexit
+import os
 import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 from uuid import UUID
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
-from django.utils.autoreload import run_with_reloader
+from django.utils.autoreload import (
+    DJANGO_AUTORELOAD_ENV,
+    BaseReloader,
+    autoreload_started,
+    run_with_reloader,
+)
 
 from aftercommit import log
 from aftercommit.enqueue.transactions import refuse_inside_transaction
@@ -26,6 +33,8 @@ from aftercommit.management.subcommands.worker_options import (
 from aftercommit.options.worker import NO_MESSAGES, RELAY_ONLY, RELAY_TOO, WorkerConfig
 from aftercommit.process import stop_on_signals
 from aftercommit.relay.outbox import relaying
+from aftercommit.store.readiness import Unready
+from aftercommit.windows.health import Health
 from aftercommit.wording import counted
 from aftercommit.worker.config import Served, served
 from aftercommit.worker.paused_jobs import PausedJobs, paused_jobs
@@ -54,23 +63,60 @@ class Worker(Subcommand):
     def run(self, options: dict[str, Any]) -> int:
         """Work; return the status."""
         config = config_from(options)
+        self._health_address = options["health_port"]
         if not self.from_command_line:
             _refuse_inside_transaction(f"aftercommit {self.name}")
         reload = settings.DEBUG if options["reload"] is None else options["reload"]
         finite = config.drain or config.max_jobs is not None
         if reload and not finite:
-            run_with_reloader(lambda: self._work(config, reloads=True))
-            return 0
+            return self._follow_code(config)
         return self._work(config)
+
+    def _follow_code(self, config: WorkerConfig) -> int:
+        """Work in a process that Django starts again when code changes; return the status.
+
+        Both processes call this. What is wrong at the start ends the first one; what becomes
+        wrong by a change of the code is said by the other one, which waits for the next change.
+        """
+        if os.environ.get(DJANGO_AUTORELOAD_ENV) != "true":
+            status = self._refused_at_start(config)
+            if status:
+                return status
+        autoreload_started.connect(_watch_apps, dispatch_uid="aftercommit.worker")
+        run_with_reloader(lambda: self._work_until_code_changes(config))
+        return 0
+
+    def _refused_at_start(self, config: WorkerConfig) -> int:
+        """Say why no job could be run, whatever databases that are away answer later."""
+        aliases = [one.using for one in _served(config)]
+        found = [one for one in self._answers.refusals(aliases).values() if one is not None]
+        refusals = [one for one in found if one.why is not Unready.AWAY]
+        for one in refusals:
+            self.complain(one.sentence)
+        return min((one.why.value for one in refusals), default=0)
+
+    def _work_until_code_changes(self, config: WorkerConfig) -> None:
+        """Work; a mistake is a sentence, as without the reloader, and no end of it."""
+        try:
+            status = self._work(config, reloads=True)
+        except CommandError as error:
+            self.complain(str(error))
+            status = 1
+        if status:
+            self.complain("No job is run here before the code changes; Ctrl-C ends this worker.")
 
     def _work(self, config: WorkerConfig, *, reloads: bool = False) -> int:
         log.show_log()
         log.write_log()
+        serving = _served(config)
         try:
-            serving = served(config)  # mistakes are said here, once
             orphans = Orphans(serving, may_fork=config.fork)
+            health = Health(self._health_address)
             supervisor = Supervisor(
-                config, died=orphans, longest_silence=longest_silence(config, serving)
+                config,
+                died=orphans,
+                longest_silence=longest_silence(config, serving),
+                told=health.tell,
             )
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
@@ -87,20 +133,30 @@ class Worker(Subcommand):
             )
             if self.from_command_line:
                 _close_connections()
-            with status_line(
-                aliases,
-                supervisor.progress,
-                self._command.stdout,
-                hint=hint,
-                may_fork=config.fork,
+            with (
+                health.served(may_fork=config.fork),
+                status_line(
+                    aliases,
+                    supervisor.progress,
+                    self._command.stdout,
+                    hint=hint,
+                    may_fork=config.fork,
+                ),
             ):
                 status = supervisor.run()
             orphans.settle()
             if config.drain or config.max_jobs is not None:
-                status = status or self._unfinished(orphans, supervisor.worker_ids)
-                self._say_paused(serving)
+                status = self._said_what_is_left(status, orphans, supervisor, serving)
         if signal.SIGINT in received and not self.from_command_line:
             raise KeyboardInterrupt  # the caller was interrupted, too
+        return status
+
+    def _said_what_is_left(
+        self, status: int, orphans: Orphans, supervisor: Supervisor, serving: list[Served]
+    ) -> int:
+        """Say it; return the exit status of a worker that has run what was due."""
+        status = status or self._unfinished(orphans, supervisor.worker_ids)
+        self._say_paused(serving)
         return status
 
     def _say_paused(self, serving: list[Served]) -> None:
@@ -162,6 +218,21 @@ class Relay(Worker):
         """Declare what a worker takes, without the queues."""
         parser.set_defaults(relay=RELAY_ONLY, queues=None)
         add_process_arguments(parser)
+
+
+def _served(config: WorkerConfig) -> list[Served]:
+    """Return what to serve; a mistake in settings, options or modules with tasks is said here."""
+    try:
+        return served(config)
+    except ConfigurationError as error:
+        raise CommandError(str(error)) from error
+
+
+def _watch_apps(sender: BaseReloader, **_more: object) -> None:
+    """Watch also modules that cannot be imported: Django sees no change of those."""
+    for app in apps.get_app_configs():
+        if "site-packages" not in app.path:
+            sender.watch_dir(app.path, "*.py")
 
 
 def _refuse_inside_transaction(what: str) -> None:

@@ -12,6 +12,8 @@ from aftercommit.options.queues import is_queue_name
 from aftercommit.options.sizes import bytes_of
 from aftercommit.options.worker import WorkerConfig
 
+HIGHEST_PORT = 65535
+
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``worker`` takes; defaults live in ``WorkerConfig``."""
@@ -64,6 +66,13 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         "0: never (default: the longest lease)",
     )
     parser.add_argument(
+        "--health-port",
+        type=_address,
+        metavar="[HOST:]PORT",
+        help="serve /healthz, /readyz and /metrics there, such as 8001 or 127.0.0.1:8001 "
+        "(default: no port; without HOST: on all addresses)",
+    )
+    parser.add_argument(
         "--fork",
         action=argparse.BooleanOptionalAction,
         default=None,
@@ -96,6 +105,15 @@ def _names(text: str) -> tuple[str, ...]:
             f"expected queues with commas between them, such as default,mail; got {text!r}"
         )
     return names
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _colon, port = text.rpartition(":")
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) <= HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(
+            f"expected a port such as 8001, or 127.0.0.1:8001, got {text!r}"
+        )
+    return host.strip("[]"), int(port)
 
 
 def _bytes(text: str) -> int:

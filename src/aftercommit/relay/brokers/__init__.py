@@ -1,6 +1,7 @@
 """How the messages of each library are captured and published."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from django.utils.module_loading import import_string
@@ -58,8 +59,10 @@ def broker_for(name: str) -> "Broker":
     ``ConfigurationError`` if it is not installed.
     """
     if name not in BROKERS:
+        near = get_close_matches(name.lower(), BROKERS, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ConfigurationError(
-            f"OPTIONS['relay'] names {name!r}; known are {', '.join(BROKERS)}."
+            f"OPTIONS['relay'] names {name!r}. {hint}Known are {', '.join(BROKERS)}."
         )
     if name not in _made:
         try:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
-from aftercommit.enqueue.task import Report
 from aftercommit.errors import ConfigurationError
 from aftercommit.relay.brokers.logins import Login
 
@@ -32,6 +31,12 @@ class Message:
     name: str  # of the task, for display
     content: dict[str, Any]  # for the same library, in any process
     job_id: UUID | None = None  # of the job that stores it; None: a new one
+
+
+class Report(Protocol):
+    """Reports how one of several calls ended: the exception that it raised, or its value."""
+
+    def __call__(self, number: int, error: BaseException | None, value: Any = None) -> None: ...
 
 
 class Outbox(Protocol):
@@ -99,6 +104,19 @@ class Broker(ABC):
                 report(number, error)
             else:
                 report(number, None, value)
+
+    def with_headers(
+        self, content: dict[str, Any], _headers: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Return a message with the headers of its enqueuer, if it has a place for them.
+
+        What the library has written under a name stays.
+        """
+        return content
+
+    def covers(self, _backend: str) -> bool:
+        """Return whether the messages of an alias of TASKS are captured here."""
+        return True
 
     def problem(self) -> str | None:
         """Return what the settings do not say although ``publish`` needs it, or None."""

@@ -15,12 +15,12 @@ from dramatiq.composition import pipeline
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message as DramatiqMessage
 
-from aftercommit.enqueue.task import Report
 from aftercommit.relay.brokers.base import (
     Away,
     Broker,
     Message,
     Outbox,
+    Report,
     as_bytes,
     as_json,
     publish_or_keep,

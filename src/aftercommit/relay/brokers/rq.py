@@ -13,13 +13,13 @@ from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError
 from rq import Queue, exceptions
 from rq.job import Job, JobStatus
 
-from aftercommit.enqueue.task import Report
 from aftercommit.errors import ConfigurationError
 from aftercommit.relay.brokers.base import (
     Away,
     Broker,
     Message,
     Outbox,
+    Report,
     TooEarly,
     as_json,
     publish_or_keep,

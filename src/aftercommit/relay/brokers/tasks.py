@@ -56,7 +56,11 @@ class OtherBackends(Broker):
 
     def wraps(self, backend: BaseTaskBackend) -> bool:
         """Return whether the messages of a backend go through the outbox."""
-        return backend.alias in self._aliases
+        return self.covers(backend.alias)
+
+    def covers(self, backend: str) -> bool:
+        """See ``Broker``."""
+        return backend in self._aliases
 
     def publish(self, content: dict[str, Any]) -> str:
         """Call the backend's own ``enqueue``; return the id of its result."""

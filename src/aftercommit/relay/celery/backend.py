@@ -30,7 +30,18 @@ from aftercommit.relay.outbox import backends_keeping
 
 HIGHEST = 9  # priority that RabbitMQ's documentation advises to use
 # Promises that need rows of jobs. A task that seems to have them would run twice, or all at once.
-NOT_KEPT = ("unique", "unique_key", "debounce", "limit", "ordered", "rate", "fair_by")
+NOT_KEPT = (
+    "unique",
+    "unique_key",
+    "debounce",
+    "limit",
+    "ordered",
+    "rate",
+    "fair_by",
+    "upgrade",
+    "cron",
+    "every",
+)
 
 
 class CeleryBackend(BaseTaskBackend):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import Error
-from django.db.models import Case, F, Value, When
+from django.db.models import Case, Count, F, Q, Value, When
 from django.db.models.functions import Concat, Substr
 
 from aftercommit.models import Blocked, State
@@ -86,9 +86,9 @@ class FairClaims(FairGates, Aside):
             if not part.gated:
                 keys = keys[: math.ceil(query.limit / share)]
             after = keys[-1]
-            claims, passed = self._claim_of_keys(query, part, keys, share)
+            claims, passed, last = self._claim_of_keys(query, part, keys, share)
             if claims:
-                return InTurn(claims, passed.last or after)
+                return InTurn(claims, passed.last or last or after)
             self._clear(query, [key for key in keys if key not in passed.present])
             if has_seen_all:
                 break
@@ -97,15 +97,20 @@ class FairClaims(FairGates, Aside):
 
     def _claim_of_keys(
         self, query: ClaimQuery, part: Part, keys: list[str], share: int
-    ) -> tuple[list[Claim], Passed]:
-        """Return claims, and what was let through for them."""
+    ) -> tuple[list[Claim], Passed, str | None]:
+        """Return claims, what was let through for them, and the key of the last claim.
+
+        The last one of an open line: where the keys gave not all as many, the next claim begins
+        with those that gave less.
+        """
         claims: list[Claim] = []
+        last: str | None = None
         if not part.gated:
             others = [*query.unknown, *query.limited]
-            claims = self._claim_from_lines(replace(query, unknown=others), keys, share)
+            claims, last = self._claim_from_lines(replace(query, unknown=others), keys, share)
         left = query.limit - len(claims)
         if not left or not (part.gated or query.limited):
-            return claims, NOBODY
+            return claims, NOBODY, last
         rest = replace(query, limit=left)
         try:
             passed = self._after_deadlock(partial(self._let_lines_through, rest, keys, share))
@@ -115,14 +120,18 @@ class FairClaims(FairGates, Aside):
         except Error:
             if not claims or self._in_transaction():
                 raise
-            return claims, NOBODY  # they are committed; the next claim raises it if it lasts
-        return claims, passed if part.gated else passed._replace(last=None)
+            # They are committed; the next claim raises it if it lasts.
+            return claims, NOBODY, last
+        return claims, passed if part.gated else passed._replace(last=None), last
 
     @abstractmethod
     def _claim_from_lines(
         self, query: ClaimQuery, keys: Sequence[str], share: int
-    ) -> list[Claim]:
-        """Claim the first ``share`` jobs of each line; see ``InTurn.claims``."""
+    ) -> tuple[list[Claim], str | None]:
+        """Claim the first ``share`` jobs of each line; see ``InTurn.claims``.
+
+        Returns also the key of the last one.
+        """
 
     def _clear(self, query: ClaimQuery, keys: Sequence[str]) -> None:
         """Empty lines where nobody waits: other programs have ended or claimed what is there."""
@@ -191,6 +200,9 @@ class FairClaims(FairGates, Aside):
             front = due.order_by("run_after", "id")
             names = ("id", "fair_key", "blocked", "crashes")
             for _time in range(MOST_MOVED):
+                some = Count("id", filter=Q(fair_key__isnull=False, blocked=None, crashes=0))
+                if not front[:FRONT].aggregate(some=some)["some"]:  # quicker than to read them
+                    break
                 rows = list(front.values_list(*names)[:FRONT])
                 found = [row[0] for row in rows if row[1] and row[2] is None and not row[3]]
                 if not found:

@@ -38,7 +38,10 @@ class FairGates(FairReading):
             rows = interleaved(self._heads_of_lines(query, keys, share, columns=columns))
             heads = [self._as_waiting(row[:-2]) for row in rows]
             line_of = {one.job_id: row[-1] for one, row in zip(heads, rows, strict=True)}
-            rate_key_of = {one.job_id: row[-2] for one, row in zip(heads, rows, strict=True)}
+            rate_key_of = {
+                one.job_id: row[-2] or query.rated.get(one.task_path)
+                for one, row in zip(heads, rows, strict=True)
+            }
             heads = [
                 one._replace(limit_key=query.limited.get(one.task_path, one.limit_key))
                 for one in heads

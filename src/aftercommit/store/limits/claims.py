@@ -15,13 +15,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from django.db import Error
 from django.db.models import Q
 
-from aftercommit.store.limits.lines import Line, Waiting
+from aftercommit.store.limits.lines import Line, Slot, Verdict, Waiting
 from aftercommit.store.limits.moving import Moving
 from aftercommit.store.limits.reading import in_parts
 from aftercommit.store.limits.rounds import Look, Round, Rounds
@@ -34,14 +34,6 @@ STANDING_STILL = 5
 LockKeys = Callable[[Collection[str]], set[str]]
 
 
-class Slot(NamedTuple):
-    """What a job gets when it is claimed."""
-
-    key: str
-    number: int
-    holds: bool  # the job keeps its key until it has ended
-
-
 def with_keys(claims: Iterable[Claim], slots: Mapping[UUID, Slot]) -> list[Claim]:
     """Return the claims with the keys of their jobs."""
     return [one._replace(limit_key=slots[one.job_id].key) for one in claims]
@@ -51,6 +43,10 @@ class Limits(Moving, RateGate):
     """Claims jobs, also under limits."""
 
     most_keys = 200  # to lock at once
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._spare: dict[str, float] = {}  # see ``Rounds``; by queue
 
     def claim(self, query: ClaimQuery) -> list[Claim]:
         """Claim; see ``Claims.claim``."""
@@ -112,19 +108,36 @@ class Limits(Moving, RateGate):
 
     def _claim_more(self, query: ClaimQuery, claims: list[Claim]) -> None:
         """Add jobs under limits to these claims, and those without one behind them."""
-        rounds = Rounds(query, claims)
+        rounds = Rounds(query, claims, self._spare.get(query.queue, 1.0))
         try:
             while rounds.begin():
-                claim = partial(
-                    self._claim_under_limits, rounds.rest, seen=rounds.seen, most=rounds.most
-                )
-                rounds.decided(self._after_deadlock(claim))
+                rounds.decided(self._after_deadlock(partial(self._round, rounds)))
                 if rounds.wants_plain:
                     rounds.claimed(*self._claim_free(rounds.rest))
         except Error:
             if not claims or self._in_transaction():
                 raise
             # The claims are committed; the next claim raises it if it lasts.
+        if rounds.spare != 1.0 or query.queue in self._spare:
+            self._spare[query.queue] = rounds.spare
+        if rounds.left:
+            query.slots_used_up()
+
+    def _round(self, rounds: Rounds) -> Round:
+        with self._with_keys() as lock:
+            now = (
+                self._claim_at_once(rounds.rest, rounds.most_at_once) if rounds.at_once else None
+            )
+            if now is not None:
+                return now
+            return self._claim_under_limits(rounds.rest, rounds, lock)
+
+    def _claim_at_once(self, query: ClaimQuery, most: int) -> Round | None:
+        """Give free slots to the first due jobs, where a database can do that by itself.
+
+        None if more than that is to be decided about their keys.
+        """
+        return None
 
     def _in_turn(self, due: Iterable[Waiting], seen: int) -> list[UUID]:
         """Return the jobs under limits that come before the next job without one.
@@ -140,36 +153,50 @@ class Limits(Moving, RateGate):
                 break
         return found
 
-    def _claim_under_limits(self, query: ClaimQuery, *, seen: int, most: int) -> Round:
+    def _claim_under_limits(self, query: ClaimQuery, rounds: Rounds, lock: LockKeys) -> Round:
         """Decide about the first due jobs."""
-        with self._with_keys() as lock:
-            look = self._look(query, most, lock)
-            if look.busy:
-                self._tell_of_busy(query, look)
-            if query.limited:
-                look = self._give_keys(query, look, lock)
-            candidates = [one for one in look.due if one.limit_key in look.held]
-            if not candidates:
-                return Round(look, [])
-            gate = self._pass_gate(query, candidates, look.held, lock)
-            limits = self._limits_of(query, candidates, gate)
-            lines, candidates = self._lines(limits, gate.open_among(candidates))
-            if query.only is not None:
-                candidates = [one for one in candidates if not self._has_earlier(one, lines)]
-            verdicts = self._decide(lines, candidates)
-            may_run = {
-                job_id: Slot(key, slot, lines[key].holds(job_id))
-                for key, one in verdicts.items()
-                for job_id, slot in one.may_run.items()
-            }
-            chosen = [one for one in self._in_turn(look.due, seen) if one in may_run]
-            slots = {one: may_run[one] for one in chosen[: query.limit]}
-            claims = self._take(query, slots) if slots else []
-            taken = {one.job_id for one in claims}
-            parked, passed = self._settle(lines, verdicts, taken)
-            self._take_tokens(query, gate, claims)
-            look = look._replace(capped=look.capped or gate.capped)
-            return Round(look, claims, parked + gate.parked, passed + gate.passed)
+        look = self._look(query, rounds.most, lock)
+        if look.busy:
+            self._tell_of_busy(query, look)
+        if query.limited:
+            look = self._give_keys(query, look, lock)
+        candidates = [one for one in look.due if one.limit_key in look.held]
+        if not candidates:
+            return Round(look, [])
+        gate = self._pass_gate(query, candidates, look.held, lock)
+        limits = self._limits_of(query, candidates, gate)
+        lines, candidates = self._lines(limits, gate.open_among(candidates))
+        if query.only is not None:
+            candidates = [one for one in candidates if not self._has_earlier(one, lines)]
+        verdicts = self._decide(lines, candidates)
+        may_run = {
+            job_id: lines[key].slot_of(job_id, key, number)
+            for key, one in verdicts.items()
+            for job_id, number in one.may_run.items()
+        }
+        chosen = [one for one in self._in_turn(look.due, rounds.seen) if one in may_run]
+        slots = {one: may_run[one] for one in chosen[: query.limit]}
+        claims = self._take(query, slots) if slots else []
+        taken = {one.job_id for one in claims}
+        parks = rounds.needed is None or len(claims) < rounds.needed
+        left = 0 if parks else self._park_nobody(lines, verdicts)
+        parked, passed = self._settle(lines, verdicts, taken)
+        self._take_tokens(query, gate, claims)
+        look = look._replace(capped=look.capped or gate.capped)
+        return Round(look, claims, parked + gate.parked, passed + gate.passed, left)
+
+    def _park_nobody(self, lines: Mapping[str, Line], verdicts: Mapping[str, Verdict]) -> int:
+        """Leave jobs where they are that would be parked; return how many.
+
+        Those of ordered keys are parked, and jobs that were let through and find no slot.
+        """
+        left = 0
+        for key, verdict in verdicts.items():
+            if not lines[key].limit.ordered:
+                left += len(verdict.parked)
+                verdict.parked &= lines[key].passed
+                left -= len(verdict.parked)
+        return left
 
     def _limits_of(
         self, query: ClaimQuery, candidates: list[Waiting], gate: Gate

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from aftercommit.models import LIVE, Blocked, State
-from aftercommit.values import Limit
+from aftercommit.values import UNLIMITED, Limit
 
 PLACE = attrgetter("place")
 MARKS = (Blocked.PASSED, Blocked.HOLDS)  # of jobs that are not parked
@@ -47,6 +47,14 @@ class Known(NamedTuple):
     blocked: int | None
     state: str
     claimable: bool
+
+
+class Slot(NamedTuple):
+    """What a job gets when it is claimed."""
+
+    key: str
+    number: int | None  # None: its key has no limit, and so no slots
+    holds: bool  # the job keeps its key until it has ended
 
 
 @dataclass(slots=True)
@@ -81,6 +89,11 @@ class Line:
     def holds(self, job_id: UUID) -> bool:
         """Return whether a job, once claimed, keeps its key until it has ended."""
         return self.limit.ordered if self.known else job_id == self.holder
+
+    def slot_of(self, job_id: UUID, key: str, number: int) -> Slot:
+        """Return what a job of this line gets that may run with a slot of this number."""
+        unlimited = self.known and self.limit == UNLIMITED
+        return Slot(key, None if unlimited else number, self.holds(job_id))
 
     @property
     def room(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import NamedTuple
 
 from aftercommit.store.limits.lines import Waiting
@@ -9,7 +10,9 @@ from aftercommit.values import Claim, ClaimQuery
 
 MOST_ROUNDS = 3  # of a claim that has found jobs; one that has parked them all goes on
 FEWEST_LOOKED_AT, FIRST_LOOKED_AT, MOST_LOOKED_AT = 50, 1_000, 5_000  # due jobs in a round
+MOST_AT_ONCE = 2_000  # due jobs that are looked at to give free slots to the first of them
 SPARE = 2  # times as many as there is room for: not all get a slot
+MOST_SPARE, LESS_SPARE = 4.0, 0.9  # where free slots are given at once; see ``Rounds.spare``
 MORE, MUCH_MORE = 4, 10  # times as many in the next round; much more if none could be claimed
 MOST_BUSY = 1_000  # keys that others have locked, and that one claim steps over
 
@@ -31,6 +34,9 @@ class Round(NamedTuple):
     claims: list[Claim]
     parked: int = 0
     passed: int = 0
+    left: int = 0  # jobs that wait for slots, and were not parked
+    has_lines: bool | None = None  # of keys whose free slots were given away at once
+    looked_at: int = 0  # due jobs, where that was done
 
     @property
     def meets_plain(self) -> bool:
@@ -44,19 +50,31 @@ class Rounds:
 
     query: ClaimQuery
     claims: list[Claim]  # so far
+    # Due jobs to look at for each that is wanted, to give free slots away at once: by what the
+    # claims before have needed. Each that gets no slot is read in vain.
+    spare: float = 1.0
     # How many of the first due jobs a claim of those without a key has seen. What is left of
     # those is locked by others.
     seen: int = field(init=False)
     most: int = field(init=False)  # due jobs to look at
     wants_plain: bool = field(init=False, default=False)  # jobs without a key are due
+    at_once: bool = field(init=False, default=True)  # a free slot may be all that is needed
+    left: int = field(init=False, default=0)  # see Round
     _number: int = field(init=False, default=0)
     _goes_on: bool = field(init=False, default=True)
     _busy: set[str] = field(init=False)
+    _needed: int | None = field(init=False)
+
+    @property
+    def most_at_once(self) -> int:
+        """How many due jobs to look at if free slots are all that is needed."""
+        return min(max(ceil(self.spare * self._left), FEWEST_LOOKED_AT), MOST_AT_ONCE)
 
     def __post_init__(self) -> None:
         from_front = not self.query.limited_first and self.query.after is None
         self.seen = self._left if from_front else 0
         self._busy = set(self.query.busy)
+        self._needed = None if self.query.needed is None else self.query.needed()
         self.most = min(max(SPARE * self._left, FEWEST_LOOKED_AT), FIRST_LOOKED_AT)
 
     @property
@@ -69,6 +87,11 @@ class Rounds:
         busy = sorted(self._busy)
         return replace(self.query, limit=self._left, after=None, ended=(), busy=busy)
 
+    @property
+    def needed(self) -> int | None:
+        """How many more claims keep all threads busy; see ``ClaimQuery.needed``."""
+        return None if self._needed is None else max(self._needed - len(self.claims), 0)
+
     def begin(self) -> bool:
         """Return whether there is a next round."""
         self._number += 1
@@ -78,7 +101,11 @@ class Rounds:
     def decided(self, now: Round) -> None:
         """Note what a round has led to."""
         self.claims += now.claims
+        self.left = now.left
         self._busy.update(now.look.busy)
+        if now.has_lines is not None:
+            self._granted(now)
+            return
         changed = bool(now.claims or now.parked or now.passed or now.look.busy)
         self.wants_plain = now.meets_plain and self._left > 0
         if self.wants_plain:  # it may have left out what is behind the first of those
@@ -88,6 +115,25 @@ class Rounds:
             self.seen = 0
         if not now.look.capped:
             self.most = min(self.most * (MORE if now.claims else MUCH_MORE), MOST_LOOKED_AT)
+
+    def _granted(self, now: Round) -> None:
+        """Note what came of giving free slots to whoever was first.
+
+        Who waits for a slot is parked only if something behind is needed. Otherwise whoever gets
+        the next slot is claimed from where it is, without having been written twice before.
+        """
+        if self._left:
+            needed = now.looked_at / len(now.claims) if now.claims else MOST_SPARE
+            self.spare = min(max(self.spare, needed), MOST_SPARE)
+        else:
+            self.spare = max(self.spare * LESS_SPARE, 1.0)
+        self.at_once = not (now.left or now.has_lines)
+        if self.at_once:
+            self._goes_on = bool(now.claims or now.look.busy) and (
+                now.look.full or now.look.capped
+            )
+            return
+        self._goes_on = now.has_lines or self.needed != 0
 
     def claimed(self, free: list[Claim], met: bool) -> None:
         """Note the answer to a claim of jobs without a key; ``met``: others were in front."""

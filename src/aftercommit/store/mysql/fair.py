@@ -62,10 +62,12 @@ class MySQLFair(MySQLLimits):
 
     def _claim_from_lines(
         self, query: ClaimQuery, keys: Sequence[str], share: int
-    ) -> list[Claim]:
+    ) -> tuple[list[Claim], str | None]:
         with self._write():
             lines = self._heads_of_lines(query, keys, share, columns="id", lock=LOCK)
-            ids = [row[0] for row in interleaved(lines)][: query.limit]
+            rows = interleaved(lines)[: query.limit]
+            ids = [row[0] for row in rows]
             claims = self._claim_ids(query, ids, slot=OUT_OF_LINE) if ids else []
             place = {id_from(one): number for number, one in enumerate(ids)}
-            return sorted(claims, key=lambda one: place[one.job_id])
+            claims.sort(key=lambda one: place[one.job_id])
+            return claims, rows[-1][-1] if rows else None

@@ -14,11 +14,12 @@ from uuid import UUID
 
 from django.db import Error
 
-from aftercommit.store.base import Store
 from aftercommit.store.claim import marks
 from aftercommit.store.limits import claims
-from aftercommit.store.limits.claims import LockKeys, Slot, with_keys
+from aftercommit.store.limits.claims import LockKeys, with_keys
+from aftercommit.store.limits.lines import Slot
 from aftercommit.store.limits.rounds import Look
+from aftercommit.store.mysql.notes import MySQLNotes
 from aftercommit.store.mysql.sql import (
     GIVEN_SLOT,
     HAS_PARKED,
@@ -38,7 +39,7 @@ from aftercommit.values import Claim, ClaimQuery
 AS_IT_IS: Mapping[str, str] = MappingProxyType({})
 
 
-class MySQLLimits(Store):
+class MySQLLimits(MySQLNotes):
     """What the store of MySQL and MariaDB does for limits."""
 
     slots_index = "FORCE INDEX (aftercommit_job_slot)"

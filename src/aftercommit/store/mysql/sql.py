@@ -125,7 +125,7 @@ FORCED = [
 ]
 # The rows of a batch of outcomes, locked in the order that every batch uses.
 HELD = """
-SELECT id, token FROM aftercommit_job FORCE INDEX (PRIMARY)
+SELECT id, token, needed, cancel_requested FROM aftercommit_job FORCE INDEX (PRIMARY)
 WHERE id IN ({ids}) AND state = 'running'
 ORDER BY id
 FOR UPDATE

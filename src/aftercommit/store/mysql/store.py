@@ -7,13 +7,13 @@ from itertools import compress
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import InterfaceError, transaction
+from django.db import Error, InterfaceError, transaction
 
 from aftercommit.models import Job, State
 from aftercommit.store.claim import chosen, jobs_of_lease, left_out, marks
-from aftercommit.store.columns import claim_from, columns_of, id_from, values_from
-from aftercommit.store.finish import ending, without_gone
-from aftercommit.store.mysql.fair import MySQLFair
+from aftercommit.store.columns import claim_from, columns_of, values_from
+from aftercommit.store.finish import ending
+from aftercommit.store.mysql.finishing import MySQLFinishing
 from aftercommit.store.mysql.limits import AS_IT_IS
 from aftercommit.store.mysql.packet import SMALL_TOGETHER, Packets
 from aftercommit.store.mysql.presence import MySQLPresence, lock_name
@@ -24,7 +24,6 @@ from aftercommit.store.mysql.sql import (
     DUE,
     FORCED,
     HEADS,
-    HELD,
     HELD_JOBS,
     HOLDER,
     INSERT,
@@ -35,7 +34,6 @@ from aftercommit.store.mysql.sql import (
     OR_SKIP,
     READY,
     RETURNING,
-    SUCCEED,
     TO_CHANGE,
     TO_READ,
     row_of,
@@ -45,7 +43,6 @@ from aftercommit.store.unique import Placed
 from aftercommit.values import (
     Claim,
     ClaimQuery,
-    Ended,
     NewJob,
     OnConflict,
     Outcome,
@@ -56,11 +53,13 @@ from aftercommit.values import (
 MOST_ROWS = 500
 MOST_BYTES = 4 * 1024 * 1024
 SHARE_OF_PACKET = 4  # the payloads of a statement, because they grow when they are escaped
+LOCK_WAITS = "SET SESSION innodb_lock_wait_timeout = %s"
+SHORTEST_WAIT = 1  # in whole seconds
 # Server gone, lost during the query, killed, shut down, idle for too long.
 LOST_CONNECTION = {2006, 2013, 2055, 1927, 1053, 4031}
 
 
-class MySQLStore(MySQLFair):
+class MySQLStore(MySQLFinishing):
     """Jobs on MySQL 8.4 or MariaDB 10.6, or newer.
 
     A claim names the priority, so that the rest of the index is in the order of time.
@@ -105,6 +104,9 @@ class MySQLStore(MySQLFair):
         for job in jobs:
             self._check(job.payload, what="arguments", task_path=job.task_path)
         return min(MOST_BYTES, self._packets.limit(self.connection) // SHARE_OF_PACKET)
+
+    def _check_size(self, text: str, *, what: str, task_path: str) -> None:
+        self._check(text, what=what, task_path=task_path)
 
     def _check(self, text: str | None, *, what: str, task_path: str) -> None:
         self._packets.check(self.connection, text, what=what, task_path=task_path)
@@ -229,6 +231,28 @@ class MySQLStore(MySQLFair):
         with self._by_id(), transaction.atomic(using=self.alias):
             yield
 
+    @contextmanager
+    def writing_briefly(self) -> Iterator[None]:
+        """See ``Schedules.writing_briefly``."""
+        if self._in_transaction():
+            yield
+            return
+        ((before,),) = self._run("SELECT @@SESSION.innodb_lock_wait_timeout", [])
+        self._run(LOCK_WAITS, [SHORTEST_WAIT])
+        raw = self.connection.connection
+        try:
+            with self._write():
+                yield
+        finally:
+            if self.connection.connection is raw:  # else the session is gone
+                self._wait_for_locks(before)
+
+    def _wait_for_locks(self, seconds: int) -> None:
+        try:
+            self._run(LOCK_WAITS, [seconds])
+        except Error:  # nobody may go on with it
+            self.connection.close()
+
     def _by_id(self) -> AbstractContextManager[None]:
         """Force statements to find rows by the primary key.
 
@@ -236,38 +260,6 @@ class MySQLStore(MySQLFair):
         whole of a small table, it would wait for rows of other workers, and deadlock.
         """
         return self.connection.execute_wrapper(_force_primary_key)
-
-    def finish(self, claim: Claim, outcome: Outcome) -> Ended | None:
-        """See ``Store.finish``; raises ``PayloadTooLarge`` if the server would not take it."""
-        self._check_outcome(claim, outcome)
-        with self._by_id():
-            return super().finish(claim, outcome)
-
-    def finish_many(self, ended: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
-        """Lock all rows, then write equal outcomes together; see ``Store.finish_many``."""
-        if len(ended) <= 1:
-            return super().finish_many(ended)
-        for claim, outcome in ended:
-            if isinstance(outcome, Succeeded):  # each of the others by ``finish``
-                self._check_outcome(claim, outcome)
-        with self._write():
-            ids = [self._uuid(claim.job_id) for claim, _outcome in ended]
-            rows = self._run(HELD.format(ids=marks(ids)), ids)
-            held = {id_from(job_id): token for job_id, token in rows}
-            still_held = [one for one in ended if held.get(one[0].job_id) == one[0].token]
-            written: list[Ended | None] = []
-            alike: dict[str, list[UUID]] = {}  # by result; most tasks return None
-            gone, others = without_gone(still_held)
-            written += self._finish_and_delete(gone)
-            for claim, outcome in others:
-                if isinstance(outcome, Succeeded):
-                    alike.setdefault(outcome.result, []).append(claim.job_id)
-                else:
-                    written.append(self.finish(claim, outcome))
-            for result, of in alike.items():
-                self._run(SUCCEED.format(ids=marks(of)), [result, *map(self._uuid, of)])
-                written += self._ended([Ended(job_id, State.SUCCEEDED) for job_id in of])
-        return [one for one in written if one is not None]
 
     def _reads_committed(self) -> bool:
         connection: Any = self.connection

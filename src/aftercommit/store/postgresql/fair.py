@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from aftercommit.store.postgresql.limits import PostgreSQLLimits, claims_from
-from aftercommit.store.postgresql.sql import CLAIM, CRASHED
+from aftercommit.store.postgresql.grants import PostgreSQLGrants
+from aftercommit.store.postgresql.limits import claims_from
+from aftercommit.store.postgresql.sql import CLAIM, COLUMNS_READ, CRASHED
 from aftercommit.values import Claim, ClaimQuery
 
 WAITS = """blocked = 4 AND state = 'ready' AND run_after <= statement_timestamp()
@@ -51,15 +52,17 @@ WITH due AS MATERIALIZED (
 # all jobs.
 OUT_OF_LINE = """, line = NULL, blocked = NULL, waits_for = 0
     WHERE job.id = ANY(ARRAY(SELECT id FROM due))"""
+COLUMNS_OF_CLAIM = f"SELECT {COLUMNS_READ}\nFROM claimed\n"
+WITH_NUMBER = f"SELECT {COLUMNS_READ}, due.number\nFROM claimed\n"
 ONE_OF_EACH = "JOIN due USING (id) ORDER BY due.place, due.number"
 
 
-class PostgreSQLFair(PostgreSQLLimits):
+class PostgreSQLFair(PostgreSQLGrants):
     """What the store of PostgreSQL does for fair lines."""
 
     def _claim_from_lines(
         self, query: ClaimQuery, keys: Sequence[str], share: int
-    ) -> list[Claim]:
+    ) -> tuple[list[Claim], str | None]:
         which = "" if query.crashed is None else CRASHED[query.crashed]
         given: dict[str, Any] = {
             "keys": list(keys),
@@ -68,5 +71,7 @@ class PostgreSQLFair(PostgreSQLLimits):
             "unknown": list(query.unknown),
         }
         sql = CLAIM.format(due=IN_TURN.format(which=which), ended="", taken=OUT_OF_LINE)
-        rows, lease_id = self._run_claim(sql + ONE_OF_EACH, query, given)
-        return claims_from(rows, query, lease_id)
+        sql = sql.replace(COLUMNS_OF_CLAIM, WITH_NUMBER) + ONE_OF_EACH
+        rows, lease_id = self._run_claim(sql, query, given)
+        last = keys[rows[-1][-1] - 1] if rows else None
+        return claims_from([row[:-1] for row in rows], query, lease_id), last

@@ -7,16 +7,22 @@ COMMIT, once for equal texts, and never after a rollback.
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import cache
+from operator import attrgetter
 from typing import Any
+from uuid import UUID
 
 from aftercommit.store.base import Store
 from aftercommit.store.columns import columns_of, values_from
 from aftercommit.store.postgresql import prepared
 from aftercommit.store.postgresql.sql import array
-from aftercommit.values import NewJob, NewJobs
+from aftercommit.values import Edge, NewJob, NewJobs
 
 LARGEST_KEPT = 4096  # bytes of a payload
+MANY = 200  # jobs that are worth a statement of their own
+# What alike jobs have in common, besides the meta data.
+REST = attrgetter(*({one.name for one in fields(NewJob)} - {"id", "payload", "meta"}))
 
 TYPES = {
     "id": "uuid",
@@ -28,6 +34,7 @@ TYPES = {
     "blocked": "smallint",
     "claimable": "bool",
     "waits_for": "int",
+    "needed": "bool",
 }
 UNSET = {"run_after": "statement_timestamp()"}
 FRESH = "'ready', 0, 0, 0, 0, false, statement_timestamp(), '[]'"
@@ -109,6 +116,23 @@ def insert_alike(columns: tuple[str, ...], *, or_skip: bool) -> str:
     )
 
 
+INSERT_EDGES = """
+INSERT INTO aftercommit_dependency (job_id, needs_id, on_failure, place)
+SELECT * FROM ROWS FROM (
+    unnest(%(job_ids)s::uuid[]), unnest(%(needs_ids)s::uuid[]), unnest(%(rules)s::text[]),
+    json_array_elements_text(%(places)s::json)
+) AS given
+"""
+
+
+# Conflicts with the lock of a DELETE only: whoever writes the end of a run does not wait for it.
+KEEP = """
+SELECT id FROM aftercommit_job WHERE id = ANY(%(ids)s) AND state IN ('ready', 'running')
+ORDER BY id
+FOR KEY SHARE
+"""
+
+
 class PostgreSQLInserts(Store):
     """What the store of PostgreSQL does to insert jobs."""
 
@@ -132,6 +156,33 @@ class PostgreSQLInserts(Store):
         given = values_from(jobs.like, columns)
         given |= {"ids": array(jobs.ids), "payloads": f"[{','.join(jobs.payloads)}]"}
         self._run_insert(insert_alike(columns, or_skip=repeated), given)
+
+    def _insert_free(self, jobs: Sequence[NewJob]) -> None:
+        """Insert many jobs that are alike by one statement, which takes half the time."""
+        by_rest: dict[Any, list[NewJob]] = {}
+        for one in jobs if len(jobs) >= MANY else ():
+            if not one.meta:
+                by_rest.setdefault(REST(one), []).append(one)
+        alike = [some for some in by_rest.values() if len(some) >= MANY]
+        for some in alike:
+            ids, payloads = [one.id.hex for one in some], [one.payload for one in some]
+            self._insert_alike(NewJobs(ids=ids, payloads=payloads, like=some[0]), repeated=False)
+        done = {one.id for some in alike for one in some}
+        if rest := [one for one in jobs if one.id not in done]:
+            self._insert_rows(rest, or_skip=False)
+
+    def _insert_edges(self, edges: Sequence[Edge]) -> None:
+        given = {
+            "job_ids": array(one.job_id.hex for one in edges),
+            "needs_ids": array(one.needs_id.hex for one in edges),
+            "rules": array(one.on_failure for one in edges),
+            "places": json.dumps([one.place for one in edges]),
+        }
+        with self.connection.cursor() as cursor:
+            cursor.execute(INSERT_EDGES, given)
+
+    def _keep(self, job_ids: Sequence[UUID]) -> set[UUID]:
+        return {row[0] for row in self._run(KEEP, {"ids": list(job_ids)})}
 
     def _run_insert(self, sql: str, given: dict[str, Any], *, keep: bool = False) -> list[Any]:
         rows = prepared.execute(self.connection, sql, given, keep=keep)

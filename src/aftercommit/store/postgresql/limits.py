@@ -1,6 +1,7 @@
 """Limits on PostgreSQL: keys are locked by advisory locks, which end with the transaction."""
 
 import json
+import threading
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,10 +10,9 @@ from uuid import UUID, uuid4
 
 from aftercommit.models import Blocked
 from aftercommit.models.readable import bounded
-from aftercommit.store.base import Store
 from aftercommit.store.limits import claims
-from aftercommit.store.limits.claims import LockKeys, Slot
-from aftercommit.store.limits.lines import Known
+from aftercommit.store.limits.claims import LockKeys
+from aftercommit.store.limits.lines import Known, Slot
 from aftercommit.store.limits.rounds import Look
 from aftercommit.store.postgresql.limits_sql import (
     FIRST_IN_LINE,
@@ -28,13 +28,14 @@ from aftercommit.store.postgresql.limits_sql import (
     WITH_SLOT,
     WITHOUT_LOCKS,
 )
+from aftercommit.store.postgresql.replication import PostgreSQLReplication
 from aftercommit.store.postgresql.sql import CLAIM, array
 from aftercommit.values import Claim, ClaimQuery
 
 HOLDS = Blocked.HOLDS.value
 
 
-class PostgreSQLLimits(Store):
+class PostgreSQLLimits(PostgreSQLReplication):
     """What the store of PostgreSQL does for limits."""
 
     most_keys = 500
@@ -46,6 +47,10 @@ class PostgreSQLLimits(Store):
     )
 
     due_column = bounded("run_after", "postgresql")
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._locking = threading.local()  # .longest: in the transaction that locks keys
 
     @abstractmethod
     def _selection(self, query: ClaimQuery) -> tuple[str, dict[str, Any]]:
@@ -62,8 +67,7 @@ class PostgreSQLLimits(Store):
     def _look(self, query: ClaimQuery, most: int, lock: LockKeys) -> Look:
         """Read the first due jobs and lock their keys by one statement; see ``Limits._look``."""
         due, given = self._selection(query)
-        for locking, reading in WITHOUT_LOCKS:
-            due = due.replace(locking, reading)
+        due = without_locks(due)
         given |= {"limit": most, "most_keys": self.most_keys, "longest": self._longest}
         rows = self._run_native(LOOK.format(due=due), given)
         tried = {row[1]: row[-1] for row in rows if row[-1] is not None}
@@ -78,7 +82,9 @@ class PostgreSQLLimits(Store):
 
     def _take(self, query: ClaimQuery, slots: Mapping[UUID, Slot]) -> list[Claim]:
         given = _with_keys({one: slot.key for one, slot in slots.items()}) | {
-            "slots": array(slot.number for slot in slots.values()),
+            "slots": array(
+                "NULL" if slot.number is None else slot.number for slot in slots.values()
+            ),
             "blocked": array(HOLDS if slot.holds else "NULL" for slot in slots.values()),
         }
         sql = CLAIM.format(due=GIVEN_SLOTS, ended="", taken=WITH_SLOT)
@@ -100,20 +106,25 @@ class PostgreSQLLimits(Store):
 
     @contextmanager
     def _with_keys(self) -> Iterator[LockKeys]:
-        longest = self._longest  # before the transaction begins
-
         def lock(keys: Collection[str]) -> set[str]:
             given = {"keys": json.dumps(list(keys)), "longest": longest}
             rows = self._run(TRY_KEYS, given)
             return {row[0] for row in rows}
 
+        # In a transaction of the caller, the settings would outlast what is done here.
+        outer = self._longest
+        longest = outer if self._in_transaction() else f"{claims.STANDING_STILL}s"
         with self._write():
-            yield lock
+            self._locking.longest = longest
+            try:
+                yield lock
+            finally:
+                self._locking.longest = outer
 
     @property
     def _longest(self) -> str | None:
-        # In a transaction of the caller, the setting would outlast ours.
-        return None if self._in_transaction() else f"{claims.STANDING_STILL}s"
+        """How long the session may stand still while it holds keys; None: as it was set."""
+        return getattr(self._locking, "longest", None)
 
     def _unlocked(self, keys: Sequence[str]) -> list[str]:
         return [row[0] for row in self._run(UNLOCKED_KEYS, {"keys": json.dumps(list(keys))})]
@@ -160,6 +171,13 @@ class PostgreSQLLimits(Store):
 
     def _rows(self, sql: str, given: Sequence[Any]) -> list[Any]:
         return self._run(sql, given)
+
+
+def without_locks(due: str) -> str:
+    """Return a selection of due jobs that locks none, and reads what decisions need."""
+    for locking, reading in WITHOUT_LOCKS:
+        due = due.replace(locking, reading)
+    return due
 
 
 def _with_keys(jobs: Mapping[UUID, str]) -> dict[str, Any]:

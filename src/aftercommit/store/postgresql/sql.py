@@ -93,6 +93,10 @@ WITH due AS MATERIALIZED (
     FOR NO KEY UPDATE SKIP LOCKED
 )
 """
+COLUMNS_CLAIMED = ", ".join(f"job.{name}" for name in CLAIMED)
+COLUMNS_READ = ", ".join(
+    bounded(name, "postgresql") if name in MOMENTS else name for name in CLAIMED
+)
 # MATERIALIZED, above: otherwise the planner may execute the LIMIT more than once.
 # {taken}: which of them, and what else is written. See LIMIT_MET.
 CLAIM = f"""{{due}}, claimed AS (
@@ -104,7 +108,7 @@ CLAIM = f"""{{due}}, claimed AS (
         started_at = COALESCE(job.started_at, statement_timestamp()),
         unique_lock = CASE WHEN job.unique_until_started THEN NULL ELSE job.unique_lock END
         {{taken}}
-    RETURNING {", ".join(f"job.{name}" for name in CLAIMED)}
+    RETURNING {COLUMNS_CLAIMED}
 ), leased AS (
     INSERT INTO aftercommit_lease (id, worker_id, lease_until, jobs)
     SELECT %(lease_id)s, %(worker_id)s, clock_timestamp() + %(lease)s,
@@ -112,9 +116,13 @@ CLAIM = f"""{{due}}, claimed AS (
         '{{{{' || string_agg('"' || id || '":' || token, ',') || '}}}}'
     FROM claimed HAVING count(*) > 0
 ){{ended}}
-SELECT {", ".join(bounded(name, "postgresql") if name in MOMENTS else name for name in CLAIMED)}
+SELECT {COLUMNS_READ}
 FROM claimed
 """  # noqa: S608 - fixed names
+# The same, with the limit keys of the jobs.
+CLAIM_WITH_KEYS = CLAIM.replace(COLUMNS_CLAIMED, f"{COLUMNS_CLAIMED}, job.limit_key").replace(
+    COLUMNS_READ, f"{COLUMNS_READ}, limit_key"
+)
 # What due jobs are read with if some tasks are limited at run time: theirs have no key yet.
 LIMITED_TOO = """CASE
     WHEN task_path = ANY(%(limited)s::text[]) THEN '' ELSE limit_key
@@ -209,11 +217,14 @@ SET state = mine.state,
     unique_lock = CASE WHEN mine.state = 'ready' THEN job.unique_lock END,
     lease_until = NULL, slot = NULL
 FROM mine
-WHERE job.id = mine.id AND job.token = mine.token AND job.state = mine.held
-RETURNING job.id, job.state,
+WHERE job.id = mine.id AND job.token = mine.token AND job.state = mine.held {{which}}
+RETURNING job.id, job.state, job.needed,
     CASE WHEN job.awaited AND mine.state <> 'ready'
         THEN pg_notify('aftercommit_ended', job.id::text) END
 """  # noqa: S608 - fixed names
+
+# A job that others wait for is written apart, in a transaction with what its end does to them.
+NOT_NEEDED = "AND job.needed IS NULL"
 
 # FINISH for a batch of successes, as most batches are: it does not lock the rows before the
 # UPDATE, and does not write the columns that stay as they are. For each job it saves 5 of 22 µs
@@ -237,6 +248,7 @@ SET state = 'succeeded', result = mine.result, finished_at = statement_timestamp
     lease_until = NULL, slot = NULL, unique_lock = NULL
 FROM mine
 WHERE job.id = mine.id AND job.token = mine.token AND job.state = mine.held
+  AND job.needed IS NULL
 RETURNING job.id,
     CASE WHEN job.awaited THEN pg_notify('aftercommit_ended', job.id::text) END
 """

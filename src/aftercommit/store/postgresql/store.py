@@ -38,6 +38,7 @@ from aftercommit.store.postgresql.sql import (
     LIMIT_MET,
     LIMITED_TOO,
     NAMED,
+    NOT_NEEDED,
     READY_HOLDER,
     RENEW,
     RULES_CHANGED,
@@ -63,6 +64,8 @@ from aftercommit.values import (
 )
 
 IN_TRANSACTION = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
+# Until the end of the transaction.
+WAIT_BRIEFLY = "SELECT set_config('lock_timeout', '500ms', true)"
 
 
 class PostgreSQLStore(PostgreSQLInserts, PostgreSQLFair):
@@ -77,6 +80,15 @@ class PostgreSQLStore(PostgreSQLInserts, PostgreSQLFair):
     wakes_workers = True
     tells_inserted = True
     share_sql = "FOR SHARE SKIP LOCKED"
+
+    @contextmanager
+    def writing_briefly(self) -> Iterator[None]:
+        """See ``Schedules.writing_briefly``."""
+        joins = self._in_transaction()
+        with self._write():
+            if not joins:
+                self._run(WAIT_BRIEFLY, [])
+            yield
 
     def _holder(self, lock: str, *, change: bool) -> Job | None:
         sql = READY_HOLDER.format(lock=TO_CHANGE if change else TO_READ)
@@ -164,11 +176,9 @@ class PostgreSQLStore(PostgreSQLInserts, PostgreSQLFair):
             gone, others = without_gone(in_order)
             return self._finish_and_delete(gone) + self._finish_in_order(others)
         written = self._succeed(in_order)
-        if len(written) == len(ended):
+        if not (left := _without(in_order, written)):
             return written
-        updated = {one.job_id for one in written}
-        left = [one for one in in_order if one[0].job_id not in updated]
-        return written + self._finish_in_order(left)
+        return written + self._finish_rest(left)
 
     def _succeed(self, in_order: Sequence[tuple[Claim, Any]]) -> list[Ended]:
         given = {
@@ -179,6 +189,15 @@ class PostgreSQLStore(PostgreSQLInserts, PostgreSQLFair):
         return self._ended([Ended(row[0], State.SUCCEEDED) for row in self._run(SUCCEED, given)])
 
     def _finish_in_order(self, in_order: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
+        written = self._finish_which(in_order, NOT_NEEDED)
+        left = _without(in_order, written)
+        return written + self._finish_rest(left) if left else written
+
+    def _finish_rest(self, in_order: Sequence[tuple[Claim, Outcome]]) -> list[Ended]:
+        with self._write():
+            return self._finish_which(in_order, which="")
+
+    def _finish_which(self, in_order: Sequence[tuple[Claim, Outcome]], which: str) -> list[Ended]:
         if not in_order:
             return []
         ends = [(claim, ending(claim, outcome)) for claim, outcome in in_order]
@@ -193,10 +212,15 @@ class PostgreSQLStore(PostgreSQLInserts, PostgreSQLFair):
             "results": json.dumps([end.result for _claim, end in ends]),
             "errors": json.dumps([end.errors for _claim, end in ends]),
         }
-        ended = [Ended._make(row[:2]) for row in self._run(FINISH, given)]
+        rows = self._run(FINISH.format(which=which), given)
+        ended = [Ended._make(row[:2]) for row in rows]
         ready = {one.job_id for one in ended if one.state == State.READY}
         at_once = (claim for claim, end in ends if end.delay is None)
-        return self._ended(ended, due={one.queue for one in at_once if one.job_id in ready})
+        return self._ended(
+            ended,
+            due={one.queue for one in at_once if one.job_id in ready},
+            needed=[job_id for job_id, _state, needed, _told in rows if needed],
+        )
 
     def _check_no_row_refers_to(self, deleted: Sequence[UUID]) -> None:
         with self.connection.cursor() as cursor:  # what Django makes is checked at COMMIT
@@ -277,6 +301,15 @@ class PostgreSQLStore(PostgreSQLInserts, PostgreSQLFair):
             cursor.cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
             cursor.execute(sql, given)
             return list(cursor.fetchall())
+
+
+def _without(
+    ends: Sequence[tuple[Claim, Any]], written: Sequence[Ended]
+) -> Sequence[tuple[Claim, Any]]:
+    if len(written) == len(ends):
+        return ()
+    done = {one.job_id for one in written}
+    return [one for one in ends if one[0].job_id not in done]
 
 
 def _by_id(ended: tuple[Claim, Outcome]) -> int:

@@ -84,7 +84,8 @@ class RateGate(RateLines):
         if not any(rates.values()):
             return ALL_OPEN
         gate = Gate(open={one.job_id: None for one in candidates if not rates[one.task_path]})
-        of_key = self._lock_rated([one for one in candidates if rates[one.task_path]], gate)
+        rated = [one for one in candidates if rates[one.task_path]]
+        of_key = self._lock_rated(rated, gate, query.rated)
         if len(of_key) > self.most_keys:  # the next round decides about the others
             of_key = self._first_keys(of_key)
             gate.capped = True
@@ -101,20 +102,30 @@ class RateGate(RateLines):
         return gate
 
     def _lock_rated(
-        self, candidates: Sequence[Candidate], gate: Gate
+        self, candidates: Sequence[Candidate], gate: Gate, at_run_time: Mapping[str, str]
     ) -> Mapping[str, Sequence[Candidate]]:
-        """Lock candidates that are due still; return them by their keys."""
+        """Lock candidates that are due still; return them by their keys.
+
+        Jobs of tasks that have a rate ``at_run_time`` only get the key of their task.
+        """
         found: dict[str, list[Candidate]] = {}
+        new: dict[str, list[UUID]] = {}
         by_id = {one.job_id: one for one in candidates}
         ids = list(by_id)
         for start in range(0, len(ids), ONE_WRITE):
             some = self._jobs.filter(id__in=ids[start : start + ONE_WRITE], state=State.READY)
             rows = self._locked(some, skip=True).values_list("id", "rate_key", DUE)
             for job_id, key, due in rows:
+                if key is None and (given := at_run_time.get(by_id[job_id].task_path)):
+                    key = given  # noqa: PLW2901
+                    new.setdefault(given, []).append(job_id)
                 if key is None:  # enqueued before the task had a rate
                     gate.open[job_id] = None
                 elif due:
                     found.setdefault(key, []).append(by_id[job_id])
+        for key, without in new.items():
+            for start in range(0, len(without), ONE_WRITE):
+                self._jobs.filter(id__in=without[start : start + ONE_WRITE]).update(rate_key=key)
         return found
 
     def _first_keys(

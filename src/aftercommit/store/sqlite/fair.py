@@ -16,12 +16,14 @@ class SQLiteFair(SQLiteLimits):
 
     def _claim_from_lines(
         self, query: ClaimQuery, keys: Sequence[str], share: int
-    ) -> list[Claim]:
+    ) -> tuple[list[Claim], str | None]:
         with self._write():
             lines = self._heads_of_lines(query, keys, share, columns="id")
-            ids = [row[0] for row in interleaved(lines)][: query.limit]
+            rows = interleaved(lines)[: query.limit]
+            ids = [row[0] for row in rows]
             if not ids:
-                return []
-            rows = self._claim_part(query, GIVEN_IDS, [json.dumps(ids)], slot=OUT_OF_LINE)
+                return [], None
+            claimed = self._claim_part(query, GIVEN_IDS, [json.dumps(ids)], slot=OUT_OF_LINE)
             place = {id_from(one): number for number, one in enumerate(ids)}
-            return sorted(self._leased(rows, query), key=lambda one: place[one.job_id])
+            claims = self._leased(claimed, query)
+            return sorted(claims, key=lambda one: place[one.job_id]), rows[-1][-1]

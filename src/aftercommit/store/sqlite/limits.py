@@ -9,7 +9,8 @@ from uuid import UUID
 
 from aftercommit.models import Blocked
 from aftercommit.store.base import Store
-from aftercommit.store.limits.claims import LockKeys, Slot, with_keys
+from aftercommit.store.limits.claims import LockKeys, with_keys
+from aftercommit.store.limits.lines import Slot
 from aftercommit.store.limits.reading import in_parts
 from aftercommit.store.limits.rounds import Look
 from aftercommit.values import Claim, ClaimQuery

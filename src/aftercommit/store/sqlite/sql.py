@@ -39,7 +39,7 @@ CLAIMABLE = "job.claimable AND job.claimable = 1"
 IS_ID = "length(id) = 32 AND id NOT GLOB '*[^0-9a-f]*'"
 NUMBERS = {"token", "attempts", "crashes", "conflicts", "max_attempts", "priority"}
 # Moments as well: Django has a converter for the type of their columns, which may raise.
-TEXTS = {"task_path", "payload", "errors", "backend", "queue", "tags", *MOMENTS}
+TEXTS = {"task_path", "payload", "errors", "backend", "queue", "tags", "headers", *MOMENTS}
 TYPES = dict.fromkeys(NUMBERS, "INTEGER") | dict.fromkeys(TEXTS, "TEXT")
 RETURNED = [f"CAST({one} AS {TYPES[one]})" if one in TYPES else one for one in CLAIMED]
 DUE_HEAD = f"WHERE head.run_after <= {NOW}"
@@ -90,5 +90,5 @@ FROM json_each(%s) AS ended
 WHERE aftercommit_job.id = json_extract(ended.value, '$[0]')
   AND aftercommit_job.token = json_extract(ended.value, '$[1]')
   AND aftercommit_job.state = 'running'
-RETURNING aftercommit_job.id
+RETURNING aftercommit_job.id, aftercommit_job.needed
 """  # noqa: S608

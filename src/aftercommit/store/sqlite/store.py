@@ -55,6 +55,7 @@ class SQLiteStore(SQLiteFair):
     due_sql = DUE_HEAD
     held_sql = HELD
     tells_inserted = True
+    saved_at_sql = NOW
     claimable_sql = f"aftercommit_job AS job WHERE {CLAIMABLE}"
 
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
@@ -194,7 +195,10 @@ class SQLiteStore(SQLiteFair):
         document = json.dumps(good, ensure_ascii=False)  # a lone surrogate is refused
         with self._write():
             rows = self._run(SUCCEED, [document])
-            written = self._ended([Ended(id_from(row[0]), State.SUCCEEDED) for row in rows])
+            written = self._ended(
+                [Ended(id_from(job_id), State.SUCCEEDED) for job_id, _needed in rows],
+                needed=[id_from(job_id) for job_id, needed in rows if needed],
+            )
             return written + self._finish_and_delete(gone) + super().finish_many(others)
 
     def _check_no_row_refers_to(self, deleted: Sequence[UUID]) -> None:

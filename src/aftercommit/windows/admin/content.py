@@ -5,14 +5,17 @@ A row may have been written by hand, by SQL, or by another version.
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from aftercommit.enqueue.undeclared import undeclared
+from aftercommit.enqueue.undeclared import newer, undeclared
 from aftercommit.models import Job, State
 from aftercommit.printable import one_line
 from aftercommit.relay.brokers.readable import readable
@@ -31,6 +34,11 @@ def is_message(job: Job) -> bool:
 def is_of_unknown_task(job: Job) -> bool:
     """Return whether a job waits for a task that nothing here declares."""
     return job.state == State.READY and bool(undeclared([job.task_path]))
+
+
+def is_of_newer_version(job: Job) -> bool:
+    """Return whether a job was enqueued by newer code than that which runs here."""
+    return bool(newer([job.task_path]))
 
 
 def wait_of(job: Job) -> str:
@@ -54,6 +62,13 @@ def noted(job: Job, name: str) -> str:
     meta: Any = job.meta
     value = meta.get(name) if isinstance(meta, Mapping) else None
     return "" if value is None else one_line(value if isinstance(value, str) else _json(value))
+
+
+def moment(found: object) -> str:
+    """Return a moment in the time zone of the page, to the second."""
+    with suppress(Exception):  # what the row has need not be a moment
+        return date_format(localtime(found), "Y-m-d H:i:s")  # type: ignore[arg-type]
+    return str(found)
 
 
 def tags(job: Job, *, page: str, **query: str) -> SafeString:

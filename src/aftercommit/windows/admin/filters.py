@@ -8,18 +8,21 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
-from aftercommit.enqueue.configured import configured_queues, job_aliases
+from aftercommit.enqueue.configured import configured_queues
 from aftercommit.models import Job, State
 from aftercommit.options.tags import is_tag
-from aftercommit.store import default_alias, store_for
+from aftercommit.store import store_for
+from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.criteria import Criteria
 from aftercommit.store.selecting import condition
+from aftercommit.windows.databases import databases
 
-
-def databases() -> list[str]:
-    """Return the aliases that contain jobs; the one where the router writes them is first."""
-    usual = default_alias()
-    return sorted(job_aliases() or [usual], key=lambda alias: alias != usual)
+# What ready jobs wait for: a slot of a worker, their time, or their next attempt.
+KINDS = {
+    "due": gettext_lazy("due"),
+    "later": gettext_lazy("later"),
+    "retrying": gettext_lazy("retrying"),
+}
 
 
 class KnownFilter(admin.SimpleListFilter):
@@ -62,20 +65,31 @@ class StateFilter(KnownFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[Any, Any]]:
-        """Return all states."""
-        return State.choices
+        """Return all states, and what ready jobs wait for."""
+        first, *others = State.choices
+        kinds = [(name, f"\u00a0\u00a0{title}") for name, title in KINDS.items()]
+        return [first, *kinds, *others]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
         """Filter by the state."""
         state = self.value()
         if state is None:
             return queryset
+        if state == State.RUNNING:
+            return store_for(queryset.db).running_of(queryset)
         # Indexes have these states by what else is true; the others are found by the primary key.
         flags: dict[str, Q] = {
             State.READY: Q(claimable=True) | Q(blocked__isnull=False) | Q(line__isnull=False),
             State.FAILED: Q(unsuccessful=True),
             State.CANCELLED: Q(unsuccessful=True),
         }
+        if state in KINDS:
+            of_kind = {
+                "due": Q(run_after__lte=DatabaseNow()),
+                "later": Q(run_after__gt=DatabaseNow(), attempts=0),
+                "retrying": Q(run_after__gt=DatabaseNow(), attempts__gt=0),
+            }
+            return queryset.filter(flags[State.READY], of_kind[state], state=State.READY)
         return queryset.filter(flags.get(state, Q()), state=state)
 
 

@@ -6,69 +6,73 @@ JSON is shown; a pickle is never loaded.
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db import Error, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Value
 from django.db.models.functions import Lower
 from django.http import HttpRequest
-from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from aftercommit.models import Job, State
+from aftercommit.ids import as_uuid
+from aftercommit.models import Job
+from aftercommit.printable import one_line
 from aftercommit.relay.neglected import Neglect, neglected
 from aftercommit.relay.outbox import relaying
 from aftercommit.store import store_for
+from aftercommit.store.browsing import light
 from aftercommit.windows.admin import acting, content
+from aftercommit.windows.admin.bounded import CappedPaginator, JobChangeList
+from aftercommit.windows.admin.brief import cut, last_line, preview, with_parts
 from aftercommit.windows.admin.filters import (
     DatabaseFilter,
     QueueFilter,
     StateFilter,
     TagFilter,
-    databases,
 )
-
-if TYPE_CHECKING:
-    Base = admin.ModelAdmin[Job]
-else:
-    Base = admin.ModelAdmin
-
-MESSAGE_FIELDS = ("message_id", "ordering_key")
+from aftercommit.windows.admin.job_page import JobPage
+from aftercommit.windows.databases import databases
 
 
 @admin.register(Job)
-class JobAdmin(Base):
+class JobAdmin(JobPage):
     """Jobs, the newest first; to retry and to cancel have their own permissions."""
 
     actions = ("retry_selected", "cancel_selected")
-    list_display = (
-        *("name", "shown_state", "queue", "shown_tags", "attempts"),
-        *("enqueued_at", "finished_at"),
-    )
+    list_display = (*("call", "listed_state", "listed_queue", "enqueued", "ended"),)
     list_filter = (DatabaseFilter, StateFilter, QueueFilter, TagFilter)
     ordering = ("-id",)
     search_fields = ("id",)
     search_help_text = gettext_lazy("An id of a job or a message, or a part of a task's name.")
     show_facets = admin.ShowFacets.NEVER  # each facet would count the whole table
     show_full_result_count = False
-    sortable_by = ()
+    sortable_by = ("enqueued",)  # what the primary key has in order
+    paginator = CappedPaginator
+
+    class Media:
+        css = {"all": ["aftercommit/admin.css"]}
 
     # ---- which ------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         """Return the jobs of the usual database, without columns that may be large."""
-        jobs = super().get_queryset(request).using(databases()[0])
-        return jobs.defer("payload", "result", "errors")
+        rows = light(super().get_queryset(request).using(databases()[0]))
+        may_read = request.user.has_perm("aftercommit.view_job_arguments")
+        return rows.annotate(shows_arguments=Value(may_read))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[JobChangeList]:
+        """Return the list that reads no whole table."""
+        return JobChangeList
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Job | None:
         """Find a job in any database."""
-        job_id = _uuid(object_id)
+        job_id = as_uuid(object_id)
         if job_id is None:
             return None
         found = (store_for(alias).job(job_id) for alias in databases())
@@ -84,76 +88,40 @@ class JobAdmin(Base):
         found = queryset.alias(path=Lower("task_path"))
         wanted = Q(meta__message_id=search_term) | Q(path__contains=search_term.lower())
         wanted |= Q(meta__name__icontains=search_term)
-        if job_id := _uuid(search_term):
+        if job_id := as_uuid(search_term):
             wanted |= Q(pk=job_id)
         return found.filter(wanted), False
 
     # ---- what is shown ----------------------------------------------------------
 
-    def get_fieldsets(self, request: HttpRequest, obj: Job | None = None) -> Any:
-        """Return the fields; messages have some of their own."""
-        own = MESSAGE_FIELDS if obj is not None and content.is_message(obj) else ()
-        return [
-            (
-                None,
-                {
-                    "fields": (
-                        "name",
-                        "id",
-                        *own,
-                        ("shown_state", "queue", "priority", "database"),
-                        "shown_tags",
-                    )
-                },
-            ),
-            (
-                _("Runs"),
-                {
-                    "fields": (
-                        ("attempts", "max_attempts", "crashes", "conflicts"),
-                        ("run_after", "enqueued_at", "started_at", "claimed_at", "finished_at"),
-                        "worker_id",
-                        "cancel_requested",
-                        "failures",
-                    )
-                },
-            ),
-            (_("Content"), {"fields": ("size", "content", "returned")}),
-        ]
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
-        """Return the fields that are no columns; all columns are read-only anyway."""
-        return [
-            *MESSAGE_FIELDS,
-            "name",
-            "shown_state",
-            "shown_tags",
-            "database",
-            "failures",
-            "size",
-            "content",
-            "returned",
-        ]
-
     @admin.display(description=gettext_lazy("task"))
-    def name(self, job: Job) -> str:
-        """Return the path of the task, or for a message the name of its library's task."""
-        return content.name_of(job)
+    def call(self, job: Any) -> SafeString:
+        """Return the task, and below it the arguments and the last line of the latest error.
+
+        One column, so that the list has room beside the filters of a small window.
+        """
+        arguments = cut(preview(job)) if job.shows_arguments else ""
+        return with_parts(content.name_of(job), arguments, error=cut(last_line(job.errors_tail)))
 
     @admin.display(description=gettext_lazy("state"))
-    def shown_state(self, job: Job) -> str:
-        """Return the state; a message that a broker has is published, not yet a success.
+    def listed_state(self, job: Job) -> SafeString:
+        """Return the state, and below it how many runs there were, of how many."""
+        return with_parts(self.shown_state(job), f"{job.attempts} / {job.max_attempts}")
 
-        A job that waits for a worker that knows its task is of an unknown one; one that no
-        worker may claim now says why.
-        """
-        if content.is_message(job) and job.state == State.SUCCEEDED:
-            return _("published")
-        if content.is_of_unknown_task(job):
-            return _("unknown task")
-        if why := content.wait_of(job):
-            return why
-        return str(job.get_state_display())
+    @admin.display(description=gettext_lazy("queue"))
+    def listed_queue(self, job: Job) -> SafeString:
+        """Return the queue, and below it the tags."""
+        return format_html("{} {}", one_line(str(job.queue)), self.shown_tags(job))
+
+    @admin.display(description=gettext_lazy("enqueued"), ordering="id")
+    def enqueued(self, job: Job) -> str:
+        """Return when it was enqueued; the ids are in this order."""
+        return content.moment(job.enqueued_at)
+
+    @admin.display(description=gettext_lazy("ended"))
+    def ended(self, job: Job) -> str | None:
+        """Return when it ended."""
+        return content.moment(job.finished_at) if job.finished_at else None
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -163,48 +131,6 @@ class JobAdmin(Base):
             for one in _neglected():
                 self.message_user(request, str(one), messages.WARNING, fail_silently=True)
         return super().changelist_view(request, extra_context)
-
-    @admin.display(description=gettext_lazy("message id"))
-    def message_id(self, job: Job) -> str:
-        """Return the id of a message in its library."""
-        return content.noted(job, "message_id")
-
-    @admin.display(description=gettext_lazy("ordering key"))
-    def ordering_key(self, job: Job) -> str | None:
-        """Return the ordering key of a message."""
-        return content.noted(job, "ordering_key") or None
-
-    @admin.display(description=gettext_lazy("tags"))
-    def shown_tags(self, job: Job) -> str:
-        """Return the tags, with links to the jobs that have them."""
-        page = reverse("admin:aftercommit_job_changelist", current_app=self.admin_site.name)
-        several = len(databases()) > 1
-        return content.tags(job, page=page, **{"database": str(job._state.db)} if several else {})
-
-    @admin.display(description=gettext_lazy("database"))
-    def database(self, job: Job) -> str | None:
-        """Return the alias of the job's database."""
-        return job._state.db
-
-    @admin.display(description=gettext_lazy("size"))
-    def size(self, job: Job) -> str:
-        """Return the size of the stored arguments, or of the whole message."""
-        return _("%d bytes") % len(job.payload)
-
-    @admin.display(description=gettext_lazy("arguments"))
-    def content(self, job: Job) -> SafeString | str:
-        """Return the arguments, or the readable part of a message."""
-        return content.arguments(job)
-
-    @admin.display(description=gettext_lazy("returned"))
-    def returned(self, job: Job) -> SafeString | None:
-        """Return the return value of the task."""
-        return content.return_value(job)
-
-    @admin.display(description=gettext_lazy("failed runs"))
-    def failures(self, job: Job) -> SafeString | None:
-        """Return the errors of all failed runs, the oldest first."""
-        return content.failed_runs(job)
 
     # ---- what can be done -------------------------------------------------------
 
@@ -216,6 +142,11 @@ class JobAdmin(Base):
         said %= {"retried": done.changed, "chosen": done.chosen}
         if done.clashed:
             said += " " + _("%d of them: another job has its unique key.") % done.clashed
+        if done.unmet:
+            unmet = _(
+                "%d of them need jobs that have not succeeded: retry those first or as well."
+            )
+            said += f" {unmet % done.unmet}"
         self._answer(request, said, complete=done.is_complete)
 
     @admin.action(description=gettext_lazy("Cancel selected jobs"), permissions=["cancel"])
@@ -270,10 +201,3 @@ def _neglected() -> Iterable[Neglect]:
         with suppress(Error), transaction.atomic(using=backend.using):
             found.update(dict.fromkeys(neglected(backend)))
     return found
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None

@@ -1,4 +1,4 @@
-"""A page in Django's admin that pauses, resumes and limits queues and tasks while workers run."""
+"""A page in Django's admin that pauses, resumes, limits and rates what workers run."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +19,7 @@ from aftercommit.models import Rule
 from aftercommit.printable import one_line
 from aftercommit.queues.pauses import LONGEST_NOTE
 from aftercommit.values import QUEUE, TASK
-from aftercommit.windows.admin.filters import databases
+from aftercommit.windows.databases import databases
 
 if TYPE_CHECKING:
     Base = admin.ModelAdmin[Rule]
@@ -30,6 +30,8 @@ TEMPLATE = "admin/aftercommit/rule/rules.html"
 PERMISSION = "aftercommit.pause_rule"
 BROKER = "broker"
 PAUSE, RESUME, LIMIT, UNLIMIT = "pause", "resume", "limit", "unlimit"
+RATE, UNRATE = "rate", "unrate"
+LONGEST_RATE = 40
 LONGEST_SHOWN = 255  # of what the history is about
 
 
@@ -43,6 +45,8 @@ class RuleForm(forms.Form):
             (RESUME, gettext_lazy("Resume")),
             (LIMIT, gettext_lazy("Limit")),
             (UNLIMIT, gettext_lazy("Take the limit away")),
+            (RATE, gettext_lazy("Set the rate")),
+            (UNRATE, gettext_lazy("Take the rate away")),
         ],
     )
     kind = forms.ChoiceField(
@@ -58,6 +62,10 @@ class RuleForm(forms.Form):
     using = forms.ChoiceField(label=gettext_lazy("database"), required=False)
     why = forms.CharField(label=gettext_lazy("why"), max_length=LONGEST_NOTE, required=False)
     limit = forms.IntegerField(label=gettext_lazy("jobs at once"), min_value=1, required=False)
+    rate = forms.CharField(
+        label=gettext_lazy("starts, as 60/m"), max_length=LONGEST_RATE, required=False
+    )
+    burst = forms.IntegerField(label=gettext_lazy("burst"), min_value=1, required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -65,10 +73,12 @@ class RuleForm(forms.Form):
         using.choices = [("", _("all")), *((alias, alias) for alias in databases())]
 
     def clean(self) -> dict[str, Any]:
-        """Ask for the number where it is needed."""
+        """Ask for the number or the rate where it is needed."""
         cleaned: dict[str, Any] = super().clean() or {}
         if cleaned.get("action") == LIMIT and cleaned.get("limit") is None:
             self.add_error("limit", _("Say how many jobs may run at once."))
+        if cleaned.get("action") == RATE and not cleaned.get("rate"):
+            self.add_error("rate", _("Say how many jobs may start in a time, as 60/m."))
         return cleaned
 
 
@@ -80,6 +90,7 @@ class Line(NamedTuple):
     name: str
     pause: queues.Paused | None
     limit: queues.Limited | None
+    rate: queues.Rated | None
 
 
 @admin.register(Rule)
@@ -89,7 +100,7 @@ class RuleAdmin(Base):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show what is paused and limited; a POST changes it, and a GET nothing."""
+        """Show what is paused, limited and rated; a POST changes it, and a GET nothing."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         if request.method == "POST" and not self._may_change(request):
@@ -123,6 +134,8 @@ class RuleAdmin(Base):
             RESUME: _("The %(what)s is resumed in the database %(using)s."),
             LIMIT: _("The %(what)s is limited in the database %(using)s."),
             UNLIMIT: _("Code and settings limit the %(what)s in the database %(using)s."),
+            RATE: _("The %(what)s has the rate in the database %(using)s."),
+            UNRATE: _("Code and settings rate the %(what)s in the database %(using)s."),
         }[wanted["action"]]
         kind = TASK if wanted["kind"] == TASK else QUEUE  # a broker has two queues
         for alias, changed in answer.changed:
@@ -168,21 +181,26 @@ def _call(request: HttpRequest, wanted: dict[str, Any]) -> Callable[..., queues.
         return lambda **given: queues.pause(**given, by=by, why=wanted["why"])
     if action == LIMIT:
         return lambda **given: queues.limit(**given, limit=wanted["limit"])
-    return queues.resume if action == RESUME else queues.unlimit
+    if action == RATE:
+        given_rate = {"rate": wanted["rate"], "burst": wanted["burst"] or 1}
+        return lambda **given: queues.rate(**given, **given_rate)
+    return {RESUME: queues.resume, UNLIMIT: queues.unlimit, UNRATE: queues.unrate}[action]
 
 
 def _lines() -> Iterator[Line]:
-    """Yield the queues of all databases, and the tasks that are paused or limited."""
+    """Yield the queues of all databases, and the tasks for which something is set."""
     for one in queues.list():
-        yield Line(one.using, QUEUE, one.name, one.pause, one.limit)
+        yield Line(one.using, QUEUE, one.name, one.pause, one.limit, one.rate)
     paused = {(one.using, one.name): one for one in queues.paused() if one.kind == TASK}
     limited = {
         (one.using, one.name): one
         for one in queues.limits()
         if one.kind == TASK and one.at_run_time
     }
-    for using, name in sorted({*paused, *limited}):
-        yield Line(using, TASK, name, paused.get((using, name)), limited.get((using, name)))
+    rated = {(one.using, one.name): one for one in queues.rates() if one.kind == TASK}
+    for key in sorted({*paused, *limited, *rated}):
+        using, name = key
+        yield Line(using, TASK, name, paused.get(key), limited.get(key), rated.get(key))
 
 
 def _log(request: HttpRequest, what: str, text: str) -> None:

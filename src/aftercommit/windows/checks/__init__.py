@@ -19,9 +19,16 @@ try:
     from aftercommit.enqueue.configured import our_backends
     from aftercommit.windows.checks.databases import check_databases
     from aftercommit.windows.checks.project import check_project
+    from aftercommit.windows.checks.reads import check_reads
     from aftercommit.windows.checks.relay import check_relay
+    from aftercommit.windows.checks.schedules import check_schedules
     from aftercommit.windows.checks.servers import check_servers
-    from aftercommit.windows.checks.tasks import check_queued_names
+    from aftercommit.windows.checks.tasks import (
+        check_queued_names,
+        check_queued_secrets,
+        check_queued_versions,
+    )
+    from aftercommit.windows.checks.workers import check_workers
 except MissingBackport:
     WITH_DJANGO_TASKS = False
 else:
@@ -44,6 +51,8 @@ CHECKS = {
     "aftercommit.E013": "AUTOCOMMIT is False for the database of the jobs",
     "aftercommit.E014": "backends of one database limit a queue to different numbers",
     "aftercommit.E015": "an option of a backend, its QUEUES or its alias make no sense",
+    "aftercommit.E016": "there are secret_keys, and cryptography is not installed",
+    "aftercommit.E017": "a schedule in the settings names no task, or arguments it does not take",
     "aftercommit.W001": "'django_tasks' is not in INSTALLED_APPS though the backport is used",
     "aftercommit.W002": "MariaDB is older than 10.8 and ignores descending indexes",
     "aftercommit.W003": "SQLite keeps the jobs in memory, where no worker sees them",
@@ -60,6 +69,11 @@ CHECKS = {
     "aftercommit.W014": "the tables are from a MariaDB that had no type UUID",
     "aftercommit.W015": "jobs wait for tasks that nothing declares",
     "aftercommit.W016": "a limit is set for a queue that the backend does not have",
+    "aftercommit.W017": "jobs wait for newer versions of tasks than this code has",
+    "aftercommit.W018": "queued calls of an earlier version cannot be upgraded",
+    "aftercommit.W019": "jobs wait whose secrets are encrypted with a key that is missing",
+    "aftercommit.W020": "a task names a replica that no router of ours lets it read from",
+    "aftercommit.W021": "jobs are due where no worker was ever seen",
 }
 
 
@@ -70,8 +84,13 @@ def register_checks() -> None:
         return
     register(check_project, TAG)
     register(_if_readable(check_databases), TAG)
+    register(_if_readable(check_reads), TAG)
+    register(_if_readable(check_schedules), TAG)
     register(_if_readable(check_relay), TAG, deploy=True)
     register(_if_readable(check_queued_names), TAG, deploy=True)
+    register(_if_readable(check_queued_versions), TAG, deploy=True)
+    register(_if_readable(check_queued_secrets), TAG, deploy=True)
+    register(_if_readable(check_workers), TAG, deploy=True)
     # This tag only: by another tag they would query, too.
     register(_if_readable(check_servers), Tags.database)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import combinations
 from typing import Any
 
@@ -18,13 +19,21 @@ from aftercommit.enqueue.registry import declared_tasks, option
 from aftercommit.errors import ConfigurationError
 from aftercommit.gcra import Rate
 from aftercommit.options.checked import ExceptionTypes
+from aftercommit.options.functions import imported
 from aftercommit.options.queues import queues_of
 from aftercommit.printable import without_passwords
-from aftercommit.relay.brokers import broker_for
+from aftercommit.relay.brokers import broker_for, check_options
 
 BACKPORT = "django_tasks"
 # A worker rescues and renews for a whole alias, so it can have only one value of each option.
-OF_AN_ALIAS = ("lease", "heartbeat", "poll_interval", "max_crashes", "session_locks")
+OF_AN_ALIAS = (
+    "lease",
+    "heartbeat",
+    "poll_interval",
+    "max_crashes",
+    "session_locks",
+    "statistics",
+)
 
 
 def check_project(**_kwargs: Any) -> list[CheckMessage]:
@@ -83,16 +92,30 @@ def _backend(backend: DatabaseBackend) -> Iterator[CheckMessage]:
             id="aftercommit.E009",
         )
     options = backend.config
+    if options.secret_keys and find_spec("cryptography") is None:
+        yield Error(
+            f"{where}['OPTIONS'] has secret_keys, and the package cryptography is not installed: "
+            "no Secret could be enqueued, and jobs that have some would fail.",
+            hint="pip install 'aftercommit[secrets]'.",
+            id="aftercommit.E016",
+        )
     yield from _relay(backend, f"{where}['OPTIONS']['relay']")
     for module in options.task_modules:
         yield from _module(module, f"{where}['OPTIONS']['task_modules']")
     for name, given in (("retry_on", options.retry_on), ("discard_on", options.discard_on)):
         yield from _exceptions(name, given, f"{where}['OPTIONS']")
+    yield from _functions(backend, f"{where}['OPTIONS']")
 
 
 def _relay(backend: DatabaseBackend, where: str) -> Iterator[CheckMessage]:
-    for name in backend.config.libraries:
-        if problem := broker_for(name).problem():
+    for name, options in backend.config.libraries.items():
+        try:
+            check_options(name, options)
+            problem = broker_for(name).problem()
+        except ConfigurationError as error:
+            yield _mistake(error)
+            continue
+        if problem:
             what, _, fix = problem.partition(". ")
             yield Warning(
                 f"{where} names {name!r}, but the settings do not say {what}: its messages "
@@ -119,6 +142,14 @@ def _module(name: str, where: str) -> Iterator[CheckMessage]:
         import_module(name)
     except ImportError as error:
         yield _not_importable(f"{where} names {name!r}, which cannot be imported: {error}.")
+
+
+def _functions(backend: DatabaseBackend, where: str) -> Iterator[CheckMessage]:
+    for name in ("middleware", "headers"):
+        try:
+            imported(name, getattr(backend.config, name))
+        except ConfigurationError as error:
+            yield _not_importable(f"{where}: {error}")
 
 
 def _exceptions_of_tasks() -> Iterator[CheckMessage]:

@@ -11,7 +11,9 @@ from aftercommit.store.readiness import Refusal
 from aftercommit.store.rehearsal import rehearse
 from aftercommit.windows.doctor.brokers import passwords
 from aftercommit.windows.doctor.finding import Ailment, Finding
-from aftercommit.windows.doctor.served import messages, unknown_tasks, waiting
+from aftercommit.windows.doctor.graphs import graphs
+from aftercommit.windows.doctor.periodic import schedules
+from aftercommit.windows.doctor.served import messages, secrets, unknown_tasks, waiting
 from aftercommit.windows.doctor.server import dead_rows, settings_and_tables, transactions
 from aftercommit.windows.doctor.workers import clocks, versions
 
@@ -21,6 +23,9 @@ PARTS: tuple[Callable[[Store], Iterator[Finding]], ...] = (
     waiting,
     messages,
     unknown_tasks,
+    secrets,
+    schedules,
+    graphs,
     versions,
     clocks,
     settings_and_tables,

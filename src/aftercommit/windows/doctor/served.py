@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from aftercommit.enqueue.configured import our_backends
-from aftercommit.enqueue.undeclared import undeclared
+from aftercommit.enqueue.missing_keys import missing_keys
+from aftercommit.enqueue.undeclared import newer, undeclared
+from aftercommit.enqueue.versions import versions_of
 from aftercommit.printable import one_line
 from aftercommit.relay.neglected import SEEN_WITHIN, neglected
 from aftercommit.relay.outbox import relaying
@@ -33,7 +35,8 @@ def waiting(store: Store) -> Iterator[Finding]:
         f"{counted(workers, 'worker process', 'worker processes')}; "
         f"{'about ' * ready.is_estimate}{counted(ready.jobs, 'job')} ready, {waits}.",
     )
-    paused = [one.name for one in store.pauses() if one.kind == TASK]
+    names = [one.name for one in store.pauses() if one.kind == TASK]
+    paused = [one for name in names for one in versions_of(name)]
     unknown = _unknown(store)
     but_tasks = {*paused, *unknown}
     late = {one.queue: one for one in store.unserved(after=LATE, but_tasks=but_tasks)}
@@ -63,6 +66,15 @@ def messages(store: Store) -> Iterator[Finding]:
 def unknown_tasks(store: Store) -> Iterator[Finding]:
     """Say which tasks of waiting jobs nothing declares."""
     unknown = _unknown(store)
+    if versions := newer(unknown):
+        yield Finding(
+            store.alias,
+            "newer-versions",
+            f"Jobs wait for newer code: {', '.join(list(versions.values())[:MOST_NAMED])}.",
+            "Deploy the workers with the code that has this version.",
+            ailment=Ailment.NOBODY,
+        )
+    unknown = [one for one in unknown if one not in versions]
     if unknown:
         names = ", ".join(map(repr, unknown[:MOST_NAMED]))
         more = f" and {len(unknown) - MOST_NAMED} more" * (len(unknown) > MOST_NAMED)
@@ -73,6 +85,19 @@ def unknown_tasks(store: Store) -> Iterator[Finding]:
             "If a function was moved or renamed, give its task the old path in aliases=(...). "
             "Otherwise cancel the jobs.",
             ailment=Ailment.NOBODY,
+        )
+
+
+def secrets(store: Store) -> Iterator[Finding]:
+    """Say which keys of secret arguments are missing."""
+    if missing := missing_keys(store):
+        yield Finding(
+            store.alias,
+            "secret-keys",
+            f"Waiting jobs have secrets whose keys are missing: {', '.join(missing)}. They would "
+            "fail.",
+            "Put the keys back into OPTIONS['secret_keys'], behind the first one.",
+            ailment=Ailment.WORK,
         )
 
 

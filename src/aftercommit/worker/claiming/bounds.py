@@ -23,10 +23,26 @@ class Bounds:
     def __init__(self) -> None:
         self._threads = ANY
         self._runs: Callable[[], Iterable[Run]] = tuple
+        self.short_of_slots = False  # the last fetch has left jobs where they wait for slots
 
     def of_process(self, *, threads: int, runs: Callable[[], Iterable[Run]]) -> None:
         """Say how many threads this process has, and what it has claimed."""
         self._threads, self._runs = threads, runs
+
+    def needed(self) -> int:
+        """Return how many more jobs keep all threads busy.
+
+        None, while the ends of runs under limits are to be written: those free slots, for the
+        jobs that wait in front.
+        """
+        runs = list(self._runs())
+        if any(run.is_over and run.claim.limit_key is not None for run in runs):
+            return 0
+        return max(self._threads - len(runs), 0)
+
+    def slots_used_up(self) -> None:
+        """Note that a claim has left due jobs where they are, for want of slots."""
+        self.short_of_slots = True
 
     def startable(self, queue: str) -> int:
         """Return how many more jobs of a queue the threads can begin with."""

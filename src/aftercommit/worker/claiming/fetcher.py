@@ -1,22 +1,21 @@
 """From which queues jobs are claimed, and in what order."""
 
-import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import Error
 
-from aftercommit._compat import task_backends
-from aftercommit.enqueue.rates import rate_of
 from aftercommit.store.base import Store
 from aftercommit.values import Claim, ClaimQuery, Group, LineMet, nobody_listens
 from aftercommit.worker.claiming.ageing import Ageing
+from aftercommit.worker.claiming.batch_queues import BatchQueues
 from aftercommit.worker.claiming.bounds import Bounds
 from aftercommit.worker.claiming.broker_share import is_held_back
 from aftercommit.worker.claiming.closed_queues import ClosedQueues
@@ -24,6 +23,7 @@ from aftercommit.worker.claiming.cursor import ClaimCursor
 from aftercommit.worker.claiming.fair import FairLines
 from aftercommit.worker.claiming.in_order import InOrder
 from aftercommit.worker.claiming.misfits import Misfits
+from aftercommit.worker.claiming.own_queues import OwnQueues
 from aftercommit.worker.claiming.paused_tasks import PausedTasks
 from aftercommit.worker.claiming.turns import Turns, TurnsOfQueues, groups_in_turn
 from aftercommit.worker.config import Served
@@ -33,8 +33,6 @@ from aftercommit.worker.rules import RulesInForce
 
 if TYPE_CHECKING:
     from aftercommit.worker.facts import TaskFacts
-
-logger = logging.getLogger("aftercommit")
 
 LOOK_EVERY = timedelta(milliseconds=100)  # for queues with due jobs, while there are many
 SHARE = 0.02  # of the time, that these looks may take
@@ -65,20 +63,21 @@ class Fetcher:
     ) -> None:
         self._store = store
         self._served = served
+        self._own = OwnQueues(served)
         self._crashed = crashed
         self._leases = leases
         self._rules = rules
         self.aside = PausedTasks(store, rules)
         self.in_order = InOrder(leases)
         self.bounds = Bounds()
-        self.closed = ClosedQueues(served.queue_rates)
+        self.closed = ClosedQueues()
         self.ageing = Ageing(store, served.known_backends)
         self.lines = FairLines(store, leases, served.known_backends, self._put_off)
         self._worker_id = worker_id
         self._facts_of = facts_of
         self._line_met = line_met
         self._misfits = Misfits(store, leases)
-        self._unknown_backends: set[str] = set()
+        self.batches = BatchQueues()
         self._groups: dict[str, list[Group]] = {}  # with due jobs, by queue
         self._next_look = float("-inf")
         self._busy = False  # the last claim has found jobs
@@ -88,13 +87,18 @@ class Fetcher:
         self._backends = TurnsOfQueues()
         self._turns = Turns(may_ask=self._may_ask, choice=served.queues)
 
-    def fetch(self, *, limit: int) -> list[ClaimWithFacts]:
-        """Claim up to ``limit`` jobs of tasks that this process has; return the facts as well."""
+    def fetch(self, *, limit: float, most: int | None = None) -> list[ClaimWithFacts]:
+        """Claim jobs of tasks that this process has; return the facts as well.
+
+        ``limit``: for so many threads, of which one takes one job, or a batch; ``most`` jobs.
+        """
+        most = ceil(limit) if most is None else most
         if self._served.crashed and self._served.only is None:
-            return self._fetch_crashed(limit=limit)
+            return self._fetch_crashed(limit=min(ceil(limit), most))
         if (error := self._error) is not None:
             self._error = None
             raise error
+        self.bounds.short_of_slots = False
         self._turns.begin()
         self.in_order.begin()
         self.aside.begin()
@@ -102,9 +106,9 @@ class Fetcher:
         # claims at once where it has found the last job.
         if look := self._busy and time.monotonic() > self._next_look:
             self._look_for_due()
-        claims = self._walk(list(self._groups), limit=limit)
+        claims = self._walk(list(self._groups), limit=limit, most=most)
         if not claims and not look:
-            claims = self._walk(self._look_for_due(), limit=limit)
+            claims = self._walk(self._look_for_due(), limit=limit, most=most)
         self._busy = bool(claims)  # also if it was not full: then no claim may ever be empty
         return claims
 
@@ -124,16 +128,20 @@ class Fetcher:
             self._crashed.claimed()
         return claims
 
-    def _walk(self, queues: Sequence[str], *, limit: int) -> list[ClaimWithFacts]:
+    def _walk(self, queues: Sequence[str], *, limit: float, most: int) -> list[ClaimWithFacts]:
         claims: list[ClaimWithFacts] = []
         if queues:
             self._rules.refresh()
         try:
             for queue in self._turns.order(queues):
-                if len(claims) >= limit:
+                wanted = min(ceil(limit * self.batches.size(queue)), most - len(claims))
+                if wanted <= 0:
                     break
-                left = self.in_order.limit(queue, limit - len(claims))
-                claims += self._with_facts(self._claim_in_order(queue, limit=left))
+                left = self.in_order.limit(queue, wanted)
+                found = self._with_facts(self._claim_in_order(queue, limit=left))
+                self.batches.claimed(queue, found)
+                limit -= sum(1 if one.batch is None else one.batch.weight for _, one in found)
+                claims += found
         except Exception as error:
             self._put_off(error, claims)
         return claims
@@ -227,7 +235,7 @@ class Fetcher:
         groups: Sequence[tuple[str, int]] | None = None,
     ) -> ClaimQuery:
         at_once = self._rules.queue_limits.get(queue)
-        rate = self.closed.rates.get(queue)
+        rate = self._rules.rates.of_queues.get(queue)
         return ClaimQuery(
             queue=queue,
             limit=limit,
@@ -241,10 +249,13 @@ class Fetcher:
             fair=only is None and self.lines.active,
             crashed=self._served.crashed,
             limit_of=self._rules.limit_of,
+            needed=self.bounds.needed if only is None else None,
+            slots_used_up=self.bounds.slots_used_up,
             limited=self._rules.limited,
             at_once=at_once,
             startable=self.bounds.startable(queue) if at_once or rate else None,
-            rate_of=rate_of,
+            rate_of=self._rules.rates.rate_of,
+            rated=self._rules.rates.keys,
             line_met=self._line_met,
             queue_rate=rate,
             queue_closed=self.closed.note,
@@ -262,9 +273,9 @@ class Fetcher:
         kept = {queue: self._groups[queue] for queue in latest}
         found: dict[str, list[Group]] = {}
         for group in self.ageing.due_groups():
-            if self._serves(group.backend, group.queue):
+            if self._own.serves(group.backend, group.queue):
                 found.setdefault(group.queue, []).append(group)
-        for queue in self.lines.look(self._serves):
+        for queue in self.lines.look(self._own.serves):
             found.setdefault(queue, kept.get(queue, []))
         self._groups = kept | found
         self._turns.looked(found)
@@ -275,22 +286,3 @@ class Fetcher:
             for gone in known.keys() - self._groups.keys():
                 del known[gone]
         return sorted(found)
-
-    def _serves(self, backend: str, queue: str) -> bool:
-        if not self._served.serves(queue):
-            return False
-        if self._served.backends:
-            return backend in self._served.backends
-        if backend not in task_backends.settings:
-            self._warn_of_backend(backend)
-            return False
-        return True
-
-    def _warn_of_backend(self, backend: str) -> None:
-        if backend not in self._unknown_backends:
-            self._unknown_backends.add(backend)
-            logger.warning(
-                "TASKS of this worker does not have the backend %r; its jobs stay ready for a "
-                "worker that has it.",
-                backend,
-            )

@@ -8,6 +8,7 @@ from django.db import Error
 
 from aftercommit.enqueue.finished import send_finished
 from aftercommit.enqueue.lookup import known_task
+from aftercommit.enqueue.undeclared import newer
 from aftercommit.store.base import Store
 from aftercommit.values import NO_TIME, Claim, Released
 from aftercommit.worker.leases import Leases
@@ -27,7 +28,15 @@ class Misfits:
 
     def release(self, claims: Sequence[Claim]) -> None:
         """Release jobs that this process cannot run, so that another worker may claim them."""
-        for path in sorted({claim.task_path for claim in claims} - self.unknown):
+        met = {claim.task_path for claim in claims} - self.unknown
+        versions = newer(met)
+        for what in versions.values():
+            logger.warning(
+                "Calls of %s are queued; they stay ready for a worker that has this version. "
+                "This worker goes on with those of its own version.",
+                what,
+            )
+        for path in sorted(met - versions.keys()):
             logger.warning(
                 "This worker does not have the task %s or its backend; the jobs stay ready for a "
                 "worker that has both. Is the task's module in an installed app, or listed in "

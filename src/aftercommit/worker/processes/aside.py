@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from aftercommit.values import NO_TIME
 from aftercommit.worker.processes.channel import Channel
@@ -35,6 +36,10 @@ class Aside:
         if self._process is None:
             self._thread.start()
         _at_work.add(self)
+
+    def tell(self, **message: Any) -> None:
+        """Send a message to the work; it is dropped while the work does not read."""
+        self._ours.send(**message)
 
     def ended_within(self, limit: timedelta) -> bool:
         """Wait for the end of the work; True if it has ended."""

@@ -206,10 +206,13 @@ class WorkerProcess:
     def _report(self, worker: "Worker") -> None:
         self._check_descriptors()
         self._descriptors.release_reserve(in_task=worker.in_task)
+        condition = worker.condition
         report = {
             "done": worker.done,
             "running": worker.running,
             "sees_crashed": worker.sees_crashed,
+            "problems": condition.problems,
+            "stuck_for": int(condition.stuck_for.total_seconds()),
         }
         if report != self._reported and self._channel.send(**report):
             self._reported = report

@@ -65,6 +65,8 @@ class Child:
     end: str | None = None  # how it ended, by its own words
     done: int = 0
     running: int = 0
+    problems: tuple[str, ...] = ()  # why it cannot claim jobs or write outcomes
+    stuck_for: float = 0.0  # seconds since a thread of it that hangs has begun its step
     sees_crashed: bool = False  # it sees jobs with crashes, or a dead worker that may leave some
     silence: Silence = field(default_factory=Silence)
     killed_for: str | None = None  # why it was ended by us, if what it ran is the cause
@@ -112,6 +114,8 @@ class Child:
             self.done = message.get("done", self.done)
             self.running = message.get("running", self.running)
             self.sees_crashed = message.get("sees_crashed", self.sees_crashed)
+            self.problems = tuple(message.get("problems", self.problems))
+            self.stuck_for = message.get("stuck_for", self.stuck_for)
 
 
 class Launcher:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from aftercommit.options.worker import WorkerConfig
 from aftercommit.worker.processes.launch import Child
+from aftercommit.worker.processes.report import ProcessReport
 from aftercommit.worker.runs import now
 
 FIRST_PAUSE = timedelta(milliseconds=100)  # before a dead process is replaced
@@ -24,6 +25,29 @@ class ProcessSlot:
     has_run: bool = False  # a job, since it was opened
     not_before: float = 0.0  # the next start, after a process that had nothing to do
     done_before: int = 0  # by processes that are gone
+    missing_since: float | None = field(default_factory=now)  # a process that is ready
+    last_end: str = ""  # of the process before, if that was not in good order
+
+    def report(self) -> ProcessReport:
+        """Return how it is with its process."""
+        child = self.child
+        ready = child is not None and child.ready
+        if ready:
+            self.missing_since, self.last_end = None, ""
+        elif self.missing_since is None:
+            self.missing_since = now()
+        missing_for = 0.0 if self.missing_since is None else now() - self.missing_since
+        return ProcessReport(
+            pid=None if child is None else child.process.pid,
+            ready=ready,
+            missing_for=missing_for,
+            silent_for=0.0 if child is None else child.silence.lasted.total_seconds(),
+            stuck_for=0.0 if child is None else child.stuck_for,
+            problems=() if child is None else child.problems,
+            last_end=self.last_end,
+            running=0 if child is None else child.running,
+            done=self.done_before + (0 if child is None else child.done),
+        )
 
     @property
     def closed(self) -> bool:

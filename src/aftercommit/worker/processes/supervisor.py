@@ -18,6 +18,7 @@ from aftercommit.worker.processes.aside import Aside, bury_asides
 from aftercommit.worker.processes.child import HURRY, STOP, THROUGH
 from aftercommit.worker.processes.launch import Child, Launcher
 from aftercommit.worker.processes.progress import Progress
+from aftercommit.worker.processes.report import WorkerReport
 from aftercommit.worker.processes.slot import IN_VAIN, ProcessSlot
 from aftercommit.worker.runs import now
 
@@ -30,6 +31,7 @@ BEYOND_GRACE = timedelta(seconds=15)
 # When the grace is over, a process of which no thread has had its turn for so long is killed.
 SILENT_AT_STOP = timedelta(seconds=3)
 MOST_NAMED = 10  # jobs
+TELL_EVERY = timedelta(milliseconds=500)
 TO_HURRY = timedelta(seconds=8)
 TO_DIE = timedelta(seconds=2)  # after kill -9, which a process in the kernel hears later
 
@@ -42,6 +44,7 @@ class Supervisor:
 
     It never asks a database, so it obeys when none answers. ``died`` is called with a
     process that did not end in good order, and must return at once: what takes back its jobs.
+    ``told`` is called twice a second with how it is, and must return at once as well.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Supervisor:
         *,
         died: Callable[[Child], Aside | None] = lambda child: None,
         longest_silence: timedelta | None = None,
+        told: Callable[[WorkerReport], None] | None = None,
     ) -> None:
         self._config = config
         self._longest_silence = longest_silence  # None: a process may be silent for ever
@@ -57,6 +61,9 @@ class Supervisor:
         self._killed = False  # a process that did not stop
         self._finite = config.drain or config.max_jobs is not None
         self._died = died
+        self._told = told
+        self._next_telling = 0.0
+        self._deaths = 0
         self._launcher = Launcher(config)
         self._ordinary = [ProcessSlot(config) for _number in range(config.processes)]
         self._crashed = ProcessSlot(
@@ -98,6 +105,7 @@ class Supervisor:
             if told == 0:
                 self._see_to_crashed()
             self._sum_up()
+            self._tell()
             bury_asides()
             self._bell.wait(LOOK_EVERY)
         return 1 if told > 1 or self._given_up or self._killed else 0
@@ -178,6 +186,8 @@ class Supervisor:
         if not _has_run(child):
             slot.not_before = now() + IN_VAIN.total_seconds()
         if child.end is None:
+            self._deaths += 1
+            slot.last_end = child.death
             self._taking_back = self._died(child)
             _worker_id, begun = child.board.read()
             self._died_at_work |= bool(begun)
@@ -252,6 +262,7 @@ class Supervisor:
     # ---- all of them ------------------------------------------------------------
 
     def _tell_all(self, *, hurry: bool) -> float:
+        self._next_telling = 0.0  # whoever watches is told as well, at once
         for slot in self._slots:
             if slot.child is not None:
                 slot.child.channel.send(order=HURRY if hurry else STOP)
@@ -276,6 +287,25 @@ class Supervisor:
             done=sum(slot.done_before for slot in self._slots)
             + sum(child.done for child in children),
             running=sum(child.running for child in children),
+        )
+
+    def _tell(self) -> None:
+        if self._told is not None and now() >= self._next_telling:
+            self._next_telling = now() + TELL_EVERY.total_seconds()
+            self._told(self.report())
+
+    def report(self) -> WorkerReport:
+        """Return how it is with the worker: alive, ready, and if not, why."""
+        return WorkerReport(
+            stopping=self.stopping,
+            processes=tuple(
+                slot.report()
+                for slot in self._ordinary
+                if slot.child is not None or not slot.through
+            ),
+            done=self.progress.done,
+            running=self.progress.running,
+            deaths=self._deaths,
         )
 
 

@@ -8,12 +8,15 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 from weakref import ref
 
+from asgiref.sync import sync_to_async
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from aftercommit.process import readable
+from aftercommit.safe_log import log_error
 from aftercommit.transient_errors import is_lost
+from aftercommit.worker.frames import clear_frames
 from aftercommit.worker.running.blocks import forget
 from aftercommit.worker.running.raw_cursors import noting, replace_factory, usual_factory
 from aftercommit.worker.running.statements import (
@@ -242,3 +245,26 @@ def _has_something_to_say(raw: Any) -> bool:
         return socket is not None and bool(readable(socket))
     except (OSError, ValueError):  # closed
         return True
+
+
+def drop_connections() -> None:
+    """Close the thread's connections: an interrupt may have left an answer half read."""
+    for connection in connections.all(initialized_only=True):
+        with suppress(Error):
+            connection.close()
+
+
+async def close_async_connections(raised: list[BaseException]) -> None:
+    """Close the connections of this async task; they may be broken already."""
+
+    def close() -> None:
+        for error in raised:
+            clear_frames(error)
+        connections.close_all()
+
+    try:
+        await sync_to_async(close)()
+    except Exception as error:
+        log_error(
+            "A connection of an async task could not be closed", error=error, level=logging.DEBUG
+        )

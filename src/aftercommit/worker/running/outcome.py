@@ -11,6 +11,7 @@ from aftercommit.errors import (
     PayloadError,
     PayloadTooLarge,
     Stopped,
+    TimedOut,
     TransactionBroken,
 )
 from aftercommit.options.backoff import Exponential
@@ -44,9 +45,10 @@ def outcome_of(
     ``conflict``: the database ended the transaction and all its effects are rolled back. The
     job is then released and the run is not counted, up to ``MOST_CONFLICTS`` times.
     """
-    asked = _asked_for(error)
+    asked = asked_for(error)
     if asked is not None:
         return asked
+    _say_how_long(error, policy.timeout)
     # If the claim is really lost, the fence makes the release a no-op. If it only looks lost
     # (for example, the task has changed the search path), the job must not run without end.
     conflict = conflict or has_a(error, ClaimLost)
@@ -58,7 +60,14 @@ def outcome_of(
     return Retry(run_error(error), _delay(error, policy, failed_runs))
 
 
-def _asked_for(error: BaseException) -> Outcome | None:
+def _say_how_long(error: BaseException, timeout: timedelta | None) -> None:
+    """Complete what a timeout says: it was raised by its class, which knows no number."""
+    for one in parts_of(error):
+        if type(one) is TimedOut and one.args == TimedOut().args:
+            one.args = TimedOut(timeout).args
+
+
+def asked_for(error: BaseException) -> Outcome | None:
     """Return the outcome that the kind of an exception determines, if it does.
 
     In a group, of a TaskGroup say, what ends the job outranks everything else, whichever

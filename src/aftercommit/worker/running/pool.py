@@ -14,12 +14,15 @@ from aftercommit.safe_log import log_error
 from aftercommit.values import NO_TIME, Outcome, Released, RunResult
 from aftercommit.worker.facts import GroupRunner
 from aftercommit.worker.in_flight import InFlight
+from aftercommit.worker.own_threads import unobserved
 from aftercommit.worker.running.connections import ThreadConnections
 from aftercommit.worker.running.failure import readable
+from aftercommit.worker.running.masking import hidden
 from aftercommit.worker.running.outcome import outcome_of
 from aftercommit.worker.running.queue import RunQueue
-from aftercommit.worker.runs import Run, now
+from aftercommit.worker.runs import Run, end_together, now
 
+RELEASED = RunResult(outcome=Released())
 AFTER_ERROR = timedelta(seconds=5)  # delay of a job whose run could not begin
 
 
@@ -83,7 +86,9 @@ class Pool:
         with self._lock:
             oldest = self._queue.oldest
             since = now() if oldest is None else oldest.held_since
-            return self._queue.clear() if now() - since >= held_for.total_seconds() else []
+            if now() - since < held_for.total_seconds():
+                return []
+            return self._queue.clear(filling=not held_for)
 
     def stop(self, limit: timedelta) -> None:
         """End the idle threads; a thread that is stuck in a task is left alone."""
@@ -94,7 +99,7 @@ class Pool:
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _work(self) -> None:
-        with ThreadConnections() as thread_connections:
+        with unobserved(), ThreadConnections() as thread_connections:
             while runs := self._next(thread_connections):
                 try:
                     self._carry_out(runs, thread_connections)
@@ -109,8 +114,8 @@ class Pool:
         run = runs[0]
         if run.facts.is_async:
             # In a new context, as sync tasks are.
-            Context().run(asyncio.run_coroutine_threadsafe, self._await(run), self._event_loop())
-        elif len(runs) > 1 and run.facts.group is not None:
+            Context().run(asyncio.run_coroutine_threadsafe, self._await(runs), self._event_loop())
+        elif run.facts.group is not None and (len(runs) > 1 or run.facts.batch is not None):
             self._run_group(runs, run.facts.group, thread_connections)
         else:
             self._run(run, thread_connections)
@@ -137,8 +142,7 @@ class Pool:
             self._queue.put_back(left)
             self._changed.notify(len(left))
         tidy(thread_connections)
-        for run, result in results:
-            run.end(result, took=took)
+        end_together(results, took=took)
 
     @contextmanager
     def _at_work(self, runs: Sequence[Run]) -> Iterator[None]:
@@ -161,7 +165,7 @@ class Pool:
         tidy(thread_connections, rest=True)
         with self._lock:
             while not (runs := self._take()) and not self._stopped:
-                self._changed.wait()
+                self._changed.wait(self._queue.pause)
             return runs
 
     def _take(self) -> list[Run]:
@@ -176,19 +180,26 @@ class Pool:
             self._running -= 1
             self._changed.notify()
 
-    async def _await(self, run: Run) -> None:
-        result = RunResult(outcome=Released())
+    async def _await(self, runs: Sequence[Run]) -> None:
+        results: Sequence[tuple[Run, RunResult]] = ()
         began = now()
         try:
-            with self._at_work([run]):
-                result = await run.owner.executor.arun(run)
+            results = await self._arun(runs)
         except GeneratorExit:  # the loop was closed
             raise
         except BaseException as error:  # no caller reads it
-            end_after(error, [run])
+            end_after(error, runs)
         finally:
             self._left()
-            run.end(result, took=now() - began)  # unless it has ended
+            took = (now() - began) / len(runs)
+            end_together(results or [(run, RELEASED) for run in runs], took=took)
+
+    async def _arun(self, runs: Sequence[Run]) -> Sequence[tuple[Run, RunResult]]:
+        group = runs[0].facts.group
+        if group is not None:
+            return await group.arun(runs, self._at_work)
+        with self._at_work(runs):
+            return [(runs[0], await runs[0].owner.executor.arun(runs[0]))]
 
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         with self._loop_lock:
@@ -227,15 +238,15 @@ def end_after(error: BaseException, runs: Sequence[Run]) -> None:
     for run in runs:
         if run.is_over:
             continue
+        told = hidden(error, run.secrets) if run.secrets else readable(error)
         log_error(
             "Job %s (%s): the worker could not run it, or could not record its outcome",
             run.claim.job_id,
             run.claim.task_path,
-            error=error,
+            error=told if run.secrets else error,
         )
         try:
-            told = readable(error)
-            outcome = _outcome_after(told, run, run.facts.policy)
+            outcome = _outcome_after(told, run, run.facts.policy_of(run.claim))
             run.end(RunResult(outcome=outcome, exception=told), took=None)
         except BaseException as unreleased:
             run.lost = True  # no longer renewed: the job is rescued when its lease ends

@@ -3,13 +3,11 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, wraps
-from typing import Any, TypeVar
+from typing import Any
 
-Answer = TypeVar("Answer")
+from aftercommit.enqueue.statements import cached
+
 Wrapper = Callable[[Any, str, Any, bool, dict[str, Any]], Any]
-LONGEST_KEPT = 2_000  # characters; the answer for a longer statement is not cached
-MOST_KEPT = 1_000  # statements
 
 # What may stand before the verb: comments, but for those whose text MySQL executes. Possessive:
 # each of many comments could otherwise end at any later "*/", which takes exponential time.
@@ -34,26 +32,6 @@ _EFFECTS = re.compile(
     r"\s*(select|insert|update|delete|with|values|merge|replace|savepoint|release|rollback\s+to)\b",
     re.IGNORECASE,
 )
-_SAVEPOINT = re.compile(
-    r"\s*(?P<verb>savepoint|release|rollback\s+to)\s+(?:savepoint\s+)?(?P<name>\S+)",
-    re.IGNORECASE,
-)
-
-
-def _cached(classify: Callable[[str], Answer]) -> Callable[[Any, dict[str, Any]], Answer]:
-    """Cache the answers of ``classify``; accept the arguments of an ``execute_wrapper``."""
-    kept = lru_cache(MOST_KEPT)(classify)
-
-    @wraps(classify)
-    def answer(sql: Any, context: dict[str, Any]) -> Answer:
-        if isinstance(sql, (bytes, bytearray)):
-            sql = bytes(sql).decode(errors="replace")
-        elif not isinstance(sql, str):  # composed by psycopg.sql
-            as_string = getattr(sql, "as_string", None)  # not of a template string
-            sql = repr(sql) if as_string is None else as_string(context["cursor"].cursor)
-        return kept(sql) if len(sql) <= LONGEST_KEPT else classify(sql)
-
-    return answer
 
 
 @contextmanager
@@ -77,13 +55,13 @@ def server_side(context: dict[str, Any]) -> bool:
     return getattr(context["cursor"].cursor, "name", None) is not None
 
 
-@_cached
+@cached
 def changes_session(sql: str) -> bool:
     """Return whether a statement may change the state of the session."""
     return _changes_session(sql)
 
 
-@_cached
+@cached
 def may_leave_transaction(sql: str) -> bool:
     """Return whether a statement may leave a transaction open without Django's knowledge.
 
@@ -92,7 +70,7 @@ def may_leave_transaction(sql: str) -> bool:
     return any(_TRANSACTION.match(part) is not None for part in sql.split(";"))
 
 
-@_cached
+@cached
 def may_be_shared(sql: str) -> bool:
     """Return whether a statement may be sent in a transaction that several jobs share.
 
@@ -111,10 +89,3 @@ def _changes_session(sql: str) -> bool:
     lowered = sql.lower()
     found = any(hint in lowered for hint in _HINTS)  # the expression takes longer
     return found and _CHANGES_INSIDE.search(sql) is not None
-
-
-@_cached
-def savepoint_of(sql: str) -> tuple[str, str] | None:
-    """Return the verb (savepoint, release or rollback to) and name of a savepoint statement."""
-    match = _SAVEPOINT.match(sql)
-    return (match["verb"].lower(), match["name"].rstrip(";")) if match else None

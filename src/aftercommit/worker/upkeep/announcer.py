@@ -2,13 +2,17 @@
 
 import logging
 from contextvars import Context
+from datetime import timedelta
 
 from aftercommit import events
 from aftercommit._compat import BaseTask, TaskResult
 from aftercommit.enqueue.backend import DatabaseBackend
 from aftercommit.enqueue.finished import send_rescued, sender_of
+from aftercommit.enqueue.payload import load_schedule
 from aftercommit.enqueue.results import finished_result, running_result
 from aftercommit.enqueue.signals import finished, started
+from aftercommit.models import State
+from aftercommit.schedules.ticking import check_in
 from aftercommit.store.base import Rescued, Store
 from aftercommit.values import Cancelled, Claim, Failed, Outcome, Released, RunResult, Succeeded
 from aftercommit.worker.contexts import arrive
@@ -24,12 +28,17 @@ class Announcer:
         self._ended = events.Listeners(
             events.job_ended, log=events.logger, own=events.LOG_RECEIVER
         )
+        self._checked_in = events.Listeners(
+            events.schedule_checked_in, log=events.logger, own=events.LOG_RECEIVER
+        )
 
     def started(self, claim: Claim, task: BaseTask, *, wanted: bool) -> TaskResult | None:
         """Announce that the body of a task is about to begin.
 
         Returns Django's ``TaskResult`` if it is ``wanted``, or was needed for the signal.
         """
+        if self._checked_in.has_others:
+            self._check_in(claim, "in_progress")
         listened = started.any(logging.INFO)
         if not listened and not wanted:
             return None
@@ -39,8 +48,17 @@ class Announcer:
         return result
 
     def start_is_heard(self) -> bool:
-        """Return whether ``task_started`` has a receiver besides the one that only logs."""
-        return started.has_others
+        """Return whether a start has a receiver besides the one that only logs."""
+        return started.has_others or self._checked_in.has_others
+
+    def start_is_told(self) -> bool:
+        """Return whether a start is told to anybody, the log as well."""
+        return started.any(logging.INFO) or self._checked_in.has_others
+
+    def good_end_is_told(self) -> bool:
+        """Return whether a good end is told to anybody."""
+        listened = self._ended.any(logging.DEBUG) or finished.any(logging.INFO)
+        return listened or self._checked_in.has_others
 
     def ended(self, run: Run, result: RunResult) -> None:
         """Announce how a run ended; ``result`` is what the table contains.
@@ -49,6 +67,8 @@ class Announcer:
         context variables as the run has left them.
         """
         good = isinstance(result.outcome, Succeeded)
+        if self._checked_in.has_others and (status := _status(result.outcome)):
+            self._check_in(run.claim, status, duration=run.duration)
         if good and not self._ended.any(logging.DEBUG) and not finished.any(logging.INFO):
             return  # nobody listens: the context would be made for nothing
         # A copy: the body of a run that was given up may still be in its context.
@@ -90,10 +110,34 @@ class Announcer:
     def rescued(self, rescued: Rescued) -> None:
         """Announce that a job was rescued from a dead worker; the rescue may have ended it."""
         send_rescued(self._store, rescued)
+        if rescued.state == State.FAILED and self._checked_in.has_others:
+            job = self._store.job(rescued.job_id)
+            if job is not None and (scheduled := load_schedule(job.payload)):
+                check_in(self._store.alias, "error", scheduled, job_id=job.id)
+
+    def _check_in(self, claim: Claim, status: str, *, duration: timedelta | None = None) -> None:
+        """Tell monitors of periodic tasks; a retry goes on with what has begun."""
+        scheduled = load_schedule(claim.payload)
+        if scheduled is not None:
+            check_in(
+                self._store.alias,
+                status,
+                scheduled,
+                job_id=claim.job_id,
+                attempt=claim.attempt,
+                duration=duration,
+            )
 
     def lost(self, claim: Claim) -> None:
         """Announce that an outcome was not written, because the claim was lost."""
         events.send(events.claim_lost, sender=DatabaseBackend, claim=claim)
+
+
+def _status(outcome: Outcome) -> str:
+    """Return what monitors are told about the end of a run; nothing if the job goes on."""
+    if isinstance(outcome, Succeeded):
+        return "ok"
+    return "error" if isinstance(outcome, (Failed, Cancelled)) else ""
 
 
 def _is_decided(outcome: Outcome) -> bool:

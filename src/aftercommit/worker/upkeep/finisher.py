@@ -1,9 +1,9 @@
 """Writes the outcomes of runs in batches, and announces each one after its write."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from queue import Empty, SimpleQueue
 from uuid import UUID
 
 from django.db import Error, InterfaceError, OperationalError
@@ -11,6 +11,7 @@ from django.db import Error, InterfaceError, OperationalError
 from aftercommit.models import State
 from aftercommit.safe_log import log_error
 from aftercommit.store.base import Store
+from aftercommit.store.held_up import EndsHeldUp
 from aftercommit.transient_errors import is_conflict
 from aftercommit.values import (
     Cancelled,
@@ -45,7 +46,7 @@ STATES: dict[type, str] = {
     Released: State.READY,
 }
 
-Recorded = Callable[[Run, RunResult], None]
+Ends = Sequence[tuple[Run, RunResult]]
 
 
 class Finisher:
@@ -57,32 +58,36 @@ class Finisher:
         runs: Runs,
         announcer: Announcer,
         *,
-        recorded: Recorded = lambda _run, _result: None,
-        write_first: Callable[[], None] = lambda: None,
+        recorded: Callable[[Ends], None] = lambda _ends: None,
+        write_first: Callable[[Ends], None] = lambda _batch: None,
     ) -> None:
         self._store = store
         self._runs = runs
         self._announcer = announcer
         self._recorded = recorded
         self._write_first = write_first  # what must be in the table before an outcome
-        self._results: SimpleQueue[tuple[Run, RunResult]] = SimpleQueue()
+        self._results: deque[tuple[Run, RunResult]] = deque()  # safe for threads
         self._batch: list[tuple[Run, RunResult]] = []  # not written yet
         self._broken = 0  # writes in a row that have ended with a lost connection
         self._unsure = False  # the last write of this batch may or may not be committed
 
     def put(self, run: Run, result: RunResult) -> None:
         """Queue the result of a run."""
-        self._results.put((run, result))
+        self._results.append((run, result))
+
+    def put_all(self, ends: Ends) -> None:
+        """Queue the results of runs, in their order."""
+        self._results.extend(ends)
 
     @property
     def empty(self) -> bool:
         """Whether every queued result is written."""
-        return self._results.empty() and not self._batch
+        return not self._results and not self._batch
 
     @property
     def waiting(self) -> int:
         """How many results are queued."""
-        return self._results.qsize()
+        return len(self._results)
 
     def write(self) -> bool:
         """Write the queued results; False if there were none.
@@ -93,15 +98,14 @@ class Finisher:
         self._take()
         if not self._batch:
             return False
-        self._write_first()
+        self._write_first(self._batch)
         try:
             settled, locked = self._finish()
         except Error:
             self._unsure = True  # it may be committed although the answer was lost
             raise
-        for run, result in settled:
-            self._runs.remove(run.claim)
-            self._announce(run, result)
+        self._runs.remove_all([run.claim for run, _result in settled])
+        self._announce_all(settled)
         self._batch = [one for one in self._batch if one[0].claim.job_id in locked]
         self._unsure = bool(locked)
         self._broken = 0
@@ -115,12 +119,12 @@ class Finisher:
         size = sum(size_of(result) for _run, result in self._batch)
         while len(self._batch) < LARGEST_BATCH and size < LARGEST_WRITE:
             try:
-                one = self._results.get_nowait()
-            except Empty:
+                one = self._results.popleft()
+            except IndexError:
                 return
             number = one[0].claim.job_id.int
             if number in taken:
-                self._results.put(one)
+                self._results.append(one)
                 return
             taken.add(number)
             self._batch.append(one)
@@ -128,12 +132,15 @@ class Finisher:
 
     def _finish(self) -> tuple[Sequence[tuple[Run, RunResult | None]], Mapping[UUID, Error]]:
         """Write the batch; return the settled results, and the errors of locked rows."""
-        ends = [(run.claim, one.outcome) for run, one in self._batch if not one.recorded]
+        ends = [(run.claim, _timed(run, one)) for run, one in self._batch if not one.recorded]
         try:
             written = self._store.finish_many(ends) if ends else []
             if len(written) == len(ends) and all(one.state == State.SUCCEEDED for one in written):
                 return self._batch, {}
             return self._settle(dict(written)), {}
+        except EndsHeldUp as error:
+            locked = dict.fromkeys(error.job_ids, error)
+            return self._settle(dict(error.written), locked=locked), locked
         except (OperationalError, InterfaceError):
             # One outcome may be why the connection is lost, each time that it is sent.
             self._broken += 1
@@ -245,26 +252,51 @@ class Finisher:
         by_request = job.state == State.CANCELLED and job.cancel_requested
         return _as_written(result, job.state) if by_request else None
 
+    def _announce_all(self, settled: Sequence[tuple[Run, RunResult | None]]) -> None:
+        """Announce the results, and say that they are recorded; None: the claim was lost."""
+        silent: list[tuple[Run, RunResult]] = []
+        told = self._announcer.good_end_is_told()
+        for run, result in settled:
+            if not told and result is not None and isinstance(result.outcome, Succeeded):
+                silent.append((run, result))
+            else:
+                self._announce(run, result)
+        if silent:  # what is not told takes long to find out for each of them
+            try:
+                self._recorded(silent)
+            except BaseException as error:  # they are written, and must not be written again
+                log_error("%d jobs: a listener failed", len(silent), error=error)
+
     def _announce(self, run: Run, result: RunResult | None) -> None:
         try:
             if result is None:
                 self._announcer.lost(run.claim)
                 return
             self._announcer.ended(run, result)
-            self._recorded(run, result)
+            self._recorded([(run, result)])
         except BaseException as error:  # the other runs of the batch must still be announced
             log_error("Job %s: a listener failed", run.claim.job_id, error=error)
 
 
 def size_of(result: RunResult) -> int:
     """Return how many bytes the text of an outcome takes in a statement."""
-    match result.outcome:
-        case Succeeded(result=text):
-            return 0 if result.recorded else len(text)
-        case Retry(error=error) | Failed(error=error):
-            return len(error.traceback)
-        case _:
-            return 0
+    outcome = result.outcome
+    if isinstance(outcome, Succeeded):  # first: as most are
+        return 0 if result.recorded else len(outcome.result)
+    if isinstance(outcome, (Retry, Failed)):
+        return len(outcome.error.traceback)
+    return 0
+
+
+def _timed(run: Run, result: RunResult) -> Outcome:
+    """Return the outcome of a run; its error, if it has one, says how long the body took."""
+    outcome = result.outcome
+    if isinstance(outcome, Succeeded):  # first: as most are
+        return outcome
+    error = getattr(outcome, "error", None)
+    if error is None or run.duration is None:
+        return outcome
+    return replace(outcome, error=replace(error, took=run.duration))
 
 
 def _gone(result: RunResult) -> RunResult | None:

@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 from aftercommit.enqueue.finished import send_finished
-from aftercommit.errors import ClaimLost
 from aftercommit.store.base import Store
 from aftercommit.worker.held import Runs
 from aftercommit.worker.leases import Leases
@@ -45,8 +44,7 @@ class Heartbeat:
         held, extended = self._store.renew([run.claim for run in runs], lease=self._lease)
         for run in runs:
             if run.claim.job_id not in held:
-                run.lost = True
-                run.interrupt(ClaimLost)
+                run.lose()
             else:
                 if run.claim.lease_id in extended:
                     run.renewed_at = began

@@ -14,6 +14,7 @@ SWEEP_EVERY = timedelta(milliseconds=700)  # with the claim that follows, within
 SWEEP_RARELY = timedelta(minutes=1)  # without limited tasks: some may have been until lately
 AGAIN = timedelta(milliseconds=20)  # for a key that somebody else had locked
 MOST_KEYS = 300  # in one step of a sweep
+MOST_ENDED = 1_000  # keys of runs that have ended, in one step
 PAUSE = 9.0  # times as long as a step, while there are more keys
 
 
@@ -45,9 +46,16 @@ class Passage:
         return not self._looking and self._freed.empty()
 
     def freed(self, claim: Claim) -> None:
-        """Note that the run of a claim under a limit has ended; from any thread."""
+        """Note that the run of a claim under a limit has ended; from any thread.
+
+        Call ``look_soon`` when all that were written together are noted: one look is for all.
+        """
         self._freed.put(claim)
-        self.ring()
+
+    def look_soon(self) -> None:
+        """Let the jobs pass that runs have made room for; from any thread."""
+        if not self._freed.empty():
+            self.ring()
 
     def limits_changed(self) -> None:
         """Note that other limits hold from now on; from any thread."""
@@ -81,7 +89,7 @@ class Passage:
 
     def _of_ended_runs(self) -> dict[str, Limit]:
         found: dict[str, Limit] = {}
-        while len(found) < MOST_KEYS:
+        while len(found) < MOST_ENDED:
             try:
                 claim = self._freed.get_nowait()
             except Empty:

@@ -10,6 +10,7 @@ from django.db import Error, OperationalError
 
 from aftercommit.store.base import Store
 from aftercommit.store.presence import Presence
+from aftercommit.worker.recycling import resident
 
 logger = logging.getLogger("aftercommit")
 
@@ -31,6 +32,7 @@ class OwnPresence:
         *,
         worker_id: UUID,
         session_locks: bool,
+        threads: int | None = None,
         news: Callable[[], None],
         asked: Callable[[], None] = lambda: None,
         rules_changed: Callable[[], None] = lambda: None,
@@ -38,6 +40,7 @@ class OwnPresence:
         self._store = store
         self._worker_id = worker_id
         self._session_locks = session_locks
+        self._threads = threads  # that run jobs
         self._news = news
         self._asked = asked  # called when running jobs of this worker are asked to stop
         self._rules_changed = rules_changed  # called before ``news`` is
@@ -118,6 +121,11 @@ class OwnPresence:
             self.pooled = True
             logger.warning(POOLED, self._store.alias)
         if self._announced != presence.locked:
-            self._store.workers.announce(self._worker_id, locked=presence.locked)
+            self._store.workers.announce(
+                self._worker_id,
+                locked=presence.locked,
+                threads=self._threads,
+                memory=resident() or None,
+            )
             self._announced = presence.locked
             self._store.connection.close()  # not needed again before the presence is lost

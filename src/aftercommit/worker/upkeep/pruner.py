@@ -1,9 +1,11 @@
-"""Deletes ended jobs and notes of the inbox when their time is over."""
+"""Deletes ended jobs, notes of the inbox, old statistics and old records of the audit."""
 
 import random
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
+from django.db.models import Model
 from django.utils import timezone
 
 from aftercommit import events
@@ -11,12 +13,15 @@ from aftercommit.enqueue.retention import Retention
 from aftercommit.ids import first_id_of
 from aftercommit.jobs.deleting import BATCH_TO_ARCHIVE, Deleting
 from aftercommit.store.base import Store
+from aftercommit.store.notes import TABLES
 from aftercommit.store.pruning import FIRST_ID, EndedJob
 from aftercommit.worker.runs import now
 
 BATCH = 500  # jobs that one transaction deletes
+TICKS_KEPT = timedelta(days=30)  # longer than any clock goes back
 LOOK_EVERY = timedelta(minutes=1)
 WHOLE_PASS_EVERY = timedelta(days=1)
+GROUPS_EVERY = AUDIT_EVERY = timedelta(hours=1)
 # Most jobs end within this time, or a tenth of the span: then one look at each is enough. A
 # whole pass finds the others.
 LAG = timedelta(hours=1)
@@ -36,12 +41,19 @@ class Pruner:
     """
 
     def __init__(
-        self, store: Store, retention: Retention, *, worker_id: UUID, silence: timedelta
+        self,
+        store: Store,
+        retention: Retention,
+        *,
+        worker_id: UUID,
+        silence: timedelta,
+        pruned: Callable[[int], None] = lambda _jobs: None,
     ) -> None:
         self._store = store
         self._retention = retention
         self._worker_id = worker_id
         self._silence = silence  # of a worker that may be dead
+        self._pruned = pruned  # called with the number of jobs that were deleted
         self._places: dict[timedelta, UUID] = {}  # by span: where the next page begins
         self._next_whole_pass = now() + WHOLE_PASS_EVERY.total_seconds()
         self._next_alone = now() + random.uniform(0.5, 1) * WHOLE_PASS_EVERY.total_seconds()  # noqa: S311
@@ -50,6 +62,11 @@ class Pruner:
         self._reported_at = now()
         self._deleting = Deleting(store, retention)
         self._notes = 0  # since the last report
+        self._groups_at, self._next_groups = FIRST_ID, self._begins
+        self._next_audit = self._begins
+        # What runs have noted, of jobs that are gone: where the walk through each table goes on.
+        self._lost: dict[type[Model], UUID] = dict.fromkeys(TABLES, FIRST_ID)
+        self._next_lost = 0.0
 
     def step(self) -> timedelta:
         """Delete one batch of each kind; return when to go on.
@@ -86,7 +103,52 @@ class Pruner:
         notes = self._store.prune_received(older_than=self._retention.of_messages(), limit=BATCH)
         self._notes += notes
         forgotten = self._store.forget_rates(limit=BATCH)
-        return any(full) or BATCH in {notes, forgotten}
+        ticks = self._store.prune_ticks(older_than=TICKS_KEPT, limit=BATCH)
+        full += [self._prune_groups(), self._delete_lost_notes(), self._fold_statistics()]
+        return any(full) or BATCH in {notes, forgotten, ticks, self._prune_audit()}
+
+    def _prune_audit(self) -> int:
+        """Delete old records of the audit, once an hour; return how many."""
+        if now() < self._next_audit:
+            return 0
+        deleted = self._store.prune_audit(older_than=self._retention.of_audit(), limit=BATCH)
+        if deleted < BATCH:
+            self._next_audit = now() + AUDIT_EVERY.total_seconds()
+        return deleted
+
+    def _prune_groups(self) -> bool:
+        """Delete groups whose jobs are long gone; return whether there is more to do."""
+        if now() < self._next_groups:
+            return False
+        older_than = self._retention.of_groups()
+        place = self._store.prune_groups(
+            after=self._groups_at, older_than=older_than, limit=BATCH
+        )
+        self._groups_at = place or FIRST_ID
+        if place is None:
+            self._next_groups = now() + GROUPS_EVERY.total_seconds()
+        return place is not None
+
+    def _fold_statistics(self) -> bool:
+        """Add flushes to minutes, hours and totals; return whether there is more to do."""
+        folded = self._store.fold_statistics(limit=BATCH)
+        pruned = self._store.prune_statistics(limit=BATCH)
+        return max(folded, pruned) >= BATCH
+
+    def _delete_lost_notes(self) -> bool:
+        """Go on in each table of notes, once a day to its end; return whether there is more."""
+        if not self._lost:
+            if now() < self._next_lost:
+                return False
+            self._lost = dict.fromkeys(TABLES, FIRST_ID)
+        for model, place in list(self._lost.items()):
+            end = self._store.delete_lost_notes(model, after=place, limit=BATCH)
+            if end is None:
+                del self._lost[model]
+                self._next_lost = now() + WHOLE_PASS_EVERY.total_seconds()
+            else:
+                self._lost[model] = end
+        return bool(self._lost)
 
     def _prune_page(self, span: timedelta, *, is_shortest: bool) -> bool:
         """Delete what is over in the next page of rows that are older than a span.
@@ -123,6 +185,7 @@ class Pruner:
         self._deleting.jobs = self._deleting.protected = self._notes = 0
         self._reported_at = now()
         self._store.workers.pruned(self._worker_id, jobs=jobs)
+        self._pruned(jobs)
         if jobs or protected or notes:
             events.send(
                 events.jobs_pruned,

@@ -9,12 +9,12 @@ from queue import Empty, SimpleQueue
 
 from aftercommit.enqueue.fair import is_fair
 from aftercommit.enqueue.lookup import known_task
-from aftercommit.enqueue.rates import has_rates, rate_of
 from aftercommit.gcra import Rate
 from aftercommit.store.base import Store
+from aftercommit.worker.rules import RulesInForce
 from aftercommit.worker.upkeep.rate_pauses import RatePauses
 
-SWEEP_EVERY = timedelta(seconds=1)
+SWEEP_EVERY = timedelta(milliseconds=700)  # a rate that was changed holds within a second
 SWEEP_RARELY = timedelta(minutes=1)  # without rated tasks: some may have been until lately
 AGAIN = timedelta(milliseconds=20)  # when somebody else had locked a key or a job of it,
 AGAIN_AT_MOST = timedelta(seconds=1)  # and twice as long each time, up to this
@@ -64,17 +64,20 @@ class RatePassage:
     dead. ``news`` is called when jobs were let through, ``ring`` ends the wait for the next step.
     """
 
-    def __init__(self, store: Store, *, news: Callable[[], None]) -> None:
+    def __init__(self, store: Store, rules: RulesInForce, *, news: Callable[[], None]) -> None:
         self.ring: Callable[[], None] = lambda: None
         self.pauses = RatePauses(store, ring=self._ring_now)
         self._store = store
+        self._rules, self._rates = rules, rules.rates
         self._news = news
         self._met: SimpleQueue[tuple[str, Known]] = SimpleQueue()
         self._keys: dict[str, Known] = {}
+        self.locked_met = 0  # how often a claim has met a key that others had locked
         self._claim_at: float | None = None  # when a key that others had locked may be free
         self._after = ""  # the key where the sweep goes on
         self._next_sweep = float("-inf")
         self._swept = False  # once at least
+        self._from_the_first = False  # a rate has changed: look at all keys now
 
     @property
     def empty(self) -> bool:
@@ -92,9 +95,15 @@ class RatePassage:
         None: they are due, but somebody else had locked the key. The next claim may have it.
         """
         if wait is None:
+            self.locked_met += 1
             self._claim_at = _in(AGAIN)
         else:
-            self._met.put((key, Known(task_path, rate_of(task_path), _in(wait))))
+            self._met.put((key, Known(task_path, self._rates.rate_of(task_path), _in(wait))))
+        self.ring()
+
+    def rates_changed(self) -> None:
+        """Note that other rates hold from now on; from any thread."""
+        self._from_the_first = True
         self.ring()
 
     def step(self) -> timedelta:
@@ -102,7 +111,7 @@ class RatePassage:
         try:
             self.pauses.write()
             self._note_met()
-            if time.monotonic() >= self._next_sweep:
+            if self._from_the_first or time.monotonic() >= self._next_sweep:
                 self._sweep()
         finally:  # a sweep that has failed keeps nobody from stopping
             self._swept = True
@@ -126,7 +135,7 @@ class RatePassage:
             self._keys[key] = known
 
     def _look_at(self, keys: list[str]) -> None:
-        rates = {key: rate_of(self._keys[key].task_path) for key in keys}
+        rates = {key: self._rates.rate_of(self._keys[key].task_path) for key in keys}
         passed, waits = self._store.let_start(rates)
         # Jobs that take turns wait in other lines, and are let through by claims.
         if passed or any(is_fair(self._keys[key].task_path) for key in keys):
@@ -141,13 +150,17 @@ class RatePassage:
 
     def _sweep(self) -> None:
         """Find the next keys with lines, of tasks that this process knows."""
+        self._rules.refresh()
+        if self._from_the_first:
+            self._from_the_first, self._after = False, ""
+        rate_of = self._rates.rate_of
         found = self._store.rate_lines(after=self._after, most=MOST_KEYS)
         for key, path in found:
             known = self._keys.get(key)
             if known_task(path) is not None and (known is None or known.rate != rate_of(path)):
                 self._keys[key] = Known(path, rate_of(path), time.monotonic())
         self._after = found[-1][0] if len(found) == MOST_KEYS else ""
-        pause = SWEEP_EVERY if found or has_rates() else SWEEP_RARELY
+        pause = SWEEP_EVERY if found or self._rates.are_there else SWEEP_RARELY
         self._next_sweep = time.monotonic() + pause.total_seconds()
 
 

@@ -8,6 +8,7 @@ from aftercommit.options.conf import BackendOptions
 from aftercommit.process import Bell
 from aftercommit.store.base import Rescued, Store
 from aftercommit.worker.crashed import CrashedJobs
+from aftercommit.worker.recycling import resident
 from aftercommit.worker.runs import now
 from aftercommit.worker.upkeep.contact import SteadyContact
 
@@ -90,7 +91,7 @@ class Rescuer:
         The look comes after the write: on SQLite that waits for the same lock as a renewal, so
         a slow step shows that the other workers could not renew their leases.
         """
-        if not self._store.workers.seen(self._worker_id):
+        if not self._store.workers.seen(self._worker_id, memory=resident() or None):
             self._forgotten()
         if now() >= self._next_forgetting:
             self._store.workers.forget_silent(WORKERS_FORGOTTEN_AFTER)

@@ -16,10 +16,9 @@ from celery.signals import task_postrun
 from django.utils.module_loading import import_string
 from kombu.utils.uuid import uuid
 
-from aftercommit.enqueue.task import Report
 from aftercommit.enqueue.transactions import open_aliases
 from aftercommit.errors import ConfigurationError
-from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, publish_or_keep
+from aftercommit.relay.brokers.base import Away, Broker, Message, Outbox, Report, publish_or_keep
 from aftercommit.relay.brokers.celery.link import (
     AWAY,
     Link,
@@ -107,6 +106,13 @@ class Celery(Broker):
                 yield link
         except away_errors(app) as error:
             raise Away(str(error)) from error
+
+    def with_headers(self, content: dict[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+        """Return a message whose consumers find the headers among those of the message."""
+        publishes = [
+            {**one, "headers": {**headers, **one["headers"]}} for one in content["publishes"]
+        ]
+        return {**content, "publishes": publishes}
 
     def logins(self) -> list[Login]:
         """Return the servers of the apps in the options, or of the current one."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import Error
 
-from aftercommit.worker.running.statements import savepoint_of
+from aftercommit.enqueue.statements import savepoint_of
 
 
 class UnresolvedError:

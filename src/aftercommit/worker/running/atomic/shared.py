@@ -16,10 +16,10 @@ from aftercommit.values import Released, RunResult
 from aftercommit.worker.facts import AtWork
 from aftercommit.worker.frames import clear_frames
 from aftercommit.worker.running.atomic.transaction import Stage
+from aftercommit.worker.running.connections import drop_connections
 from aftercommit.worker.running.executor import (
     Executor,
     PreparedRun,
-    drop_connections,
     in_context,
     report_afterwards,
 )
@@ -62,6 +62,10 @@ class SharedTransactions:
         """Return whether a run may share its transaction."""
         return run.facts.durations.short
 
+    def most(self, _run: Run) -> int | None:
+        """Return None: each thread takes its share."""
+        return None
+
     def run(self, runs: Sequence[Run], at_work: AtWork) -> list[tuple[Run, RunResult]]:
         """Run the first of ``runs``: at least one, more as the budget allows. Never raises.
 
@@ -80,6 +84,10 @@ class SharedTransactions:
         except BaseException as error:
             together.failed(error)
         return together.settle() or [self._first(runs, at_work)]
+
+    async def arun(self, runs: Sequence[Run], _at_work: AtWork) -> list[tuple[Run, RunResult]]:
+        """Refuse it: an async task cannot be atomic."""
+        raise TypeError(f"{runs[0].facts.task.module_path} is async")
 
     def _first(self, runs: Sequence[Run], at_work: AtWork) -> tuple[Run, RunResult]:
         """Run the first one in a transaction of its own."""

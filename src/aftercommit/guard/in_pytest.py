@@ -1,0 +1,94 @@
+"""The guard of one run of pytest: switched on by an option, with a summary at the end."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from aftercommit.errors import ConfigurationError
+from aftercommit.guard import baseline
+from aftercommit.guard.conf import LOG, RAISE, GuardOptions, configured
+from aftercommit.guard.findings import Finding
+from aftercommit.guard.setup import install_options, uninstall
+from aftercommit.guard.signals import race_found
+from aftercommit.wording import counted
+
+MOST = 3  # transactions that are shown of one place
+DONE = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
+
+
+class Watching:
+    """A plugin of pytest; it is registered only if the option is given."""
+
+    def __init__(self, config: pytest.Config, mode: str, file: str | None) -> None:
+        if file and config.getoption("numprocesses", default=None):
+            raise pytest.UsageError(
+                "--aftercommit-guard-baseline: each process of pytest-xdist finds a part, and "
+                "one would overwrite the other. Nothing was run.\n"
+                "Fix: leave out -n for this run."
+            )
+        self._mode = mode
+        self._file = Path(file) if file else None
+        self._has_run = self._is_written = False
+        self.findings: list[Finding] = []
+
+    def pytest_runtestloop(self) -> None:
+        """Watch while tests run. Django is set up by then."""
+        try:
+            install_options(self._options())
+        except ConfigurationError as error:
+            raise pytest.UsageError(str(error)) from error
+        race_found.connect(self._note, weak=False, dispatch_uid="aftercommit.guard.pytest")
+
+    def pytest_runtest_call(self) -> None:
+        """Note that a test ran."""
+        self._has_run = True
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Watch no more; write the baseline, if it is asked for and the run came to its end."""
+        race_found.disconnect(dispatch_uid="aftercommit.guard.pytest")
+        uninstall()
+        broken_off = exitstatus not in DONE or session.shouldfail or session.shouldstop
+        if self._file is not None and self._has_run and not broken_off:
+            baseline.write(self.findings, self._file)
+            self._is_written = True
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """List the places, the most frequent first, and say what became of the baseline."""
+        if not self.findings and self._file is None:
+            return
+        terminalreporter.section("sent inside open transactions")
+        for line in self._lines():
+            terminalreporter.write_line(line)
+        if self._file is not None:
+            terminalreporter.write_line(
+                f"Written to {self._file}."
+                if self._is_written
+                else f"{self._file} is not written: no test ran, or the run was broken off."
+            )
+
+    def _options(self) -> GuardOptions:
+        """Return those of the settings, in the mode of this run."""
+        options = replace(configured(), mode=self._mode)
+        if self._file is None:
+            return options
+        # It is to hold all places: none is accepted before, none keeps the rest from running.
+        adapters = {name: LOG if own == RAISE else own for name, own in options.adapters.items()}
+        return replace(options, baseline=None, adapters=MappingProxyType(adapters))
+
+    def _lines(self) -> Iterator[str]:
+        found: dict[tuple[str, str, str], list[Finding]] = {}
+        for one in self.findings:
+            found.setdefault((str(one.place), one.rule, one.subject), []).append(one)
+        for (place, rule, subject), each in sorted(found.items(), key=lambda one: -len(one[1])):
+            yield f"{place}: {rule} {subject} ({counted(len(each), 'time')})"
+            opened = list(dict.fromkeys(str(of) for one in each for of in one.transactions))
+            yield from (f"    {one}" for one in opened[:MOST])
+            if opened[MOST:]:
+                yield f"    … and at {counted(len(opened) - MOST, 'other place')}"
+
+    def _note(self, finding: Finding, **_: Any) -> None:
+        self.findings.append(finding)

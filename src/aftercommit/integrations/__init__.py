@@ -1,0 +1,1 @@
+"""Ready-made middleware for other libraries; each module imports its own, which is optional."""
