@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+import dramatiq
 import pika
 import pytest
 from django.db import transaction
@@ -20,7 +21,7 @@ from aftercommit.models import Job
 from aftercommit.worker.in_flight import MOST
 from tests.brokers.addresses import URL_VARIABLES, broker_url, is_there, queue_name
 from tests.brokers.shop import from_rabbit
-from tests.brokers.yard import actor, client, on_rabbitmq, rq_queue
+from tests.brokers.yard import actor, client, on_rabbitmq, on_redis, rq_queue
 from tests.brokers.yard import note as function
 from tests.process.conftest import rig  # noqa: F401 - a fixture
 from tests.torture.cutproxy import CutProxy, Rule
@@ -90,6 +91,9 @@ def yard(relayed, redis, monkeypatch):
         pytest.skip("no RabbitMQ answers")
     relayed(libraries={"celery": {}, "dramatiq": {}, "rq": {"url": broker_url("redis")}})
     monkeypatch.setattr(actor, "broker", on_rabbitmq)
+    dramatiq.set_broker(on_rabbitmq)
+    yield
+    dramatiq.set_broker(on_redis)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
