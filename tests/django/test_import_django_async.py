@@ -11,6 +11,8 @@ from aftercommit.errors import NotAFunction
 from aftercommit.models import Group, Job
 from aftercommit.store import store_for
 from aftercommit.values import Succeeded
+from tests.django import other_tables
+from tests.django.other_tables import put
 from tests.store.given import claim_one
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -36,30 +38,8 @@ TABLES = {
 @pytest.fixture(autouse=True)
 def tables(transactional_db):
     """Make the tables as its migrations do."""
-    types = {
-        "text": connection.data_types["TextField"],
-        "moment": connection.data_types["DateTimeField"] % {"max_length": ""},
-    }
-    with connection.cursor() as cursor:
-        for name, columns in TABLES.items():
-            cursor.execute(f"CREATE TABLE {name} ({columns.format(**types)})")
-    yield
-    with connection.cursor() as cursor:
-        for name in TABLES:
-            cursor.execute(f"DROP TABLE {name}")
-
-
-def put(table, **values):
-    """Insert a row."""
-    values = {
-        name: connection.ops.adapt_datetimefield_value(one) if isinstance(one, datetime) else one
-        for name, one in values.items()
-    }
-    marks = ", ".join(["%s"] * len(values))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", [*values.values()]
-        )
+    with other_tables.made(TABLES):
+        yield
 
 
 def old_job(number, *, name=FUNCTION, args='["one"]', **given):

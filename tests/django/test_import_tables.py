@@ -16,6 +16,8 @@ from aftercommit.importing.calls import Calls
 from aftercommit.importing.procrastinate import Procrastinate
 from aftercommit.importing.run import Import
 from aftercommit.models import Job
+from tests.django import other_tables
+from tests.django.other_tables import put
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -64,34 +66,8 @@ def imported_elsewhere(first):
 
 @pytest.fixture(autouse=True)
 def tables(transactional_db):
-    types = {
-        "text": connection.data_types["TextField"],
-        "json": connection.data_types["JSONField"],
-        "uuid": connection.data_types["UUIDField"],
-        "moment": connection.data_types["DateTimeField"] % {"max_length": ""},
-        "repeat": connection.ops.quote_name("repeat"),
-    }
-    with connection.cursor() as cursor:
-        for name, columns in TABLES.items():
-            cursor.execute(f"CREATE TABLE {name} ({columns.format(**types)})")
-    yield
-    with connection.cursor() as cursor:
-        for name in TABLES:
-            cursor.execute(f"DROP TABLE {name}")
-
-
-def put(table, **values):
-    def adapted(one):
-        if isinstance(one, datetime):
-            return connection.ops.adapt_datetimefield_value(one)
-        return json.dumps(one) if isinstance(one, (dict, list)) else one
-
-    marks = ", ".join(["%s"] * len(values))
-    names = ", ".join(map(connection.ops.quote_name, values))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {table} ({names}) VALUES ({marks})", [*map(adapted, values.values())]
-        )
+    with other_tables.made(TABLES):
+        yield
 
 
 def tasks_db(number, *, path=HERE, args=("one",), **given):
