@@ -124,6 +124,7 @@ WATCHING = (
         places=("brokers/test_proof*.py",),
         watches=(
             "src/aftercommit/relay/",
+            "src/aftercommit/importing/",
             "src/aftercommit/store/inbox",
             "tests/brokers/",
         ),

@@ -14,6 +14,7 @@ from aftercommit.worker.claiming import broker_backoff
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.worker import Worker
 from tests.brokers.addresses import broker_url, is_there, queue_name
+from tests.brokers.rabbit_senders import SENDERS
 
 
 @pytest.fixture
@@ -59,3 +60,19 @@ def run_relay():
     worker = Worker(config, quota=RunQuota(None))
     assert worker.run() == 0
     return worker.done
+
+
+@pytest.fixture
+def rabbit_senders():
+    """Return a function that makes a sender to RabbitMQ, whose queues are deleted in the end."""
+    if not is_there("rabbitmq"):
+        pytest.skip("no RabbitMQ answers")
+    opened = []
+
+    def make(name):
+        opened.append(SENDERS[name]())
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()

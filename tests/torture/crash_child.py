@@ -147,8 +147,8 @@ def run(order: Order, say: Say) -> None:
     say(lost=len(rig.lost))
 
 
-def serve(order: Order) -> Answer:
-    """Fork a child for an order; return what it said before its end."""
+def serve(order: Any, run: Callable[[Any, Say], None] = run) -> Answer:
+    """Fork a child that does ``run`` for an order; return what it said before its end."""
     reader, writer = os.pipe()
 
     def say(**word: object) -> None:

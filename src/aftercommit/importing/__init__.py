@@ -16,12 +16,27 @@ TABLES = {
     "django-tasks-db": "aftercommit.importing.django_tasks_db.DjangoTasksDB",
     "procrastinate": "aftercommit.importing.procrastinate.Procrastinate",
 }
+REDIS, RABBITMQ = "Redis", "RabbitMQ"
 BROKERS = {
-    "celery": "aftercommit.importing.celery.Celery",
-    "dramatiq": "aftercommit.importing.dramatiq.Dramatiq",
-    "rq": "aftercommit.importing.rq.RQ",
+    ("celery", REDIS): "aftercommit.importing.celery.Celery",
+    ("celery", RABBITMQ): "aftercommit.importing.rabbitmq.celery.Celery",
+    ("dramatiq", REDIS): "aftercommit.importing.dramatiq.Dramatiq",
+    ("dramatiq", RABBITMQ): "aftercommit.importing.rabbitmq.dramatiq.Dramatiq",
+    ("rq", REDIS): "aftercommit.importing.rq.RQ",
 }
-SOURCES = sorted({*TABLES, *BROKERS})
+SOURCES = sorted({*TABLES, *(name for name, _broker in BROKERS)})
+SCHEMES = {
+    "redis": REDIS,
+    "rediss": REDIS,
+    "unix": REDIS,
+    "amqp": RABBITMQ,
+    "amqps": RABBITMQ,
+    "pyamqp": RABBITMQ,
+}
+DRIVERS = {
+    ("celery", RABBITMQ): "celery",
+    ("dramatiq", RABBITMQ): "dramatiq[rabbitmq]",
+}
 
 
 def source_for(name: str, *, using: str, place: Place) -> Source:
@@ -45,14 +60,26 @@ def source_for(name: str, *, using: str, place: Place) -> Source:
             "environment variable AFTERCOMMIT_IMPORT_URL, so that no list of processes shows "
             "the password."
         )
-    made = _class_of(name)(place)
+    made = _class_of(name, place.url)(place)
     return made
 
 
-def _class_of(name: str) -> Any:
-    try:
-        return import_string(BROKERS[name])
-    except ImportError as error:
+def _class_of(name: str, url: str) -> Any:
+    scheme, separator, _place = url.partition("://")
+    scheme = scheme if separator else ""  # without one, it may be a password
+    broker = SCHEMES.get(scheme, "")
+    if (name, broker) not in BROKERS:
+        brokers = " or ".join(sorted(broker for one, broker in BROKERS if one == name))
+        schemes = ", ".join(f"{one}://" for one in SCHEMES if (name, SCHEMES[one]) in BROKERS)
         raise ConfigurationError(
-            f"{name} cannot be read here ({error}). Install the package redis."
+            f"The messages of {name} are imported from {brokers} ({schemes}), got an address "
+            f"that begins with {scheme!r}. Nothing was imported.\n"
+            f"Fix: from other brokers, let the workers of {name} drain its queues."
+        )
+    try:
+        return import_string(BROKERS[name, broker])
+    except ImportError as error:
+        package = DRIVERS.get((name, broker), "redis")
+        raise ConfigurationError(
+            f"{name} cannot be read here ({error}). Install the package {package}."
         ) from error

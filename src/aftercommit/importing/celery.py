@@ -1,19 +1,17 @@
 """Imports the messages of Celery's protocol 2 that wait in Redis, as kombu writes them."""
 
 import json
-from base64 import b64decode
 from collections import Counter
-from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
+from aftercommit.importing.celery_calls import message_of, object_of
 from aftercommit.importing.redis_queues import RedisSource, Spot
 from aftercommit.importing.values import Message
 
 BY_PRIORITY = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # ends of the keys of one queue
 UNACKED, INDEX = "unacked", "unacked_index"
-BEHIND_IT = ("callbacks", "errbacks", "chain", "chord")
-PARTS = 3  # of a body: arguments, those by name, and what is behind the task
+PARTS = 3  # of what is kept in unacked: the message, its exchange, its routing key
 LONGEST_TAG = 255  # characters, as in the column of the inbox; kombu's have 36
 TAKE_QUEUED = """
 if redis.call('LREM', KEYS[1], -1, ARGV[2]) == 0 then return 0 end
@@ -57,30 +55,10 @@ class Celery(RedisSource):
     def message(self, spot: Spot) -> Message:
         """See ``RedisSource.message``."""
         envelope, routing_key = _envelope(spot.kept)
-        headers = _object(envelope.get("headers"))
-        task = headers.get("task")
-        if not isinstance(task, str):
-            return Message(
-                key=spot.field,
-                task="(unknown)",
-                unfit="it is no message of Celery's protocol 2",
-                raw=spot,
-            )
-        call = _call(envelope)
-        unfit = _unfit(envelope, headers, call)
+        unfit = None
         if self._is_held(spot.queue) and routing_key not in self._queues:
             unfit = f"it is of the queue {routing_key!r}: name it by --queue"
-        args, kwargs, _behind = ([], {}, {}) if unfit or call is None else call
-        eta = headers.get("eta")
-        return Message(
-            key=spot.field,
-            task=task,
-            args=list(args),
-            kwargs=dict(kwargs),
-            run_after=None if unfit or not eta else datetime.fromisoformat(eta),
-            unfit=unfit,
-            raw=spot,
-        )
+        return message_of(envelope, key=spot.field, raw=spot, unfit=unfit)
 
     def script(self, queue: str) -> tuple[str, list[str]]:
         """See ``RedisSource.script``."""
@@ -101,67 +79,16 @@ def _envelope(kept: bytes) -> tuple[dict[str, Any], Any]:
     """Return a message without its body read, and its routing key if a worker holds it."""
     try:
         found = json.loads(kept)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}, None
     if isinstance(found, list) and len(found) == PARTS:  # as unacked has it
-        return _object(found[0]), found[2]
-    return _object(found), None
+        return object_of(found[0]), found[2]
+    return object_of(found), None
 
 
 def _tag(kept: bytes) -> str:
     """Return the tag that each message has of its own; the id of a task comes again."""
-    tag = _object(_envelope(kept)[0].get("properties")).get("delivery_tag")
+    tag = object_of(_envelope(kept)[0].get("properties")).get("delivery_tag")
     return (
         tag if isinstance(tag, str) and 0 < len(tag) <= LONGEST_TAG else sha256(kept).hexdigest()
     )
-
-
-def _call(envelope: dict[str, Any]) -> list[Any] | None:
-    """Return the three parts of a body of JSON; None for any other, which is not read."""
-    if envelope.get("content-type") != "application/json":
-        return None
-    encoding = _object(envelope.get("properties")).get("body_encoding")
-    try:
-        body = envelope["body"]
-        found = json.loads(b64decode(body) if encoding == "base64" else body)
-        args, kwargs, behind = found
-    except (KeyError, TypeError, ValueError):
-        return None
-    whole = isinstance(args, list) and isinstance(kwargs, dict) and isinstance(behind, dict)
-    return found if whole else None
-
-
-def _unfit(
-    envelope: dict[str, Any], headers: dict[str, Any], call: list[Any] | None
-) -> str | None:
-    """Return why a message cannot become a job."""
-    if headers.get("compression"):
-        return "it is compressed"
-    if call is None:
-        kind = envelope.get("content-type")
-        return f"its arguments are no JSON, which alone is loaded, but {kind!r}"
-    if any(call[2].get(name) for name in BEHIND_IT):
-        return "a chain, a chord or a callback waits for it"
-    if headers.get("expires"):
-        return "it has an expiry, which a job has not"
-    if _has_types(call[:2]):
-        return "an argument is no JSON of its own, but a value that kombu wraps (a date, a UUID)"
-    return _unfit_eta(headers.get("eta"))
-
-
-def _unfit_eta(eta: Any) -> str | None:
-    try:
-        aware = not eta or datetime.fromisoformat(eta).tzinfo is not None
-    except (TypeError, ValueError):
-        aware = False
-    return None if aware else "its eta is no moment with a time zone"
-
-
-def _has_types(value: Any) -> bool:
-    if isinstance(value, dict):
-        return "__type__" in value or any(map(_has_types, value.values()))
-    return isinstance(value, list) and any(map(_has_types, value))
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

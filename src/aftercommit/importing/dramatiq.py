@@ -1,18 +1,11 @@
 """Imports the messages of Dramatiq that wait in Redis, as its JSONEncoder writes them."""
 
-import json
 from collections import Counter
-from datetime import UTC, datetime
-from typing import Any
 
+from aftercommit.importing.dramatiq_calls import DELAYED, message_of
 from aftercommit.importing.redis_queues import RedisSource, Spot
 from aftercommit.importing.values import Message
 
-DELAYED = ".DQ"  # the end of the name of a queue of delayed messages
-BEHIND_IT = (
-    *("pipe_target", "group_callbacks", "group_completion_uuid"),
-    *("on_success", "on_failure"),
-)
 TAKE = """
 if redis.call('{remove}', KEYS[1], {number}ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
@@ -52,23 +45,7 @@ class Dramatiq(RedisSource):
 
     def message(self, spot: Spot) -> Message:
         """See ``RedisSource.message``."""
-        try:
-            said = json.loads(spot.kept)
-            name, args, kwargs = said["actor_name"], list(said["args"]), dict(said["kwargs"])
-            options = dict(said["options"])
-        except (KeyError, TypeError, ValueError):
-            unfit = "it is no JSON as JSONEncoder writes it, which alone is loaded"
-            return Message(key=spot.field, task="(unknown)", unfit=unfit, raw=spot)
-        behind = any(options.get(one) for one in BEHIND_IT)
-        return Message(
-            key=spot.field,
-            task=str(name),
-            args=args,
-            kwargs=kwargs,
-            run_after=_moment(options.get("eta")),
-            unfit="a pipeline, a group or a callback waits for it" if behind else None,
-            raw=spot,
-        )
+        return message_of(spot.kept, key=spot.field, raw=spot)
 
     def script(self, queue: str) -> tuple[str, list[str]]:
         """See ``RedisSource.script``."""
@@ -97,7 +74,3 @@ class Dramatiq(RedisSource):
         # Behind the id of the worker, which has no dot.
         name = queue.removeprefix(f"{self._prefix}:__acks__.").partition(".")[2]
         return f"{self._prefix}:{name}.msgs"
-
-
-def _moment(eta: Any) -> datetime | None:
-    return datetime.fromtimestamp(eta / 1000, UTC) if isinstance(eta, (int, float)) else None

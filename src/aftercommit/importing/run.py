@@ -1,9 +1,10 @@
 """Imports batch by batch: each is one transaction, and none is doubled if this process dies.
 
-The messages of a table are removed in the transaction that inserts their jobs. Those of a broker
-are first moved to a place of ours there, then the transaction inserts jobs and records the keys
-of their messages, then they are removed. A run that died between leaves them in that place; the
-next run begins there, and the record says which are jobs already.
+The messages of a table are removed in the transaction that inserts their jobs. Those of Redis
+are first moved to a place of ours there, those of RabbitMQ are held by our connection; then the
+transaction inserts jobs and records the keys of their messages, then they are removed. A run that
+died between leaves them in that place, or in their queue; the next run finds them there, and the
+record says which are jobs already.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ class Import:
         self._calls = calls
         self._store = store_for(using)
         self._batch_size = batch_size
+        self._consumer = f"{CONSUMER}{source.name}"
         self._report = Report()
         self._jobs: dict[str, tuple[Any, NewJob]] = {}
 
@@ -66,6 +68,8 @@ class Import:
             mine = fit if is_ours else self._source.take(fit)
             done = [one for one in mine if self._insert(one)]
         self._source.remove(mine)
+        if self._source.keys_come_again:
+            self._store.forget_received((one.key for one in mine), consumer=self._consumer)
         for one in done:
             self._count(one)
         self._report.again += len(mine) - len(done)
@@ -86,7 +90,7 @@ class Import:
 
     def _insert(self, message: Message) -> bool:
         if self._source.may_come_again and not self._store.receive(
-            message_id=message.key, consumer=f"{CONSUMER}{self._source.name}"
+            message_id=message.key, consumer=self._consumer
         ):
             return False
         task, job = self._jobs[message.key]

@@ -15,6 +15,9 @@ class Source(ABC):
     # Whether a message may be found again after its job was committed, because it is not
     # removed in the transaction of the job. If so, the job's transaction records its key.
     may_come_again: ClassVar[bool]
+    # Whether another message may have the key of one that was removed. If so, the record of a key
+    # goes when its message is removed, and no two messages of one ``read()`` have the same key.
+    keys_come_again: ClassVar[bool] = False
 
     def taken(self, limit: int) -> list[Message]:
         """Return up to ``limit`` messages that a run took which ended before it removed them."""

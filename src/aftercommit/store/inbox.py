@@ -1,5 +1,6 @@
 """The inbox: which messages of brokers a consumer has already processed."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from django.db import IntegrityError, transaction
@@ -7,6 +8,8 @@ from django.db import IntegrityError, transaction
 from aftercommit.models import Received
 from aftercommit.store.clock import DatabaseNow, ago
 from aftercommit.store.table import Table
+
+AT_ONCE = 500  # records
 
 
 class Inbox(Table):
@@ -26,6 +29,14 @@ class Inbox(Table):
         except IntegrityError:
             return False
         return True
+
+    def forget_received(self, message_ids: Iterable[str], *, consumer: str) -> None:
+        """Delete the records of messages that cannot come again, though others have their ids."""
+        rows = Received.objects.using(self.alias).filter(consumer=consumer)
+        left = list(message_ids)
+        while left:  # SQLite takes no more parameters than a few thousand
+            part, left = left[:AT_ONCE], left[AT_ONCE:]
+            rows.filter(message_id__in=part).delete()
 
     def prune_received(self, *, older_than: timedelta, limit: int = 1000) -> int:
         """Delete the records of up to ``limit`` messages that are older than ``older_than``.
