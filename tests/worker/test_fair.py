@@ -16,9 +16,11 @@ from aftercommit.errors import ConfigurationError
 from aftercommit.models import Blocked, Job, State
 from aftercommit.options.fair import is_gated
 from aftercommit.store import store_for
+from aftercommit.store.estimates import ESTIMATES
 from aftercommit.values import Succeeded
 from aftercommit.worker.claiming import fair as fair_module
 from aftercommit.worker.inline import InlineWorker
+from tests.app.tasks import add
 from tests.worker.rig import Rig, commits, work
 
 pytestmark = [commits, pytest.mark.usefixtures("one_backend")]
@@ -414,6 +416,17 @@ def test_status_counts_them(fair):
     assert jobs.oldest_due_age(queue="default") is not None
     assert [one.name for one in queues.list()] == ["default"]
     assert jobs.find(queue="default", state="ready").count() == 3
+
+
+def test_states_of_a_large_table_count_them(fair, monkeypatch):
+    for estimate in ESTIMATES.values():
+        monkeypatch.setattr(estimate, "size", lambda _self: 10_000_000)
+    enqueue_many(fair, [("a", number) for number in range(3)])
+    enqueue_many(fair, [("b", number) for number in range(2)])
+    add.enqueue(1, 2)
+    ready = jobs.counts(by="state")["ready"]
+    assert (ready.jobs, ready.is_estimate) == (6, False)
+    assert jobs.counts(by="state", most=5)["ready"].is_estimate
 
 
 def test_the_result_is_as_of_any_other_job(fair):

@@ -41,6 +41,10 @@ SELECT task_path, COUNT(*), SUM(is_due) FROM (
     FROM {jobs} ORDER BY job.backend LIMIT {most}
 ) AS counted GROUP BY task_path
 """
+# Of all queues together, in the order of the index.
+CLAIMABLE = """
+SELECT COUNT(*) FROM (SELECT 1 FROM {jobs} ORDER BY job.backend LIMIT {most}) AS counted
+"""
 ENDED = ("id", "state", "finished_at")
 
 
@@ -110,6 +114,14 @@ class Measuring(Reading, Groups):
             for number, due, ready, given_id in counted
             if (row := rows.get(job_id := id_from(given_id))) is not None  # else it is gone
         ]
+
+    def may_be_claimed(self, *, most: int) -> list[int]:
+        """Return how many jobs may be claimed, now or later, by each index that has them.
+
+        No count goes beyond ``most``.
+        """
+        sql = CLAIMABLE.format(jobs=self.claimable_sql, most=most)
+        return [int(self._read(sql, [])[0][0])]
 
     def waiting_by_task(self, *, most: int) -> list[TaskDepth]:
         """Return the tasks of the first ``most`` claimable jobs in the order of the index."""

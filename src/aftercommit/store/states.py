@@ -16,10 +16,6 @@ from aftercommit.store.estimates import ESTIMATES, Estimate
 from aftercommit.store.held_back import HeldBack
 from aftercommit.store.measuring import Measuring
 
-# Of all queues together, in the order of the index.
-CLAIMABLE = """
-SELECT COUNT(*) FROM (SELECT 1 FROM {jobs} ORDER BY job.backend LIMIT {most}) AS counted
-"""
 BY_STATE = "SELECT state, COUNT(*) FROM ({jobs}) AS counted GROUP BY state"
 
 
@@ -54,16 +50,14 @@ class States(Measuring, HeldBack):
     def _seen(self, most: int) -> tuple[Counter[str], set[str]]:
         """Return what indexes have, and the states of which there are more, or may be."""
         held = self.held_back("queue", most=most)
-        sql = CLAIMABLE.format(jobs=self.claimable_sql, most=most)
-        ready = int(self._read(sql, [])[0][0])
-        parked = [sum(some.values()) for some in held]
+        ready = [*self.may_be_claimed(most=most), *(sum(some.values()) for some in held)]
         seen = self._unsuccessful(most)
         beyond = {str(State.SUCCEEDED)}
         if seen.total() == most:
             beyond.update(UNSUCCESSFUL)
-        if max(ready, *parked) >= most:
+        if max(ready) >= most:
             beyond.add(State.READY)
-        seen[State.READY] = ready + sum(parked)
+        seen[State.READY] = sum(ready)
         seen[State.RUNNING] = self._running().count()
         return seen, beyond
 

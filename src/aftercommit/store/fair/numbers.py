@@ -99,6 +99,12 @@ class FairNumbers(FairReading, Measuring):
         parts = [self._waiting_in(part, most) for part in self.fair_parts()]
         return super().waiting(most=most) + [one for one in parts if one is not None]
 
+    def may_be_claimed(self, *, most: int) -> list[int]:
+        """Return how many jobs may be claimed, and how many are in lines; see ``Measuring``."""
+        sql = COUNTED.format(index=self.fair_index, most=most)
+        ((in_lines,),) = self._rows(sql, [FIRST, BEHIND])
+        return [*super().may_be_claimed(most=most), int(in_lines)]
+
     def waiting_by_task(self, *, most: int) -> list[TaskDepth]:
         """Return the tasks of the first ``most`` jobs that may be claimed, and in lines."""
         sql = BY_TASK.format(index=self.fair_index, most=most)
