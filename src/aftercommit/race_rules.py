@@ -207,7 +207,7 @@ _ALL = (
     ),
     Rule(
         "AC221",
-        Severity.WARNING,
+        Severity.POLICY,
         "A countdown that waits for a commit",
         "{subject} is sent inside a transaction with a delay of a few seconds.",
         "The delay only hides that the task may start before the commit, and does nothing "

@@ -103,6 +103,43 @@ def test_calls_in_circles_come_to_an_end(tmp_path):
     assert [one.rule for one in findings(tmp_path, files)] == ["AC102"]
 
 
+def test_a_callback_that_is_made_of_itself_comes_to_an_end(tmp_path):
+    files = {
+        "shop/tasks.py": TASKS,
+        "shop/a.py": f"{START}from functools import partial\nfrom shop.tasks import send\n"
+        "def each(function, one):\n    function(one)\n"
+        "def notify(o):\n    send.delay(o.pk)\n"
+        "def f(o, other=None):\n    other = notify if other is None else other\n"
+        "    other = partial(other, 1)\n"
+        "    with transaction.atomic():\n        o.save()\n        each(other, o)\n",
+    }
+
+    assert [one.rule for one in findings(tmp_path, files)] == ["AC102"]
+
+
+def test_one_guess_is_enough(tmp_path):
+    """A receiver may run in a transaction; a method that only its name tells is no second one."""
+    receiver = (
+        "from django.db.models.signals import post_save\nfrom django.dispatch import receiver\n"
+        "from shop.models import Order\n@receiver(post_save, sender=Order)\n"
+        "def on_save(sender, instance, notifier, **kwargs):\n"
+    )
+    inside = f"{START}def f(o, notifier):\n    with transaction.atomic():\n        o.save()\n    "
+
+    def rules(start):
+        files = {
+            "shop/models.py": "from django.db import models\nclass Order(models.Model): ...\n",
+            "shop/tasks.py": TASKS,
+            "shop/n.py": "from shop.tasks import send\nclass Notifier:\n"
+            "    def tell_everybody(self, o):\n        send.delay(o.pk)\n",
+            "shop/a.py": f"{start}    notifier.tell_everybody(o)\n",
+        }
+        return [one.rule for one in findings(tmp_path, files)]
+
+    assert rules(inside) == ["AC209"]
+    assert rules(receiver) == ["AC301"]
+
+
 def test_transactions_of_tests_say_nothing_about_the_project(tmp_path):
     files = {
         "shop/tasks.py": TASKS,

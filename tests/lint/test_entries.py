@@ -41,8 +41,8 @@ ENDPOINTS = {
             def post(self, request):
                 self.finish(request)
             def finish(self, request):
-                Order.objects.create()
-                send.delay(request.user.pk)
+                order = Order.objects.create()
+                send.delay(order.pk)
     """,
     "AC206 non_atomic_requests on another method": """
         from django.utils.decorators import method_decorator
@@ -50,8 +50,8 @@ ENDPOINTS = {
         @method_decorator(transaction.non_atomic_requests, name="options")
         class Buy(View):
             def post(self, request):
-                Order.objects.create()
-                send.delay(request.user.pk)
+                order = Order.objects.create()
+                send.delay(order.pk)
     """,
     "AC206 a dispatch() of its own below non_atomic_requests": """
         from django.utils.decorators import method_decorator
@@ -61,8 +61,8 @@ ENDPOINTS = {
         class Buy(Base):
             def dispatch(self, request): ...
             def post(self, request):
-                Order.objects.create()
-                send.delay(request.user.pk)
+                order = Order.objects.create()
+                send.delay(order.pk)
     """,
     "AC206 through a service": """
         def service(user):
@@ -116,14 +116,14 @@ ENDPOINTS = {
         class Mutation:
             @strawberry.mutation
             def buy(self, pk: int) -> None:
-                Order.objects.create()
+                Order.objects.filter(pk=pk).update(paid=True)
                 send.delay(pk)
     """,
     "AC207 graphene": """
         import graphene
         class Buy(graphene.Mutation):
             def mutate(self, info, pk):
-                Order.objects.create()
+                Order.objects.filter(pk=pk).update(paid=True)
                 send.delay(pk)
     """,
     "AC208 serializer": """

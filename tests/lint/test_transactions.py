@@ -316,4 +316,4 @@ def test_a_class_that_only_looks_like_a_transaction_is_none(tmp_path):
                 send.delay(order.pk)
     """
 
-    assert [rule for rule, _ in only(tmp_path, code)] == ["AC210"]
+    assert [rule for rule, _ in only(tmp_path, code)] == ["AC301"]

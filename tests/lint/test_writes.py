@@ -11,7 +11,9 @@ OFF = {"config/settings.py": 'DATABASES = {"default": {"ENGINE": "x"}}\n'}
 IMPORTS = """
 from django.contrib.auth.models import Group
 from django.core.cache import cache
+from django.core.files.storage import default_storage
 from django.core.management import call_command
+from django_filters import FilterSet
 """
 WRITES = {
     "save": "order.save()",
@@ -33,6 +35,10 @@ READS = {
     "cache": "cache.set('orders', 1)",
     "cache in a variable": "self.cache.set('orders', 1)",
     "dictionary": "found = {}; found.update(orders)",
+    "dictionary in a list": "orders[0].update({'paid': True})",
+    "widget": "order.fields['paid'].widget.attrs.update(checked=True)",
+    "file": "default_storage.save('orders.csv', order)",
+    "class below one of another package": "Filter(order)",
     "set": "seen = set(); seen.add(1)",
     "function of the project": "look(order)",
     "question by its name": "order.is_valid()",
@@ -49,6 +55,12 @@ class Invoice:
 class Form:
     def is_valid(self):
         Order.objects.create()
+class Log:
+    def __init__(self):
+        Order.objects.create()
+class Filter(FilterSet):
+    def __init__(self, order):
+        super().__init__(order)
 class OtherForm:
     def is_valid(self):
         return True
@@ -149,6 +161,23 @@ def test_a_row_just_written_is_no_warning_where_requests_are_no_transactions(tmp
     assert [rule for rule, _ in only(tmp_path / "c", code, **OFF)] == ["AC301"]
 
 
+@pytest.mark.parametrize(
+    ("code", "rule"),
+    [
+        ("order = Order.objects.create()", "AC210"),
+        ("order = Order(); order.save()", "AC210"),
+        ("order, _ = Order.objects.get_or_create()", "AC210"),
+        ("order = form.save()", "AC210"),
+        ("order.save()", "AC301"),
+        ("order.delete()", "AC301"),
+    ],
+)
+def test_a_row_that_was_there_before_is_found_by_the_task_in_any_case(code, rule, tmp_path):
+    code = f"\ndef f(order, form):\n    {code}\n    send.delay(order.pk)\n"
+
+    assert [rule for rule, _ in only(tmp_path, code)] == [rule]
+
+
 def test_the_settings_of_a_demo_say_nothing_about_the_package_beside_it(tmp_path):
     code = "\ndef f():\n    order = Order.objects.create()\n    send.delay(order.pk)\n"
     demo = {"demo/site/settings.py": OFF["config/settings.py"]}
@@ -206,7 +235,7 @@ from django.db import connection
 {PARTS}
 def buy(request, order, orders, callback):
     {code}
-    send.delay(order.pk)
+    send.delay()
 """
     return [rule for rule, _ in only(folder, body, **ON)]
 

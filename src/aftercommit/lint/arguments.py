@@ -36,12 +36,15 @@ def names_what_is_written(
 
 
 def about_a_written_row(known: Knowledge, function: FunctionId, dispatch: Dispatch) -> bool:
-    """Say whether a dispatch gets the key of a row that its function has just written."""
+    """Say whether a dispatch gets the key of a row that its function has just made.
+
+    One that was there before is found by the task in any case, if only as it was.
+    """
     facts = known.project.function(*function)
     keys = {name for expr in dispatch.arguments for name in _rows_of(expr)}
     if not keys:
         return False
-    return bool(keys & _rows_written(facts))
+    return bool(keys & _rows_made(facts))
 
 
 def _sources(facts: Function) -> Iterator[str]:
@@ -115,10 +118,8 @@ def _rows_of(expr: Expr) -> set[str]:
     return set()
 
 
-def _rows_written(facts: Function) -> set[str]:
-    writes = [one for one in facts.calls if _is_write(one) and one.callee[1][:1] == ("name",)]
-    saved = {one.callee[1][1] for one in writes if one.callee[2] in {"asave", "delete", "save"}}
-    return saved | {one.target for one in facts.assigns if _makes_a_row(one.value)}
+def _rows_made(facts: Function) -> set[str]:
+    return {one.target for one in facts.assigns if _makes_a_row(one.value)}
 
 
 def _makes_a_row(value: Expr) -> bool:

@@ -103,9 +103,21 @@ def _inner(
 
 
 def _union(node: ast.BinOp, lambdas: dict[int, int], depth: int) -> Expr:
+    if isinstance(node.op, ast.Mult) and (product := _product(node)) is not None:
+        return ("const", product)
     kind = "any" if isinstance(node.op, ast.BitOr) else "mix"  # X | None of an annotation
     left, right = describe(node.left, lambdas, depth), describe(node.right, lambdas, depth)
     return (kind, left, right)
+
+
+def _product(node: ast.expr) -> int | None:
+    """Return the value of ``5 * 60``, None for all else."""
+    if isinstance(node, ast.Constant):
+        return node.value if type(node.value) is int and 0 <= node.value < 2**16 else None
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
+        return None
+    left, right = _product(node.left), _product(node.right)
+    return None if left is None or right is None or left * right >= 2**31 else left * right
 
 
 def _many(node: ast.Tuple | ast.List | ast.Set, lambdas: dict[int, int], depth: int) -> Expr:

@@ -271,19 +271,22 @@ class _Builder:
                 if not calls:
                     self._edge((module, function), target, call, certain=False)
 
-    def _called_by(self, expr: Expr, module: int, function: int) -> list[FunctionId]:
+    def _called_by(
+        self, expr: Expr, module: int, function: int, seen: frozenset[str] = frozenset()
+    ) -> list[FunctionId]:
         """Return what is called by calling ``f``, ``partial(f, x)`` or a lambda."""
         if expr and expr[0] == "call":
             if not dotted(expr[1]).endswith("partial") or not expr[2]:
                 return []
-            return self._called_by(expr[2][0], module, function)
+            return self._called_by(expr[2][0], module, function, seen)
         if expr and expr[0] == "any":
-            return [f for one in expr[1:] for f in self._called_by(one, module, function)]
-        if expr and expr[0] == "name":
+            return [f for one in expr[1:] for f in self._called_by(one, module, function, seen)]
+        if expr and expr[0] == "name" and expr[1] not in seen:
+            seen |= {expr[1]}  # f = partial(f, x) leads back to f
             set_to = self.project.assigns(module, function).get(expr[1], ())
             found = [one for one in set_to if one and one[0] in {"call", "lambda", "any"}]
             if found:
-                return [f for one in found for f in self._called_by(one, module, function)]
+                return [f for one in found for f in self._called_by(one, module, function, seen)]
         value = self.known.resolver.value(expr, module, function)
         if value is not None and value[0] in {"function", "method"}:
             return [(value[1], value[2])]

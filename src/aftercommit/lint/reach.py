@@ -77,8 +77,13 @@ class Reach:
         self._spread(Sure.SHOWN, [e for e in inside if e.certain and not e.call.on_error])
         self._enter()
         self._spread(Sure.GUESSED, [e for e in inside if not e.call.on_error])
-        loose = [e for e in starts if not e.certain and e.caller in self.reached]
+        loose = [e for e in starts if not e.certain and self._is_shown(e.caller)]
         self._spread(Sure.GUESSED, [e for e in loose if not e.call.on_error])
+
+    def _is_shown(self, caller: FunctionId) -> bool:
+        """Say whether a function surely runs in a transaction: one guess is enough."""
+        found = self.reached.get(caller)
+        return found is not None and found.sure is not Sure.ENTRY
 
     def _starts_inside(self, edge: Edge) -> bool:
         transaction = edge.transaction

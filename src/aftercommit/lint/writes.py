@@ -23,12 +23,13 @@ ROWS = {
     "get_or_create", "perform_create", "perform_destroy", "perform_update", "save", "save_base",
     "save_form", "save_formset", "save_m2m", "save_model", "save_related", "update_or_create",
 }  # fmt: skip
+FILES = ("bucket", "storage")  # save() of these writes a file
 # Also of dictionaries, sets, caches: a write where what stands before it may be rows.
 AMBIGUOUS = {"add", "adelete", "aset", "aupdate", "clear", "delete", "remove", "set", "update"}
 NO_ROWS = (
-    "bucket", "cache", "client", "config", "context", "cookies", "data", "dict", "headers",
-    "kwargs", "meta", "params", "redis", "request", "response", "s3", "session", "settings",
-    "storage",
+    "attrs", "bucket", "cache", "client", "config", "context", "cookies", "data", "dict",
+    "errors", "fields", "headers", "kwargs", "meta", "params", "redis", "request", "response",
+    "s3", "session", "settings", "storage",
 )  # fmt: skip
 QUESTIONS = ("check_", "filter_", "get_", "has_", "is_")  # methods that only tell something
 OF_SUPER = {
@@ -76,6 +77,13 @@ class Writes:
         edges = self._graph.out.get(function, ())
         return any(edge.call in calls and edge.callee in self._writers for edge in edges)
 
+    def by_call(self, function: FunctionId, call: Call) -> bool:
+        """Say whether a call in a function may write rows."""
+        if self._is_write(call, function) or self._by_name(call, function):
+            return True
+        edges = self._graph.out.get(function, ())
+        return any(edge.call is call and edge.callee in self._writers for edge in edges)
+
     def request(self, function: FunctionId) -> bool:
         """Say whether a request that is answered by a function may write rows."""
         return self._request(function, set())
@@ -119,7 +127,7 @@ class Writes:
         callee = call.callee
         if callee[:1] != ("attr",) or callee[2] in COMMON or callee[2] not in self._methods:
             return ""
-        if callee[2].startswith(QUESTIONS):
+        if callee[2].startswith((*QUESTIONS, "__")):  # super().__init__() is everybody's
             return ""
         return "" if self._known.resolver.value(callee, *here) else str(callee[2])
 
@@ -144,8 +152,11 @@ class Writes:
         callee = call.callee
         if callee[1] == ("call", ("name", "super"), (), ()):
             return self._known.resolver.value(callee, *here) is None
-        if name == "update" and call.keywords and callee[1][:1] == ("name",):
-            return True  # of rows, most likely: orders.update(paid=True)
+        if name in {"aupdate", "update"} and callee[1][:1] != ("call",):
+            if not call.keywords:
+                return False  # of a dictionary or set: those of rows take keywords only
+            if callee[1][:1] == ("name",):
+                return True  # of rows, most likely: orders.update(paid=True)
         return _may_write(name, callee[1], self._known.resolver.value(callee, *here))
 
     def _is_unknown_function(self, name: str, here: FunctionId) -> bool:
@@ -165,9 +176,11 @@ def _may_write(name: str, base: Expr, value: Value | None) -> bool:
     text = f".{dotted(base) if value is None else value[1]}".lower()
     if ".objects." in f"{text}.":
         return True
-    if name in ROWS:
-        return True
+    if value is not None:
+        text = text.removesuffix(f".{name}")
     last = text.removesuffix("()").rsplit(".", 1)[-1]
+    if name in ROWS:
+        return name != "save" or not any(word in last for word in FILES)
     if value is not None or any(word in last for word in NO_ROWS):
         return False
     return name == "delete" or base[:1] != ("name",)

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from aftercommit.lint.arguments import about_a_written_row, names_what_is_written
+from aftercommit.lint.delays import outlasts_transactions
 from aftercommit.lint.dispatchers import Dispatch
 from aftercommit.lint.facts import Call
 from aftercommit.lint.findings import Finding, Step, finding
 from aftercommit.lint.graph import Edge, Graph, Knowledge
-from aftercommit.lint.reach import Reach, Sure
+from aftercommit.lint.reach import UNDER_REQUESTS, Reach, Sure
+from aftercommit.lint.read_rows import names_only_what_is_read
 from aftercommit.lint.transactions import Transaction
 from aftercommit.lint.values import FunctionId
 from aftercommit.race_rules import RULES, Severity
@@ -27,6 +29,9 @@ def check(known: Knowledge, graph: Graph, reach: Reach) -> Iterator[Finding]:
         rule, severity, chain = _judge(known, graph, reach, function, call, dispatch)
         if dispatch.waits is None and RULES[rule].severity is Severity.ERROR:
             severity = Severity.WARNING
+        is_warning = (severity or RULES[rule].severity) is Severity.WARNING
+        if is_warning and outlasts_transactions(call, dispatch):
+            severity = Severity.POLICY
         found = finding(
             rule,
             path=known.project.path(function[0]),
@@ -76,7 +81,11 @@ def _judge(
         lowered = None if written else Severity.WARNING
         return "AC101", lowered, (_opening(known, function, around),)
     if found is not None:
-        return _reached(known, reach, function)
+        rule, lowered, chain = _reached(known, reach, function)
+        asks = rule in UNDER_REQUESTS and names_only_what_is_read(
+            known, reach, function, dispatch
+        )
+        return ("AC301", None, ()) if asks else (rule, lowered, chain)
     unsure = known.environment.may_be_atomic and function not in reach.calm
     if unsure and about_a_written_row(known, function, dispatch):
         return "AC210", None, ()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from aftercommit.lint.delays import hides_the_race
 from aftercommit.lint.dispatchers import Dispatch
 from aftercommit.lint.expressions import dotted
 from aftercommit.lint.facts import Call, Expr
@@ -9,9 +10,6 @@ from aftercommit.lint.findings import Finding, finding
 from aftercommit.lint.graph import Graph, Knowledge
 from aftercommit.lint.reach import Reach
 from aftercommit.lint.values import FunctionId
-
-SHORT = 30  # seconds
-DELAYS = {"countdown", "delay", "eta"}
 
 
 def check(known: Knowledge, graph: Graph, reach: Reach) -> Iterator[Finding]:
@@ -29,7 +27,7 @@ def _of_dispatches(known: Knowledge, graph: Graph, reach: Reach) -> Iterator[Fin
         if dispatch.waits or function in reach.waiting:
             continue
         inside = known.transactions.around(call, *function) or function in reach.reached
-        if inside and _short_delay(call):
+        if inside and hides_the_race(call, dispatch):
             yield _at("AC221", known, function, call, dispatch.subject)
         if _gets_an_instance(known, function, call, dispatch):
             yield _at("AC225", known, function, call, dispatch.subject)
@@ -44,13 +42,6 @@ def _at(rule: str, known: Knowledge, function: FunctionId, call: Call, subject: 
         column=call.column,
         subject=subject,
     )
-
-
-def _short_delay(call: Call) -> bool:
-    for name, value in call.keywords:
-        if name in DELAYS and value[:1] == ("const",) and isinstance(value[1], (int, float)):
-            return 0 < value[1] <= SHORT and not isinstance(value[1], bool)
-    return False
 
 
 def _gets_an_instance(
