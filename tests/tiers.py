@@ -63,6 +63,7 @@ PURE = Part(name="pure", kinds=("sqlite",), places=NEEDS_NO_DATABASE)
 ALL = Part(name="all", besides=NEEDS_NO_DATABASE, measures_children=True)
 
 ALONE = "guard/test_alone.py"  # has a database of its own
+BROKEN_OFF = "upgrade/test_broken_off.py"  # migrates as often as there are changes
 _rooms = {"name": "rooms", "places": ROOMS, "without": MARKS, "besides": (ALONE,)}
 _contract = {"name": "contract", "places": ("contract/*",), "without": MARKS}
 # What takes longest comes first, so that nobody waits for it in the end.
@@ -77,6 +78,7 @@ PARTS = {
             name="processes",
             kinds=("postgres",),
             places=("process/*", "upgrade/*"),
+            besides=(BROKEN_OFF,),
             without=MARKS,
         ),
         Part(
@@ -94,13 +96,14 @@ PARTS = {
                 *("process/test_sqlite_faults.py", "upgrade/*", "docs/*"),
                 *("process/test_command.py", "process/test_flush_queue.py", ALONE),
             ),
-            besides=("docs/test_tutorials.py",),
+            besides=("docs/test_tutorials.py", BROKEN_OFF),
             measures_children=True,
         ),
         Part(
             name="faults",
             kinds=("mariadb", "mysql"),
             places=("process/test_mysql_faults.py", "upgrade/*"),
+            besides=(BROKEN_OFF,),
         ),
         PURE,
     ),
@@ -137,6 +140,12 @@ WATCHING = (
             *(f"src/aftercommit/{room}" for room in ("store/", "models", "migrations/")),
             "tests/store/",
         ),
+    ),
+    Part(
+        name="migrations",
+        kinds=("mariadb",),  # where each change commits by itself
+        places=(BROKEN_OFF,),
+        watches=("src/aftercommit/migrations/", "tests/upgrade/"),
     ),
     Part(
         name="demo",

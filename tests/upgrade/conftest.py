@@ -199,6 +199,13 @@ def tables(fresh: Callable[[], Tables]) -> Tables:
     return fresh()
 
 
+@pytest.fixture
+def used(tables: Tables) -> Tables:
+    """Return the tables of version 0.1, with a job in each state."""
+    tables.use()
+    return tables
+
+
 @contextmanager
 def fresh_database(name: str, folder: Path) -> Iterator[dict[str, Any]]:
     """Create a database beside those of the tests; yield its settings."""

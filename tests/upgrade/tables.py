@@ -15,6 +15,14 @@ from aftercommit.ids import new_job_id
 ALIAS = "site"
 BEFORE, NOW = "0002_received", "0019_workers"
 FINISHED = ("succeeded", "failed", "cancelled")
+STATES = ("ready", "running", "succeeded", "failed", "cancelled")
+RIGHT = {  # what the flags of a job in each state are to be: claimable, unsuccessful
+    "ready": (True, False),
+    "running": (False, False),
+    "succeeded": (False, False),
+    "failed": (False, True),
+    "cancelled": (False, True),
+}
 
 
 class Stopped(Exception):
@@ -46,6 +54,13 @@ class Tables:
     def connection(self) -> Any:
         """The connection that migrates."""
         return connections[self._alias]
+
+    def use(self) -> None:
+        """Make them as version 0.1 does, with a job in each state."""
+        self.migrate(BEFORE)
+        self.age()
+        for state in STATES:
+            self.add_job(state)
 
     def migrate(self, target: str = NOW) -> None:
         """Apply what is missing."""

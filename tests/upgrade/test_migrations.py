@@ -8,32 +8,7 @@ from django.db import IntegrityError, OperationalError
 from django.db.migrations.exceptions import IrreversibleError
 
 from aftercommit.migrations import _flags, _lock
-from tests.upgrade.tables import ALIAS, BEFORE, Stopped
-
-STATES = ("ready", "running", "succeeded", "failed", "cancelled")
-RIGHT = {
-    "ready": (True, False),
-    "running": (False, False),
-    "succeeded": (False, False),
-    "failed": (False, True),
-    "cancelled": (False, True),
-}
-CHANGES = ("CREATE", "ALTER", "DROP", "INSERT INTO new__", "UPDATE aftercommit_job")
-
-
-def is_a_change(sql):
-    words = sql.lstrip().removeprefix("INSERT INTO django_migrations")
-    return words.startswith(CHANGES) or "aftercommit_job\nSET" in sql
-
-
-@pytest.fixture
-def used(tables):
-    """Return the tables of version 0.1, with a job in each state."""
-    tables.migrate(BEFORE)
-    tables.age()
-    for state in STATES:
-        tables.add_job(state)
-    return tables
+from tests.upgrade.tables import ALIAS, BEFORE, RIGHT, STATES
 
 
 def test_each_job_has_its_flags(used):
@@ -58,36 +33,6 @@ def test_it_ends_although_others_enqueue_faster_than_it_looks(used, monkeypatch)
 
     assert added
     assert used.flags() == RIGHT
-
-
-def test_broken_off_anywhere_it_can_be_run_again(used, fresh):
-    used.migrate()
-    whole = used.shape()
-    stops = 0
-    done = False
-
-    while not done:
-        tables = fresh()
-        tables.migrate(BEFORE)
-        tables.age()
-        for state in STATES:
-            tables.add_job(state)
-        changes = iter(range(stops + 1))
-        with tables.stopped_before(lambda sql: is_a_change(sql) and next(changes) == stops):  # noqa: B023
-            try:
-                tables.migrate()
-                done = True
-            except Stopped:
-                pass
-            except StopIteration:
-                raise AssertionError("it went on after it was stopped") from None
-        tables.close()
-        tables.migrate()
-        assert tables.shape() == whole, f"stopped before change {stops}"
-        assert tables.flags() == RIGHT
-        stops += 1
-
-    assert stops > 8
 
 
 def test_a_new_installation_has_the_same_tables_and_nothing_for_version_0_1(used, fresh):
