@@ -175,6 +175,14 @@ LAST_ACTS = {
 
 
 @task(takes_context=True, max_attempts=OFTEN, backoff=SOON)
+def restless(context: Any, key: str) -> None:
+    """Fail once, then ask to run much later."""
+    if context.attempt == 1:
+        raise ValueError(key)
+    raise Snooze(timedelta(hours=1))
+
+
+@task(takes_context=True, max_attempts=OFTEN, backoff=SOON)
 def act_plainly(context: Any, key: str) -> None:
     """Act, in autocommit."""
     arrive(context, key)

@@ -7,6 +7,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -16,7 +17,7 @@ from aftercommit import jobs
 from aftercommit.models import Job
 from aftercommit.windows.health import port as health_port
 from aftercommit.windows.metrics.names import OF_WORKER
-from tests.app.chores import plain
+from tests.app.chores import plain, restless
 from tests.process.rig import STARTED
 from tests.process.test_silent_database import silent  # noqa: F401 - a fixture
 from tests.waiting import wait_until
@@ -76,14 +77,68 @@ def test_a_worker_that_is_well_says_so_and_counts(rig, port):
     status, text = get(port, "/metrics")
     families = {one.name: one for one in parser.text_string_to_metric_families(text)}
     assert status == 200
-    assert {one.removesuffix("_total") for one in families} == {
-        one.name.removesuffix("_total") for one in OF_WORKER
+    assert {one.removesuffix("_total") for one in families} >= {
+        one.name.removesuffix("_total") for one in OF_WORKER if not one.labels
     }
     assert metric(port, "aftercommit_worker_ready") == 1
     assert get(port, "/")[0] == 404
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert get(port, "/healthz") == (0, "")
+
+
+def test_each_task_is_counted_by_its_outcomes_over_all_processes(rig, port):
+    rig.settings(heartbeat="0.2")
+    started(rig, port, "--processes", "2", "--threads", "1")
+    rig.enqueue_many(plain, [((str(one),), {}) for one in range(20)])
+    rig.enqueue(restless, "twice")
+    ended = ("aftercommit_worker_jobs_ended_total", plain.module_path, "succeeded")
+
+    wait_until(lambda: by_task(port).get(ended) == 20, why="all are counted")
+    released = ("aftercommit_worker_runs_released_total", restless.module_path, "")
+    wait_until(lambda: by_task(port).get(released) == 1, why="so is the run that does not count")
+
+    found = by_task(port)
+    assert found["aftercommit_worker_job_run_seconds_count", plain.module_path, ""] == 20
+    assert found["aftercommit_worker_job_wait_seconds_count", plain.module_path, ""] == 20
+    retried = found["aftercommit_worker_runs_retried_total", restless.module_path, ""]
+    assert retried == 1
+    assert found["aftercommit_worker_jobs_claimed_total", "", ""] == 22
+
+
+def test_counters_of_a_port_never_fall_when_processes_are_killed(rig, port):
+    rig.settings(heartbeat="0.2")
+    worker = started(rig, port)
+    ended = ("aftercommit_worker_jobs_ended_total", plain.module_path, "succeeded")
+    seen = [0]
+
+    def counted():
+        seen.append(by_task(port).get(ended, 0))
+        assert seen[-1] >= seen[-2]
+        return seen[-1]
+
+    for wanted in (10, 20):
+        rig.enqueue_many(plain, [((f"{wanted} {one}",), {}) for one in range(10)])
+        wait_until(lambda: counted() == wanted, deadline=STARTED, why=f"{wanted}")  # noqa: B023
+        before = rig.children(worker)
+        for child in before:
+            with suppress(ProcessLookupError):  # of an earlier round
+                os.kill(child, signal.SIGKILL)
+        wait_until(lambda: rig.children(worker) != before, deadline=STARTED, why="another one")  # noqa: B023
+
+    wait_until(lambda: reasons(port) == [], deadline=STARTED, why="there is another one")
+    assert counted() == 20
+
+
+def by_task(port):
+    """Return the samples with a database as their label, by name, task and outcome."""
+    families = parser.text_string_to_metric_families(get(port, "/metrics")[1])
+    return {
+        (one.name, one.labels.get("task", ""), one.labels.get("outcome", "")): one.value
+        for family in families
+        for one in family.samples
+        if "database" in one.labels and "le" not in one.labels
+    }
 
 
 def test_one_that_stops_claims_nothing_and_is_alive(rig, port):

@@ -18,7 +18,7 @@ from django.test import RequestFactory
 
 from aftercommit import metrics
 from aftercommit.store import store_for
-from tests.app.chores import plain
+from tests.app.chores import plain, restless
 from tests.django.test_statistics import ends
 from tests.process.test_health_port import port, started  # noqa: F401 - a fixture
 from tests.pure.test_contrib import ALERTS, panels, rules
@@ -134,6 +134,7 @@ def everything():
 
 def test_every_expression_of_the_dashboard_and_the_rules_has_data(rig, prometheus):
     rig.enqueue(plain, "one")
+    rig.enqueue(restless, "two")
     everything()
     shown = {expr for some in panels().values() for expr in some}
     asked = {

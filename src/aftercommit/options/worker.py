@@ -39,6 +39,7 @@ class WorkerConfig(CheckedOptions):
     relay: str = NO_MESSAGES  # whether messages for brokers are published: "only" they, "too"
     crashed: bool = False  # run only jobs that were on a dead worker; else only the others
     only: tuple[str, ...] = ()  # ids of jobs to run; empty: any
+    tells_counts: bool = False  # what was counted by task, to the supervisor, for its port
 
     def __post_init__(self) -> None:
         for name in ("backends", "queues", "only"):
@@ -53,6 +54,7 @@ class WorkerConfig(CheckedOptions):
         if self.max_memory is not None:
             check_counts(MOST_MEMORY, max_memory=self.max_memory)
         check_flags(drain=self.drain, fork=self.fork, crashed=self.crashed)
+        check_flags(tells_counts=self.tells_counts)
         if self.relay not in (RELAY_ONLY, RELAY_TOO, NO_MESSAGES):
             raise ConfigurationError(f"relay: expected only, too or no, got {shown(self.relay)}.")
         check_not_negative(grace=self.grace)

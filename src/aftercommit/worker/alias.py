@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from aftercommit import events
@@ -72,6 +73,8 @@ class AliasWorker:
         self._notes_loop = notes_loop
         counts_loop = loop("statistics", rooms.statistics.step, at_end=rooms.statistics.flush)
         rooms.statistics.ring = counts_loop.begin  # the same, with the first job
+        if self._process.counts is not None:
+            rooms.statistics.taken = partial(self._process.counts.add, self.using)
         self._counts_loop = counts_loop
         # Not a process for jobs with crashes, or for some jobs only: it may die soon.
         schedules = not self._served.crashed and self._served.only is None

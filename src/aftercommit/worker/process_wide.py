@@ -5,6 +5,7 @@ from uuid import UUID
 
 from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter
 from aftercommit.worker.claiming.prefetch import Prefetch
+from aftercommit.worker.counts import Counts
 from aftercommit.worker.quota import RunQuota
 from aftercommit.worker.recycling import JobsPerProcess
 from aftercommit.worker.running.pool import Pool
@@ -22,3 +23,4 @@ class ProcessWide:
     per_process: JobsPerProcess
     finished: FinishedCounter
     prefetch: Prefetch
+    counts: Counts | None  # None: nobody wants to know

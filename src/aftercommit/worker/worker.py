@@ -17,6 +17,7 @@ from aftercommit.worker.claiming.capacity import Capacity, FinishedCounter
 from aftercommit.worker.claiming.prefetch import Prefetch
 from aftercommit.worker.condition import Condition, condition_of
 from aftercommit.worker.config import served
+from aftercommit.worker.counts import Counts
 from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.own_threads import unobserved
 from aftercommit.worker.process_wide import ProcessWide
@@ -77,6 +78,7 @@ class Worker:
         self._prefetch = Prefetch(config.threads)
         self._finished = FinishedCounter()
         self._last_busy = now()
+        self.counts = Counts() if config.tells_counts else None
         self._aliases = self._make_aliases(board)
         libraries = {name for one in our_backends() for name in one.config.libraries}
         divide(
@@ -101,6 +103,7 @@ class Worker:
             per_process=self._per_process,
             finished=self._finished,
             prefetch=self._prefetch,
+            counts=self.counts,
         )
         aliases = [AliasWorker(one, process) for one in served(self._config)]
         if self._config.drain:

@@ -4,6 +4,7 @@ import atexit
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -64,6 +65,7 @@ class Worker(Subcommand):
         """Work; return the status."""
         config = config_from(options)
         self._health_address = options["health_port"]
+        config = replace(config, tells_counts=self._health_address is not None)
         if not self.from_command_line:
             _refuse_inside_transaction(f"aftercommit {self.name}")
         reload = settings.DEBUG if options["reload"] is None else options["reload"]
@@ -117,6 +119,7 @@ class Worker(Subcommand):
                 died=orphans,
                 longest_silence=longest_silence(config, serving),
                 told=health.tell,
+                counted=health.count,
             )
         except ConfigurationError as error:
             raise CommandError(str(error)) from error

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from aftercommit.errors import ConfigurationError
 from aftercommit.safe_log import log_error
+from aftercommit.worker.counts import Counts, Row
 from aftercommit.worker.processes.aside import Aside
 from aftercommit.worker.processes.channel import Channel
 from aftercommit.worker.processes.report import WorkerReport
@@ -33,10 +34,11 @@ NOT_YET = "the worker has not begun"
 
 
 class Latest:
-    """The last report of the supervisor, and how long ago that was."""
+    """The last report of the supervisor, how long ago that was, and what was counted."""
 
     def __init__(self) -> None:
         self.report: WorkerReport | None = None
+        self.counts = Counts()
         self._at = now()
 
     def note(self, report: WorkerReport) -> None:
@@ -68,6 +70,7 @@ class HealthPort:
     """Serves the port, in a fork where that is safe, or in a thread."""
 
     def __init__(self, address: tuple[str, int], *, may_fork: bool) -> None:
+        self._counts = Counts()  # that the port has not been told of
         self._aside = Aside(
             lambda channel: serve(address, channel), name="health-port", may_fork=may_fork
         )
@@ -75,6 +78,14 @@ class HealthPort:
     def tell(self, report: WorkerReport) -> None:
         """Pass a report on; one is left out if nobody reads it at this moment."""
         self._aside.tell(**report.as_message())
+        self._counts.hand_on(lambda rows: self._aside.tell(counts=rows))
+
+    def count(self, rows: list[Row]) -> None:
+        """Pass on, with the next report that is read, what a process has counted."""
+        try:
+            self._counts.add_rows(rows)
+        except Exception as error:  # a task may write to any descriptor
+            log_error("What a worker process has counted cannot be read", error=error)
 
     def end(self) -> None:
         """Close the port."""
@@ -103,7 +114,10 @@ def serve(address: tuple[str, int], channel: Channel) -> None:
     try:
         for message in channel:
             try:
-                latest.note(WorkerReport.of(message))
+                if "counts" in message:
+                    latest.counts.add_rows(message["counts"])
+                else:
+                    latest.note(WorkerReport.of(message))
             except Exception as error:
                 log_error("A report of the worker cannot be read", error=error)
     finally:
@@ -206,7 +220,10 @@ class Pages(BaseHTTPRequestHandler):
             return
         ready = not self.known.why_not_ready()
         content, content_type = worker.text(
-            self.known.report, ready=ready, accept=self.headers.get("Accept", "")
+            self.known.report,
+            self.known.counts.sums(),
+            ready=ready,
+            accept=self.headers.get("Accept", ""),
         )
         self._answer(HTTPStatus.OK, content, content_type=content_type)
 

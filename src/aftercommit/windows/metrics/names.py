@@ -162,4 +162,45 @@ STUCK = Metric(
     "For how long a thread of this worker has hung, mostly in a database that does not answer",
 )
 
-OF_WORKER: tuple[Metric, ...] = (READY, PROCESSES, RUNNING, DONE, DEATHS, SILENCE, STUCK)
+# By task, of this worker only; not to be added to what a database reports of all of them.
+WORKER_CLAIMED = Metric(
+    "aftercommit_worker_jobs_claimed_total",
+    "counter",
+    BY_QUEUE,
+    "Jobs that this worker has claimed",
+)
+WORKER_ENDED = Metric(
+    "aftercommit_worker_jobs_ended_total",
+    "counter",
+    (*BY_TASK, "outcome"),
+    "Jobs that have ended by a run here: succeeded, failed for good, or cancelled",
+)
+WORKER_RETRIED = Metric(
+    "aftercommit_worker_runs_retried_total",
+    "counter",
+    BY_TASK,
+    "Runs here that failed and whose job was to be tried again",
+)
+WORKER_RELEASED = Metric(
+    "aftercommit_worker_runs_released_total",
+    "counter",
+    BY_TASK,
+    "Runs here that do not count: at a shutdown, by a snooze, after a conflict",
+)
+WORKER_WAITS = Metric(
+    "aftercommit_worker_job_wait_seconds",
+    "histogram",
+    ("database", "task"),
+    "For how long jobs had been due when this worker claimed them",
+)
+WORKER_RUNS = Metric(
+    "aftercommit_worker_job_run_seconds",
+    "histogram",
+    ("database", "task"),
+    "How long the bodies of tasks ran here, however they ended",
+)
+
+OF_WORKER: tuple[Metric, ...] = (
+    *(READY, PROCESSES, RUNNING, DONE, DEATHS, SILENCE, STUCK),
+    *(WORKER_CLAIMED, WORKER_ENDED, WORKER_RETRIED, WORKER_RELEASED, WORKER_WAITS, WORKER_RUNS),
+)

@@ -37,9 +37,9 @@ class Aside:
             self._thread.start()
         _at_work.add(self)
 
-    def tell(self, **message: Any) -> None:
-        """Send a message to the work; it is dropped while the work does not read."""
-        self._ours.send(**message)
+    def tell(self, **message: Any) -> bool:
+        """Send a message to the work; it is dropped, and False, while the work does not read."""
+        return self._ours.send(**message)
 
     def ended_within(self, limit: timedelta) -> bool:
         """Wait for the end of the work; True if it has ended."""

@@ -216,6 +216,8 @@ class WorkerProcess:
         }
         if report != self._reported and self._channel.send(**report):
             self._reported = report
+        if worker.counts is not None:
+            worker.counts.hand_on(lambda rows: self._channel.send(counts=rows))
 
 
 def _load_project(handed: Message) -> None:

@@ -22,6 +22,7 @@ from django.conf import UserSettingsHolder, settings
 from aftercommit.errors import ConfigurationError
 from aftercommit.options.worker import WorkerConfig
 from aftercommit.worker.config import served_backends
+from aftercommit.worker.counts import Row
 from aftercommit.worker.in_flight import InFlight
 from aftercommit.worker.processes.channel import Channel, message_of
 from aftercommit.worker.processes.child import WorkerProcess
@@ -68,6 +69,7 @@ class Child:
     problems: tuple[str, ...] = ()  # why it cannot claim jobs or write outcomes
     stuck_for: float = 0.0  # seconds since a thread of it that hangs has begun its step
     sees_crashed: bool = False  # it sees jobs with crashes, or a dead worker that may leave some
+    counts: list[Row] = field(default_factory=list)  # by task, that nobody has taken yet
     silence: Silence = field(default_factory=Silence)
     killed_for: str | None = None  # why it was ended by us, if what it ran is the cause
     oom_kills: int = field(default_factory=oom_kills)  # when it was seen alive, not long ago
@@ -116,6 +118,7 @@ class Child:
             self.sees_crashed = message.get("sees_crashed", self.sees_crashed)
             self.problems = tuple(message.get("problems", self.problems))
             self.stuck_for = message.get("stuck_for", self.stuck_for)
+            self.counts += message.get("counts", ())
 
 
 class Launcher:

@@ -14,6 +14,7 @@ from aftercommit.printable import Lines
 from aftercommit.process import Bell
 from aftercommit.values import NO_TIME
 from aftercommit.wording import spoken
+from aftercommit.worker.counts import Row
 from aftercommit.worker.processes.aside import Aside, bury_asides
 from aftercommit.worker.processes.child import HURRY, STOP, THROUGH
 from aftercommit.worker.processes.launch import Child, Launcher
@@ -44,7 +45,8 @@ class Supervisor:
 
     It never asks a database, so it obeys when none answers. ``died`` is called with a
     process that did not end in good order, and must return at once: what takes back its jobs.
-    ``told`` is called twice a second with how it is, and must return at once as well.
+    ``told`` is called twice a second with how it is, and must return at once as well; so must
+    ``counted``, which is called with what a process has counted by task, if its config asks.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Supervisor:
         died: Callable[[Child], Aside | None] = lambda child: None,
         longest_silence: timedelta | None = None,
         told: Callable[[WorkerReport], None] | None = None,
+        counted: Callable[[list[Row]], None] = lambda _rows: None,
     ) -> None:
         self._config = config
         self._longest_silence = longest_silence  # None: a process may be silent for ever
@@ -62,6 +65,7 @@ class Supervisor:
         self._finite = config.drain or config.max_jobs is not None
         self._died = died
         self._told = told
+        self._counted = counted
         self._next_telling = 0.0
         self._deaths = 0
         self._launcher = Launcher(config)
@@ -135,6 +139,9 @@ class Supervisor:
                 child.note_memory()
                 self._watch(child)
             child.listen()  # after that look: its last words have arrived
+            if child.counts:
+                counts, child.counts = child.counts, []
+                self._counted(counts)
             self._crashed_seen |= child.sees_crashed and slot is not self._crashed
             if ended:
                 self._bury(slot, child, stopping=stopping)

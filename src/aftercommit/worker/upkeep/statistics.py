@@ -60,6 +60,8 @@ class RunCounter:
 
     def __init__(self, store: Store, *, every: timedelta, enabled: bool) -> None:
         self.ring: Callable[[], None] = lambda: None
+        # Is called with what a flush is about to write.
+        self.taken: Callable[[Iterable[tuple[Key, Tally]]], None] = lambda _counted: None
         self.enabled = enabled
         self._store = store
         self._every = every
@@ -170,6 +172,7 @@ class RunCounter:
     def _take(self) -> list[Counted]:
         with self._lock:
             tallies, self._tallies, self._by_run = self._tallies, {}, {}
+        self.taken(tallies.items())
         return [Counted(new_job_id(), key, tally) for key, tally in tallies.items()]
 
     def _send(self) -> None:
