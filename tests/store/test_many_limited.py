@@ -1,11 +1,13 @@
 """Many jobs under limits: what is read grows with them, not with their square."""
 
+from datetime import timedelta
+
 import pytest
 from django.db import connection
 
 from aftercommit.models import Blocked, Job
-from aftercommit.values import Limit, Succeeded
-from tests.store.given import claim_all, new_job
+from aftercommit.values import Limit, Retry, Succeeded
+from tests.store.given import ERROR, claim_all, new_job
 from tests.store.test_plans import STATISTICS, Plans, at_most, reads, run
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -13,6 +15,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 JOBS = 2_000
 HALF = Limit(JOBS // 2)
 ONE = Limit(1)
+AT_ONCE = timedelta(0)
 
 
 def claim(store, allowed, **given):
@@ -80,4 +83,17 @@ def test_the_ends_of_many_keys_let_one_of_each_pass_without_a_scan(store, many_k
         passed, _locked = store.let_pass(ended)
 
     assert passed == 50
+    explained.must_not_read_all()
+
+
+@pytest.mark.parametrize("outcome", [Succeeded(), Retry(ERROR, AT_ONCE)])
+def test_the_ends_of_half_of_the_jobs_are_written_without_a_scan(store, one_key, outcome):
+    claims = claim(store, Limit(JOBS), limit=JOBS // 2)
+    assert len(claims) == JOBS // 2
+    run(STATISTICS[connection.vendor])
+    explained = Plans()
+    with connection.execute_wrapper(explained):
+        ended = store.finish_many([(one, outcome) for one in claims])
+
+    assert len(ended) == len(claims)
     explained.must_not_read_all()
