@@ -5,7 +5,7 @@ from types import ModuleType
 import pytest
 
 from aftercommit.store.base import Store
-from aftercommit.store.limits.rounds import Rounds
+from aftercommit.store.limits.rounds import Round, Rounds
 from tests.store.mutants import rewrite
 
 
@@ -100,3 +100,22 @@ def all_are_parked(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
 def none_is_parked(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
     """Leave jobs without a slot in front of others that could run."""
     patch.setattr(Rounds, "needed", 0)
+
+
+def nobody_says_that_they_park(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Let the end of a run find nobody who is about to park a job of its key."""
+    from aftercommit.store.postgresql import limits, limits_sql  # noqa: PLC0415
+
+    silent = (limits_sql.MAY_PARK, "(SELECT true) AS may_park")
+    rewrite(patch, limits, "LOOK", silent)
+    rewrite(patch, limits, "TRY_KEYS", silent)
+
+
+def what_is_behind_is_not_looked_at(patch: pytest.MonkeyPatch, store: type[Store]) -> None:
+    """Park for an idle thread after a look at the front alone."""
+    decided = Rounds.decided
+
+    def short(self: Rounds, now: Round) -> None:
+        decided(self, now._replace(look=now.look._replace(full=False)))
+
+    patch.setattr(Rounds, "decided", short)

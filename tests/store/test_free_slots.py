@@ -4,6 +4,7 @@ What is promised is in ``test_limits`` and ``test_rates``; here is what could be
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +16,7 @@ from aftercommit.gcra import Rate
 from aftercommit.models import Blocked, Job, State
 from aftercommit.models import Rate as RateRow
 from aftercommit.store.base import Store
-from aftercommit.store.limits.rounds import Look, Round, Rounds
+from aftercommit.store.limits.rounds import FRONT, Front, Look, Round, Rounds
 from aftercommit.values import UNLIMITED, Claim, ClaimQuery, Limit, Succeeded
 from tests.store.callers import Caller, Held
 from tests.store.given import claim_all, job, ready_job, ready_jobs
@@ -291,19 +292,95 @@ def test_jobs_that_have_come_since_the_keys_were_read_take_no_slot_of_others(
     assert len(slots()) >= 3
 
 
-def test_a_claim_looks_at_as_many_more_as_the_one_before_has_met_without_a_slot() -> None:
-    def decided(rounds: Rounds, claims: int, looked_at: int) -> Rounds:
-        look = Look(due=[], held=(), busy=(), full=True, capped=False)
-        some: list[Any] = [None] * claims
-        rounds.decided(Round(look, some, has_lines=False, looked_at=looked_at))
-        return rounds
+@postgresql
+def test_the_end_of_a_run_is_looked_at_again_while_somebody_is_about_to_park(
+    store: Store, other: Caller
+) -> None:
+    ready_jobs(store, 2, limit_key=KEY)
+    (running,) = claim(store, ONE, limit=1, needed=lambda: 0)
+    parks = Held(other, lambda: claim(store, ONE))
+    store.finish(running, Succeeded())
+    assert store.let_pass({KEY: ONE}) == (0, {KEY})
+    parks.commit()
+    assert Job.objects.filter(blocked=Blocked.LIMIT).count() == 1
+    assert store.let_pass({KEY: ONE}) == (1, set())
 
-    query = ClaimQuery(queue="default", limit=400, worker_id=uuid4(), lease=timedelta(1))
-    rounds = Rounds(query, [])
-    assert rounds.most_at_once == 400
-    assert decided(rounds, claims=160, looked_at=400).spare == 2.5
-    assert Rounds(query, [], 2.5).most_at_once == 1_000
-    assert decided(Rounds(query, [], 2.5), claims=0, looked_at=1_000).spare == 4
-    assert Rounds(query, [], 40).most_at_once == 2_000
-    assert decided(Rounds(query, [], 2.0), claims=400, looked_at=800).spare == 1.8
-    assert decided(Rounds(query, [], 1.0), claims=400, looked_at=400).spare == 1
+
+@postgresql
+def test_who_only_gives_slots_away_is_nobody_to_look_again_for(
+    store: Store, other: Caller
+) -> None:
+    ready_jobs(store, 2, limit_key=KEY)
+    (running,) = claim(store, ONE, limit=1, needed=lambda: 0)
+    Held(other, lambda: claim(store, THREE))
+    store.finish(running, Succeeded())
+    assert store.let_pass({KEY: ONE}) == (0, set())
+
+
+def decided(rounds: Rounds, claims: int, looked_at: int, reached: int, left: int = 0) -> Front:
+    """Return what follows from a round that has given so many slots away."""
+    look = Look(due=[], held=(), busy=(), full=True, capped=False)
+    some: list[Any] = [None] * claims
+    more = {"looked_at": looked_at, "reached": reached, "left": left}
+    rounds.decided(Round(look, some, has_lines=False, **more))
+    return rounds.front
+
+
+def wanting(number: int, front: Front = FRONT, needed: int = 0) -> Rounds:
+    """Return the rounds of a claim that has room for so many jobs."""
+    query = ClaimQuery(queue="default", limit=number, worker_id=uuid4(), lease=timedelta(1))
+    return Rounds(replace(query, needed=lambda: needed), [], front)
+
+
+@pytest.mark.parametrize(
+    ("reached", "reach"),
+    [
+        (100, 125),  # and some more, as others may be free the next time
+        (10, 50),
+        (399, 800),  # nobody knows what is behind
+        (0, 2_000),
+    ],
+)
+def test_a_claim_looks_little_further_than_the_last_slot_was_given(
+    reached: int, reach: int
+) -> None:
+    claims = min(reached, 100)
+    left = 400 - claims
+    found = decided(wanting(2_000, Front(1.0, 400)), claims, 400, reached, left)
+    assert found.reach == reach
+    assert found.most(2_000) == reach
+
+
+def test_a_claim_looks_at_all_before_it_parks_for_an_idle_thread() -> None:
+    rounds = wanting(2_000, Front(1.0, 400), needed=5)
+    assert rounds.begin()
+    decided(rounds, 1, 400, 10, left=399)
+    assert (rounds.begin(), rounds.at_once, rounds.most_at_once) == (True, True, 2_000)
+    decided(rounds, 1, 2_000, 10, left=1_999)
+    assert (rounds.begin(), rounds.at_once) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("needed", "passed", "goes_on"), [(0, 0, False), (0, 1, True), (9, 0, True)]
+)
+def test_where_each_job_is_decided_about_a_claim_looks_no_further_while_all_threads_are_busy(
+    needed: int, passed: int, goes_on: bool
+) -> None:
+    rounds = wanting(2_000, Front(reach=400), needed=needed)
+    assert rounds.begin()
+    assert rounds.most == (1_000 if needed else 400)
+    look = Look(due=[], held=(), busy=(), full=True, capped=False)
+    some: list[Any] = [None] * 8
+    rounds.decided(Round(look, some, passed=passed, left=300, looked_at=400, reached=80))
+    assert rounds.begin() == goes_on
+    assert rounds.front.reach == (400 if needed or passed else 100)
+
+
+def test_a_claim_looks_at_as_many_more_as_the_one_before_has_met_without_a_slot() -> None:
+    assert wanting(400).most_at_once == 400
+    assert decided(wanting(400), 160, 400, 400).spare == 2.5
+    assert wanting(400, Front(2.5)).most_at_once == 1_000
+    assert decided(wanting(400, Front(2.5)), 0, 1_000, 0).spare == 4
+    assert wanting(400, Front(40)).most_at_once == 2_000
+    assert decided(wanting(400, Front(2.0)), 400, 800, 800).spare == 1.8
+    assert decided(wanting(400, Front(1.0)), 400, 400, 400).spare == 1

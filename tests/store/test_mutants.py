@@ -881,6 +881,19 @@ MUTANTS = [
         ),
     ),
     Mutant(
+        grant_mutants.nobody_says_that_they_park,
+        (
+            by(
+                test_free_slots.test_the_end_of_a_run_is_looked_at_again_while_somebody_is_about_to_park
+            ),
+        ),
+        ("postgresql",),
+    ),
+    Mutant(
+        grant_mutants.what_is_behind_is_not_looked_at,
+        (by(test_free_slots.test_a_claim_looks_at_all_before_it_parks_for_an_idle_thread),),
+    ),
+    Mutant(
         limit_mutants.keys_are_not_locked,
         (by(test_limits.test_a_key_that_somebody_has_locked_is_left_alone),),
         SERVERS,

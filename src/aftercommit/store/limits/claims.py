@@ -24,7 +24,7 @@ from django.db.models import Q
 from aftercommit.store.limits.lines import Line, Slot, Verdict, Waiting
 from aftercommit.store.limits.moving import Moving
 from aftercommit.store.limits.reading import in_parts
-from aftercommit.store.limits.rounds import Look, Round, Rounds
+from aftercommit.store.limits.rounds import FRONT, Front, Look, Round, Rounds
 from aftercommit.store.rates.gate import Gate, RateGate
 from aftercommit.values import UNLIMITED, Claim, ClaimQuery, Limit
 
@@ -46,7 +46,7 @@ class Limits(Moving, RateGate):
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
-        self._spare: dict[str, float] = {}  # see ``Rounds``; by queue
+        self._fronts: dict[str, Front] = {}  # by queue
 
     def claim(self, query: ClaimQuery) -> list[Claim]:
         """Claim; see ``Claims.claim``."""
@@ -65,10 +65,13 @@ class Limits(Moving, RateGate):
 
         Returns how many, and the keys that somebody else had locked: call again for those.
         """
+        nobody_parks = self._nobody_parks()
+        if nobody_parks and not self._any_parked():
+            return 0, set()
         passed, locked = 0, set(limits)
         keys = sorted(limits)
         for some_keys in in_parts(keys, self.most_keys):
-            free = self._unlocked(some_keys)
+            free = list(some_keys) if nobody_parks else self._unlocked(some_keys)
             # Only now: who parks a job by an older look holds the lock until it is to be seen.
             waiting = self._with_parked(free) if free else []
             locked -= set(free).difference(waiting)
@@ -100,6 +103,14 @@ class Limits(Moving, RateGate):
     def _with_keys(self) -> AbstractContextManager[LockKeys]:
         """Begin a short transaction; yield what locks keys until its end, and never waits."""
 
+    def _nobody_parks(self) -> bool:
+        """Return whether at a moment of this call nobody was about to park jobs of any key.
+
+        Whoever begins to later will see what is committed now, and parks nobody for whom there
+        is a slot. False if the database cannot tell: then each key is looked at.
+        """
+        return False
+
     @abstractmethod
     def _unlocked(self, keys: Sequence[str]) -> list[str]:
         """Return the keys that nobody has locked at a moment of this call."""
@@ -108,7 +119,7 @@ class Limits(Moving, RateGate):
 
     def _claim_more(self, query: ClaimQuery, claims: list[Claim]) -> None:
         """Add jobs under limits to these claims, and those without one behind them."""
-        rounds = Rounds(query, claims, self._spare.get(query.queue, 1.0))
+        rounds = Rounds(query, claims, self._fronts.get(query.queue, FRONT))
         try:
             while rounds.begin():
                 rounds.decided(self._after_deadlock(partial(self._round, rounds)))
@@ -118,8 +129,8 @@ class Limits(Moving, RateGate):
             if not claims or self._in_transaction():
                 raise
             # The claims are committed; the next claim raises it if it lasts.
-        if rounds.spare != 1.0 or query.queue in self._spare:
-            self._spare[query.queue] = rounds.spare
+        if rounds.front != FRONT or query.queue in self._fronts:
+            self._fronts[query.queue] = rounds.front
         if rounds.left:
             query.slots_used_up()
 
@@ -183,7 +194,16 @@ class Limits(Moving, RateGate):
         parked, passed = self._settle(lines, verdicts, taken)
         self._take_tokens(query, gate, claims)
         look = look._replace(capped=look.capped or gate.capped)
-        return Round(look, claims, parked + gate.parked, passed + gate.passed, left)
+        numbers = (number for number, one in enumerate(look.due, 1) if one.job_id in taken)
+        return Round(
+            look,
+            claims,
+            parked + gate.parked,
+            passed + gate.passed,
+            left,
+            looked_at=len(look.due),
+            reached=max(numbers, default=0),
+        )
 
     def _park_nobody(self, lines: Mapping[str, Line], verdicts: Mapping[str, Verdict]) -> int:
         """Leave jobs where they are that would be parked; return how many.

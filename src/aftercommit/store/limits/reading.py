@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -39,6 +40,7 @@ SELECT * FROM (
     ORDER BY run_after, id LIMIT {limit}
 ) AS line{number}
 """
+ANY_PARKED = "SELECT 1 FROM aftercommit_job {lines} WHERE blocked = 1 LIMIT 1"
 # Jumps from key to key.
 PARKED_KEYS = """
 WITH RECURSIVE line (limit_key, number) AS (
@@ -68,6 +70,7 @@ class Lines(Claims):
     """Reads who has to do with a key; what is read while the key is locked stays true."""
 
     slots_index = lines_index = ""
+    reads_alone = False  # nobody else writes, from the first look at due jobs on
     parked_keys_sql = PARKED_KEYS
     waiting_columns = "id, limit_key, task_path, queue, state, priority, run_after"
 
@@ -84,6 +87,10 @@ class Lines(Claims):
         sql = self.parked_keys_sql.format(lines=self.lines_index, most=most)
         return [(key, path) for key, path in self._rows(sql, [after])]
 
+    def _any_parked(self) -> bool:
+        """Return whether there is a parked job of any key."""
+        return bool(self._rows(ANY_PARKED.format(lines=self.lines_index), []))
+
     def _lines(
         self, limits: Mapping[str, Limit | None], candidates: Sequence[Waiting]
     ) -> tuple[dict[str, Line], list[Waiting]]:
@@ -98,7 +105,8 @@ class Lines(Claims):
             for key, limit in limits.items()
         }
         claimable: dict[UUID | None, str] = {}
-        for job in self._known(list(lines), [one.job_id for one in candidates]):
+        may_have_changed = () if self.reads_alone else candidates
+        for job in self._known(list(lines), [one.job_id for one in may_have_changed]):
             if job.limit_key in lines:  # a candidate may have another key by now
                 lines[job.limit_key].note(job)
             if job.claimable and job.state == State.READY:
@@ -106,15 +114,18 @@ class Lines(Claims):
         over = [job_id for line in lines.values() for job_id in line.over]
         if over:
             self._unmark(self._jobs.filter(id__in=over).exclude(state__in=LIVE))
+        if self.reads_alone:
+            return lines, list(candidates)
         return lines, [one for one in candidates if claimable.get(one.job_id) == one.limit_key]
 
     def _known(self, keys: Sequence[str], ids: Sequence[UUID]) -> Iterable[Known]:
         """Return what is neither parked nor new of these keys, and the named jobs."""
         sql = KNOWN.format(keys=marks(keys), slots=self.slots_index, lines=self.lines_index)
         rows = self._rows(sql, [*keys, *keys]) if keys else []
+        as_stored = partial(Job._meta.pk.get_db_prep_value, connection=self.connection)
         for some in in_parts(ids, IDS_TOGETHER):
             sql = CANDIDATES.format(ids=marks(some))
-            rows += self._rows(sql, list(map(self._id, some)))
+            rows += self._rows(sql, list(map(as_stored, some)))
         for job_id, key, slot, *rest in rows:
             yield Known(id_from(job_id), key, () if slot is None else (slot,), *rest)
 
@@ -161,6 +172,3 @@ class Lines(Claims):
         identity = id_from(job_id)
         place = (-priority, run_after, identity)
         return Waiting(identity, key, path, queue, state, place)
-
-    def _id(self, job_id: UUID) -> Any:
-        return self._jobs.model._meta.pk.get_db_prep_value(job_id, self.connection)

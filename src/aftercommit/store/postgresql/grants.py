@@ -9,7 +9,7 @@ tasks that this process does not know.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -35,22 +35,26 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 class Found(NamedTuple):
-    """The due jobs of one key, as the first statement has found them."""
+    """The due jobs of one task, as the first statement has found them. Keys are as JSON."""
 
-    key: str | None
-    path: str  # of their task
-    last_path: str  # another one, if they are of several tasks
+    path: str
+    is_alone: bool  # all have keys, under which there are no jobs of other tasks
+    is_rated: bool  # the keys of all jobs are those of their rates as well
     jobs: int
-    rated: int  # of which the key is that of their rate as well
-    held: bool | None  # whether the key was locked; None: it was not tried
+    of_held: int  # jobs, of keys that were locked
+    keys: int  # that were locked
+    held: str | None
+    jobs_of: str | None  # of each locked key the number of jobs, as an array
+    busy: str | None  # keys that somebody else has locked
+    untried: int  # keys
 
 
 class Terms(NamedTuple):
-    """What holds for a locked key."""
+    """What holds for the locked keys of one task."""
 
     slots: int | None  # None: any number
     rate: Rate | None
-    jobs: int  # that were due
+    found: Found
 
 
 class PostgreSQLGrants(PostgreSQLLimits):
@@ -68,38 +72,51 @@ class PostgreSQLGrants(PostgreSQLLimits):
         terms = _terms(query, found)
         if terms is None:
             return None
+        busy = {one.path: json.loads(one.busy) for one in found if one.busy is not None}
+        looked_at = sum(one.jobs for one in found)
         look = Look(
             due=[],
-            held=terms,
-            busy=[one.key for one in found if one.held is False and one.key is not None],
-            full=sum(one.jobs for one in found) == most,
-            capped=any(one.held is None for one in found),
+            held=(),
+            busy=[key for keys in busy.values() for key in keys],
+            full=looked_at == most,
+            capped=any(one.untried for one in found),
         )
-        for one in found:
-            if one.held is False and one.key is not None and query.rate_of(one.path) is not None:
-                query.line_met(one.key, one.path, None)
+        for path, keys in busy.items():
+            if query.rate_of(path) is not None:
+                for key in keys:
+                    query.line_met(key, path, None)
         if not terms:
             return Round(look, [])
-        claims, others = self._grant(query, due, given, terms)
-        looked_at = sum(one.jobs for one in found)
-        left = sum(one.jobs for one in found if one.held) - len(claims)
-        return Round(look, claims, left=left, has_lines=others > 0, looked_at=looked_at)
+        claims, others, reached = self._grant(query, due, given, terms)
+        left = sum(one.of_held for one in found) - len(claims)
+        return Round(
+            look,
+            claims,
+            left=left,
+            has_lines=others > 0,
+            looked_at=looked_at,
+            reached=reached,
+        )
 
     def _grant(
-        self, query: ClaimQuery, due: str, given: dict[str, Any], terms: Mapping[str, Terms]
-    ) -> tuple[list[Claim], int]:
-        """Claim the first jobs of these keys; return also how many keys need more than that."""
-        rates = [one.rate for one in terms.values()]
+        self, query: ClaimQuery, due: str, given: dict[str, Any], terms: Sequence[Terms]
+    ) -> tuple[list[Claim], int, int]:
+        """Claim the first jobs of these keys.
+
+        Returns also how many keys need more than that, and which due job got the last slot.
+        """
         given |= {
-            "keys": json.dumps(list(terms)),
-            "most": array(_or_null(one.slots) for one in terms.values()),
-            "jobs": array(one.jobs for one in terms.values()),
+            "keys": _joined("[]", (one.found.held for one in terms)),
+            "most": _for_each_key(terms, (one.slots for one in terms)),
+            "jobs": _joined("{}", (one.found.jobs_of for one in terms)),
             "wanted": query.limit,
         }
+        rates = [one.rate for one in terms]
         if any(rates):
+            every = (one and one.interval // MICROSECOND for one in rates)
             given |= {
-                "every": array(_or_null(one and one.interval // MICROSECOND) for one in rates),
-                "burst": array(_or_null(one and one.burst) for one in rates),
+                "every": _for_each_key(terms, every),
+                "burst": _for_each_key(terms, (one and one.burst for one in rates)),
             }
             granted, charged, unpaid = OF_RATES, CHARGED, UNPAID
         else:
@@ -108,24 +125,34 @@ class PostgreSQLGrants(PostgreSQLLimits):
             due=GRANT.format(due=due, **granted), ended=charged, taken=WITH_GRANT
         ) + OTHERS.format(unpaid=unpaid)
         rows, lease_id = self._run_claim(sql, query, given)
-        *rows, (_none, others, *_nulls) = rows
+        *rows, (_none, others, reached, *_nulls) = rows
         last = query.worker_id, lease_id
-        return [Claim._make((*row[:-1], *last, row[-1])) for row in rows], others
+        return [Claim._make((*row[:-1], *last, row[-1])) for row in rows], others, reached
 
 
-def _terms(query: ClaimQuery, found: Sequence[Found]) -> dict[str, Terms] | None:
-    """Return what holds for each locked key; None if one of them needs more than a free slot."""
-    terms: dict[str, Terms] = {}
+def _terms(query: ClaimQuery, found: Sequence[Found]) -> list[Terms] | None:
+    """Return what holds for the locked keys; None if one of them needs more than a free slot."""
+    terms: list[Terms] = []
     for one in found:
-        if one.key is None or one.path != one.last_path:
-            return None
         limit, rate = query.limit_of(one.path), query.rate_of(one.path)
-        if limit is None or limit.ordered or (rate is not None and one.rated < one.jobs):
+        if not one.is_alone or limit is None or limit.ordered:
             return None
-        if one.held:
-            slots = None if limit == UNLIMITED else limit.slots
-            terms[one.key] = Terms(slots, rate, one.jobs)
+        if rate is not None and not one.is_rated:
+            return None
+        if one.keys:
+            terms.append(Terms(None if limit == UNLIMITED else limit.slots, rate, one))
     return terms
+
+
+def _joined(brackets: str, lists: Iterable[str | None]) -> str:
+    """Return the text of one list with what is in the texts of these."""
+    return ",".join(one[1:-1] for one in lists if one is not None).join(brackets)
+
+
+def _for_each_key(terms: Iterable[Terms], values: Iterable[int | None]) -> str:
+    """Return an array that has the value of a task for each of its locked keys."""
+    each = zip(terms, values, strict=True)
+    return array(_or_null(value) for one, value in each for _key in range(one.found.keys))
 
 
 def _or_null(value: int | None) -> int | str:

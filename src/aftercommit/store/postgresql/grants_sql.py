@@ -20,7 +20,8 @@ TO_GRANT = tuple(
     (locking, reading.replace("limit_key", "limit_key, rate_key, ctid AS tid"))
     for locking, reading in WITHOUT_LOCKS
 )
-# Which keys the first due jobs have, those of the first jobs locked.
+# Which keys the first due jobs have, those of the first jobs locked; a row for each task, with
+# its keys in one text: this process sends them back as it has got them.
 SURVEY = f"""{{due}}, found AS MATERIALIZED (
     SELECT limit_key, MIN(task_path COLLATE "C") AS path,
         MAX(task_path COLLATE "C") AS last_path, COUNT(*) AS jobs,
@@ -33,8 +34,13 @@ SURVEY = f"""{{due}}, found AS MATERIALIZED (
         SELECT limit_key FROM found WHERE limit_key IS NOT NULL ORDER BY first LIMIT {MOST_KEYS}
     ) AS first, {STANDING_STILL}, {UNCOMPILED} AS jit
 )
-SELECT limit_key, path, last_path, jobs, rated, tried.held
+SELECT path, bool_and(limit_key IS NOT NULL AND path = last_path), bool_and(rated = jobs),
+    SUM(jobs)::int, COALESCE(SUM(jobs) FILTER (WHERE held), 0)::int,
+    COUNT(*) FILTER (WHERE held), json_agg(limit_key) FILTER (WHERE held)::text,
+    array_agg(jobs) FILTER (WHERE held)::text, json_agg(limit_key) FILTER (WHERE NOT held)::text,
+    COUNT(*) FILTER (WHERE held IS NULL)
 FROM found LEFT JOIN tried USING (limit_key)
+GROUP BY path
 """  # noqa: S608
 # The same jobs as SURVEY has seen, but for those that have changed since. Each key without a line
 # gives its free slots to its first jobs. As many as have slots are locked; to lock all that are
@@ -64,10 +70,10 @@ GRANT = """{due}, given AS MATERIALIZED (
     SELECT due.id, due.tid, due.limit_key, due.number, given.number AS of_key,
         row_number() OVER (PARTITION BY given.number ORDER BY due.number) AS place
     FROM (SELECT id, tid, limit_key, row_number() OVER () AS number FROM due) AS due
-    JOIN given ON given.key = due.limit_key
+    JOIN given ON given.key = due.limit_key COLLATE "C"
     WHERE given.room IS NOT NULL
 ), granted AS MATERIALIZED (
-    SELECT first.id, first.tid, first.limit_key,
+    SELECT first.id, first.tid, first.limit_key, first.number,
         CASE WHEN given.most IS NOT NULL THEN COALESCE(given.free[place], place) END AS slot
     FROM first JOIN given ON given.number = first.of_key AND first.place <= given.room
     ORDER BY first.number LIMIT %(wanted)s
@@ -94,10 +100,10 @@ HAS_LINE = """((
     SELECT true FROM aftercommit_job
     WHERE blocked = ANY('{0,1,2}'::smallint[]) AND limit_key = key LIMIT 1
 ) IS NOT NULL)"""
-# A last row says how many of the keys need more than that.
+# A last row says how many of the keys need more than that, and which due job got the last slot.
 OTHERS = f"""UNION ALL
 SELECT NULL, (SELECT COUNT(*) FROM given WHERE has_line) + {{unpaid}},
-    {", ".join(["NULL"] * (len(CLAIMED) - 1))}
+    (SELECT COALESCE(MAX(number), 0) FROM granted), {", ".join(["NULL"] * (len(CLAIMED) - 2))}
 """  # noqa: S608
 NO_TOKENS = f"""FROM ROWS FROM ({KEYS}, unnest(%(most)s::int[]), unnest(%(jobs)s::int[]))
             WITH ORDINALITY AS given (key, most, jobs, number)"""

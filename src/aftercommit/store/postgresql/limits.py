@@ -21,6 +21,7 @@ from aftercommit.store.postgresql.limits_sql import (
     KNOWN,
     LOOK,
     MOVE,
+    NOBODY_PARKS,
     TRY_KEYS,
     UNLOCKED_KEYS,
     UPDATE_SLOTS,
@@ -125,6 +126,10 @@ class PostgreSQLLimits(PostgreSQLReplication):
     def _longest(self) -> str | None:
         """How long the session may stand still while it holds keys; None: as it was set."""
         return getattr(self._locking, "longest", None)
+
+    def _nobody_parks(self) -> bool:
+        # In a transaction of the caller, the lock would outlast the look.
+        return not self._in_transaction() and bool(self._run(NOBODY_PARKS, [])[0][0])
 
     def _unlocked(self, keys: Sequence[str]) -> list[str]:
         return [row[0] for row in self._run(UNLOCKED_KEYS, {"keys": json.dumps(list(keys))})]

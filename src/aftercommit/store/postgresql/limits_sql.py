@@ -15,10 +15,16 @@ STANDING_STILL = """set_config(
     'idle_in_transaction_session_timeout',
     COALESCE(%(longest)s::text, current_setting('idle_in_transaction_session_timeout')), true
 )"""
+# Whoever locks keys holds this one as well, but for a claim that only gives free slots away, and
+# parks nobody. So one look finds out that no job of any key is about to be parked. That look
+# holds it for one statement, which waits for nothing.
+PARKING = "hashtextextended('aftercommit parks', 0)"
+MAY_PARK = f"pg_advisory_xact_lock_shared({PARKING}) AS may_park"
+NOBODY_PARKS = f"SELECT pg_try_advisory_xact_lock({PARKING})"
 KEYS = "json_array_elements_text(%(keys)s::json)"
 WITH_KEYS = f"WITH given AS MATERIALIZED (SELECT key FROM {KEYS} AS key)"  # noqa: S608
 TRY_KEYS = f"""
-SELECT key FROM {KEYS} AS key, {STANDING_STILL}
+SELECT key FROM {KEYS} AS key, {STANDING_STILL}, {MAY_PARK}
 WHERE {LOCK.format(key="key")}
 """  # noqa: S608 - fixed names
 # In autocommit the locks end with the statement. Shared: who asks hinders nobody who asks.
@@ -46,7 +52,7 @@ LOOK = f"""{{due}}, numbered AS MATERIALIZED (
     FROM (
         SELECT limit_key FROM numbered WHERE limit_key IS NOT NULL
         GROUP BY limit_key ORDER BY MIN(number) LIMIT {MOST_KEYS}
-    ) AS first, {STANDING_STILL}
+    ) AS first, {STANDING_STILL}, {MAY_PARK}
 )
 SELECT due.id, due.limit_key, due.task_path, due.queue, due.state, due.priority,
     {bounded("due.run_after", "postgresql")}, tried.held

@@ -37,6 +37,7 @@ class SQLiteLimits(Store):
     """What the store of SQLite does for limits."""
 
     most_keys = 1_000
+    reads_alone = True
 
     @abstractmethod
     def _parts(self, query: ClaimQuery) -> list[Part]:
@@ -84,8 +85,11 @@ class SQLiteLimits(Store):
         with self._write():
             yield set  # there is one writer at a time
 
+    def _nobody_parks(self) -> bool:
+        return True  # what the last writer has parked is to be seen
+
     def _unlocked(self, keys: Sequence[str]) -> list[str]:
-        return list(keys)  # what the last writer has parked is to be seen
+        return list(keys)
 
     def _with_parked(self, keys: Sequence[str]) -> list[str]:
         return [row[0] for row in self._run(WITH_PARKED, [json.dumps(list(keys))])]

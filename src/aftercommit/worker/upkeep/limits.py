@@ -89,16 +89,22 @@ class Passage:
 
     def _of_ended_runs(self) -> dict[str, Limit]:
         found: dict[str, Limit] = {}
+        limits: dict[str, Limit | None] = {}  # by task
+        bounded: set[str] = set()
         while len(found) < MOST_ENDED:
             try:
                 claim = self._freed.get_nowait()
             except Empty:
                 break
-            limit = self._rules.limit_of(claim.task_path)
+            path = claim.task_path
+            if path not in limits:
+                limits[path] = self._rules.limit_of(path)
+            limit = limits[path]
             # Without a limit, nobody of its key waits for a slot.
-            if claim.limit_key is not None and limit not in {None, UNLIMITED}:
+            if claim.limit_key is not None and limit is not None and limit != UNLIMITED:
                 found[claim.limit_key] = limit
-                self._opened = self._opened or is_fair(claim.task_path)
+                bounded.add(path)
+        self._opened = self._opened or any(map(is_fair, bounded))
         return found
 
     def _sweep(self) -> dict[str, Limit]:
