@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aftercommit.version import VERSION
 
-FACTS = "6"  # the form of the facts; another one makes what was kept worthless
+FACTS = "7"  # the form of the facts; another one makes what was kept worthless
 DAY = 24 * 60 * 60  # seconds
 UNUSED = 30 * DAY
 MOST = 256 * 2**20  # bytes

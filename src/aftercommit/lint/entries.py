@@ -7,6 +7,7 @@ from aftercommit.lint.environment import Environment
 from aftercommit.lint.expressions import dotted
 from aftercommit.lint.non_atomic import NonAtomic
 from aftercommit.lint.resolve import Resolver
+from aftercommit.lint.saved_rows import SavedRows
 from aftercommit.lint.signals import Signals
 
 ADMIN_HOOKS = {
@@ -59,6 +60,7 @@ class Entries:
         self._dispatchers = dispatchers
         self._environment = environment
         self._non_atomic = NonAtomic(resolver)
+        self._saved_rows = SavedRows(resolver)
         self._admin_forms: set[tuple[int, int]] | None = None
 
     def entry(self, module: int, function: int) -> Entry | None:
@@ -113,6 +115,8 @@ class Entries:
     ) -> Entry | None:
         title = f"{self._resolver.project.class_(module, owner).name}.{name}()"
         if name in MODEL_METHODS and self._is_kind(module, owner, ("model",)):
+            if not self._may_be_saved_inside(module, owner, name):
+                return None
             return Entry("AC204", f"{title} is called by whoever saves or deletes a row")
         if name in ADMIN_HOOKS and self._is_kind(module, owner, ("admin",)):
             return Entry("AC205", f"{title} is called by the admin inside a transaction")
@@ -121,6 +125,11 @@ class Entries:
         if not self._environment.atomic_requests or is_async or name in CLASS_LEVEL:
             return None
         return self._under_requests(module, owner, title, name, facts)
+
+    def _may_be_saved_inside(self, module: int, model: int, method: str) -> bool:
+        """Say whether a row may be saved in a transaction that no call in the project shows."""
+        unknown = self._environment.may_be_atomic
+        return unknown or self._saved_rows.in_a_transaction(module, model, method)
 
     def _saves_inside(self, module: int, owner: int) -> bool:
         """Say whether a form or serializer may be saved inside a transaction."""

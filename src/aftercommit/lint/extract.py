@@ -4,6 +4,7 @@ import ast
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from aftercommit.lint.conditions import leaves, said_by
 from aftercommit.lint.expressions import annotation, describe
 from aftercommit.lint.facts import Assign, Block, Class, Expr, Module
 from aftercommit.lint.noqa import noqa
@@ -51,12 +52,14 @@ class _Walk(ExpressionWalk):
     # Statements.
 
     def _statements(self, body: Iterable[ast.stmt]) -> None:
+        given = self.scope.given
         for statement in body:
             visit = _STATEMENTS.get(type(statement))
             if visit is None:
                 self._parts(statement)
             else:
                 visit(self, statement)
+        self.scope.given = given
 
     def _def(self, node: ast.FunctionDef | ast.AsyncFunctionDef, owner: int = -1) -> int:
         for one in node.decorator_list:
@@ -197,6 +200,17 @@ class _Walk(ExpressionWalk):
         self.scope.loops = before
         self._statements(node.orelse)
 
+    def _if(self, node: ast.If) -> None:
+        self._expression(node.test)
+        scope = self.scope
+        given, (holds, fails) = scope.given, said_by(node.test)
+        scope.given = given | holds
+        self._statements(node.body)
+        scope.given = given | fails
+        self._statements(node.orelse)
+        # Statements behind it, to the end of its body, run where the ``if`` has not left it.
+        scope.given = given | fails if leaves(node.body) else given
+
     def _import(self, node: ast.Import) -> None:
         for one in node.names:
             if one.asname:
@@ -247,6 +261,7 @@ _STATEMENTS: dict[type, Callable[[_Walk, Any], object]] = {
     ast.For: _Walk._for,
     ast.AsyncFor: _Walk._for,
     ast.While: _Walk._loop,
+    ast.If: _Walk._if,
     ast.Assign: _Walk._assignment,
     ast.AnnAssign: _Walk._assignment,
     ast.AugAssign: _Walk._assignment,

@@ -39,6 +39,7 @@ class Call(NamedTuple):
     on_error: bool  # in an ``except`` that raises again: meant for the rollback
     loops: tuple[str, ...]  # variables of the loops around it
     handling: Expr  # what the innermost ``except`` around it catches
+    given: tuple[str, ...]  # what must hold of created and update_fields: ("!created",)
 
 
 class Assign(NamedTuple):

@@ -71,6 +71,23 @@ class Reach:
             found = self.reached.get(function, found)
         return found
 
+    def is_inside(self, edge: Edge) -> bool:
+        """Say whether a call is surely made in a transaction."""
+        found = self.reached.get(edge.caller)
+        return self._starts_inside(edge) or (found is not None and found.sure is Sure.SHOWN)
+
+    def entry(self, function: FunctionId) -> Entry | None:
+        """Return why a function is entered inside a transaction that may write something."""
+        entry = self._known.entries.entry(*function)
+        if entry is None:
+            return None
+        if entry.rule in UNDER_REQUESTS:
+            is_task = function in self._graph.tasks
+            return entry if self.writes.request(function) and not is_task else None
+        if entry.rule == "AC203" and not self._may_be_sent_inside(function):
+            return None
+        return entry
+
     def _follow(self) -> None:
         starts = [edge for edges in self._graph.into.values() for edge in edges]
         inside = [edge for edge in starts if self._starts_inside(edge)]
@@ -110,7 +127,7 @@ class Reach:
         for module, facts in enumerate(self._known.project.modules):
             for number in range(1, len(facts.functions)):
                 function = module, number
-                entry = self._entry(function)
+                entry = self.entry(function)
                 if entry is not None and function not in self.reached:
                     entered.append((function, entry))
         for function, entry in entered:
@@ -118,18 +135,6 @@ class Reach:
         for function, entry in entered:
             edges = [e for e in self._graph.out.get(function, ()) if e.certain]
             self._spread(Sure.ENTRY, [e for e in edges if not e.call.on_error], entry)
-
-    def _entry(self, function: FunctionId) -> Entry | None:
-        """Return why a function is entered inside a transaction that may write something."""
-        entry = self._known.entries.entry(*function)
-        if entry is None:
-            return None
-        if entry.rule in UNDER_REQUESTS:
-            is_task = function in self._graph.tasks
-            return entry if self.writes.request(function) and not is_task else None
-        if entry.rule == "AC203" and not self._may_be_sent_inside(function):
-            return None
-        return entry
 
     def _may_be_sent_inside(self, receiver: FunctionId) -> bool:
         """Say whether nothing shows who sends a signal: else its sender tells."""
@@ -151,7 +156,7 @@ class Reach:
         while queue:
             for edge in self._graph.out.get(queue.popleft(), ()):
                 callee = edge.callee
-                if callee in found or self._entry(callee) is not None:
+                if callee in found or self.entry(callee) is not None:
                     continue
                 if all(one.caller in found for one in self._graph.into[callee]):
                     found.add(callee)

@@ -2,6 +2,7 @@
 
 import ast
 
+from aftercommit.lint.conditions import NOTHING
 from aftercommit.lint.facts import UNKNOWN, Assign, Block, Call, Expr
 
 
@@ -9,8 +10,8 @@ class Scope:
     """A function that is being walked: what its ``Function`` will hold."""
 
     __slots__ = (
-        "assigns", "blocks", "calls", "catches", "handling", "imports", "loops", "on_error",
-        "open", "returned", "yields",
+        "assigns", "blocks", "calls", "catches", "given", "handling", "imports", "loops",
+        "on_error", "open", "returned", "yields",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -26,6 +27,7 @@ class Scope:
         self.loops: tuple[ast.AST, ...] = ()
         self.on_error = False
         self.handling: Expr = UNKNOWN
+        self.given: frozenset[str] = NOTHING
 
 
 def set_in(loop: ast.AST) -> list[str]:

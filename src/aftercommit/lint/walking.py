@@ -95,6 +95,7 @@ class ExpressionWalk(ABC):
                 scope.on_error,
                 self._loop_names(scope.loops) if scope.loops else (),
                 scope.handling,
+                tuple(sorted(scope.given)) if scope.given else (),
             )
         )
 

@@ -11,6 +11,7 @@ from aftercommit.lint.findings import Finding, Step, finding
 from aftercommit.lint.graph import Edge, Graph, Knowledge
 from aftercommit.lint.reach import UNDER_REQUESTS, Reach, Sure
 from aftercommit.lint.read_rows import names_only_what_is_read
+from aftercommit.lint.receivers import possible_chain
 from aftercommit.lint.transactions import Transaction
 from aftercommit.lint.values import FunctionId
 from aftercommit.race_rules import RULES, Severity
@@ -81,7 +82,7 @@ def _judge(
         lowered = None if written else Severity.WARNING
         return "AC101", lowered, (_opening(known, function, around),)
     if found is not None:
-        rule, lowered, chain = _reached(known, reach, function)
+        rule, lowered, chain = _reached(known, graph, reach, function, call)
         asks = rule in UNDER_REQUESTS and names_only_what_is_read(
             known, reach, function, dispatch
         )
@@ -93,13 +94,16 @@ def _judge(
 
 
 def _reached(
-    known: Knowledge, reach: Reach, function: FunctionId
+    known: Knowledge, graph: Graph, reach: Reach, function: FunctionId, call: Call
 ) -> tuple[str, Severity | None, tuple[Step, ...]]:
     found = reach.reached[function]
     chain = reach.chain(function)
-    steps = tuple(_steps(known, chain))
     if found.sure is Sure.SHOWN:
-        return "AC102", None, steps
+        possible = possible_chain(known, graph, reach, function, call)
+        if possible is None:
+            return _entered_elsewhere(known, reach, chain)
+        return "AC102", None, tuple(_steps(known, possible))
+    steps = tuple(_steps(known, chain))
     if found.sure is Sure.GUESSED:
         return "AC209", None, steps
     origin = chain[0].caller if chain else function
@@ -108,6 +112,20 @@ def _reached(
     first = known.project.function(*origin)
     start = Step(known.project.path(origin[0]), first.line, entry.reason if entry else "")
     return entry.rule if entry else "AC209", None, (start, *steps)
+
+
+def _entered_elsewhere(
+    known: Knowledge, reach: Reach, chain: list[Edge]
+) -> tuple[str, Severity | None, tuple[Step, ...]]:
+    """Judge a dispatch of a receiver that the save in the transaction does not reach."""
+    number = max(n for n, edge in enumerate(chain) if edge.via)
+    receiver = chain[number].callee
+    entry = reach.entry(receiver)
+    if entry is None:
+        return "AC301", None, ()
+    path, line = known.project.path(receiver[0]), known.project.function(*receiver).line
+    steps = tuple(_steps(known, chain[number + 1 :]))
+    return entry.rule, None, (Step(path, line, entry.reason), *steps)
 
 
 def _opening(known: Knowledge, function: FunctionId, transaction: Transaction) -> Step:
