@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -163,12 +164,32 @@ def test_a_run_that_did_not_come_to_its_end_leaves_the_baseline_as_it_is(site, t
 
 
 def test_a_baseline_of_several_processes_is_refused(site, tmp_path):
-    (tmp_path / "conftest.py").write_text(
-        "def pytest_addoption(parser): parser.addoption('--numprocesses')"
-    )
+    if find_spec("xdist") is None:
+        (tmp_path / "conftest.py").write_text(
+            "def pytest_addoption(parser): parser.addoption('--numprocesses')"
+        )
     done = pytest_of(site, "--aftercommit-guard", "log", BASELINE, "--numprocesses", "2", ".")
 
     assert "leave out -n" in done.stderr, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("mode", ["log", "raise"])
+def test_the_summary_has_the_findings_of_all_processes_once(site, tmp_path, mode):
+    pytest.importorskip("xdist")
+    more = TESTS.replace("Orders", "More").replace("test_order", "test_more")
+    (tmp_path / "test_more.py").write_text(more)
+    options = ("--aftercommit-guard", mode, "-n", "2", "--dist", "loadfile", ".")
+    done = pytest_of(site, *options)
+
+    assert f"4 {'passed' if mode == 'log' else 'failed'}" in done.stdout, (
+        done.stdout + done.stderr
+    )
+    place = "shop.py:8 in place_order: AC401 A GET request to 127.0.0.1"
+    summary = done.stdout.partition("sent inside open transactions")[2]
+    assert summary.count(place + " (4 times)") == 1, done.stdout
+    opened = summary.split("place_order, called at ")[1:]
+    assert {one.partition(":")[0] for one in opened} <= {"test_shop.py", "test_more.py"}
+    assert "… and at 1 other place" in summary
 
 
 def test_the_summary_says_where_the_transaction_was_opened(site):
@@ -227,6 +248,38 @@ def test_findings_are_stored_and_reported_without_the_queue(site, tmp_path):
 
     assert "1  shop.py:8 in place_order: AC401" in ours.stdout, ours.stderr
     assert console.stdout == ours.stdout
+
+
+SCRIPT = Path(sys.executable).with_name("aftercommit")
+
+
+@pytest.mark.skipif(not SCRIPT.exists(), reason="the package is not installed here")
+def test_the_console_script_reports_and_clears_in_a_process_of_its_own(site, tmp_path):
+    (tmp_path / "site_settings.py").write_text(
+        SETTINGS.replace(":memory:", str(tmp_path / "db.sqlite3"))
+        + 'AFTERCOMMIT_GUARD = {"mode": "log", "store": True}\n'
+    )
+
+    def console(*words, **environment):
+        code = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+        return site("-c", code, str(SCRIPT), "guard", *words, **environment)
+
+    unmigrated = console("report")
+    assert unmigrated.returncode == 1
+    assert "Fix: run manage.py migrate" in unmigrated.stderr
+    assert "Traceback" not in unmigrated.stderr
+    assert site("manage.py", "migrate").returncode == 0
+    assert site("manage.py", "shell", "-c", "from shop import *; place_order()").returncode == 0
+    report = console("report")
+    assert report.returncode == 0, report.stderr
+    assert "1  shop.py:8 in place_order: AC401" in report.stdout
+    assert [one["count"] for one in json.loads(console("report", "--format=json").stdout)] == [1]
+    assert console("clear").stdout == "1 place forgotten.\n"
+    assert console("report").stdout == "0 places.\n"
+    assert console("nothing").returncode == 2
+    without = console("report", DJANGO_SETTINGS_MODULE="")
+    assert (without.returncode, without.stdout) == (2, "")
+    assert "only lint runs without Django's settings" in without.stderr
 
 
 def test_check_says_what_is_wrong(site, tmp_path):

@@ -1,6 +1,6 @@
 """The guard of one run of pytest: switched on by an option, with a summary at the end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,8 @@ from aftercommit.guard.setup import install_options, uninstall
 from aftercommit.guard.signals import race_found
 from aftercommit.wording import counted
 
+Row = tuple[str, str, str, int, list[str]]  # place, rule, subject, times, transactions
+ROWS = "aftercommit_guard"  # what a process of pytest-xdist sends
 MOST = 3  # transactions that are shown of one place
 DONE = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
 
@@ -30,6 +32,9 @@ class Watching:
                 "one would overwrite the other. Nothing was run.\n"
                 "Fix: leave out -n for this run."
             )
+        # In a process of pytest-xdist: what it tells the one that has started it.
+        self._output: dict[str, Any] | None = getattr(config, "workeroutput", None)
+        self._of_processes: list[Row] = []
         self._mode = mode
         self._file = Path(file) if file else None
         self._has_run = self._is_written = False
@@ -51,17 +56,27 @@ class Watching:
         """Watch no more; write the baseline, if it is asked for and the run came to its end."""
         race_found.disconnect(dispatch_uid="aftercommit.guard.pytest")
         uninstall()
+        if self._output is not None:
+            self._output[ROWS] = _rows(self.findings)
         broken_off = exitstatus not in DONE or session.shouldfail or session.shouldstop
         if self._file is not None and self._has_run and not broken_off:
             baseline.write(self.findings, self._file)
             self._is_written = True
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what a process of pytest-xdist has found; one that crashed tells nothing."""
+        for row in getattr(node, "workeroutput", {}).get(ROWS, ()):
+            place, rule, subject, times, opened = row
+            self._of_processes.append((place, rule, subject, times, opened))
+
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """List the places, the most frequent first, and say what became of the baseline."""
-        if not self.findings and self._file is None:
+        rows = _together([*_rows(self.findings), *self._of_processes])
+        if not rows and self._file is None:
             return
         terminalreporter.section("sent inside open transactions")
-        for line in self._lines():
+        for line in _lines(rows):
             terminalreporter.write_line(line)
         if self._file is not None:
             terminalreporter.write_line(
@@ -79,16 +94,32 @@ class Watching:
         adapters = {name: LOG if own == RAISE else own for name, own in options.adapters.items()}
         return replace(options, baseline=None, adapters=MappingProxyType(adapters))
 
-    def _lines(self) -> Iterator[str]:
-        found: dict[tuple[str, str, str], list[Finding]] = {}
-        for one in self.findings:
-            found.setdefault((str(one.place), one.rule, one.subject), []).append(one)
-        for (place, rule, subject), each in sorted(found.items(), key=lambda one: -len(one[1])):
-            yield f"{place}: {rule} {subject} ({counted(len(each), 'time')})"
-            opened = list(dict.fromkeys(str(of) for one in each for of in one.transactions))
-            yield from (f"    {one}" for one in opened[:MOST])
-            if opened[MOST:]:
-                yield f"    … and at {counted(len(opened) - MOST, 'other place')}"
-
     def _note(self, finding: Finding, **_: Any) -> None:
         self.findings.append(finding)
+
+
+def _rows(findings: Iterable[Finding]) -> list[Row]:
+    """Return a row for each place; of plain values, as pytest-xdist sends no others."""
+    each: Iterator[Row] = (
+        (str(one.place), one.rule, one.subject, 1, [str(of) for of in one.transactions])
+        for one in findings
+    )
+    return _together(each)
+
+
+def _together(rows: Iterable[Row]) -> list[Row]:
+    """Return one row for each place, the most frequent first."""
+    found: dict[tuple[str, str, str], tuple[int, dict[str, None]]] = {}
+    for place, rule, subject, times, opened in rows:
+        before, known = found.get((place, rule, subject), (0, {}))
+        found[place, rule, subject] = before + times, known | dict.fromkeys(opened)
+    counted_rows = ((*key, times, list(opened)) for key, (times, opened) in found.items())
+    return sorted(counted_rows, key=lambda row: -row[3])
+
+
+def _lines(rows: Iterable[Row]) -> Iterator[str]:
+    for place, rule, subject, times, opened in rows:
+        yield f"{place}: {rule} {subject} ({counted(times, 'time')})"
+        yield from (f"    {one}" for one in opened[:MOST])
+        if opened[MOST:]:
+            yield f"    … and at {counted(len(opened) - MOST, 'other place')}"

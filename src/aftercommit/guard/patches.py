@@ -18,9 +18,12 @@ Wrap = Callable[[Any], Any]
 _made: dict[tuple[Any, str], tuple[Any, Any]] = {}  # (owner, name): (original, ours)
 
 
-def patch(owner: Any, name: str, wrap: Wrap) -> None:
-    """Put ``wrap(original)`` in the place of an attribute of a class or module; once."""
-    original = vars(owner).get(name)
+def patch(owner: Any, name: str, wrap: Wrap, *, inherited: bool = False) -> None:
+    """Put ``wrap(original)`` in the place of an attribute of a class or module; once.
+
+    ``inherited``: also where a class has it from another one, which cannot be patched itself.
+    """
+    original = getattr(owner, name, None) if inherited else vars(owner).get(name)
     if original is None or (owner, name) in _made:
         return
     ours = wrap(original)
@@ -43,7 +46,7 @@ def patch_instances(base: type, name: str, wrap: Wrap) -> None:
         return __init__
 
     patch(base, "__init__", with_init)
-    for kind in _subclasses(base):
+    for kind in subclasses(base):
         _patch_mro(kind, base, name, wrap)
 
 
@@ -54,11 +57,12 @@ def _patch_mro(kind: type, base: type, name: str, wrap: Wrap) -> None:
         patch(one, name, wrap)
 
 
-def _subclasses(base: type) -> list[type]:
+def subclasses(base: type) -> list[type]:
+    """Return all classes that extend this one, through others, too."""
     found: list[type] = []
     kind: type
     for kind in base.__subclasses__():
-        found += [kind, *_subclasses(kind)]
+        found += [kind, *subclasses(kind)]
     return found
 
 
