@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.http import urlencode
 
 from aftercommit import group, queues, schedules, task
+from aftercommit.guard.models import StoredFinding
 from aftercommit.models import Job, LogLine, Progress, Schedule, Statistic, WorkerPresence
 from aftercommit.relay.outbox import PUBLISH
 from aftercommit.store import store_for
@@ -65,6 +66,7 @@ def fill(*, jobs=60, hostile=True):
     last = Job.objects.filter(task_path=add.module_path).order_by("-id").first()
     _statistics(chance, now)
     _operated(now)
+    _races(now)
     return SimpleNamespace(failed=failed, graph=last.pk, group=UUID(made.id))
 
 
@@ -203,6 +205,26 @@ def _statistic(chance, span, at, key, number):
         waits=tally.waits.text,
         runs=tally.runs.text,
     )
+
+
+def _races(now):
+    """Store what the guard has found, with a name that nothing can break."""
+    for number, subject in enumerate(("shop.tasks.send_receipt", "reports." + "nightly" * 30)):
+        StoredFinding.objects.create(
+            key=str(number),
+            rule="AC101",
+            adapter="celery",
+            subject=subject,
+            path="shop/services/orders/placing.py",
+            line=14 + number,
+            function="Orders.place_order",
+            report="\n".join(
+                [f"shop/services.py:14: {subject} is sent", "    Fix: " + "x" * 300]
+            ),
+            count=1234 - number,
+            first_seen=now - timedelta(days=9),
+            last_seen=now,
+        )
 
 
 def _operated(now):

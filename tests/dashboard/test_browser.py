@@ -81,7 +81,7 @@ def pages(made):
         url,
         (
             *("overview", "jobs", "tasks", "queues", "schedules"),
-            *("groups", "workers", "messages", "audit"),
+            *("groups", "workers", "messages", "races", "audit"),
         ),
     )
     yield f"{url('jobs')}?state=failed&error=declined"

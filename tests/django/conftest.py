@@ -81,7 +81,9 @@ def staff(client):
         names = [ALL[one] for one in may]
         user = User.objects.create_user("ann", is_staff=is_staff, is_active=is_active)
         user.user_permissions.set(
-            Permission.objects.filter(codename__in=names, content_type__app_label="aftercommit")
+            Permission.objects.filter(
+                codename__in=names, content_type__app_label__startswith="aftercommit"
+            )
         )
         client.force_login(user)
         return client

@@ -24,6 +24,7 @@ ALL = {
     "run": "run_schedule",
     "groups": "cancel_group",
     "audit": "view_auditrecord",
+    "findings": "view_storedfinding",
 }
 
 

@@ -32,6 +32,7 @@ PAGES = (
     "groups",
     "workers",
     "messages",
+    "races",
     "audit",
 )
 SAFE = HOSTILE.replace("\x00", "").replace("\x1b", "")  # as every database stores it

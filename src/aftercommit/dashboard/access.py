@@ -21,6 +21,7 @@ PERMISSIONS = {
     "run": "aftercommit.run_schedule",
     "groups": "aftercommit.cancel_group",
     "audit": "aftercommit.view_auditrecord",
+    "findings": "aftercommit_guard.view_storedfinding",
 }
 
 

@@ -12,6 +12,7 @@ from aftercommit.dashboard.views import (
     messages,
     overview,
     queues,
+    races,
     schedules,
     scheduling,
     tasks,
@@ -43,5 +44,6 @@ urlpatterns = [
     path("<str:using>/groups/<uuid:group_id>/act/", groups.act, name="group-act"),
     path("<str:using>/workers/", workers.show, name="workers"),
     path("<str:using>/messages/", messages.show, name="messages"),
+    path("<str:using>/races/", races.show, name="races"),
     path("<str:using>/audit/", audit.show, name="audit"),
 ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.contrib import messages
 from django.http import (
     Http404,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from aftercommit.store.base import Store
 
 READ, WRITE = ("GET", "HEAD"), ("POST",)
+GUARD = "aftercommit.guard"  # the app whose findings one page shows
 # The pages of the navigation: the name of the address, what is shown, the permission.
 TABS = (
     ("overview", _("Overview"), "view"),
@@ -40,6 +42,7 @@ TABS = (
     ("groups", _("Groups"), "view"),
     ("workers", _("Workers"), "view"),
     ("messages", _("Messages"), "view"),
+    ("races", _("Races"), "findings"),
     ("audit", _("Audit"), "audit"),
 )
 
@@ -69,7 +72,9 @@ class Visit:
     def render(self, page: str, *, tab: str = "", **context: Any) -> HttpResponse:
         """Return a page; ``tab``: which one of the navigation it belongs to."""
         tabs = [
-            (self.url(name), title, name == tab) for name, title, needs in TABS if self.may[needs]
+            (self.url(name), title, name == tab)
+            for name, title, needs in TABS
+            if self.may[needs] and (name != "races" or apps.is_installed(GUARD))
         ]
         several = databases()
         return render(
