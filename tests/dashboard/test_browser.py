@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 
 import pytest
+from django.urls import reverse
 
 from aftercommit.models import AuditRecord, Job
 from tests.browsers import By, WebDriverWait, staleness_of
@@ -108,6 +109,27 @@ def test_axe_and_the_console_find_nothing_on_any_page(origin, browser, admin, vi
         said = [one for one in complaints(browser) if "favicon.ico" not in one]  # of the login
         if wrong or said or wide > VIEWS[view][0]:
             found[page] = (wrong, said, wide)
+
+    assert found == {}
+
+
+ADMIN_LISTS = ("job", "group", "schedule")
+TOO_WIDE = """
+return [...document.querySelectorAll(".scroll, .results")]
+  .filter((one) => one.scrollWidth > one.clientWidth && !one.querySelector("svg.graph"))
+  .map((one) => one.textContent.trim().slice(0, 60));
+"""
+
+
+def test_no_list_scrolls_sideways_on_a_phone(origin, browser, admin):
+    """But for the drawing of a graph."""
+    look(browser, "phone")
+    lists = [reverse(f"admin:aftercommit_{one}_changelist") for one in ADMIN_LISTS]
+    found = {}
+    for page in (*pages(shop.fill()), *lists):
+        browser.get(f"{origin}{page}")
+        if wide := browser.execute_script(TOO_WIDE):
+            found[page] = wide
 
     assert found == {}
 

@@ -6,6 +6,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -13,6 +14,7 @@ from aftercommit.enqueue.group_results import GroupResult
 from aftercommit.ids import as_uuid
 from aftercommit.models import Group
 from aftercommit.store import store_for
+from aftercommit.windows.admin.brief import with_parts
 from aftercommit.windows.admin.filters import DatabaseFilter
 from aftercommit.windows.databases import databases
 
@@ -27,7 +29,7 @@ class GroupAdmin(Base):
     """Groups, the newest first. Their numbers are counted when they are shown."""
 
     actions = ("cancel_selected",)
-    list_display = ("__str__", "created_at", "progress", "failed", "time_left", "state")
+    list_display = ("__str__", "created_at", "shown_progress", "state")
     list_filter = (DatabaseFilter,)
     list_per_page = 25  # each of them counts its jobs
     ordering = ("-id",)
@@ -51,6 +53,9 @@ class GroupAdmin(Base):
         *("total", "running", "succeeded", "failed", "cancelled"),
     )
 
+    class Media:
+        css = {"all": ["aftercommit/admin.css"]}
+
     # ---- which ------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
@@ -68,6 +73,19 @@ class GroupAdmin(Base):
         return next((group for group in found if group is not None), None)
 
     # ---- what is shown ----------------------------------------------------------
+
+    @admin.display(description=gettext_lazy("progress"))
+    def shown_progress(self, group: Group) -> SafeString:
+        """Return the progress, and below it the time left and how many jobs have failed.
+
+        In words, because a small window has no room for the titles of columns.
+        """
+        failed, left = _result(group).failed, self.time_left(group)
+        return with_parts(
+            self.progress(group),
+            "" if left is None else _("%s left") % left,
+            error=_("%d failed") % failed if failed else "",
+        )
 
     @admin.display(description=gettext_lazy("progress"))
     def progress(self, group: Group) -> str:
