@@ -8,8 +8,10 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from itertools import accumulate
 from math import frexp
+from operator import add
 from typing import NamedTuple, Self
 
 # Of a run: its outcome. A run that was rescued is counted as "rescued", and as "failed" too if
@@ -61,8 +63,7 @@ class Times:
     def merge(self, other: "Times") -> None:
         """Add what another one has counted."""
         self.seconds += other.seconds
-        for number, count in enumerate(other.buckets):
-            self.buckets[number] += count
+        self.buckets = list(map(add, self.buckets, other.buckets))
 
     @property
     def text(self) -> str:
@@ -73,11 +74,16 @@ class Times:
     @classmethod
     def read(cls, text: object, total: timedelta) -> Self:
         """Return what is stored; what somebody else has written there counts as nothing."""
-        try:
-            found = [int(one) for one in json.loads(str(text))][: LAST + 1]
-        except (TypeError, ValueError, RecursionError):
-            found = []
-        return cls(found + [0] * (LAST + 1 - len(found)), total.total_seconds())
+        return cls(list(_buckets(str(text))), total.total_seconds())
+
+
+@lru_cache(maxsize=4096)  # most rows are of few runs, and alike
+def _buckets(text: str) -> tuple[int, ...]:
+    try:
+        found = [int(one) for one in json.loads(text)][: LAST + 1]
+    except (TypeError, ValueError, RecursionError):
+        found = []
+    return (*found, *([0] * (LAST + 1 - len(found))))
 
 
 @dataclass(slots=True)
@@ -113,6 +119,11 @@ class Histogram:
         for one in times:
             both.merge(one)
         return cls(tuple(both.buckets), timedelta(seconds=both.seconds))
+
+    @classmethod
+    def merged(cls, histograms: "Iterable[Histogram]") -> Self:
+        """Return the sum of several."""
+        return cls.of(Times(list(one.buckets), one.total.total_seconds()) for one in histograms)
 
     @property
     def count(self) -> int:

@@ -244,7 +244,7 @@ class Group(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The first due job of a group."""
+    """The first job of a group."""
 
     group: Group
     run_after: datetime
@@ -252,8 +252,13 @@ class Head(NamedTuple):
 
     @property
     def waited(self) -> timedelta:
-        """For how long it has been due."""
+        """For how long it has been due; negative before that."""
         return self.now - self.run_after
+
+    @property
+    def age(self) -> timedelta | None:
+        """For how long it has been due; None if it is not."""
+        return self.waited if self.run_after <= self.now else None
 
 
 class Position(NamedTuple):

@@ -57,6 +57,18 @@ def worker(**given):
 # Who.
 
 
+def test_of_many_queues_the_overview_shows_those_that_wait_for_longest(staff, monkeypatch):
+    monkeypatch.setattr("aftercommit.dashboard.views.overview.SHOWN", 2)
+    for number in range(4):
+        add_job(queue=f"queue{number}", run_after=timezone.now() - timedelta(hours=number))
+
+    shown = text_of(staff("view").get(url("overview")))
+
+    assert "queue3" in shown
+    assert "queue0" not in shown  # which no sentence names either
+    assert "2 more queues" in shown
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_each_page_is_for_staff_who_may_view(staff, page):
     client = staff(*(one for one in ALL if one != "view"))

@@ -1,5 +1,6 @@
 """jobs.statistics(), jobs.series() and jobs.totals(): what workers have counted."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -166,6 +167,24 @@ def ends_at(moment, number=1):
 def points(found):
     """Return the points of a chart that are not zero, with when they begin."""
     return {one.since: one.ended for one in found if one.ended}
+
+
+@pytest.mark.parametrize("by", [None, "task", "queue"])
+def test_a_series_without_times_has_the_same_numbers(clock, folded, by):
+    for moment, number in ((at(4, 12, 1), 2), (at(4, 12, 58), 3)):
+        ends_at(moment, number)
+    folded()
+    clock(at(4, 13, 0, 30))
+
+    full, short = jobs.series(by=by), jobs.series(by=by, times=False)
+
+    without = {"waits": jobs.Histogram(), "runs": jobs.Histogram()}
+    if by is None:
+        full, short = {"all": full}, {"all": short}
+    assert {
+        name: [replace(one, **without) for one in some] for name, some in full.items()
+    } == short
+    assert any(one.ended for some in short.values() for one in some)
 
 
 def test_a_series_has_a_point_for_each_minute_also_for_an_empty_one(clock, folded):

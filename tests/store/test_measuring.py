@@ -38,6 +38,27 @@ def test_many_groups_take_several_statements(store, monkeypatch):
     }
 
 
+def test_the_first_job_of_each_group_is_told_whether_it_is_due_or_not(store):
+    ready_jobs(store, 2, queue="mail")
+    ready_jobs(store, 2, queue="mail", priority=5)
+    ready_jobs(store, 2, queue="late", run_after=later())
+
+    heads = {one.group[1:]: one for one in store.heads()}
+
+    assert heads.keys() == {("mail", 0), ("mail", 5), ("late", 0)}
+    assert heads["late", 0].age is None
+    assert heads["mail", 5].age >= timedelta(0)
+    fronts = {one.group[1:]: (one.run_after, one.due, one.ready) for one in store.waiting(most=9)}
+    assert {name: one.run_after for name, one in heads.items()} == {
+        name: run_after for name, (run_after, _due, _ready) in fronts.items()
+    }
+    assert {name: numbers for name, (_at, *numbers) in fronts.items()} == {
+        ("mail", 0): [2, 2],
+        ("mail", 5): [2, 2],
+        ("late", 0): [0, 2],
+    }
+
+
 def test_the_oldest_due_job_of_a_queue_and_of_all(store):
     old = ready_job(store, queue="mail")
     ready_job(store, queue="other")

@@ -595,6 +595,28 @@ def test_what_a_probe_asks_for_reads_a_small_part_of_the_table(store, plans):
     assert found.count <= groups * each + walked * at_most(pages=1, rows=3, steps=60)
 
 
+@pytest.mark.parametrize("ask", ["depths", "ages", "the oldest", "ends"])
+def test_a_thousand_queues_are_looked_at_by_few_statements(store, plans, vendor, ask):
+    asks = {
+        "depths": lambda: store.waiting(most=100),
+        "ages": store.heads,
+        "the oldest": store.oldest_due_age,
+        "ends": lambda: store.recent_ends(within=timedelta(minutes=1)),
+    }
+    with reads() as read, statements() as asked:
+        assert asks[ask]()
+
+    ours = [sql for sql, _given in asked if "aftercommit" in sql and "EXPLAIN" not in sql]
+    many = ask == "depths" and vendor == "mysql"  # there by 50 groups a statement
+    assert len(ours) <= (50 if many else 5)
+    plans.must_not_read_all()
+    groups = QUEUES + 30
+    each = at_most(pages=20, rows=2, steps=150)
+    counted = {"depths": at_most(pages=130, rows=130, steps=4000), "ends": each}.get(ask, 0)
+    walked = at_most(pages=1, rows=3, steps=60) * 5_000 if ask == "ends" else 0
+    assert read.count <= groups * (each + counted) + walked
+
+
 def test_states_are_told_from_a_small_part_of_the_table_and_about_right(store):
     with reads() as found:
         told = store.states(most=100)

@@ -45,7 +45,7 @@ def notices(visit: Visit) -> list[Notice]:
 
 def _failing(visit: Visit) -> Iterator[Notice]:
     """Yield the tasks of which many jobs have failed for good within the last hour."""
-    by_task = jobs.series(by="task", over=HOUR, step=STEP, using=visit.using)
+    by_task = jobs.series(by="task", over=HOUR, step=STEP, times=False, using=visit.using)
     for name, points in by_task.items():
         since = failing_since(points)
         if since is None:

@@ -38,7 +38,7 @@ def queue_lines(visit: Visit) -> list[QueueLine]:
     """Return all queues of a database by name, those of brokers last."""
     depths = jobs.counts(by="queue", using=visit.using)
     ages: dict[str, timedelta] = {}
-    for one in visit.store.waiting(most=1):
+    for one in visit.store.heads():
         if one.age is not None:
             ages[one.group.queue] = max(one.age, ages.get(one.group.queue, timedelta(0)))
     known = {one.name: one for one in queues.list(visit.using)}

@@ -60,11 +60,14 @@ class Groups(Table):
 
     def due_heads(self) -> list[Head]:
         """Return the same with the moment since which the first job of each is due."""
+        return self._heads_of(self.due_sql)
+
+    def _heads_of(self, which: str) -> list[Head]:
         now = self.now_sql.removeprefix("SELECT ")
         columns = f"{self.heads_columns}, {self.head_due_sql}, {now}"
         heads = self.heads_sql.replace(f"SELECT {self.heads_columns}", f"SELECT {columns}")
         with self.connection.cursor() as cursor:
-            cursor.execute(f"{heads} {self.due_sql}", [])
+            cursor.execute(f"{heads} {which}", [])
             rows = cursor.fetchall()
         return [
             Head(Group._make(row[:3]), *map(moment_from, row[3:]))

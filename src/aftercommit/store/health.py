@@ -19,6 +19,7 @@ from aftercommit.values import QUEUE, Group
 
 FRONT = 500  # jobs of a group that are looked at
 MOST_PARKED = 5_000  # jobs, for each reason
+MOST_UNSERVED = 20  # queues
 DEAD_ROWS = """
 SELECT pg_class.relname, n_dead_tup, n_live_tup, GREATEST(last_vacuum, last_autovacuum),
     NOT COALESCE(reloptions, '{}') && ARRAY[
@@ -87,16 +88,20 @@ class Health(Measuring, Rules):
     def unserved(self, *, after: timedelta, but_tasks: Collection[str] = ()) -> list[Unserved]:
         """Return the queues with jobs that have been due for long, and none that is running.
 
+        Of many queues the ``MOST_UNSERVED`` whose jobs have been due for longest.
         Paused queues are left out, those of messages, and those whose first jobs are all of
         ``but_tasks``.
         """
-        late = [one for one in self.waiting(most=1) if one.age is not None and one.age > after]
+        late = [one for one in self.heads() if one.age is not None and one.age > after]
         if not late:
             return []
         served = {*self.running_by("queue"), *self._paused_queues()}
         found: dict[str, timedelta] = {}
+        late.sort(key=lambda one: one.run_after)
         for group, age in [(one.group, one.age) for one in late]:
             name = group.queue
+            if len(found) == MOST_UNSERVED:
+                break
             if name in served or name.startswith(QUEUE_PREFIX) or age is None:
                 continue
             if self._has_others(group, after, but_tasks):

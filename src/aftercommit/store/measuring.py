@@ -14,10 +14,10 @@ from django.db.models import Count
 
 from aftercommit.models import Job
 from aftercommit.store.clock import DatabaseNow
-from aftercommit.store.columns import id_from
-from aftercommit.store.groups import Groups
+from aftercommit.store.columns import id_from, moment_from
+from aftercommit.store.groups import TYPES, Groups
 from aftercommit.store.reading import Reading
-from aftercommit.values import Group
+from aftercommit.values import Group, Head
 
 GROUPS_AT_ONCE = 50  # in one statement
 MOST_WALKS = 20  # queues whose latest ends are looked for
@@ -45,7 +45,19 @@ SELECT task_path, COUNT(*), SUM(is_due) FROM (
 CLAIMABLE = """
 SELECT COUNT(*) FROM (SELECT 1 FROM {jobs} ORDER BY job.backend LIMIT {most}) AS counted
 """
-ENDED = ("id", "state", "finished_at")
+# Of all groups in one statement, where a subquery may name the head of the group: to plan a
+# thousand parts of a UNION takes longer than to carry them out.
+WITH_DEPTHS = "head.backend, head.queue, head.priority, {due}, {ready}, head.id, head.run_after"
+OF_HEAD = (
+    "{jobs} AND job.backend = head.backend AND job.queue = head.queue "
+    "AND job.priority = head.priority"
+)
+# A line for each place of the walks; ``finished_at`` has no index, so the walk is by the ids.
+LATEST = """
+SELECT {number}, id, state, finished_at FROM (
+    SELECT id, state, finished_at FROM aftercommit_job {before} ORDER BY id DESC LIMIT {walk}
+) AS latest{number} WHERE finished_at >= %s
+"""
 
 
 class Waiting(NamedTuple):
@@ -84,16 +96,46 @@ class Measuring(Reading, Groups):
     """Reads what a probe asks for."""
 
     claimable_sql: str  # what follows FROM
+    depths_sql: tuple[str, str, str] | None = None  # due, ready, and what is joined for them
 
     def waiting(self, *, most: int) -> list[Waiting]:
         """Return the groups of claimable jobs; no count goes beyond ``most``."""
+        if self.depths_sql is not None:
+            return self._depths(self.depths_sql, most)
         groups = self._heads(self.heads_sql)
         found = []
         for start in range(0, len(groups), GROUPS_AT_ONCE):
             found += self._waiting(groups[start : start + GROUPS_AT_ONCE], most)
         return found
 
+    def _depths(self, depths: tuple[str, str, str], most: int) -> list[Waiting]:
+        now = self.now_sql.removeprefix("SELECT ")
+        words = {"group": OF_HEAD.format(jobs=self.claimable_sql), "now": now, "most": most}
+        due, ready, join = (one.format(**words) for one in depths)
+        columns = f"{WITH_DEPTHS.format(due=due, ready=ready)}, {now}"
+        sql = self.heads_sql.replace(f"SELECT {self.heads_columns}", f"SELECT {columns}")
+        rows = [
+            row for row in self._read(f"{sql} {join}", []) if tuple(map(type, row[:3])) == TYPES
+        ]
+        return [
+            Waiting(
+                Group(backend, queue, priority),
+                due,
+                ready,
+                id_from(first),
+                moment_from(run_after),
+                moment_from(at),
+            )
+            for backend, queue, priority, due, ready, first, run_after, at in rows
+        ]
+
+    def heads(self) -> list[Head]:
+        """Return the first job of each group, by one statement, without a count."""
+        return self._heads_of("")
+
     def _waiting(self, groups: Sequence[Group], most: int) -> list[Waiting]:
+        if not groups:
+            return []
         now = self.now_sql.removeprefix("SELECT ")
         words = {
             "group": OF_GROUP.format(jobs=self.claimable_sql),
@@ -136,8 +178,8 @@ class Measuring(Reading, Groups):
 
     def oldest_due_age(self, queue: str | None = None) -> timedelta | None:
         """Return how long the oldest due job has been waiting, or None."""
-        groups = [one for one in self.waiting(most=1) if queue in (None, one.group.queue)]
-        return max((one.age for one in groups if one.age is not None), default=None)
+        heads = [one for one in self.heads() if queue in (None, one.group.queue)]
+        return max((one.age for one in heads if one.age is not None), default=None)
 
     def recent_waits(self, *, within: timedelta) -> list[timedelta]:
         """Return how long jobs that were claimed lately had been due, from a sample of them.
@@ -165,24 +207,35 @@ class Measuring(Reading, Groups):
         enqueued long ago for a moment of today, are missed.
         """
         now = self._clock()
-        groups = [one for one in self.waiting(most=1) if one.age is not None]
+        places = [None, *(one.first for one in self._due_fronts(MOST_WALKS))]
         found: dict[UUID, End] = {}
         since = now - within
-        for before in (None, *(one.first for one in groups[:MOST_WALKS])):
-            ends = [one for one in self._ends(before) if one.finished_at >= now - within]
+        for ends in self._latest(places, since):
             found |= {one.job_id: one for one in ends}
             if len(ends) == ONE_WALK:  # there are more behind
                 since = max(since, min(one.finished_at for one in ends))
         return [one for one in found.values() if one.finished_at >= since], now - since
 
-    def _ends(self, before: UUID | None) -> list[End]:
-        rows = self._jobs.all() if before is None else self._jobs.filter(id__lt=before)
-        some: list[Job] = list(rows.order_by("-id").only(*ENDED)[:ONE_WALK])
-        return [
-            End(row.id, str(row.state), row.finished_at)
-            for row in some
-            if row.finished_at is not None
-        ]
+    def _due_fronts(self, most: int) -> list[Waiting]:
+        """Return some groups that have due jobs, with the first of each."""
+        return self._waiting([one.group for one in self.due_heads()[:most]], 1)
+
+    def _latest(self, places: Sequence[UUID | None], since: datetime) -> list[list[End]]:
+        """Return what has ended since then, among the jobs before each place; None: of all."""
+        fields = {name: Job._meta.get_field(name) for name in ("id", "finished_at")}
+        parts, given = [], []
+        for number, place in enumerate(places):
+            before = "" if place is None else "WHERE id < %s"
+            parts.append(LATEST.format(number=number, before=before, walk=ONE_WALK))
+            given += [] if place is None else [self._value(fields["id"], place)]
+            given.append(self._value(fields["finished_at"], since))
+        found: list[list[End]] = [[] for _place in places]
+        for number, job_id, state, finished_at in self._read(" UNION ALL ".join(parts), given):
+            found[number].append(End(id_from(job_id), str(state), moment_from(finished_at)))
+        return found
+
+    def _value(self, field: Any, value: Any) -> Any:
+        return field.get_db_prep_value(value, self.connection)
 
     def _read(self, sql: str, given: Sequence[Any]) -> list[Any]:
         with self.connection.cursor() as cursor:

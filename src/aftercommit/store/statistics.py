@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Sum
 
 from aftercommit._compat import task_backends
 from aftercommit.ids import new_job_id
@@ -49,6 +49,21 @@ class Kept(NamedTuple):
     tally: Tally
 
 
+class Stored(NamedTuple):
+    """What is read of a row; a model for each of them would take several times as long."""
+
+    span: str
+    began_at: datetime
+    task_path: str
+    queue: str
+    outcome: str
+    jobs: int
+    waited: timedelta
+    ran: timedelta
+    waits: str
+    runs: str
+
+
 class Statistics(Table):
     """Writes and reads statistics. No row is ever changed, and nobody waits for another one."""
 
@@ -84,19 +99,41 @@ class Statistics(Table):
         to ``OTHER``, because there are ``MOST_KEYS`` without it, is there already.
         """
         now = self._clock()
-        since = BEGINNING if over is None else floor(now - over, span)
-        rows = self._statistics.filter(span__in=[span, Span.FLUSH], began_at__gte=since)
+        rows = self._since(span, BEGINNING if over is None else floor(now - over, span))
         if task_paths is not None:
             rows = rows.filter(task_path__in=task_paths)
         if queues is not None:
             rows = rows.filter(queue__in=queues)
-        found = list(rows)
+        found = [Stored._make(row) for row in rows.values_list(*Stored._fields)]
         known = {_key(row) for row in found if row.span == Span.TOTAL}
         if span != Span.TOTAL or known.issuperset(map(_key, found)):
             return now, [_kept(row) for row in found]
         is_whole = task_paths is None and queues is None
         number = len(known if is_whole else self._names_of_totals())
         return now, [_kept(row, known if number >= MOST_KEYS else None) for row in found]
+
+    def ends(
+        self, span: str, *, over: timedelta, column: str | None
+    ) -> tuple[datetime, list[Kept]]:
+        """Return the same without times, and with ``queue`` or ``task_path`` as the only name.
+
+        The database adds the numbers up, so this is quick however many names there are.
+        """
+        now = self._clock()
+        names = ("outcome",) if column is None else ("outcome", column)
+        rows = self._since(span, floor(now - over, span)).values_list("began_at", *names)
+        nobody = Key("", "", "")
+        return now, [
+            Kept(
+                began_at,
+                nobody._replace(**dict(zip(names, key, strict=True))),
+                Tally(int(number)),
+            )
+            for began_at, *key, number in rows.annotate(number=Sum("jobs")).order_by()
+        ]
+
+    def _since(self, span: str, moment: datetime) -> QuerySet[Statistic]:
+        return self._statistics.filter(span__in=[span, Span.FLUSH], began_at__gte=moment)
 
     def _names_of_totals(self) -> set[Key]:
         """Return the keys of totals."""
@@ -213,11 +250,11 @@ def _row(row_id: UUID, span: str, began_at: Any, key: Key, tally: Tally) -> Stat
     )
 
 
-def _key(row: Statistic) -> Key:
+def _key(row: Statistic | Stored) -> Key:
     return Key(row.task_path, row.queue, row.outcome)
 
 
-def _kept(row: Statistic, known: Mapping[Key, Any] | set[Key] | None = None) -> Kept:
+def _kept(row: Statistic | Stored, known: Mapping[Key, Any] | set[Key] | None = None) -> Kept:
     """Return what a row says; if it is of none of the ``known`` keys, as one of all others."""
     key = _key(row)
     if known is not None and key not in known:

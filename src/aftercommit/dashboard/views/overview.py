@@ -12,30 +12,37 @@ from aftercommit.dashboard.depths import queue_lines
 from aftercommit.dashboard.times import span
 from aftercommit.dashboard.visit import Visit, page
 from aftercommit.jobs import Statistics
+from aftercommit.jobs.measured import merged
 from aftercommit.relay.neglected import SEEN_WITHIN
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 NONE = "-"
 REFRESH = 10  # seconds
+SHOWN = 50  # queues
 
 
 @page()
 def overview(visit: Visit) -> HttpResponse:
     """Show how the database is."""
     by_minute = jobs.series(over=HOUR, step=MINUTE, using=visit.using)
-    by_hour = jobs.series(over=DAY, step=HOUR, using=visit.using)
-    hour = jobs.statistics(over=HOUR, using=visit.using)
+    by_hour = jobs.series(over=DAY, step=HOUR, times=False, using=visit.using)
+    # Those whose jobs have been due for longest; all of them are on the page of queues.
+    lines = queue_lines(visit)
+    if len(lines) > SHOWN:
+        lines.sort(key=lambda one: one.age, reverse=True)
     return visit.render(
         "overview",
         tab="overview",
         title=_("Overview"),
         refresh=REFRESH,
         notices=notices(visit),
-        queues=queue_lines(visit),
+        queues=lines[:SHOWN],
+        more=max(len(lines) - SHOWN, 0),
         workers=visit.store.workers.count_seen(within=SEEN_WITHIN),
-        hour=_figures(hour),
+        hour=_figures(merged(by_minute)),
         charts=_charts(by_minute, by_hour),
         workers_url=visit.url("workers"),
+        queues_url=visit.url("queues"),
     )
 
 

@@ -14,7 +14,7 @@ from aftercommit.store.columns import id_from
 from aftercommit.store.fair.reading import FairReading, Part
 from aftercommit.store.measuring import Measuring, TaskDepth, Waiting
 from aftercommit.store.reading import MOST_LOOKED_AT
-from aftercommit.values import Group
+from aftercommit.values import Group, Head
 
 MOST_PLACES = 1000  # keys and priorities of which the first job is looked at
 COUNTED = """
@@ -104,6 +104,17 @@ class FairNumbers(FairReading, Measuring):
         sql = COUNTED.format(index=self.fair_index, most=most)
         ((in_lines,),) = self._rows(sql, [FIRST, BEHIND])
         return [*super().may_be_claimed(most=most), int(in_lines)]
+
+    def heads(self) -> list[Head]:
+        """Return the first job of each group, and of the lines of each queue."""
+        parts = [self._waiting_in(part, 1) for part in self.fair_parts()]
+        found = [one for one in parts if one is not None]
+        return super().heads() + [Head(one.group, one.run_after, one.now) for one in found]
+
+    def _due_fronts(self, most: int) -> list[Waiting]:
+        parts = [self._waiting_in(part, 1) for part in self.fair_parts()]
+        due = [one for one in parts if one is not None and one.age is not None]
+        return [*super()._due_fronts(most), *due][:most]
 
     def waiting_by_task(self, *, most: int) -> list[TaskDepth]:
         """Return the tasks of the first ``most`` jobs that may be claimed, and in lines."""

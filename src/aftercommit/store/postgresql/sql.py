@@ -271,3 +271,13 @@ aftercommit_job.id = ANY(ARRAY(
     SELECT id FROM aftercommit_job WHERE lease_until IS NOT NULL
 ))
 """
+
+# How deep the groups are; see ``Measuring.depths_sql``. What is due comes first in the index.
+DEPTHS = (
+    "counted.due",
+    "counted.ready",
+    """CROSS JOIN LATERAL (
+    SELECT COUNT(*) AS ready, COUNT(*) FILTER (WHERE one.run_after <= (SELECT {now})) AS due
+    FROM (SELECT job.run_after FROM {group} ORDER BY job.run_after LIMIT {most}) AS one
+) AS counted""",
+)

@@ -30,6 +30,7 @@ from aftercommit.store.postgresql.sql import (
     BUSY,
     CLAIM,
     CRASHED,
+    DEPTHS,
     ENDED,
     FINISH,
     FROM_POSITION,
@@ -77,6 +78,7 @@ class PostgreSQLStore(PostgreSQLInserts, PostgreSQLFair):
     due_sql = "WHERE head.run_after <= statement_timestamp()"
     held_sql = HELD
     claimable_sql = "aftercommit_job AS job WHERE job.claimable"
+    depths_sql = DEPTHS
     wakes_workers = True
     tells_inserted = True
     share_sql = "FOR SHARE SKIP LOCKED"

@@ -92,3 +92,11 @@ WHERE aftercommit_job.id = json_extract(ended.value, '$[0]')
   AND aftercommit_job.state = 'running'
 RETURNING aftercommit_job.id, aftercommit_job.needed
 """  # noqa: S608
+
+# How deep the groups are; see ``Measuring.depths_sql``.
+DEPTHS = (
+    "(SELECT COUNT(*) FROM (SELECT 1 FROM {group} AND job.run_after <= (SELECT {now})"
+    " ORDER BY job.run_after LIMIT {most}))",
+    "(SELECT COUNT(*) FROM (SELECT 1 FROM {group} ORDER BY job.run_after LIMIT {most}))",
+    "",
+)

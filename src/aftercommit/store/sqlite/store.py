@@ -30,6 +30,7 @@ from aftercommit.store.sqlite.references import check_no_row_refers_to
 from aftercommit.store.sqlite.sql import (
     CLAIM,
     CLAIMABLE,
+    DEPTHS,
     DUE,
     DUE_HEAD,
     HELD,
@@ -57,6 +58,7 @@ class SQLiteStore(SQLiteFair):
     tells_inserted = True
     saved_at_sql = NOW
     claimable_sql = f"aftercommit_job AS job WHERE {CLAIMABLE}"
+    depths_sql = DEPTHS
 
     def _insert_rows(self, jobs: Sequence[NewJob], *, or_skip: bool) -> list[Any]:
         columns = columns_of(jobs)

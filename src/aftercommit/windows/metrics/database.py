@@ -80,7 +80,7 @@ def _database(families: Families, using: str) -> None:
 
 def _ages(store: Store) -> dict[str, timedelta]:
     found: dict[str, timedelta] = {}
-    for one in store.waiting(most=1):
+    for one in store.heads():
         if one.age is not None:
             found[one.group.queue] = max(one.age, found.get(one.group.queue, one.age))
     return found
