@@ -1,8 +1,8 @@
 """One run of the body under one schedule: runs its tasks when the plan says so."""
 
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -14,6 +14,9 @@ from aftercommit.reproduce.own_thread import OwnThread
 from aftercommit.reproduce.schedules import Plan, Schedule
 
 BODY, WORKER = "body", "worker"
+# What the body does carries it, also through async_to_sync() and sync_to_async(); a worker's
+# thread does not.
+_playing: ContextVar[object] = ContextVar("aftercommit_reproduce_playing", default=None)
 
 
 class ProcessDied(BaseException):
@@ -66,7 +69,8 @@ class Play:
         self._blocked: list[tuple[OwnThread, Callable[[OwnThread], None]]] = []
         self._stored = False
         self._replicas = replicas
-        self._body = threading.current_thread()
+        self._body = object()
+        _playing.set(self._body)
         self._threads = 0
 
     # What the libraries tell.
@@ -217,7 +221,7 @@ class Play:
         self._note(f"run {call}: {error or 'ok'}", lane=WORKER)
 
     def _in_body(self) -> bool:
-        return threading.current_thread() is self._body
+        return _playing.get() is self._body
 
     def _note(self, text: str, *, where: str = "", lane: str | None = None) -> None:
         lane = lane or (BODY if self._in_body() else WORKER)

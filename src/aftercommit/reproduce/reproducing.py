@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.core import mail
 from django.db.models import Model
@@ -89,7 +91,8 @@ def find_races(
     transaction is not touched. Expected is what is there when tasks run right after the commit
     (*late*). Compared are exceptions, the tasks that ran, rows and effects.
 
-    ``body``: a function without arguments: calls a view, a service, a management command.
+    ``body``: a function without arguments, also of ``async def``: calls a view, a service, a
+    management command.
     ``schedules``: names of them, or ``all``: early, rollback, crash, twice, stale. ``models``:
     whose rows are compared, as classes or ``app.Model``; None: all tables but this package's own.
     ``effects``: lists to which fakes append, by names for the report, such as
@@ -101,6 +104,8 @@ def find_races(
     database that cannot be copied, or for a task that does not end in a minute.
     """
     refuse_without_test_run("find_races()")
+    if iscoroutinefunction(body):
+        body = async_to_sync(body)
     wanted = schedules_named(schedules)
     lagging = {**mirrors(), **(replicas or {})}
     copies = [copy_of(alias) for alias in usable_aliases() if alias not in lagging]

@@ -1,8 +1,10 @@
 """django-q2: every task is packed, signed, and passed to its broker's ``enqueue``."""
 
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial, wraps
+from pydoc import locate
 from types import ModuleType
 from typing import Any
 
@@ -59,10 +61,19 @@ def _name(task: dict[str, Any]) -> str:
 
 
 def _body(task: dict[str, Any]) -> Callable[[], Any] | None:
-    function = task.get("func")
-    if not callable(function):
+    given = task.get("func")
+    if not callable(given) and not isinstance(given, str):
         return None
-    return lambda: function(*task["args"], **task["kwargs"])
+
+    def run() -> None:
+        function: Any = locate(given) if isinstance(given, str) else given
+        if function is None:
+            raise ValueError(f"There is no function {given!r}")
+        function(*task["args"], **task["kwargs"])
+        if task.get("chain"):  # the rest follows when the first has succeeded
+            sys.modules["django_q.tasks"].async_chain(task["chain"], group=task.get("group"))
+
+    return run
 
 
 def _database(broker: Any) -> str | None:

@@ -19,6 +19,8 @@ KNOWN = {
     "rq": "rq",
     "dramatiq": "others",
     "huey": "others",
+    "django_q": "others",
+    "procrastinate": "procrastinate",
 }
 
 

@@ -1,5 +1,6 @@
-"""Dramatiq and Huey, by the guard's adapters, which know what a dispatch is and how it is run."""
+"""Dramatiq, Huey and django-q2, by the guard's adapters: they know how a dispatch is run."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,9 +10,9 @@ from aftercommit.guard.dispatches import Dispatch, stop_intercepting
 from aftercommit.guard.dispatches import intercept as ask
 from aftercommit.guard.patches import restore
 from aftercommit.relayed import is_kept
-from aftercommit.reproduce.libraries import Library, Taker
+from aftercommit.reproduce.libraries import Library, Taker, patched
 
-OTHERS = ("dramatiq", "huey")
+OTHERS = ("dramatiq", "huey", "django_q")
 
 
 @contextmanager
@@ -19,6 +20,8 @@ def intercept(taker: Taker) -> Iterator[None]:
     """Take all messages and tasks."""
 
     def take(dispatch: Dispatch) -> Any:
+        if dispatch.adapter == "django_q" and dispatch.eager:
+            return None  # a call with ``sync=True``, which django-q2 makes itself
         kept = is_kept(dispatch.adapter, dispatch.when)
         if kept:
             result = dispatch.send()
@@ -30,7 +33,7 @@ def intercept(taker: Taker) -> Iterator[None]:
         taker.dispatch(dispatch.subject, run=run, held=dispatch.database, kept=kept)
         return result
 
-    with _asked(_Interceptor(take)):
+    with _asked(_Interceptor(take)), _without_sync():
         yield
 
 
@@ -71,6 +74,17 @@ def _asked(interceptor: _Interceptor) -> Iterator[None]:
         if setup._guard is None:  # it is not installed: nobody else needs the patches
             adapters.stop_noticing()
             restore()
+
+
+@contextmanager
+def _without_sync() -> Iterator[None]:
+    """Let django-q2 enqueue what the settings of tests would let it run at once."""
+    conf = sys.modules.get("django_q.conf")
+    if conf is None:
+        yield
+        return
+    with patched(conf.Conf, SYNC=False):
+        yield
 
 
 def _unknown() -> None:

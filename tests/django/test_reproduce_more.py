@@ -1,0 +1,183 @@
+"""The reproducer with procrastinate, with django-q2, and in async code."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+
+import procrastinate
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import transaction
+from procrastinate.testing import InMemoryConnector
+
+from aftercommit import task
+from aftercommit.reproduce import drop_copies, find_races, prepare_copies
+from tests.app.models import Effect
+from tests.databases import name_of_this_run, remove_sqlite_files
+from tests.django import race_stories
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+NAIVE, ON_COMMIT = {"early", "rollback"}, {"crash"}
+jobs = procrastinate.App(connector=InMemoryConnector())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def copies(django_db_setup, django_db_blocker):
+    """Make the copies while no transaction of a test is open."""
+    with django_db_blocker.unblock():
+        prepare_copies()
+    yield
+    drop_copies()
+
+
+@jobs.task(name="complete")
+def complete(pk):
+    race_stories.complete(pk)
+
+
+@jobs.task(name="complete_async", pass_context=True)
+async def complete_async(context, pk):
+    assert context.job.task_kwargs == {"pk": pk}
+    await sync_to_async(race_stories.complete)(pk)
+
+
+PROCRASTINATE = {
+    "defer": lambda pk: complete.defer(pk=pk),
+    "defer_async": lambda pk: async_to_sync(complete.defer_async)(pk=pk),
+    "batch": lambda pk: complete.batch_defer({"pk": pk}),
+    "batch_async": lambda pk: async_to_sync(complete.batch_defer_async)({"pk": pk}),
+    "configured": lambda pk: complete.configure(priority=3).defer(pk=pk),
+    "by name": lambda pk: jobs.configure_task("complete").defer(pk=pk),
+    "async task": lambda pk: complete_async.defer(pk=pk),
+}
+
+
+def races(send, schedules=("early", "rollback", "crash")):
+    found = find_races(partial(race_stories.create_row, send), schedules=schedules)
+    assert [one.error for one in found.expected.ran] == [None], str(found)
+    return {one.schedule.value for one in found.races}
+
+
+@pytest.mark.parametrize("way", PROCRASTINATE)
+def test_procrastinate_on_a_connection_of_its_own(way):
+    send = PROCRASTINATE[way]
+
+    with jobs.open():
+        assert races(send) == NAIVE
+        assert races(lambda pk: transaction.on_commit(partial(send, pk))) == ON_COMMIT
+        assert jobs.connector.jobs == {}
+
+
+def test_procrastinate_in_the_transaction(monkeypatch):
+    django_connector = pytest.importorskip("procrastinate.contrib.django.django_connector")
+    app = procrastinate.App(connector=django_connector.DjangoConnector(alias="default"))
+    by_django = app.task(name="complete")(race_stories.complete)
+
+    assert races(lambda pk: by_django.defer(pk=pk)) == set()
+
+
+def test_procrastinate_refuses_what_is_no_json():
+    body = partial(race_stories.create_row, lambda _pk: complete.defer(pk=object()))
+
+    assert "not JSON serializable" in str(find_races(body, schedules=["early"]).expected.error)
+
+
+# Async code.
+
+
+def by_delay(pk):
+    race_stories.CELERY["create"].delay(pk)
+
+
+async def service(send):
+    """Create a row as async code does: a transaction is a matter of one synchronous function."""
+    await sync_to_async(race_stories.create_row)(send)
+
+
+async def send_from_a_coroutine(pk):
+    by_delay(pk)
+
+
+ASYNC = {
+    "in the synchronous part": by_delay,
+    "by a coroutine inside": async_to_sync(send_from_a_coroutine),
+    "by sync_to_async inside": async_to_sync(sync_to_async(by_delay)),
+}
+
+
+@pytest.mark.parametrize("way", ASYNC)
+def test_async_code(way):
+    send = ASYNC[way]
+
+    def of(send):
+        found = find_races(partial(service, send), schedules=["early", "rollback", "crash"])
+        return {one.schedule.value for one in found.races}
+
+    assert of(send) == NAIVE
+    assert of(lambda pk: transaction.on_commit(partial(send, pk))) == ON_COMMIT
+
+
+def test_a_coroutine_that_dispatches_after_the_transaction_loses_it_with_its_process():
+    async def body():
+        row = await Effect.objects.acreate(key="row")
+        by_delay(row.pk)
+
+    assert find_races(body, schedules=["early", "rollback", "crash"]).races == ()
+
+    async def in_transactions():
+        @sync_to_async
+        def create():
+            with transaction.atomic():
+                return Effect.objects.create(key="row").pk
+
+        by_delay(await create())
+
+    found = find_races(in_transactions, schedules=["early", "rollback", "crash"])
+    assert {one.schedule.value for one in found.races} == ON_COMMIT
+
+
+@task(name="tests.race.complete_by_aenqueue", atomic=True)
+def complete_ours(pk):
+    race_stories.complete(pk)
+
+
+async def aenqueue(pk):
+    await complete_ours.aenqueue(pk)
+
+
+def test_aenqueue_is_part_of_the_transaction():
+    found = find_races(partial(service, async_to_sync(aenqueue)), schedules=["all"])
+
+    assert [one.error for one in found.expected.ran] == [None]
+    assert found.races == (), str(found)
+
+
+# django-q2, in a process of its own: its app is not among those of the tests.
+
+
+@pytest.fixture(scope="module")
+def of_django_q():
+    """Return which schedules lead to another result, by how a task is sent."""
+    name = f"{name_of_this_run()}_race_q"
+    environment = {**os.environ, "AFTERCOMMIT_DB": "sqlite", "AFTERCOMMIT_DB_NAME": name}
+    command = [sys.executable, "-m", "tests.django.race_cluster"]
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+    finally:
+        remove_sqlite_files(name)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("way", ["function", "path", "chain", "sync setting"])
+def test_django_q(way, of_django_q):
+    assert set(of_django_q[way]["naive"]) == NAIVE
+    assert set(of_django_q[way]["on_commit"]) == ON_COMMIT
+
+
+def test_django_q_in_the_transaction(of_django_q):
+    assert of_django_q["orm"]["naive"] == []
