@@ -288,3 +288,47 @@ def test_check_says_what_is_wrong(site, tmp_path):
     done = site("manage.py", "check")
 
     assert "aftercommit_guard.E001" in done.stderr
+
+
+SWALLOWED = """
+import pytest
+from django.test import TestCase
+from shop import place_order
+
+def caught():
+    try:
+        place_order()
+    except Exception:
+        pass
+
+class Orders(TestCase):
+    def test_caught(self):
+        caught()
+
+    def test_order(self):
+        place_order()
+
+@pytest.mark.django_db
+def test_caught():
+    caught()
+"""
+CAUGHT = "2 of them were raised in tests that passed"
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "2")])
+def test_the_summary_says_what_was_raised_and_caught(site, tmp_path, options):
+    if options:
+        pytest.importorskip("xdist")
+    (tmp_path / "test_shop.py").write_text(SWALLOWED)
+    done = pytest_of(site, "--aftercommit-guard", "raise", *options, ".")
+
+    assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
+    assert CAUGHT in done.stdout
+
+
+@pytest.mark.parametrize("mode", ["log", "raise"])
+def test_the_summary_says_nothing_of_the_kind_if_nothing_was_caught(site, mode):
+    done = pytest_of(site, "--aftercommit-guard", mode, ".")
+
+    assert "sent inside open transactions" in done.stdout, done.stdout + done.stderr
+    assert "of them" not in done.stdout

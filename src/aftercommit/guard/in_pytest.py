@@ -18,6 +18,7 @@ from aftercommit.wording import counted
 
 Row = tuple[str, str, str, int, list[str]]  # place, rule, subject, times, transactions
 ROWS = "aftercommit_guard"  # what a process of pytest-xdist sends
+CAUGHT = "aftercommit_guard_caught"
 MOST = 3  # transactions that are shown of one place
 DONE = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
 
@@ -39,6 +40,8 @@ class Watching:
         self._file = Path(file) if file else None
         self._has_run = self._is_written = False
         self.findings: list[Finding] = []
+        self._raised = 0  # since the last report of a test
+        self._caught = 0  # of them, those in tests that passed
 
     def pytest_runtestloop(self) -> None:
         """Watch while tests run. Django is set up by then."""
@@ -52,12 +55,19 @@ class Watching:
         """Note that a test ran."""
         self._has_run = True
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count what was raised in a test that passed: then the error has met an ``except``."""
+        if report.passed:
+            self._caught += self._raised
+        self._raised = 0
+
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Watch no more; write the baseline, if it is asked for and the run came to its end."""
         race_found.disconnect(dispatch_uid="aftercommit.guard.pytest")
         uninstall()
         if self._output is not None:
             self._output[ROWS] = _rows(self.findings)
+            self._output[CAUGHT] = self._caught
         broken_off = exitstatus not in DONE or session.shouldfail or session.shouldstop
         if self._file is not None and self._has_run and not broken_off:
             baseline.write(self.findings, self._file)
@@ -66,7 +76,9 @@ class Watching:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take over what a process of pytest-xdist has found; one that crashed tells nothing."""
-        for row in getattr(node, "workeroutput", {}).get(ROWS, ()):
+        output = getattr(node, "workeroutput", {})
+        self._caught += output.get(CAUGHT, 0)
+        for row in output.get(ROWS, ()):
             place, rule, subject, times, opened = row
             self._of_processes.append((place, rule, subject, times, opened))
 
@@ -78,6 +90,11 @@ class Watching:
         terminalreporter.section("sent inside open transactions")
         for line in _lines(rows):
             terminalreporter.write_line(line)
+        if self._caught:
+            terminalreporter.write_line(
+                f"{self._caught} of them were raised in tests that passed all the same: an "
+                "`except` in the code or in the test has caught DispatchInTransaction."
+            )
         if self._file is not None:
             terminalreporter.write_line(
                 f"Written to {self._file}."
@@ -94,8 +111,9 @@ class Watching:
         adapters = {name: LOG if own == RAISE else own for name, own in options.adapters.items()}
         return replace(options, baseline=None, adapters=MappingProxyType(adapters))
 
-    def _note(self, finding: Finding, **_: Any) -> None:
+    def _note(self, finding: Finding, mode: str, **_: Any) -> None:
         self.findings.append(finding)
+        self._raised += mode == RAISE
 
 
 def _rows(findings: Iterable[Finding]) -> list[Row]:
