@@ -134,7 +134,8 @@ SETTINGS = {
         *("backends", "queues", "strict", "processes", "threads", "drain", "max_jobs", "grace"),
         *("max_jobs_per_process", "max_memory"),
         *("watchdog", "fork", "relay"),
-        *("crashed", "only"),  # for worker processes that we start ourselves, since 0.2
+        # For worker processes that we start ourselves, since 0.2.
+        *("crashed", "only", "tells_counts"),
     },
 }
 

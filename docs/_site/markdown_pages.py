@@ -4,7 +4,8 @@ The Markdown knows nothing of Sphinx. What the site needs beyond it is added whe
 
 - the tree of pages, from the lists of ``index.md``: each heading is a part, each item a page;
 - comments, among them the code that only the tests run, are left out;
-- a link to a file beside the documentation leads to the repository;
+- a link to a file beside the documentation leads to the repository, and to one of ``contrib`` to
+  a copy in the site, which can be fetched by its address;
 - ``<!-- api MODULE -->`` becomes the docstrings of all that the module says is public.
 """
 
@@ -26,6 +27,8 @@ BLOCK = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 API = re.compile(r"^<!-- api ([\w.]+) -->$", re.MULTILINE)
 COMMENT = re.compile(r"^<!--.*?-->$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+CONTRIB = ROOT / "contrib"
+WHOLE_LINK = re.compile(r"\[([^\[\]]+)\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^(#{2,3}) (.+)$")
 
 
@@ -41,9 +44,21 @@ def rewrite(_app: "Sphinx", name: str, source: list[str]) -> None:
     text = API.sub(lambda found: "\x00" + found[1], source[0])
     text = COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), text)
     parts = BLOCK.split(text)
-    parts[::2] = [LINK.sub(lambda link: _link(link[0], link[1], page), one) for one in parts[::2]]
+    parts[::2] = [_linked(one, page) for one in parts[::2]]
     text = re.sub(r"\x00([\w.]+)", lambda found: _api(found[1]), "".join(parts))
     source[0] = text + "".join(_trees(name))
+
+
+def _linked(text: str, page: Path) -> str:
+    text = WHOLE_LINK.sub(lambda link: _download(link[0], link[1], link[2], page), text)
+    return LINK.sub(lambda link: _link(link[0], link[1], page), text)
+
+
+def _download(whole: str, said: str, target: str, page: Path) -> str:
+    path = (page.parent / target).resolve()
+    if path.is_relative_to(CONTRIB) and path.is_file():
+        return f"{{download}}`{said.strip('`')} <{target}>`"
+    return whole
 
 
 def _link(whole: str, target: str, page: Path) -> str:

@@ -47,9 +47,15 @@ def test_a_comment_is_left_out_and_lines_keep_their_numbers(site):
 
 
 def test_a_link_to_a_file_beside_the_documentation_leads_to_the_repository(site):
-    text = rewritten(site, "how-to/metrics", "[a](../../contrib/grafana/aftercommit.json)")
+    text = rewritten(site, "how-to/metrics", "[a](../../LICENSE)")
 
-    assert text == f"[a]({site.FILES}/contrib/grafana/aftercommit.json)"
+    assert text == f"[a]({site.FILES}/LICENSE)"
+
+
+def test_a_file_that_people_copy_is_fetched_from_the_site(site):
+    text = rewritten(site, "how-to/metrics", "| [`a`](../../contrib/grafana/aftercommit.json) |")
+
+    assert text == "| {download}`a <../../contrib/grafana/aftercommit.json>` |"
 
 
 def test_links_between_pages_and_code_stay_as_they_are(site):
