@@ -14,6 +14,7 @@ from aftercommit.guard.adapters.coroutines import noticing
 from aftercommit.guard.dispatches import Dispatch, passing, someone_is_interested
 from aftercommit.guard.patches import OnImport, patch, subclasses
 
+ORIGINAL = "_original_of_aftercommit"
 WAYS = ("produce", "produce_batch")  # of confluent-kafka; the second came later
 
 
@@ -45,6 +46,8 @@ def _patch_confluent(module: ModuleType) -> None:
     imported it by now: in its own package, and in the project.
     """
     original = module.Producer
+    if isinstance(original, _InPlaceOf):  # the guard is switched on again
+        return
     for kind in subclasses(original):  # SerializingProducer, and those of the project
         for name in _ways(original):
             patch(kind, name, _sending, inherited=True)
@@ -55,26 +58,25 @@ def _patch_confluent(module: ModuleType) -> None:
                 patch(holder, name, lambda _original: ours)
 
 
+class _InPlaceOf(type):
+    """The type of the class that takes the place of ``original``: its instances count, too."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        if original := vars(cls).get(ORIGINAL):
+            return isinstance(instance, original)
+        return super().__instancecheck__(instance)
+
+    def __subclasscheck__(cls, kind: type) -> bool:
+        if original := vars(cls).get(ORIGINAL):
+            return issubclass(kind, original)
+        return super().__subclasscheck__(kind)
+
+
 def _subclass(original: Any) -> type:
     """Return a class that does what the original does, and asks before it takes a record."""
-
-    class Extended(type):
-        """Lets all producers be instances, those that know only the original class, too."""
-
-        def __instancecheck__(cls, instance: Any) -> bool:
-            if cls is ours:
-                return isinstance(instance, original)
-            return super().__instancecheck__(instance)
-
-        def __subclasscheck__(cls, kind: type) -> bool:
-            if cls is ours:
-                return issubclass(kind, original)
-            return super().__subclasscheck__(kind)
-
     same = {name: getattr(original, name) for name in ("__module__", "__doc__")}
     ways = {name: _sending(getattr(original, name)) for name in _ways(original)}
-    ours = Extended(original.__name__, (original,), {**same, **ways})
-    return ours
+    return _InPlaceOf(original.__name__, (original,), {**same, **ways, ORIGINAL: original})
 
 
 def _ways(original: Any) -> list[str]:
