@@ -4,6 +4,7 @@ What they tell happened to people: a row that is completed by a task, a mail aft
 edit whose dependent rows kept the old value, a function that is scheduled, a length by RQ.
 """
 
+from contextlib import contextmanager
 from functools import partial
 
 import dramatiq
@@ -11,7 +12,7 @@ import redis
 from celery import Celery
 from django.contrib.auth.models import User
 from django.core import mail
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
 from dramatiq.brokers.stub import StubBroker
 from huey import MemoryHuey
@@ -147,6 +148,31 @@ def read_replica(pk):
 @app.task(name="race_stories.add_one")
 def add_one(pk):
     Account.objects.filter(pk=pk).update(balance=F("balance") + 1)
+
+
+LOCKS = {  # of a session: what takes and gives them
+    "postgresql": ("SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"),
+    "mysql": ("SELECT GET_LOCK('seven', 100)", "SELECT RELEASE_LOCK('seven')"),
+}
+
+
+@contextmanager
+def session_lock():
+    """Hold a lock that the end of the session ends, whatever becomes of transactions."""
+    take, give = LOCKS[connection.vendor]
+    with connection.cursor() as cursor:
+        cursor.execute(take)
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(give)
+
+
+@app.task(name="race_stories.add_one_alone")
+def add_one_alone(pk):
+    with session_lock():
+        add_one(pk)
 
 
 @app.task(name="race_stories.nothing")

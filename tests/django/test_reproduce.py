@@ -9,7 +9,7 @@ import pytest
 from celery import chain
 from django.contrib.auth.models import User
 from django.core import mail
-from django.db import transaction
+from django.db import connection, transaction
 from huey.api import Huey
 
 from aftercommit._compat import BaseTask as Task
@@ -199,6 +199,24 @@ def test_a_task_that_waits_for_the_rows_lock_goes_on_after_the_commit():
 
     found = find_races(body, schedules=["early"])
 
+    assert found.races == ()
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="a session has no locks of its own")
+@pytest.mark.parametrize("schedule", ["early", "crash"])
+def test_a_task_that_waits_for_a_lock_of_the_session_goes_on_when_it_is_free(schedule):
+    pk = Account.objects.create(balance=10).pk
+
+    def body():
+        with race_stories.session_lock(), transaction.atomic():
+            race_stories.add_one_alone.delay(pk)
+            transaction.on_commit(lambda: None)
+
+    found = find_races(body, schedules=[schedule])
+
+    assert found.expected.error is None
+    assert found.expected.callbacks == {1: 1}  # after that commit it dies
+    assert any("waits for a lock" in one.text for one in found.expected.events)
     assert found.races == ()
 
 

@@ -12,6 +12,7 @@ from django.db.backends.signals import connection_created
 from aftercommit.errors import ConfigurationError
 
 BLOCKED = timedelta(milliseconds=250)  # a statement that takes longer waits for a lock
+FREED = timedelta(seconds=2)  # for the same statement, when a lock may have been given back
 STEP = timedelta(milliseconds=5)
 LONGEST = timedelta(seconds=60)  # of one run
 
@@ -42,17 +43,20 @@ class OwnThread(threading.Thread):
                 del connections[alias]  # it belongs to whoever has opened it
             connections.close_all()
 
-    def wait(self) -> bool:
-        """Wait for the end, or until a statement waits for a lock; tell whether it ended."""
-        deadline = time.monotonic() + LONGEST.total_seconds()
+    def wait(self, blocked: timedelta = BLOCKED) -> bool:
+        """Wait for the end, or until a statement waits for a lock; tell whether it ended.
+
+        A statement does that if it takes longer than ``blocked`` from now on.
+        """
+        start = time.monotonic()
         while True:
             self.join(STEP.total_seconds())
             if not self.is_alive():
                 return True
             began, now = self._statement_began, time.monotonic()
-            if began is not None and now - began > BLOCKED.total_seconds():
+            if began is not None and now - max(began, start) > blocked.total_seconds():
                 return False
-            if now > deadline:
+            if now - start > LONGEST.total_seconds():
                 return False
 
     def wait_for_the_end(self) -> None:
@@ -60,8 +64,8 @@ class OwnThread(threading.Thread):
         self.join(LONGEST.total_seconds())
         if self.is_alive():
             raise ConfigurationError(
-                f"A task did not end in {LONGEST.total_seconds():.0f} seconds, and no "
-                "transaction of the code under test is open.\n"
+                f"A task did not end in {LONGEST.total_seconds():.0f} seconds after the code "
+                "under test.\n"
                 "Its thread still runs, and may lock tables of the copy.\n"
                 "Fix: let the task do less in the test, or replace what it waits for."
             )

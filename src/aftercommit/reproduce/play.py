@@ -10,7 +10,7 @@ from uuid import uuid4
 from django.db import OperationalError
 
 from aftercommit.reproduce.dispatches import Dispatch, Ran, call_text, error_text, places
-from aftercommit.reproduce.own_thread import OwnThread
+from aftercommit.reproduce.own_thread import FREED, OwnThread
 from aftercommit.reproduce.schedules import Plan, Schedule
 
 BODY, WORKER = "body", "worker"
@@ -61,6 +61,7 @@ class Play:
         self.begun: dict[int, tuple[str, ...]] = {}  # where each transaction was opened
         self.callbacks: dict[int, int] = {}  # how many on_commit() had for each transaction
         self.is_dead = False
+        self._is_over = False
         self._open: dict[str, int] = {}
         self._pending: deque[Dispatch] = deque()
         self._held: list[tuple[str, Dispatch]] = []  # by the alias that has to commit
@@ -158,21 +159,22 @@ class Play:
             self._note("ROLLBACK")
             self._held = [one for one in self._held if one[0] != alias]
         if not self._open and not self.is_dead:
-            self._work(wait=True)
+            self._blocked = [one for one in self._blocked if not self._has_ended(*one)]
+            self._work()
 
     def finish(self) -> None:
-        """Run what is left after the body's end."""
+        """Run what is left after the body's end, and what its locks have held up."""
         self._open.clear()
-        self._work(wait=True)
+        self._is_over = True
+        for thread, report in self._blocked:
+            thread.wait_for_the_end()
+            report(thread)
+        self._work()
 
     # The worker.
 
-    def _work(self, *, wait: bool = False) -> None:
-        """Run what is pending; ``wait`` for runs that a lock has held up."""
-        while wait and self._blocked:
-            thread, report = self._blocked.pop(0)
-            thread.wait_for_the_end()
-            report(thread)
+    def _work(self) -> None:
+        """Run what is pending."""
         times = 2 if self.plan.schedule is Schedule.TWICE else 1
         looked = False
         while self._pending or self._stored:
@@ -200,12 +202,22 @@ class Play:
         thread.start()
         if thread.wait():
             report(thread)
-        elif self._open:
-            self._note("waits for a lock of the transaction", lane=WORKER)
-            self._blocked.append((thread, report))
-        else:
+        elif self._is_over:
             thread.wait_for_the_end()
             report(thread)
+        elif self._open or not self._has_ended(thread, report):
+            self._note("waits for a lock of the code", lane=WORKER)
+            self._blocked.append((thread, report))
+
+    def _has_ended(self, thread: OwnThread, report: Callable[[OwnThread], None]) -> bool:
+        """Tell whether a run ends now that no transaction is open; report it then.
+
+        If it does not, the code has another lock: of its session, say.
+        """
+        if not thread.wait(FREED):
+            return False
+        report(thread)
+        return True
 
     def _drained(self, thread: OwnThread) -> None:
         if thread.error is not None:

@@ -88,15 +88,18 @@ def _call(body: Body, play: Play) -> BaseException | None:
     except Exception as raised:
         error = raised
     finally:
-        _end_transactions()
+        _end_sessions(all_of_them=play.is_dead)
     play.finish()
     return error
 
 
-def _end_transactions() -> None:
-    """Let no lock of the body remain, whatever it did without ``atomic()``."""
+def _end_sessions(*, all_of_them: bool) -> None:
+    """Let no lock of the body remain, whatever it did without ``atomic()``.
+
+    The sessions of a process end with it, and so do their locks, such as advisory ones.
+    """
     for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block or not connection.autocommit:
+        if all_of_them or connection.in_atomic_block or not connection.autocommit:
             connection.close()
 
 
