@@ -166,6 +166,9 @@ def test_what_is_asked_of_the_whole_table_is_answered(value, store):
 
     assert other in store.due(limit=10)
     assert isinstance(store.oldest_due_age(), timedelta | None)
+    assert sum(one.ready for one in store.waiting(most=10)) == 2
+    assert store.due_heads()
+    assert isinstance(store.recent_ends(within=timedelta(minutes=1)), tuple)
     assert store.counts()["ready"] == 2
     assert store.prune(older_than=timedelta(0)) <= 1
     assert store.cancel([odd, other]).cancelled == {odd, other}

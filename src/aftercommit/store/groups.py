@@ -1,5 +1,6 @@
 """The groups of claimable jobs: those of one backend, queue and priority."""
 
+from aftercommit.models.readable import bounded
 from aftercommit.store.columns import moment_from
 from aftercommit.store.table import Table
 from aftercommit.values import ClaimQuery, Group, Head
@@ -64,7 +65,8 @@ class Groups(Table):
 
     def _heads_of(self, which: str) -> list[Head]:
         now = self.now_sql.removeprefix("SELECT ")
-        columns = f"{self.heads_columns}, {self.head_due_sql}, {now}"
+        due = bounded(self.head_due_sql, self.connection.vendor)
+        columns = f"{self.heads_columns}, {due}, {now}"
         heads = self.heads_sql.replace(f"SELECT {self.heads_columns}", f"SELECT {columns}")
         with self.connection.cursor() as cursor:
             cursor.execute(f"{heads} {which}", [])

@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db.models import Count
 
 from aftercommit.models import Job
+from aftercommit.models.readable import bounded
 from aftercommit.store.clock import DatabaseNow
 from aftercommit.store.columns import id_from, moment_from
 from aftercommit.store.groups import TYPES, Groups
@@ -47,14 +48,14 @@ SELECT COUNT(*) FROM (SELECT 1 FROM {jobs} ORDER BY job.backend LIMIT {most}) AS
 """
 # Of all groups in one statement, where a subquery may name the head of the group: to plan a
 # thousand parts of a UNION takes longer than to carry them out.
-WITH_DEPTHS = "head.backend, head.queue, head.priority, {due}, {ready}, head.id, head.run_after"
+WITH_DEPTHS = "head.backend, head.queue, head.priority, {due}, {ready}, head.id, {moment}"
 OF_HEAD = (
     "{jobs} AND job.backend = head.backend AND job.queue = head.queue "
     "AND job.priority = head.priority"
 )
 # A line for each place of the walks; ``finished_at`` has no index, so the walk is by the ids.
 LATEST = """
-SELECT {number}, id, state, finished_at FROM (
+SELECT {number}, id, state, {moment} FROM (
     SELECT id, state, finished_at FROM aftercommit_job {before} ORDER BY id DESC LIMIT {walk}
 ) AS latest{number} WHERE finished_at >= %s
 """
@@ -112,7 +113,8 @@ class Measuring(Reading, Groups):
         now = self.now_sql.removeprefix("SELECT ")
         words = {"group": OF_HEAD.format(jobs=self.claimable_sql), "now": now, "most": most}
         due, ready, join = (one.format(**words) for one in depths)
-        columns = f"{WITH_DEPTHS.format(due=due, ready=ready)}, {now}"
+        moment = bounded(self.head_due_sql, self.connection.vendor)
+        columns = f"{WITH_DEPTHS.format(due=due, ready=ready, moment=moment)}, {now}"
         sql = self.heads_sql.replace(f"SELECT {self.heads_columns}", f"SELECT {columns}")
         rows = [
             row for row in self._read(f"{sql} {join}", []) if tuple(map(type, row[:3])) == TYPES
@@ -223,10 +225,13 @@ class Measuring(Reading, Groups):
     def _latest(self, places: Sequence[UUID | None], since: datetime) -> list[list[End]]:
         """Return what has ended since then, among the jobs before each place; None: of all."""
         fields = {name: Job._meta.get_field(name) for name in ("id", "finished_at")}
+        moment = bounded("finished_at", self.connection.vendor)
         parts, given = [], []
         for number, place in enumerate(places):
             before = "" if place is None else "WHERE id < %s"
-            parts.append(LATEST.format(number=number, before=before, walk=ONE_WALK))
+            parts.append(
+                LATEST.format(number=number, before=before, walk=ONE_WALK, moment=moment)
+            )
             given += [] if place is None else [self._value(fields["id"], place)]
             given.append(self._value(fields["finished_at"], since))
         found: list[list[End]] = [[] for _place in places]
