@@ -27,6 +27,7 @@ from aftercommit.windows.doctor import Ailment, server, workers
 from tests.app.tasks import add
 from tests.django import tasks
 from tests.store.given import claim_one
+from tests.tables import leave_no_dead_jobs
 from tests.worker.rig import commits, sql
 
 pytestmark = commits
@@ -411,6 +412,7 @@ def test_a_wrong_clock_of_its_own_is_told(problems, monkeypatch):
 
 def test_an_index_that_is_missing_is_a_problem(problems):
     on = " ON aftercommit_job" if connection.vendor == "mysql" else ""
+    leave_no_dead_jobs()
     sql(f"DROP INDEX aftercommit_job_crashed{on}")
     (found,), status = problems()
     sql(found["cure"].partition("execute: ")[2])

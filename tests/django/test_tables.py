@@ -14,10 +14,17 @@ from aftercommit.store import store_for
 from aftercommit.windows.checks import tables
 from aftercommit.windows.checks.tables import tables_of
 from tests.django import tasks
+from tests.tables import leave_no_dead_jobs
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 NAMES = [index.name for index in Job._meta.indexes]
 UNIQUE = ["aftercommit_job_unique", "aftercommit_job_slot"]
+
+
+@pytest.fixture(autouse=True)
+def no_dead_jobs(transactional_db):
+    """Let the indexes that are built here serve the plans of later tests at once."""
+    leave_no_dead_jobs()
 
 
 def found():
