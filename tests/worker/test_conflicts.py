@@ -19,6 +19,7 @@ from aftercommit.models import Job, State
 from aftercommit.values import Released, Succeeded
 from aftercommit.worker.running.outcome import MOST_CONFLICTS
 from tests.app.models import Account
+from tests.store.callers import INNODB_STATUS
 from tests.waiting import wait_until
 from tests.worker.rig import LEASE, another_connection, commits, effects, leave, sql
 
@@ -296,6 +297,12 @@ class Rival(threading.Thread):
         self.ready, self.go_on = threading.Event(), threading.Event()
 
     def run(self):
+        try:
+            self._meet()
+        finally:
+            connections.close_all()
+
+    def _meet(self):
         # MariaDB ends the transaction that has changed less.
         many = Account.objects.bulk_create(Account() for _row in range(20))
         with connections["default"].cursor() as cursor:
@@ -306,7 +313,6 @@ class Rival(threading.Thread):
             wait_until(someone_waits_for_a_lock)
             cursor.execute(self.UPDATE, [self._wants.pk])
             cursor.execute("COMMIT")
-        connections.close_all()
 
 
 @needs_a_server
@@ -341,14 +347,14 @@ def test_a_real_deadlock_is_given_back_and_then_runs(rig):
 
 def someone_waits_for_a_lock():
     """Tell whether any session waits for a row."""
-    question = {
-        "postgresql": "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = "
-        "current_database() AND wait_event_type = 'Lock'",
-        "mysql": "SELECT COUNT(*) FROM information_schema.innodb_trx "
-        "WHERE trx_state = 'LOCK WAIT'",
-    }[connection.vendor]
     with another_connection() as other, other.cursor() as cursor:
-        cursor.execute(question)
+        if connection.vendor == "mysql":
+            cursor.execute(INNODB_STATUS)
+            return "LOCK WAIT" in cursor.fetchone()[2]
+        cursor.execute(
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND wait_event_type = 'Lock'"
+        )
         return cursor.fetchone()[0] > 0
 
 
