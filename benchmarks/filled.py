@@ -12,23 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from tests.dashboard.failure import ERROR, WORKER
+
 DAYS = timedelta(days=60)
 TASKS, QUEUES = 200, 1000
 ONE_INSERT = 100_000
 RUNNING, WORKERS, GROUPS, OF_GROUP, ACTIONS, SCHEDULES = 32, 8, 500, 20, 50_000, 200
-WORKER = UUID("01a22d94-6163-7bf0-a189-01ace438ddc5")
-TRACEBACK = """Traceback (most recent call last):
-  File "/srv/shop/payments/tasks.py", line 41, in charge
-    gateway.charge(order.card, order.total)
-  File "/srv/shop/payments/gateway.py", line 118, in charge
-    raise CardDeclined(f"the card of order {order.id} was declined: insufficient funds")
-shop.payments.errors.CardDeclined: the card of order 4711 was declined: insufficient funds
-"""
-ERROR = {
-    "exception_class_path": "shop.payments.errors.CardDeclined",
-    "traceback": TRACEBACK,
-    "worker_id": str(WORKER),
-}
 TEN = " UNION ALL ".join(f"SELECT {one} AS n" for one in range(10))
 BIG = 10**10  # of eight bytes, and so are the products
 NUMBERS = f"""(

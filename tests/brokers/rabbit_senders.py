@@ -9,9 +9,6 @@ from celery import Celery
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
 from aftercommit import task
-from aftercommit.importing import source_for
-from aftercommit.importing.calls import Calls
-from aftercommit.importing.run import Import
 from aftercommit.importing.values import Place
 from aftercommit.models import Job
 from tests.brokers.addresses import broker_url, queue_name
@@ -138,13 +135,6 @@ class AsDramatiq(Sender):
 
 
 SENDERS = {one.__name__: one for one in (AsCelery, AsCeleryInQuorum, AsDramatiq)}
-
-
-def importing(library, *, batch_size=500):
-    """Return the source of what a library has queued, and a run that imports it."""
-    source = source_for(library.name, using="default", place=library.place)
-    calls = Calls(using="default", source=library.name, names={})
-    return source, Import(source, calls, using="default", batch_size=batch_size)
 
 
 def imported():

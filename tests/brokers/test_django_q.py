@@ -1,13 +1,8 @@
 """django-q2's tasks: each way to send one is part of the transaction."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.databases import name_of_this_run, remove_sqlite_files
+from tests.apart import seen_by
 
 WAYS = ("async_task", "chain")
 
@@ -15,17 +10,7 @@ WAYS = ("async_task", "chain")
 @pytest.fixture(scope="module")
 def seen():
     """Return what a site with django-q2 has seen, on a SQLite database of its own."""
-    name = f"{name_of_this_run()}_q"
-    environment = {**os.environ, "AFTERCOMMIT_DB": "sqlite", "AFTERCOMMIT_DB_NAME": name}
-    command = [sys.executable, "-m", "tests.brokers.cluster"]
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-    finally:
-        remove_sqlite_files(name)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return seen_by("tests.brokers.cluster")
 
 
 @pytest.mark.parametrize("way", WAYS)

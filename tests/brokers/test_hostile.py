@@ -1,13 +1,8 @@
 """A row of the table is data: no byte of it is unpickled, imported or evaluated in the relay."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.databases import name_of_this_run, remove_sqlite_files
+from tests.apart import seen_by
 
 LIBRARIES = ("celery", "django_q", "dramatiq", "huey", "rq", "tasks")
 
@@ -15,18 +10,8 @@ LIBRARIES = ("celery", "django_q", "dramatiq", "huey", "rq", "tasks")
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     """Return what a tripwire has noticed while hostile rows were published."""
-    name = f"{name_of_this_run()}_h"
     mark = tmp_path_factory.mktemp("hostile") / "mark"
-    environment = {**os.environ, "AFTERCOMMIT_DB": "sqlite", "AFTERCOMMIT_DB_NAME": name}
-    command = [sys.executable, "-m", "tests.brokers.hostile", str(mark)]
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=240, check=False
-        )
-    finally:
-        remove_sqlite_files(name)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return seen_by("tests.brokers.hostile", str(mark))
 
 
 def test_nothing_of_a_row_is_unpickled_imported_or_evaluated(redis, seen):

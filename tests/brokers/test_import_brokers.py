@@ -15,12 +15,10 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from aftercommit import task
-from aftercommit.importing import source_for
-from aftercommit.importing.calls import Calls
-from aftercommit.importing.run import Import
 from aftercommit.importing.values import Place
 from aftercommit.models import Job
 from tests.brokers.addresses import broker_url, queue_name
+from tests.brokers.imports import LATER, check_order, importing, run
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
@@ -28,7 +26,6 @@ pytestmark = [
 ]
 
 ATOMIC_EXIT = transaction.Atomic.__exit__
-LATER = datetime(2099, 5, 1, 12, tzinfo=UTC)
 HERE = f"{__name__}.brought"
 URL = broker_url("redis")
 PREFIX = f"{queue_name('import')}_"  # of the keys of one library
@@ -128,48 +125,15 @@ def made():
         one.close()
 
 
-def run(capsys, library, *words):
-    """Return the exit status, what is said, and what is complained about."""
-    status = 0
-    try:
-        call_command("aftercommit", "import", library.name, "--url", URL, *library.words, *words)
-    except SystemExit as ended:
-        status = ended.code
-    said = capsys.readouterr()
-    return status, said.out.strip(), said.err.strip()
-
-
-def importing(library):
-    source = source_for(library.name, using="default", place=library.place)
-    calls = Calls(using="default", source=library.name, names={})
-    return source, Import(source, calls, using="default")
-
-
 def ours(redis):
     """Return the keys in which messages are that were taken."""
     return [key for key in redis.scan_iter(KEYS) if key.startswith(b"aftercommit:")]
 
 
 def test_what_is_queued_becomes_jobs_in_its_order(library, capsys, redis):
-    library.send("one")
-    library.send("two", "words")
-    library.send("three", at=LATER)
+    check_order(library, capsys)
 
-    status, out, err = run(capsys, library, "--batch-size", "2")
-
-    assert (status, err) == (0, "")
-    assert out.endswith(f"3 messages of {library.name} were imported.")
-    jobs = list(Job.objects.order_by("id"))
-    due = [job for job in jobs if job.args != ["three"]]
-    assert [job.args for job in due] == [["one"], ["two", "words"]]
-    (late,) = (job for job in jobs if job.args == ["three"])
-    assert abs(late.run_after - LATER) < timedelta(minutes=1)
-    assert {job.meta["imported_from"] for job in jobs} == {library.name}
-    assert run(capsys, library)[1].endswith(f"0 messages of {library.name} were imported.")
     assert not ours(redis)
-    call_command("flush_queue")
-    due[1].refresh_from_db()
-    assert due[1].return_value == "two words"
 
 
 def test_a_dry_run_changes_nothing(library, capsys, redis):

@@ -1,7 +1,5 @@
 """aftercommit import: what the real libraries have queued in RabbitMQ becomes jobs, once."""
 
-from datetime import UTC, datetime, timedelta
-
 import pika
 import pytest
 from celery import chord, group
@@ -12,7 +10,8 @@ from aftercommit.importing import source_for
 from aftercommit.importing.rabbitmq import source as source_module
 from aftercommit.importing.values import Place
 from aftercommit.models import Job, Received
-from tests.brokers.rabbit_senders import HERE, URL, imported, importing
+from tests.brokers.imports import LATER, check_order, importing, run
+from tests.brokers.rabbit_senders import HERE, URL, imported
 from tests.waiting import wait_until
 
 pytestmark = [
@@ -20,46 +19,17 @@ pytestmark = [
     pytest.mark.usefixtures("transactional_db"),
 ]
 
-LATER = datetime(2099, 5, 1, 12, tzinfo=UTC)
-
 
 @pytest.fixture(params=["AsCelery", "AsDramatiq"])
 def library(request, rabbit_senders):
     return rabbit_senders(request.param)
 
 
-def run(capsys, library, *words):
-    """Return the exit status, what is said, and what is complained about."""
-    status = 0
-    try:
-        call_command("aftercommit", "import", library.name, "--url", URL, *library.words, *words)
-    except SystemExit as ended:
-        status = ended.code
-    said = capsys.readouterr()
-    return status, said.out.strip(), said.err.strip()
-
-
 def test_what_is_queued_becomes_jobs_in_its_order(library, capsys):
-    library.send("one")
-    library.send("two", "words")
-    library.send("three", at=LATER)
+    check_order(library, capsys)
 
-    status, out, err = run(capsys, library, "--batch-size", "2")
-
-    assert (status, err) == (0, "")
-    assert out.endswith(f"3 messages of {library.name} were imported.")
-    jobs = list(Job.objects.order_by("id"))
-    due = [job for job in jobs if job.args != ["three"]]
-    assert [job.args for job in due] == [["one"], ["two", "words"]]
-    (late,) = (job for job in jobs if job.args == ["three"])
-    assert abs(late.run_after - LATER) < timedelta(minutes=1)
-    assert {job.meta["imported_from"] for job in jobs} == {library.name}
     assert library.length() == 0
-    assert run(capsys, library)[1].endswith(f"0 messages of {library.name} were imported.")
     assert not Received.objects.exists()
-    call_command("flush_queue")
-    due[1].refresh_from_db()
-    assert due[1].return_value == "two words"
 
 
 def test_priorities_are_those_of_the_messages(library, capsys):

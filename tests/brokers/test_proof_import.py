@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from aftercommit.models import Job, Received
-from tests.brokers.rabbit_senders import SENDERS, imported, importing
+from tests.brokers.imports import importing
+from tests.brokers.rabbit_senders import SENDERS, imported
 from tests.torture.orders import DIED
 from tests.waiting import wait_until
 

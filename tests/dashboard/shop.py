@@ -20,21 +20,9 @@ from aftercommit.store.statistics import Span
 from aftercommit.tallies import Key, Tally
 from aftercommit.version import VERSION
 from tests.app.tasks import add
+from tests.dashboard.failure import ERROR, WORKER
 from tests.django.dashboard import HOSTILE, add_job, url
 
-WORKER = UUID("01a22d94-6163-7bf0-a189-01ace438ddc5")
-TRACEBACK = """Traceback (most recent call last):
-  File "/srv/shop/payments/tasks.py", line 41, in charge
-    gateway.charge(order.card, order.total)
-  File "/srv/shop/payments/gateway.py", line 118, in charge
-    raise CardDeclined(f"the card of order {order.id} was declined: insufficient funds")
-shop.payments.errors.CardDeclined: the card of order 4711 was declined: insufficient funds
-"""
-ERROR = {
-    "exception_class_path": "shop.payments.errors.CardDeclined",
-    "traceback": TRACEBACK,
-    "worker_id": str(WORKER),
-}
 TASKS = [  # path, queue, arguments, jobs a minute, share that fails
     ("shop.payments.tasks.charge", "payments", {"args": [4711], "kwargs": {}}, 9, 0.05),
     ("shop.mail.send_receipt", "mail", {"args": [], "kwargs": {"user_id": 8812}}, 14, 0.01),

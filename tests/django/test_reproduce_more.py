@@ -1,9 +1,5 @@
 """The reproducer with procrastinate, with django-q2, and in async code."""
 
-import json
-import os
-import subprocess
-import sys
 from functools import partial
 
 import procrastinate
@@ -14,8 +10,8 @@ from procrastinate.testing import InMemoryConnector
 
 from aftercommit import task
 from aftercommit.reproduce import drop_copies, find_races, prepare_copies
+from tests.apart import seen_by
 from tests.app.models import Effect
-from tests.databases import name_of_this_run, remove_sqlite_files
 from tests.django import race_stories
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -160,17 +156,7 @@ def test_aenqueue_is_part_of_the_transaction():
 @pytest.fixture(scope="module")
 def of_django_q():
     """Return which schedules lead to another result, by how a task is sent."""
-    name = f"{name_of_this_run()}_race_q"
-    environment = {**os.environ, "AFTERCOMMIT_DB": "sqlite", "AFTERCOMMIT_DB_NAME": name}
-    command = [sys.executable, "-m", "tests.django.race_cluster"]
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-    finally:
-        remove_sqlite_files(name)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return seen_by("tests.django.race_cluster")
 
 
 @pytest.mark.parametrize("way", ["function", "path", "chain", "sync setting"])

@@ -1,9 +1,5 @@
 """Talks to RabbitMQ by kombu, which Celery brings. It takes the URLs that Celery takes."""
 
-from collections.abc import Iterable
-from contextlib import suppress
-from typing import Any
-
 from amqp.exceptions import NotFound
 from kombu import Connection
 
@@ -16,7 +12,7 @@ class KombuLink(Link):
     """Without heartbeats: they would not be answered while a transaction is committed."""
 
     def __init__(self, url: str) -> None:
-        self._connection: Any = Connection(url, connect_timeout=SECONDS_TO_CONNECT, heartbeat=0)
+        self._connection = Connection(url, connect_timeout=SECONDS_TO_CONNECT, heartbeat=0)
         self.errors = (*self._connection.connection_errors, *self._connection.channel_errors)
         self._channel = self._connection.channel()
 
@@ -44,23 +40,6 @@ class KombuLink(Link):
             priority=said.get("priority"),
         )
 
-    def acknowledge(self, tags: Iterable[int]) -> None:
-        """See ``Link.acknowledge``."""
-        for tag in tags:
-            self._channel.basic_ack(tag)
-        self._wait()
-
-    def put_back(self, tags: Iterable[int]) -> None:
-        """See ``Link.put_back``."""
-        for tag in tags:
-            self._channel.basic_reject(tag, requeue=True)
-        self._wait()
-
-    def close(self) -> None:
-        """See ``Link.close``."""
-        with suppress(*self.errors):
-            self._connection.close()
-
     def _wait(self) -> None:
-        # RabbitMQ answers this one, and a channel's methods are read one after the other.
+        """See ``Link._wait``."""
         self._channel.basic_qos(0, 0, False)

@@ -1,9 +1,5 @@
 """Talks to RabbitMQ by pika, which Dramatiq brings. It takes the URLs that Dramatiq takes."""
 
-from collections.abc import Iterable
-from contextlib import suppress
-from typing import Any
-
 from pika import BlockingConnection, URLParameters
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
@@ -21,8 +17,8 @@ class PikaLink(Link):
         hosts = [URLParameters(one) for one in url.split(";")]
         for one in hosts:
             one.heartbeat = 0
-        self._connection: Any = BlockingConnection(hosts)
-        self._channel: Any = self._connection.channel()
+        self._connection = BlockingConnection(hosts)
+        self._channel = self._connection.channel()
 
     def length(self, queue: str) -> int | None:
         """See ``Link.length``. RabbitMQ closes the channel on which it has no such queue."""
@@ -49,23 +45,6 @@ class PikaLink(Link):
             priority=said.priority,
         )
 
-    def acknowledge(self, tags: Iterable[int]) -> None:
-        """See ``Link.acknowledge``."""
-        for tag in tags:
-            self._channel.basic_ack(tag)
-        self._wait()
-
-    def put_back(self, tags: Iterable[int]) -> None:
-        """See ``Link.put_back``."""
-        for tag in tags:
-            self._channel.basic_reject(tag, requeue=True)
-        self._wait()
-
-    def close(self) -> None:
-        """See ``Link.close``."""
-        with suppress(*self.errors):
-            self._connection.close()
-
     def _wait(self) -> None:
-        # RabbitMQ answers this one, and a channel's methods are read one after the other.
+        """See ``Link._wait``."""
         self._channel.basic_qos()

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 
@@ -16,9 +17,14 @@ class Delivery(NamedTuple):
 
 
 class Link(ABC):
-    """A connection with one channel. Whatever its methods raise is one of ``errors``."""
+    """A connection with one channel. Whatever its methods raise is one of ``errors``.
+
+    The drivers call what is the same on the wire by the same names.
+    """
 
     errors: tuple[type[Exception], ...]
+    _connection: Any
+    _channel: Any
 
     @abstractmethod
     def __init__(self, url: str) -> None:
@@ -33,13 +39,25 @@ class Link(ABC):
         """Return the next message of a queue, which is then held; None: there is none."""
 
     @abstractmethod
+    def _wait(self) -> None:
+        """Return when RabbitMQ has read what was sent: it answers the one method called here.
+
+        A channel's methods are read one after the other.
+        """
+
     def acknowledge(self, tags: Iterable[int]) -> None:
         """Remove messages; returns when RabbitMQ has read that."""
+        for tag in tags:
+            self._channel.basic_ack(tag)
+        self._wait()
 
-    @abstractmethod
     def put_back(self, tags: Iterable[int]) -> None:
         """Let others have messages again; returns when RabbitMQ has read that."""
+        for tag in tags:
+            self._channel.basic_reject(tag, requeue=True)
+        self._wait()
 
-    @abstractmethod
     def close(self) -> None:
         """Close the connection, in any state. What it held is in its queues again."""
+        with suppress(*self.errors):
+            self._connection.close()
