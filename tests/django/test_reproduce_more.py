@@ -1,5 +1,6 @@
 """The reproducer with procrastinate, with django-q2, and in async code."""
 
+from datetime import timedelta
 from functools import partial
 
 import procrastinate
@@ -9,7 +10,9 @@ from django.db import transaction
 from procrastinate.testing import InMemoryConnector
 
 from aftercommit import task
-from aftercommit.reproduce import drop_copies, find_races, prepare_copies
+from aftercommit.errors import ConfigurationError
+from aftercommit.reproduce import drop_copies, find_races, play, prepare_copies
+from aftercommit.reproduce.play import MOST_REPEATS
 from tests.apart import seen_by
 from tests.app.models import Effect
 from tests.django import race_stories
@@ -78,6 +81,72 @@ def test_procrastinate_refuses_what_is_no_json():
     body = partial(race_stories.create_row, lambda _pk: complete.defer(pk=object()))
 
     assert "not JSON serializable" in str(find_races(body, schedules=["early"]).expected.error)
+
+
+# Tasks that dispatch themselves again, as recurring jobs do.
+
+ENDLESS = 50  # runs: here they end, if nothing else ends them
+celery = race_stories.app
+
+
+@celery.task(name="race_stories.recur")
+def recur(pk, number=0):
+    Effect.objects.create(key=f"recurred {number}")
+    if number < ENDLESS:
+        recur.apply_async((pk, number + 1), countdown=3600)
+
+
+def recur_by_rq(pk, number=0):
+    Effect.objects.create(key=f"recurred {number}")
+    if number < ENDLESS:
+        race_stories.queue.enqueue_in(timedelta(hours=1), recur_by_rq, pk, number + 1)
+
+
+@celery.task(name="race_stories.ping")
+def ping(pk, number=0):
+    Effect.objects.create(key=f"recurred {number}")
+    if number < ENDLESS:
+        pong.delay(pk, number + 1)
+
+
+@celery.task(name="race_stories.pong")
+def pong(pk, number):
+    ping.delay(pk, number)
+
+
+RECURRING = {
+    "celery": recur.delay,
+    "rq": lambda pk: race_stories.queue.enqueue(recur_by_rq, pk),
+    "two in turn": ping.delay,
+}
+
+
+@pytest.mark.parametrize("way", RECURRING)
+def test_a_task_that_dispatches_itself_again_ends(way):
+    send = RECURRING[way]
+
+    def later(pk):
+        transaction.on_commit(partial(send, pk))
+
+    found = find_races(partial(race_stories.create_row, later), schedules=["early", "rollback"])
+
+    assert len([one for one in found.expected.ran if "pong" not in one.name]) == MOST_REPEATS
+    assert any("not run" in one.text for one in found.expected.events)
+    assert found.races == ()
+
+
+def test_twice_ends_as_well():
+    found = find_races(partial(race_stories.create_row, recur.delay), schedules=["twice"])
+
+    (race,) = found.races
+    assert len(race.found.ran) == sum(2**number for number in range(1, MOST_REPEATS + 1))
+
+
+def test_tasks_that_dispatch_others_without_end_are_an_error(monkeypatch):
+    monkeypatch.setattr(play, "MOST_RUNS", 3)
+
+    with pytest.raises(ConfigurationError, match="More than 3 runs"):
+        find_races(partial(race_stories.create_row, recur.delay), schedules=["early"])
 
 
 # Async code.

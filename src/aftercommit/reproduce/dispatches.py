@@ -33,6 +33,7 @@ class Dispatch:
     where: tuple[str, ...]  # places of the project's code, the innermost first
     transaction: int | None  # the number of the transaction that was open, from 1
     after: int  # how many transactions had begun
+    lineage: tuple[str, ...]  # names of the tasks that led to it, the body's dispatch first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,14 +9,19 @@ from uuid import uuid4
 
 from django.db import OperationalError
 
+from aftercommit.errors import ConfigurationError
 from aftercommit.reproduce.dispatches import Dispatch, Ran, call_text, error_text, places
 from aftercommit.reproduce.own_thread import FREED, OwnThread
 from aftercommit.reproduce.schedules import Plan, Schedule
 
 BODY, WORKER = "body", "worker"
+MOST_REPEATS = 5  # runs of a task that dispatches itself again, such as a recurring job
+MOST_RUNS = 1000  # in one play
 # What the body does carries it, also through async_to_sync() and sync_to_async(); a worker's
 # thread does not.
 _playing: ContextVar[object] = ContextVar("aftercommit_reproduce_playing", default=None)
+# Names of the tasks that led to what a worker's thread does.
+_lineage: ContextVar[tuple[str, ...]] = ContextVar("aftercommit_reproduce_lineage", default=())
 
 
 class ProcessDied(BaseException):
@@ -73,6 +78,7 @@ class Play:
         self._body = object()
         _playing.set(self._body)
         self._threads = 0
+        self._left_out = ""  # the first call that was one too many
 
     # What the libraries tell.
 
@@ -98,6 +104,7 @@ class Play:
             where=places(),
             transaction=max(self._open.values(), default=None) if self._in_body() else None,
             after=len(self.begun),
+            lineage=_lineage.get(),
         )
         self.dispatches.append(found)
         stored = kept or run is None
@@ -170,6 +177,13 @@ class Play:
             thread.wait_for_the_end()
             report(thread)
         self._work()
+        if self._left_out:
+            raise ConfigurationError(
+                f"More than {MOST_RUNS:,} runs were dispatched by the code under test and its "
+                f"tasks; {self._left_out} was to be the next.\n"
+                "Tasks may dispatch each other without end.\n"
+                "Fix: let the test dispatch fewer, or replace a task that goes on by itself."
+            )
 
     # The worker.
 
@@ -188,13 +202,25 @@ class Play:
         self._stored = looked and bool(self._open)  # what is stored may not be visible yet
 
     def _run(self, dispatch: Dispatch, times: int) -> None:
+        if dispatch.lineage.count(dispatch.name) >= MOST_REPEATS:
+            self._note(f"not run again: {dispatch.call}, which dispatches itself", lane=WORKER)
+            return
+
+        if self._threads + times > MOST_RUNS:
+            self._left_out = self._left_out or dispatch.call
+            return
+
+        def call() -> None:
+            _lineage.set((*dispatch.lineage, dispatch.name))
+            assert dispatch.run is not None  # noqa: S101
+            dispatch.run()
+
         def report(thread: OwnThread) -> None:
             error = None if thread.error is None else error_text(thread.error)
             self._ran(dispatch.name, dispatch.call, error, dispatch.transaction)
 
-        assert dispatch.run is not None  # noqa: S101
         for _each in range(times):
-            self._start(dispatch.run, report)
+            self._start(call, report)
 
     def _start(self, call: Callable[[], Any], report: Callable[[OwnThread], None]) -> None:
         self._threads += 1

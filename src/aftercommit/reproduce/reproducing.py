@@ -101,7 +101,8 @@ def find_races(
     those of ``TEST["MIRROR"]`` in DATABASES. Without any, *stale* is left out.
 
     Raises ``ConfigurationError`` if no test run is on, for a schedule that does not exist, for a
-    database that cannot be copied, or for a task that does not end in a minute.
+    database that cannot be copied, for a task that does not end in a minute, or for tasks that
+    dispatch each other without end.
     """
     refuse_without_test_run("find_races()")
     if iscoroutinefunction(body):
