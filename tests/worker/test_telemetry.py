@@ -233,8 +233,8 @@ def test_a_worker_says_when_it_comes_and_goes(lines):
     events.worker_stopped.send_robust(sender=None, worker_id=WORKER, using="default")
 
     assert lines() == [
-        ("INFO", f"Worker {WORKER} serves 'default'"),
-        ("INFO", f"Worker {WORKER} has left 'default'"),
+        ("INFO", f"Worker {WORKER} serves the database 'default'"),
+        ("INFO", f"Worker {WORKER} has left the database 'default'"),
     ]
 
 

@@ -77,8 +77,8 @@ def _schedule_ticked(
 
 
 def _worker_started(worker_id: Any, using: str, **_: Any) -> None:
-    logger.info("Worker %s serves %r", worker_id, using)
+    logger.info("Worker %s serves the database %r", worker_id, using)
 
 
 def _worker_stopped(worker_id: Any, using: str, **_: Any) -> None:
-    logger.info("Worker %s has left %r", worker_id, using)
+    logger.info("Worker %s has left the database %r", worker_id, using)
