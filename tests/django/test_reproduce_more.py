@@ -16,6 +16,7 @@ from aftercommit.reproduce.play import MOST_REPEATS
 from tests.apart import seen_by
 from tests.app.models import Effect
 from tests.django import race_stories
+from tests.django.conftest import IMMEDIATE
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 NAIVE, ON_COMMIT = {"early", "rollback"}, {"crash"}
@@ -81,6 +82,12 @@ def test_procrastinate_refuses_what_is_no_json():
     body = partial(race_stories.create_row, lambda _pk: complete.defer(pk=object()))
 
     assert "not JSON serializable" in str(find_races(body, schedules=["early"]).expected.error)
+
+
+def test_a_project_whose_tasks_are_none_of_ours(settings):
+    settings.TASKS = {"default": IMMEDIATE}
+
+    assert races(by_delay) == NAIVE
 
 
 # Tasks that dispatch themselves again, as recurring jobs do.

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from aftercommit.enqueue.configured import our_backends
 from aftercommit.options.queues import queues_of
-from aftercommit.options.worker import WorkerConfig
 from aftercommit.relay import publish
 from aftercommit.relay.outbox import PUBLISH, relaying
 from aftercommit.reproduce.dispatches import call_text
@@ -16,13 +16,12 @@ from aftercommit.store.insert import Inserting
 from aftercommit.stored import without_version
 from aftercommit.testing.running import run_jobs
 from aftercommit.values import NewJob
-from aftercommit.worker.config import served
 
 
 @contextmanager
 def intercept(taker: Taker) -> Iterator[Drain | None]:
     """Yield what runs jobs that are due, and publishes what the relay keeps to ``taker``."""
-    if not served(WorkerConfig()):
+    if not our_backends():
         yield None
         return
     brokers = {name for one in relaying() for name in one.config.relay}
