@@ -33,6 +33,15 @@ def test_a_pool_computes_and_ends(pooled, vendor, task, way):
     assert len(keys) == (4 if task is pooling.pool_in_a_transaction else 10)
 
 
+@pytest.fixture
+def hangup():
+    """Let processes obey SIGHUP, also where nohup has the tests ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup")
 @pytest.mark.parametrize("command", ["worker", "flush_queue"])
 def test_the_children_of_a_task_end_by_the_signals_that_ask_for_it(pooled, command):
     job_id = pooled.enqueue(pooling.children_obey, "key")
